@@ -1,0 +1,80 @@
+"""The one place where objects are made from config, with names and types checked before any computing."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from hydra.utils import get_object
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from trustml_cli.errors import InputError, naming
+
+
+def build(node: DictConfig, key: str) -> Any:
+    """The object that the config node at `key` describes.
+
+    `_target_` names a dataclass whose fields are exactly the other keys; their annotations are the types. A single
+    value stands for a list of one. Raises `InputError` for an unknown or missing key, a wrong type, or a value that
+    the dataclass itself refuses.
+    """
+    target = node.get("_target_")
+    if target is None:
+        raise InputError(f"{key}: this choice names no _target_; add the class that it configures")
+    try:
+        cls = get_object(target)
+    except Exception as error:  # importing somebody's module may raise anything
+        raise InputError(f"{key}._target_: cannot find {target} ({error})") from error
+    if not (isinstance(cls, type) and is_dataclass(cls)):
+        raise InputError(f"{key}._target_: {target} is not a dataclass")
+    return build_as(cls, node, key)
+
+
+def build_as(cls: type, node: Mapping[Any, Any], key: str) -> Any:
+    """An instance of dataclass `cls` from the values in `node`; `key` is its place in the config, empty for the top."""
+    hints = get_type_hints(cls)
+    names = [field.name for field in fields(cls)]
+    given = [str(name) for name in node if name != "_target_"]
+    prefix = f"{key}." if key else ""
+    for name in given:
+        if name not in names:
+            raise InputError(f"{prefix}{name}: no such key; {nearest(name, names)}")
+    for name in names:
+        if name not in given or (isinstance(node, DictConfig) and OmegaConf.is_missing(node, name)):
+            raise InputError(f"{prefix}{name}: needs a value; set it with {prefix}{name}=VALUE")
+    values = {name: listed(node[name], hints[name]) for name in names}
+    try:
+        typed = OmegaConf.merge(OmegaConf.structured(cls), values)
+        arguments = {name: plain(typed[name]) for name in names}
+    except OmegaConfBaseException as error:
+        name = (error.full_key or "").partition("[")[0] or "value"
+        raise InputError(f"{prefix}{name}: {first_line(error)}") from error
+    with naming(key):
+        return cls(**arguments)
+
+
+def plain(value: Any) -> Any:
+    """A config value as plain Python, with ~ in paths expanded."""
+    if isinstance(value, DictConfig | ListConfig):
+        return OmegaConf.to_object(value)
+    return value.expanduser() if isinstance(value, Path) else value
+
+
+def listed(value: Any, hint: Any) -> Any:
+    """`value`, or a list of it where a list is wanted."""
+    wants_list = get_origin(hint) is list or any(get_origin(arg) is list for arg in get_args(hint))
+    return [value] if wants_list and value is not None and not isinstance(value, ListConfig) else value
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """'did you mean epsilon?', or everything there is."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known) or 'none'}"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,1 @@
+"""Data sets: read once, kept as uint8, handed out in batches."""

@@ -1,0 +1,127 @@
+"""What every data set is once it has been read, and the base class of those who read them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from trustml_cli.errors import InputError
+
+
+class Split(ABC):
+    """One split: examples and their labels. The examples may lie in memory or be decoded as they are asked for."""
+
+    labels: Tensor
+    """Class numbers, int64, shape [N]."""
+    shape: tuple[int, ...]
+    """Shape of one example, [C, H, W] for images."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @abstractmethod
+    def subset(self, indices: Tensor) -> Self:
+        """The examples at `indices` (int64, shape [M]), in that order."""
+
+    @abstractmethod
+    def stream(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Raw examples (uint8 for images) and labels in batches, in the order given by `order` (int64, [M])."""
+
+    def on(self, device: torch.device) -> "Split":
+        """This split where batches for `device` are made fastest. By default it stays where it is."""
+        return self
+
+    def divide(self, fraction: float, seed: int) -> tuple["Split", "Split"]:
+        """Two random parts; the second holds `fraction` of the examples (at least one)."""
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        held_out = max(1, round(fraction * len(self)))
+        return self.subset(order[held_out:]), self.subset(order[:held_out])
+
+
+class InMemory(Split):
+    """Examples in one tensor, which may be memory-mapped: a batch is an index into it."""
+
+    def __init__(self, inputs: Tensor, labels: Tensor) -> None:
+        assert len(inputs) == len(labels), (inputs.shape, labels.shape)
+        self.inputs, self.labels = inputs, labels.long()
+        self.shape = tuple(inputs.shape[1:])
+
+    def subset(self, indices: Tensor) -> Self:  # noqa: D102
+        return type(self)(self.inputs[indices], self.labels[indices])
+
+    def stream(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:  # noqa: D102
+        for indices in order.to(self.inputs.device).split(batch_size):
+            yield self.inputs[indices], self.labels[indices]
+
+    def on(self, device: torch.device) -> "Split":
+        """Moved to a GPU if it takes at most half of the memory that is free there."""
+        if device.type == "cuda" and self.inputs.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
+            return type(self)(self.inputs.to(device), self.labels.to(device))
+        return self
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set that has been read.
+
+    `classes` are the names of the classes, in the order of their numbers. `fingerprint` changes with the content:
+    trained models are found again by it. `source` says in words where the examples were found.
+    """
+
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+    fingerprint: str
+    source: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one example."""
+        return self.train.shape
+
+    def class_number(self, name: str | int) -> int:
+        """The number of the class called `name`; a number stands for itself."""
+        if isinstance(name, str) and name in self.classes:
+            return self.classes.index(name)
+        if isinstance(name, int) and 0 <= name < len(self.classes):
+            return name
+        raise ValueError(f"no class {name!r}; there are {', '.join(self.classes)} (0 to {len(self.classes) - 1})")
+
+    def limited(self, limit: int) -> "Dataset":
+        """The same data set with at most `limit` examples in each split, drawn at random but always the same."""
+
+        def cut(split: Split) -> Split:
+            order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
+            return split if len(split) <= limit else split.subset(order[:limit].sort().values)
+
+        return replace(
+            self, train=cut(self.train), test=cut(self.test), fingerprint=f"{self.fingerprint} limit={limit}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSource(ABC):
+    """Reads a data set. Subclasses name their keys as fields and implement `read`.
+
+    `limit` keeps so many examples of each split (null keeps all).
+    """
+
+    limit: int | None
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit: must be at least 1 (or null for all), got {self.limit}")
+
+    @abstractmethod
+    def read(self) -> Dataset:
+        """The whole data set. Raises `InputError` where files are missing or broken."""
+
+    def load(self) -> Dataset:
+        """The data set, checked and cut to `limit`."""
+        data = self.read()
+        if len(data.classes) < 2:
+            raise InputError(f"dataset: {data.source} has one class only ({data.classes[0]}); two or more are needed")
+        return data if self.limit is None else data.limited(self.limit)

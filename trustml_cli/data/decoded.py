@@ -1,0 +1,38 @@
+"""Arrays that are decoded once, kept in the cache directory and memory-mapped after that."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trustml_cli.files import digest, make_once, write_json
+
+log = logging.getLogger(__name__)
+
+Arrays = dict[str, NDArray[Any]]
+
+LAYOUT = 1  # raise it when what is stored changes its meaning
+
+
+def decoded(cache_dir: Path, name: str, origin: Any, decode: Callable[[], Arrays]) -> tuple[Arrays, str]:
+    """The arrays that `decode` makes, from the cache if they are there, and a fingerprint of their content.
+
+    `origin` is whatever the arrays are made from, as JSON-able facts (files with size and time, pixel sizes): when
+    it changes, so does the place in the cache.
+    """
+    folder = cache_dir / "data" / f"{name}-{digest([LAYOUT, origin])[:16]}"
+
+    def make(partial: Path) -> None:
+        log.info("decoding %s into %s", name, folder)
+        for key, array in decode().items():
+            np.save(partial / f"{key}.npy", array)
+        write_json(partial / "origin.json", origin)
+
+    checksums = make_once(folder, make)
+    contents = {file: checksum for file, checksum in checksums.items() if file.endswith(".npy")}
+    # copy on write: tensors made from the arrays are writable, the files stay as they are
+    arrays = {file.removesuffix(".npy"): np.load(folder / file, mmap_mode="c") for file in contents}
+    return arrays, digest(contents)

@@ -1,0 +1,166 @@
+"""One's own images, in folders named after their classes."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory, Split
+from trustml_cli.data.decoded import Arrays, decoded
+from trustml_cli.data.pictures import check_size, decode_picture, decode_pictures, stack_labels
+from trustml_cli.errors import InputError
+from trustml_cli.files import digest, stamp
+
+ENDINGS = {ending for ending, format_name in Image.registered_extensions().items() if format_name in Image.OPEN}
+
+
+class Streaming(Enum):
+    """Whether images are decoded for each batch instead of once."""
+
+    auto = "auto"
+    always = "always"
+    never = "never"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The picture files of one split and their class numbers."""
+
+    files: list[Path]
+    labels: list[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFolder(DatasetSource):
+    """Images from `root/{train,test}/CLASS/*.jpg` (or any format that Pillow reads).
+
+    Each image's shorter side is scaled to `size` pixels and the middle square is kept. `stream` decides whether they
+    are decoded once into the cache or for each batch by `workers` processes; `auto` streams what would take more than
+    half of the machine's memory.
+    """
+
+    root: Path
+    size: int
+    channels: int
+    stream: Streaming
+    workers: int
+    cache_dir: Path
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_size(self.size, self.channels)
+        if self.workers < 0:
+            raise ValueError(f"workers: must be at least 0, got {self.workers}")
+        for split in ("train", "test"):
+            if not (self.root / split).is_dir():
+                raise ValueError(f"root: no folder {self.root / split}; images belong in ROOT/{{train,test}}/CLASS/")
+
+    def read(self) -> Dataset:  # noqa: D102
+        classes = class_folders(self.root / "train")
+        if missing := set(class_folders(self.root / "test")) ^ set(classes):
+            raise InputError(f"dataset.root: {self.root}: train and test differ in class {sorted(missing)[0]!r}")
+        listings = {split: list_pictures(self.root / split, classes) for split in ("train", "test")}
+        origin = [self.size, self.channels, *(stamp(file) for part in listings.values() for file in part.files)]
+        splits: dict[str, Split]
+        if self.streams(sum(len(part.files) for part in listings.values())):
+            fingerprint = digest(origin)
+            splits = {split: Streamed(part, self.size, self.channels, self.workers) for split, part in listings.items()}
+        else:
+            arrays, fingerprint = decoded(
+                self.cache_dir, f"image_folder-{self.root.name}", origin, lambda: self.decode(listings)
+            )
+            splits = {
+                split: InMemory(
+                    torch.from_numpy(arrays[f"{split}_images"]), torch.from_numpy(stack_labels(part.labels))
+                )
+                for split, part in listings.items()
+            }
+        return Dataset(
+            train=splits["train"],
+            test=splits["test"],
+            classes=classes,
+            fingerprint=f"{fingerprint} {classes}",
+            source=str(self.root),
+        )
+
+    def streams(self, count: int) -> bool:
+        """Whether `count` images are decoded batch by batch."""
+        if self.stream is not Streaming.auto:
+            return self.stream is Streaming.always
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return count * self.channels * self.size**2 > memory // 2
+
+    def decode(self, listings: dict[str, Listing]) -> Arrays:
+        """Every picture of every split, decoded."""
+
+        def images(split: str, files: list[Path]) -> Any:
+            def decode(index: int) -> Any:
+                return decode_picture(files[index], str(files[index]), self.size, self.channels)
+
+            return decode_pictures(len(files), decode, f"{self.root.name} {split}", lambda i: str(files[i]))
+
+        return {f"{split}_images": images(split, part.files) for split, part in listings.items()}
+
+
+def class_folders(folder: Path) -> tuple[str, ...]:
+    """Names of the folders in `folder`, in alphabetical order; hidden ones do not count."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not names:
+        raise InputError(f"dataset.root: {folder} has no class folders; images belong in {folder}/CLASS/")
+    return tuple(names)
+
+
+def list_pictures(folder: Path, classes: tuple[str, ...]) -> Listing:
+    """Every file with the ending of a picture in the class folders of `folder`."""
+    files: list[Path] = []
+    labels: list[int] = []
+    for number, name in enumerate(classes):
+        found = sorted(
+            path
+            for path in (folder / name).iterdir()
+            if path.suffix.lower() in ENDINGS and not path.name.startswith(".")
+        )
+        if not found:
+            raise InputError(f"dataset.root: {folder / name} holds no images; a class needs at least one")
+        files += found
+        labels += [number] * len(found)
+    return Listing(files, labels)
+
+
+class Streamed(Split):
+    """Pictures that are decoded by worker processes as batches are asked for."""
+
+    def __init__(self, listing: Listing, size: int, channels: int, workers: int) -> None:
+        self.pictures = PictureFiles(listing.files, size, channels)
+        self.labels = torch.tensor(listing.labels, dtype=torch.int64)
+        self.shape = (channels, size, size)
+        self.workers = workers
+
+    def subset(self, indices: Tensor) -> Self:  # noqa: D102
+        chosen = Listing([self.pictures.files[i] for i in indices], self.labels[indices].tolist())
+        return type(self)(chosen, self.pictures.size, self.pictures.channels, self.workers)
+
+    def stream(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:  # noqa: D102
+        indices = order.cpu().split(batch_size)
+        loader = DataLoader(self.pictures, batch_sampler=[part.tolist() for part in indices], num_workers=self.workers)
+        for part, images in zip(indices, loader, strict=True):
+            yield images, self.labels[part]
+
+
+class PictureFiles(TorchDataset[Tensor]):
+    """The files as torch's DataLoader wants them."""
+
+    def __init__(self, files: list[Path], size: int, channels: int) -> None:
+        self.files, self.size, self.channels = files, size, channels
+
+    def __getitem__(self, index: int) -> Tensor:
+        path = self.files[index]
+        return torch.from_numpy(decode_picture(path, str(path), self.size, self.channels).copy())

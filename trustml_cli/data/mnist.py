@@ -1,0 +1,98 @@
+"""MNIST and Fashion-MNIST, in torchvision's layout."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+
+from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory
+from trustml_cli.data.decoded import Arrays, decoded
+from trustml_cli.errors import InputError
+from trustml_cli.files import stamp
+
+FILES = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mnist(DatasetSource):
+    """60,000 + 10,000 handwritten digits, 1×28×28 (LeCun et al. 1998).
+
+    Read from `data_dir/MNIST/raw`, torchvision's layout, and downloaded there by torchvision if absent.
+    """
+
+    data_dir: Path
+    cache_dir: Path
+
+    # What differs between MNIST and its drop-in replacements:
+    def torchvision_name(self) -> str:
+        """The class in torchvision.datasets, which is also the folder below `data_dir`."""
+        return "MNIST"
+
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the ten classes, in the order of their numbers."""
+        return tuple("0123456789")
+
+    def read(self) -> Dataset:  # noqa: D102
+        name = self.torchvision_name()
+        folder = self.data_dir / name / "raw"
+        if not all((folder / file).is_file() for file in FILES):
+            self.download(folder)
+        origin = [stamp(folder / file) for file in FILES]
+        arrays, fingerprint = decoded(self.cache_dir, name.lower(), origin, lambda: read_idx(folder))
+        tensors = {key: torch.from_numpy(array) for key, array in arrays.items()}
+        return Dataset(
+            train=InMemory(tensors["train_images"], tensors["train_labels"]),
+            test=InMemory(tensors["test_images"], tensors["test_labels"]),
+            classes=self.class_names(),
+            fingerprint=fingerprint,
+            source=str(folder),
+        )
+
+    def download(self, folder: Path) -> None:
+        """Let torchvision fetch the four files into `folder`."""
+        from torchvision import datasets
+
+        name = self.torchvision_name()
+        try:
+            getattr(datasets, name)(self.data_dir, download=True)
+        except (URLError, RuntimeError, OSError) as error:
+            raise InputError(
+                f"dataset: {name} is not in {folder} and could not be downloaded ({error}); put {FILES[0]}, "
+                f"{FILES[1]}, {FILES[2]} and {FILES[3]} there, or set data_dir (or TRUSTML_DATA_DIR)"
+            ) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class FashionMnist(Mnist):
+    """60,000 + 10,000 articles of clothing, 1×28×28 (Xiao et al. 2017, arXiv 1708.07747)."""
+
+    def torchvision_name(self) -> str:  # noqa: D102
+        return "FashionMNIST"
+
+    def class_names(self) -> tuple[str, ...]:  # noqa: D102
+        return (
+            "T-shirt/top", "trouser", "pullover", "dress", "coat",
+            "sandal", "shirt", "sneaker", "bag", "ankle boot",
+        )  # fmt: skip
+
+
+def read_idx(folder: Path) -> Arrays:
+    """The four files of `folder` in the IDX format; a broken one is named."""
+    from torchvision.datasets.mnist import read_image_file, read_label_file
+
+    arrays: Arrays = {}
+    for split, part in (("train", "train"), ("test", "t10k")):
+        images, labels = folder / f"{part}-images-idx3-ubyte", folder / f"{part}-labels-idx1-ubyte"
+        for path, key, read in (
+            (images, f"{split}_images", read_image_file),
+            (labels, f"{split}_labels", read_label_file),
+        ):
+            try:
+                arrays[key] = read(str(path)).numpy()
+            except Exception as error:  # torchvision raises whatever its parser stumbles on
+                raise InputError(f"dataset: {path} is not a whole IDX file ({error})") from error
+        if len(arrays[f"{split}_images"]) != len(arrays[f"{split}_labels"]):
+            raise InputError(f"dataset: {images} and {labels} hold different numbers of examples")
+        arrays[f"{split}_images"] = arrays[f"{split}_images"][:, None]
+    return arrays

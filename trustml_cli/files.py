@@ -1,0 +1,98 @@
+"""Files that are whole or absent, digests, and folders that are made once."""
+
+import hashlib
+import json
+import logging
+import secrets
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+log = logging.getLogger(__name__)
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, then move it there in one step."""
+    partial = path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")
+    try:
+        write(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """`content` as readable JSON, whole or not at all."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n"
+    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def digest(content: Any) -> str:
+    """SHA-256 of `content` as canonical JSON, in hexadecimal."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def stamp(path: Path) -> tuple[str, int, int]:
+    """What identifies a file's content without reading it: absolute path, size in bytes, modification time in ns."""
+    status = path.stat()
+    return str(path.absolute()), status.st_size, status.st_mtime_ns
+
+
+def make_once(folder: Path, make: Callable[[Path], None]) -> dict[str, str]:
+    """Have `folder` filled by `make`, unless it is there and whole; returns the SHA-256 of each file in it.
+
+    `make` is given an empty folder, which takes the name of `folder` in one step when it is done. Any number of
+    processes may ask at once: one makes it, the others wait. A folder whose files do not match the checksums that
+    were written with them is made anew, with a warning.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
+    try:
+        lock.acquire(timeout=1)
+    except Timeout:
+        log.info("waiting for another process that makes %s", folder)
+        lock.acquire()
+    try:
+        checksums = verified_checksums(folder)
+        return fill(folder, make) if checksums is None else checksums
+    finally:
+        lock.release()
+
+
+def verified_checksums(folder: Path) -> dict[str, str] | None:
+    """The checksums of the files in `folder`, or None if it is absent or one does not match its file."""
+    if not folder.exists():
+        return None
+    try:
+        checksums: dict[str, str] = json.loads((folder / "checksums.json").read_text())
+        damaged = [name for name, known in checksums.items() if file_digest(folder / name) != known]
+    except (OSError, ValueError, AttributeError) as error:
+        damaged = [str(error)]
+    if damaged:
+        log.warning("%s is damaged (%s); making it again", folder, ", ".join(damaged))
+        return None
+    return checksums
+
+
+def fill(folder: Path, make: Callable[[Path], None]) -> dict[str, str]:
+    """`make` into a partial folder, then rename it; returns the checksums."""
+    partial = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
+    partial.mkdir()
+    try:
+        make(partial)
+        checksums = {path.name: file_digest(path) for path in sorted(partial.iterdir())}
+        write_json(partial / "checksums.json", checksums)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return checksums

@@ -1,0 +1,49 @@
+"""Weights from a file, without ever running what a file says."""
+
+import pickle
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+
+def load_checkpoint(network: nn.Sequential, path: Path) -> None:
+    """Put the weights in `path` into a network made by `Model.build`.
+
+    The file may hold the whole of it, as the store writes it, or only what follows the normalisation. Raises
+    ValueError if it cannot be read safely or belongs to another architecture.
+    """
+    weights = read_weights(path)
+    whole = any(name.startswith("network.") for name in weights)
+    target: nn.Module = network if whole else network.get_submodule("network")
+    expected = {name: tensor.shape for name, tensor in target.state_dict().items()}
+    for name, tensor in weights.items():
+        if name not in expected:
+            raise ValueError(f"checkpoint: {path} is of another architecture: it has {name}, the model has not")
+        if tensor.shape != expected[name]:
+            found, wanted = list(tensor.shape), list(expected[name])
+            raise ValueError(f"checkpoint: {path} is of another architecture: {name} is {found}, not {wanted}")
+    if absent := sorted(expected.keys() - weights.keys()):
+        raise ValueError(f"checkpoint: {path} is of another architecture: it lacks {absent[0]}")
+    target.load_state_dict(weights)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Names and tensors in a .safetensors file, or in a .pt file that holds nothing but tensors."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"checkpoint: {path} is no weights-only file: loading it could run code; save state_dict() instead"
+        ) from error
+    except (SafetensorError, RuntimeError, OSError, EOFError, ValueError) as error:
+        raise ValueError(f"checkpoint: {path} cannot be read ({' '.join(str(error).split())})") from error
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise ValueError(f"checkpoint: {path} holds no state_dict (names to tensors)")
+    return content

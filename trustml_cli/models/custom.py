@@ -1,0 +1,64 @@
+"""One's own network, named by the function that makes it."""
+
+import hashlib
+import importlib
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from trustml_cli.models.model import Inputs, Model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Custom(Model):
+    """The network that `factory`, given as package.module:function, returns; modules beside you are found too.
+
+    The function is called with `arguments` and, where it has parameters of these names, with `shape` (of one
+    example, [C, H, W]) and `num_classes`.
+    """
+
+    factory: str
+    arguments: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.function()
+
+    def function(self) -> Callable[..., nn.Module]:
+        """The function itself; ValueError where there is none of that name."""
+        module_name, _, function_name = self.factory.partition(":")
+        if not function_name:
+            raise ValueError(f"factory: must be package.module:function, got {self.factory!r}")
+        if str(Path.cwd()) not in sys.path:
+            sys.path.append(str(Path.cwd()))
+        try:
+            module = importlib.import_module(module_name)
+        except ImportError as error:
+            raise ValueError(f"factory: cannot import {module_name} ({error})") from error
+        function = getattr(module, function_name, None)
+        if not callable(function):
+            raise ValueError(f"factory: {module_name} has no function {function_name!r}")
+        return function  # type: ignore[no-any-return]
+
+    def identity(self) -> dict[str, object]:
+        """The source of the function's module: a model trained from an older version is not found again."""
+        module = inspect.getmodule(self.function())
+        source = inspect.getsource(module) if module else ""
+        return {"source": hashlib.sha256(source.encode()).hexdigest()}
+
+    def network(self, inputs: Inputs) -> nn.Module:  # noqa: D102
+        function = self.function()
+        offered = {"shape": inputs.shape, "num_classes": inputs.classes}
+        wanted = inspect.signature(function).parameters
+        try:
+            network = function(**{key: offered[key] for key in offered.keys() & wanted.keys()} | self.arguments)
+        except Exception as error:  # the user's own code may raise anything
+            raise ValueError(f"factory: {self.factory} failed ({error})") from error
+        if not isinstance(network, nn.Module):
+            raise ValueError(f"factory: {self.factory} returned {type(network).__name__}, not a torch.nn.Module")
+        return network

@@ -1,0 +1,113 @@
+"""The base class of all models: what a network is built for, and how pixels are normalised."""
+
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Normalization(Enum):
+    """What the first layer makes of the pixels."""
+
+    none = "none"
+    """Nothing: pixels in [0, 1] as they are."""
+    dataset = "dataset"
+    """Zero mean and unit deviation for each channel of the training images."""
+    imagenet = "imagenet"
+    """The constants that torchvision's pretrained weights expect."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a network is built for: the shape of one example, the number of classes, mean and deviation by channel."""
+
+    shape: tuple[int, ...]
+    classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class Normalize(nn.Module):
+    """(x − mean) / std for each channel; x has shape [N, C, …]."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("std", torch.tensor(std))
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        by_channel = (1, -1) + (1,) * (x.dim() - 2)
+        return (x - self.mean.view(by_channel)) / self.std.view(by_channel)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(ABC):
+    """A recipe for a network. Subclasses name their keys as fields and implement `network`.
+
+    `checkpoint` is a file of weights, in safetensors or a weights-only .pt; with it nothing is trained.
+    """
+
+    normalization: Normalization
+    checkpoint: Path | None
+
+    def __post_init__(self) -> None:
+        if self.checkpoint is not None and not self.checkpoint.is_file():
+            raise ValueError(f"checkpoint: no file {self.checkpoint}; give a .safetensors or weights-only .pt file")
+
+    @abstractmethod
+    def network(self, inputs: Inputs) -> nn.Module:
+        """A fresh network from normalised inputs [N, *shape] to logits [N, classes]; weights are random."""
+
+    def identity(self) -> dict[str, object]:
+        """Facts beside the fields that decide what `network` returns; trained models are kept under them."""
+        return {}
+
+    def build(self, inputs: Inputs) -> nn.Sequential:
+        """`network` behind its normalisation, as layers `normalize` and `network`.
+
+        Raises ValueError where it cannot take such inputs or does not return one logit per class.
+        """
+        layers = [("normalize", self.normalize(inputs)), ("network", self.network(inputs))]
+        network = nn.Sequential(OrderedDict(layers))
+        try:
+            with torch.no_grad():
+                logits = network.eval()(torch.zeros(2, *inputs.shape))
+        except Exception as error:  # whatever a layer raises, it means that the shapes do not fit
+            raise ValueError(f"cannot take inputs of shape {shape_text(inputs.shape)} ({error})") from error
+        if not isinstance(logits, Tensor) or logits.shape != (2, inputs.classes):
+            got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ValueError(f"returns {got} for two images; logits of shape [2, {inputs.classes}] are needed")
+        return network
+
+    def normalize(self, inputs: Inputs) -> nn.Module:
+        """The first layer."""
+        if self.normalization is Normalization.none:
+            return nn.Identity()
+        if self.normalization is Normalization.dataset:
+            return Normalize(inputs.mean, inputs.std)
+        if inputs.shape[0] == 3:
+            return Normalize(IMAGENET_MEAN, IMAGENET_STD)
+        # one grey channel, which the network repeats as red, green and blue
+        return Normalize((sum(IMAGENET_MEAN) / 3,), (sum(IMAGENET_STD) / 3,))
+
+
+def require_images(inputs: Inputs) -> tuple[int, int, int]:
+    """Channels, height and width of the inputs; ValueError for a table."""
+    if len(inputs.shape) != 3:
+        raise ValueError(f"needs images, but the data set holds rows of shape {shape_text(inputs.shape)}")
+    channels, height, width = inputs.shape
+    return channels, height, width
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    """'3×32×32'."""
+    return "×".join(map(str, shape))

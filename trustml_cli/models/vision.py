@@ -1,0 +1,151 @@
+"""Networks of torchvision, with random or pretrained weights."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from urllib.error import URLError
+
+import torch
+from torch import Tensor, nn
+
+from trustml_cli.models.model import Inputs, Model, require_images
+
+
+class RepeatGrey(nn.Module):
+    """One grey channel [N, 1, H, W] as three equal ones; three channels pass as they are."""
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        return x.expand(-1, 3, -1, -1)
+
+
+class Frozen(nn.Module):
+    """`body` with weights that do not train and BatchNorm statistics that do not move."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "Frozen":  # noqa: D102
+        return super().train(False)
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        return self.body(x)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNet18(Model):
+    """ResNet-18 (He et al. 2015, arXiv 1512.03385).
+
+    Up to 64 px and without `weights`, the stem is one 3×3 convolution without max-pool, as is usual for CIFAR;
+    otherwise it is torchvision's. `weights` is null, `imagenet` or one of torchvision's names for them. `freeze`
+    trains the head alone; `head` lists the widths of hidden layers between the body and the classes.
+    """
+
+    weights: str | None
+    freeze: bool
+    head: list[int]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if any(width < 1 for width in self.head):
+            raise ValueError(f"head: widths must be at least 1, got {self.head}")
+
+    def network(self, inputs: Inputs) -> nn.Sequential:  # noqa: D102
+        from torchvision.models import resnet18
+
+        channels, height, width = require_images(inputs)
+        body = resnet18(weights=None)
+        if self.weights is not None:
+            body.load_state_dict(pretrained_state("resnet18", self.weights))
+        elif max(height, width) <= 64:
+            body.conv1 = nn.Conv2d(channels, 64, kernel_size=3, padding=1, bias=False)
+            nn.init.kaiming_normal_(body.conv1.weight, mode="fan_out", nonlinearity="relu")
+            body.maxpool = nn.Identity()
+        features = body.fc.in_features
+        body.fc = nn.Identity()
+        grey = [RepeatGrey()] if body.conv1.in_channels != channels else []
+        whole = nn.Sequential(*grey, body)
+        return nn.Sequential(
+            OrderedDict(
+                body=Frozen(whole) if self.freeze else whole, head=linear_head(features, self.head, inputs.classes)
+            )
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchvisionModel(Model):
+    """Any classifier of torchvision, by `name`; grey images are repeated as three channels.
+
+    With `weights` (`imagenet` or one of torchvision's names) the last linear layer is made anew for the classes.
+    """
+
+    name: str
+    weights: str | None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        from torchvision import models
+
+        known = models.list_models(module=models)
+        if self.name not in known:
+            raise ValueError(f"name: torchvision has no model {self.name!r}; it has {', '.join(known)}")
+
+    def network(self, inputs: Inputs) -> nn.Sequential:  # noqa: D102
+        from torchvision import models
+
+        channels, _, _ = require_images(inputs)
+        if self.weights is None:
+            whole = models.get_model(self.name, weights=None, num_classes=inputs.classes)
+        else:
+            whole = models.get_model(self.name, weights=None)
+            whole.load_state_dict(pretrained_state(self.name, self.weights))
+            replace_last_linear(whole, inputs.classes)
+        return nn.Sequential(*([RepeatGrey()] if channels == 1 else []), FirstOutput(whole))
+
+
+class FirstOutput(nn.Module):
+    """The logits alone, of networks that return auxiliary ones while they train."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        output = self.body(x)
+        return output[0] if isinstance(output, tuple) else output  # type: ignore[no-any-return]
+
+
+def linear_head(features: int, hidden: list[int], classes: int) -> nn.Sequential:
+    """Linear layers from `features` over the widths in `hidden`, with ReLU between them, to the classes."""
+    widths = [features, *hidden, classes]
+    layers: list[nn.Module] = []
+    for before, after in zip(widths, widths[1:], strict=False):
+        layers += [nn.Linear(before, after), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def replace_last_linear(network: nn.Module, classes: int) -> None:
+    """Give `network` a fresh last linear layer with one output per class."""
+    path, last = [(path, layer) for path, layer in network.named_modules() if isinstance(layer, nn.Linear)][-1]
+    parent, _, attribute = path.rpartition(".")
+    setattr(network.get_submodule(parent), attribute, nn.Linear(last.in_features, classes))
+
+
+def pretrained_state(name: str, weights: str) -> dict[str, Tensor]:
+    """Pretrained weights of torchvision's model `name`, from torch's hub folder or downloaded into it."""
+    from torchvision.models import get_model_weights
+
+    choices = get_model_weights(name)
+    try:
+        chosen = choices["DEFAULT" if weights == "imagenet" else weights]
+    except KeyError:
+        known = ", ".join(["imagenet", *choices.__members__])
+        raise ValueError(f"weights: no weights {weights!r} for {name}; there are {known}") from None
+    try:
+        state: dict[str, Tensor] = chosen.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except (URLError, RuntimeError, OSError) as error:
+        folder, file = f"{torch.hub.get_dir()}/checkpoints", chosen.url.rpartition("/")[2]
+        raise ValueError(
+            f"weights: {weights} for {name} could not be downloaded ({error}); put {file} into {folder}, or train "
+            "from scratch with model.weights=null"
+        ) from error
+    return state

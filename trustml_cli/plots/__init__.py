@@ -1,0 +1,1 @@
+"""Pictures of results. Every function returns a matplotlib figure; the recorder saves it."""

@@ -1,0 +1,146 @@
+"""The run directory: everything that a run leaves behind is written here, whole or not at all."""
+
+import platform
+import resource
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from trustml_cli.errors import InputError
+from trustml_cli.files import write_atomically, write_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
+    from trustml_cli.training.trainer import Epoch
+
+LIBRARIES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn", "matplotlib", "hydra-core")
+
+
+@dataclass(frozen=True)
+class Check:
+    """Something that must hold for a result to be believed. `passed` is None where it does not apply."""
+
+    name: str
+    passed: bool | None
+    figure: str
+
+
+@dataclass
+class Recorder:
+    """Writes one run directory. `identity` (task, dataset, model, seed) begins every row of metrics.csv."""
+
+    directory: Path
+    identity: Mapping[str, Any]
+    config: str
+    command: Sequence[str]
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    epochs: "list[Epoch]" = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def start(self) -> None:
+        """Claim the directory: run.json says `running` from here on, and config.yaml lies beside it."""
+        self._clock = perf_counter()
+        try:
+            (self.directory / "run.json").touch(exist_ok=False)
+        except FileExistsError:
+            raise InputError(f"hydra.run.dir: {self.directory} holds a run already; choose another") from None
+        self.facts |= {
+            "status": "running",
+            "command": list(self.command),
+            **self.identity,
+            "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "trustml": version("trustml"),
+            "git_commit": git_commit(),
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "libraries": {name: version(name) for name in LIBRARIES},
+        }
+        self._write_facts()
+        write_atomically(self.directory / "config.yaml", lambda path: path.write_text(self.config, encoding="utf-8"))
+
+    def note(self, **facts: Any) -> None:
+        """Add facts to run.json."""
+        self.facts |= facts
+        self._write_facts()
+
+    def finish(self, status: str, exit_code: int, error: str | None = None) -> None:
+        """Say in run.json how the run ended."""
+        self.note(
+            status=status,
+            exit_code=exit_code,
+            **({"error": error} if error else {}),
+            seconds=round(perf_counter() - self._clock, 3),
+            peak_memory_mb=peak_memory(),
+        )
+
+    def metrics(self, **columns: Any) -> None:
+        """Append a row to metrics.csv: first what the run is, then the condition and the values given here."""
+        self.rows.append({**self.identity, **columns})
+        self._write_table("metrics.csv", self.rows)
+
+    def history(self, epoch: "Epoch") -> None:
+        """Append a row to history.csv."""
+        self.epochs.append(epoch)
+        rows = [asdict(row) for row in self.epochs]
+        used = [column for column in rows[0] if any(row[column] is not None for row in rows)]
+        self._write_table("history.csv", [{column: row[column] for column in used} for row in rows])
+
+    def check(self, name: str, passed: bool | None, figure: str) -> None:
+        """Note in run.json whether something holds that must hold for the result to be believed."""
+        self.checks.append(Check(name, passed, figure))
+        self.note(checks=[asdict(check) for check in self.checks])
+
+    def plot(self, name: str, figure: "Figure") -> None:
+        """Save a figure as plots/NAME.png."""
+        path = self.directory / "plots" / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        write_atomically(path, lambda partial: figure.savefig(partial))
+
+    def artifact(self, name: str, tensors: "Mapping[str, Tensor]") -> Path:
+        """Save tensors as artifacts/NAME.safetensors; returns the file."""
+        from safetensors.torch import save_file
+
+        path = self.directory / "artifacts" / f"{name}.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        contiguous = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+        write_atomically(path, lambda partial: save_file(contiguous, partial))
+        return path
+
+    def _write_facts(self) -> None:
+        write_json(self.directory / "run.json", self.facts)
+
+    def _write_table(self, name: str, rows: list[dict[str, Any]]) -> None:
+        import pandas
+
+        table = pandas.DataFrame(rows)
+        write_atomically(self.directory / name, lambda partial: table.to_csv(partial, index=False))
+
+
+def git_commit() -> str | None:
+    """The commit of the checkout that trustml runs from; None for an installed package."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "rev-parse", "--verify", "--quiet", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
+
+
+def peak_memory() -> dict[str, float]:
+    """The most memory this process has held so far, in MB: of the machine, and of each GPU that was used."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = {"cpu": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)}
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        for number in range(torch.cuda.device_count()):
+            if most := torch.cuda.max_memory_allocated(number):
+                peak[f"cuda:{number}"] = round(most / 1e6, 1)
+    return peak

@@ -1,0 +1,132 @@
+"""The one entry: compose the config, build what it names, hand it to the task's handler, record how it ended."""
+
+import logging
+import os
+import secrets
+import sys
+from inspect import signature
+from pathlib import Path
+
+import hydra
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from trustml_cli.build import build, build_as
+from trustml_cli.errors import InputError, RunFailed, naming
+from trustml_cli.explain import explain
+from trustml_cli.record import Recorder
+from trustml_cli.sweep import Ending
+
+log = logging.getLogger(__name__)
+
+TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"  # the user's wish, before this program sets it for itself
+
+
+def config_folder() -> Path:
+    """Where the YAML lives: beside the package in a checkout, inside it in a wheel."""
+    inside = Path(__file__).parent / "conf"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "conf"
+
+
+def user_folder(kind: str) -> str:
+    """The user's own folder for trustml's files of this kind, `cache` or `data`."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return str(Path(base) / "trustml" / ("" if kind == "cache" else kind))
+
+
+def described(group: str = "") -> str:
+    """For --help: each choice of a group with its description, or all other groups with the names of their choices."""
+    if group:
+        files = sorted((config_folder() / group).glob("*.yaml"))
+        return "\n  ".join(f"{file.stem:<12} {description(file)}" for file in files)
+    folders = sorted(path for path in config_folder().iterdir() if path.is_dir() and path.name not in ("task", "hydra"))
+    names = {path.name: sorted(file.stem for file in path.glob("*.yaml")) for path in folders}
+    return "\n  ".join(f"{group:<12} {', '.join(choices)}" for group, choices in names.items())
+
+
+def description(file: Path) -> str:
+    """The first comment of a YAML file that is not a directive to Hydra."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return next((line.lstrip("# ") for line in lines if line.startswith("#") and "@package" not in line), "")
+
+
+def job(config: DictConfig) -> int:
+    """One run, from config to finished run directory; returns the exit status.
+
+    Whatever goes wrong is recorded and reported in one line; only an interrupt gets out.
+    """
+    hydra_config = HydraConfig.get()
+    choices = hydra_config.runtime.choices
+    record = Recorder(
+        directory=Path(hydra_config.runtime.output_dir),
+        identity={group: choices.get(group) for group in ("task", "dataset", "model")} | {"seed": config.get("seed")},
+        config=OmegaConf.to_yaml(config, resolve=True),
+        command=["trustml", *hydra_config.overrides.task],
+    )
+    try:
+        record.start()
+        dispatch(config, record)
+        record.finish("completed", exit_code=0)
+        log.info("results are in %s", record.directory)
+        return 0
+    except KeyboardInterrupt:
+        record.finish("failed", exit_code=130, error="interrupted")
+        raise
+    except Exception as error:
+        if TRACEBACK:
+            raise
+        expected = isinstance(error, InputError | RunFailed)
+        line = str(error) if expected else f"{type(error).__name__}: {' '.join(str(error).split())}"
+        exit_code = 2 if isinstance(error, InputError) else 1
+        log.debug("traceback", exc_info=True)
+        complain(line if exit_code == 2 else f"{line}; see {record.directory / 'trustml.log'}")
+        record.finish("failed", exit_code, error=line)
+        return exit_code
+
+
+def dispatch(config: DictConfig, record: Recorder) -> None:
+    """Build the handler and the parts that it asks for by name, then let it run."""
+    from trustml_cli.hardware import Hardware, choose_device, keep_freed_memory, seed_everything
+    from trustml_cli.settings import Settings
+    from trustml_cli.tasks.context import Context, model_store
+
+    groups = {str(key) for key, node in config.items() if isinstance(node, DictConfig) and "_target_" in node}
+    settings: Settings = build_as(Settings, {key: config[key] for key in config if key not in groups}, key="")
+    handler = build(config.task, "task")
+    wanted = [name for name in signature(handler.__call__).parameters if name != "context"]
+    if missing := [name for name in wanted if name not in groups]:
+        raise InputError(f"{missing[0]}: task={record.identity['task']} needs a choice of this group in its YAML")
+    parts = {name: build(config[name], name) for name in wanted}
+    with naming("device"):
+        device = choose_device(settings.device, job=HydraConfig.get().job.get("num") or 0)
+    record.note(device=str(device))
+    keep_freed_memory()
+    seed_everything(settings.seed)
+    hardware = Hardware(device, settings.precision)
+    handler(Context(settings.seed, hardware, model_store(settings.cache_dir), record), **parts)
+
+
+def complain(line: str) -> None:
+    """One line on standard error."""
+    sys.stderr.write(f"trustml: error: {line}\n")
+
+
+def main() -> None:
+    """Run the command line and exit with the status that DESIGN's table gives."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors instead of printing them over many lines
+    OmegaConf.register_new_resolver("user_folder", user_folder, replace=True)
+    OmegaConf.register_new_resolver("token", lambda: secrets.token_hex(4), use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("described", described, replace=True)
+    try:
+        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(job)()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        if TRACEBACK:
+            raise
+        complain(explain(error, config_folder(), sys.argv[1:]))
+        sys.exit(2)
+    sys.exit(Ending.exit_code)

@@ -1,0 +1,37 @@
+"""Proportions with their intervals, and how well confidence matches accuracy."""
+
+from math import nan, sqrt
+from typing import Any
+
+from torch import Tensor
+
+Z_95 = 1.959963984540054  # the 97.5 % quantile of the standard normal distribution
+
+
+def wilson_interval(successes: int, n: int) -> tuple[float, float]:
+    """The 95 % score interval of a proportion (Wilson 1927), both ends in [0, 1]; nan where n is 0."""
+    if n == 0:
+        return nan, nan
+    share = successes / n
+    centre = share + Z_95**2 / (2 * n)
+    half_width = Z_95 * sqrt(share * (1 - share) / n + Z_95**2 / (4 * n**2))
+    scale = 1 + Z_95**2 / n
+    return max(0.0, (centre - half_width) / scale), min(1.0, (centre + half_width) / scale)
+
+
+def proportion(name: str, successes: int, n: int) -> dict[str, Any]:
+    """The columns of one proportion: NAME, NAME_ci_low, NAME_ci_high and NAME_n."""
+    low, high = wilson_interval(successes, n)
+    share = successes / n if n else nan
+    return {name: share, f"{name}_ci_low": low, f"{name}_ci_high": high, f"{name}_n": n}
+
+
+def expected_calibration_error(confidence: Tensor, correct: Tensor, bins: int = 15) -> float:
+    """Mean |accuracy − confidence| over equally wide bins of confidence, weighted by their size, in [0, 1].
+
+    `confidence` is the probability of the predicted class, in [0, 1], and `correct` whether it is the right one; both
+    of shape [N]. Naeini et al. 2015; Guo et al. 2017, arXiv 1706.04599.
+    """
+    number = (confidence * bins).ceil().long().sub(1).clamp(0, bins - 1)  # bins are closed on the right
+    gap = correct.double() - confidence.double()
+    return float(gap.new_zeros(bins).index_add(0, number, gap).abs().sum() / len(gap))

@@ -1,0 +1,1 @@
+"""One handler per file; each reads like the recipe that it follows."""

@@ -1,0 +1,46 @@
+"""task=train: a classifier, and how well it does on images it has not seen."""
+
+import logging
+from dataclasses import dataclass
+
+from trustml_cli.data.dataset import DatasetSource
+from trustml_cli.errors import naming
+from trustml_cli.models.model import Model
+from trustml_cli.plots.training import confusion_matrix, misclassified, training_curves
+from trustml_cli.statistics import expected_calibration_error, proportion
+from trustml_cli.tasks.context import Context
+from trustml_cli.training.predict import predict
+from trustml_cli.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train `model` on `dataset` and report accuracy, loss and calibration."""
+
+    def __call__(self, context: Context, dataset: DatasetSource, model: Model, trainer: Trainer) -> None:
+        """One row: both accuracies, test loss, calibration error, and what training took."""
+        with naming("trainer"):
+            trainer.check(model)
+        data = dataset.load()
+        trained = context.trained(data, model, trainer)
+        train = predict(trained.network, data.train, context.hardware)
+        test = predict(trained.network, data.test, context.hardware)
+        seconds = sum(epoch.seconds for epoch in trained.history)
+        images = sum(epoch.images for epoch in trained.history)
+        context.record.metrics(
+            **proportion("train_accuracy", int(train.correct.sum()), len(train.labels)),
+            **proportion("test_accuracy", int(test.correct.sum()), len(test.labels)),
+            test_loss=test.loss,
+            ece=expected_calibration_error(test.confidence, test.correct),
+            epochs=trained.history[-1].epoch if trained.history else 0,
+            seconds=seconds,
+            images_per_second=images / seconds if seconds else None,
+        )
+        log.info("test accuracy %.4f, n = %d", test.accuracy, len(test.labels))
+        if trained.history:
+            context.record.plot("curves", training_curves(trained.history))
+        context.record.plot("confusion", confusion_matrix(test, data.classes))
+        if not test.correct.all():
+            context.record.plot("misclassified", misclassified(test, data.test, data.classes))

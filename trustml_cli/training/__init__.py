@@ -1,0 +1,1 @@
+"""Trainers, and what is measured of a network once it is trained."""

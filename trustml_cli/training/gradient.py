@@ -1,0 +1,203 @@
+"""The one training loop for every network that is trained by its gradient."""
+
+import copy
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from math import inf, isfinite
+from time import perf_counter
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, OneCycleLR
+from tqdm import tqdm
+
+from trustml_cli.data.batches import Augmentation, batches
+from trustml_cli.data.dataset import Dataset, Split
+from trustml_cli.errors import RunFailed
+from trustml_cli.hardware import Hardware, Precision
+from trustml_cli.training.predict import predict
+from trustml_cli.training.trainer import Epoch, Report, Trainer
+
+LOOK_EVERY = 50  # steps between two looks at the loss: each look makes a GPU wait
+
+
+class Optimizer(Enum):
+    """How a gradient becomes a step."""
+
+    sgd = "sgd"
+    adam = "adam"
+    adamw = "adamw"
+
+
+class Schedule(Enum):
+    """How the learning rate goes over the run."""
+
+    constant = "constant"
+    cosine = "cosine"
+    """From lr to zero along half a cosine (Loshchilov and Hutter 2016, arXiv 1608.03983)."""
+    one_cycle = "one_cycle"
+    """Up to lr over the first 30 % of the steps, then down to almost zero (Smith and Topin 2017, arXiv 1708.07120)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientTrainer(Trainer):
+    """Mini-batch training on the softmax cross-entropy.
+
+    Each epoch goes once over the shuffled training images in whole batches, `steps_per_epoch` of them at most. `flip`
+    and `crop_padding` augment them. With `patience`, `validation_fraction` of the training images is set aside, training stops when their loss has not
+    fallen for so many epochs, and the best weights are kept.
+    """
+
+    epochs: int
+    steps_per_epoch: int | None
+    batch_size: int
+    optimizer: Optimizer
+    lr: float
+    momentum: float
+    weight_decay: float
+    schedule: Schedule
+    label_smoothing: float
+    flip: bool
+    crop_padding: int
+    patience: int | None
+    validation_fraction: float
+    channels_last: bool
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "steps_per_epoch", "batch_size", "patience"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}: must be at least 1, got {value}")
+        if not (self.lr > 0 and isfinite(self.lr)):
+            raise ValueError(f"lr: must be above 0, got {self.lr}")
+        for name in ("weight_decay", "crop_padding"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: must be at least 0, got {getattr(self, name)}")
+        for name in ("momentum", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}: must be in [0, 1), got {getattr(self, name)}")
+        if not 0 < self.validation_fraction < 1:
+            raise ValueError(f"validation_fraction: must be between 0 and 1, got {self.validation_fraction}")
+
+    def fit(self, network: nn.Sequential, data: Dataset, hardware: Hardware, report: Report) -> None:  # noqa: D102
+        network.to(hardware.device, memory_format=self.memory_format)
+        train, test, validation = data.train.on(hardware.device), data.test.on(hardware.device), None
+        if self.patience is not None:
+            train, validation = train.divide(self.validation_fraction, seed=0)
+        steps = max(1, len(train) // self.batch_size)
+        steps = min(steps, self.steps_per_epoch or steps)
+        descent = Descent(self, network, self.epochs * steps, hardware)
+        best_loss, best_epoch, best_weights = inf, 0, network.state_dict()
+
+        with tqdm(total=self.epochs * steps, desc="training", unit="step", disable=None) as bar:
+            for epoch in range(1, self.epochs + 1):
+                start, lr = perf_counter(), descent.lr
+                loss, accuracy = descent.epoch(self.training_batches(train, steps, hardware), bar)
+                seconds = perf_counter() - start
+                answers = predict(network, test, hardware)
+                checked = predict(network, validation, hardware) if validation else None
+                report(
+                    Epoch(
+                        epoch=epoch,
+                        train_loss=loss,
+                        train_accuracy=accuracy,
+                        test_loss=answers.loss,
+                        test_accuracy=answers.accuracy,
+                        lr=lr,
+                        seconds=seconds,
+                        images=steps * min(self.batch_size, len(train)),
+                        validation_loss=checked and checked.loss,
+                        validation_accuracy=checked and checked.accuracy,
+                    )
+                )
+                if checked and checked.loss < best_loss:
+                    best_loss, best_epoch = checked.loss, epoch
+                    best_weights = copy.deepcopy(network.state_dict())
+                elif self.patience and epoch - best_epoch >= self.patience:
+                    break
+        if validation:
+            network.load_state_dict(best_weights)
+
+    def training_batches(self, train: Split, steps: int, hardware: Hardware) -> Iterator[tuple[Tensor, Tensor]]:
+        """One epoch: whole batches in a new random order; what does not fill the last one waits for the next epoch."""
+        order = torch.randperm(len(train))[: steps * self.batch_size]
+        augmentation = Augmentation(self.flip, self.crop_padding) if self.flip or self.crop_padding else None
+        return batches(train, self.batch_size, hardware.device, order, augmentation, self.memory_format)
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """Where the channels of weights and images lie."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+
+class Descent:
+    """A network under an optimiser with its learning-rate schedule and, for fp16, its loss scale."""
+
+    def __init__(self, trainer: GradientTrainer, network: nn.Module, steps: int, hardware: Hardware) -> None:
+        self.network, self.hardware, self.label_smoothing = network, hardware, trainer.label_smoothing
+        self.optimizer = make_optimizer(trainer, network)
+        self.schedule = make_schedule(trainer, self.optimizer, steps)
+        scaled = hardware.precision is Precision.fp16 and hardware.device.type == "cuda"
+        self.scaler = torch.amp.GradScaler(hardware.device.type, enabled=scaled)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next step."""
+        return float(self.schedule.get_last_lr()[0])
+
+    def epoch(self, training_batches: Iterable[tuple[Tensor, Tensor]], bar: "tqdm[object]") -> tuple[float, float]:
+        """A step for each batch; returns mean loss and accuracy over them. Raises `RunFailed` if the loss is lost."""
+        self.network.train()
+        loss_sum = torch.zeros((), device=self.hardware.device)
+        correct = torch.zeros((), device=self.hardware.device)
+        seen = 0
+        for step, (x, y) in enumerate(training_batches, start=1):
+            loss, logits = self.step(x, y)
+            loss_sum += loss * len(y)
+            correct += (logits.argmax(1) == y).sum()
+            seen += len(y)
+            if step % LOOK_EVERY == 0:
+                bar.set_postfix(loss=f"{finite(loss_sum) / seen:.3f}", refresh=False)
+            bar.update()
+        return finite(loss_sum) / seen, correct.item() / seen
+
+    def step(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """One step down the gradient on inputs x and labels y; returns loss and logits from before it."""
+        with self.hardware.autocast():
+            logits = self.network(x)
+            loss = functional.cross_entropy(logits, y, label_smoothing=self.label_smoothing)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.schedule.step()
+        return loss.detach(), logits.detach()
+
+
+def finite(loss: Tensor) -> float:
+    """The loss as a number; `RunFailed` if it is none."""
+    value = loss.item()
+    if not isfinite(value):
+        raise RunFailed(f"training diverged: the loss became {value}; try a smaller trainer.lr")
+    return value
+
+
+def make_optimizer(trainer: GradientTrainer, network: nn.Module) -> torch.optim.Optimizer:
+    """The optimiser over every weight that trains, with its fused kernel."""
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    common = {"lr": trainer.lr, "weight_decay": trainer.weight_decay, "fused": weights[0].device.type != "mps"}
+    if trainer.optimizer is Optimizer.sgd:
+        return torch.optim.SGD(weights, momentum=trainer.momentum, nesterov=trainer.momentum > 0, **common)
+    kind = torch.optim.Adam if trainer.optimizer is Optimizer.adam else torch.optim.AdamW
+    return kind(weights, betas=(trainer.momentum, 0.999), **common)
+
+
+def make_schedule(trainer: GradientTrainer, optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler:
+    """The learning rate over `steps` steps."""
+    if trainer.schedule is Schedule.one_cycle:
+        return OneCycleLR(optimizer, max_lr=trainer.lr, total_steps=steps + 1, cycle_momentum=False)
+    if trainer.schedule is Schedule.cosine:
+        return CosineAnnealingLR(optimizer, T_max=steps)
+    return LambdaLR(optimizer, lambda step: 1.0)

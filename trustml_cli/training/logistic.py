@@ -1,0 +1,176 @@
+"""Two other ways to fit a logistic regression: scikit-learn's solver, and gradients derived by hand."""
+
+import logging
+import warnings
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from trustml_cli.data.batches import batches
+from trustml_cli.data.dataset import Dataset, Split
+from trustml_cli.errors import RunFailed
+from trustml_cli.hardware import Hardware
+from trustml_cli.models.dense import Logistic
+from trustml_cli.models.model import Model
+from trustml_cli.training.predict import predict
+from trustml_cli.training.trainer import Epoch, Report, Trainer
+
+log = logging.getLogger(__name__)
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogisticTrainer(Trainer):
+    """What the two share: they fit the one linear layer of `model=logistic` and nothing else."""
+
+    def check(self, model: Model) -> None:  # noqa: D102
+        if not isinstance(model, Logistic):
+            raise ValueError(
+                f"fits a logistic regression only, not {type(model).__name__}; take model=logistic or trainer=default"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SklearnTrainer(LogisticTrainer):
+    """scikit-learn's LogisticRegression (L-BFGS), whose weights are then put into the network.
+
+    `inverse_regularization` is its C, `max_iter` the most iterations.
+    """
+
+    inverse_regularization: float
+    max_iter: int
+
+    def __post_init__(self) -> None:
+        if not self.inverse_regularization > 0:
+            raise ValueError(f"inverse_regularization: must be above 0, got {self.inverse_regularization}")
+        if self.max_iter < 1:
+            raise ValueError(f"max_iter: must be at least 1, got {self.max_iter}")
+
+    def fit(self, network: nn.Sequential, data: Dataset, hardware: Hardware, report: Report) -> None:  # noqa: D102
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import LogisticRegression
+
+        start = perf_counter()
+        features, labels = design_matrix(network, data.train)
+        solver = LogisticRegression(C=self.inverse_regularization, max_iter=self.max_iter)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            solver.fit(features, labels)
+        if (iterations := int(solver.n_iter_[0])) >= self.max_iter:
+            log.info("scikit-learn stopped after max_iter=%d iterations, before it converged", iterations)
+        weights, bias = solver.coef_, solver.intercept_
+        if len(data.classes) == 2:  # scikit-learn keeps the second class's row only
+            weights, bias = np.concatenate([-weights, weights]) / 2, np.concatenate([-bias, bias]) / 2
+        elif len(solver.classes_) < len(data.classes):
+            absent = set(range(len(data.classes))) - set(solver.classes_.tolist())
+            raise RunFailed(f"trainer=sklearn needs an image of every class; {data.classes[min(absent)]!r} has none")
+        set_weights(network, weights, bias)
+        images = iterations * len(labels)
+        report_once(network, data, hardware, report, epoch=iterations, images=images, lr=0.0, start=start)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NumpyTrainer(LogisticTrainer):
+    """Mini-batch gradient descent in numpy, with the gradients of `softmax_gradients`.
+
+    The learning rate falls linearly from `lr` to zero; `weight_decay` is the factor of ½‖W‖² in the loss.
+    """
+
+    epochs: int
+    batch_size: int
+    lr: float
+    weight_decay: float
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
+        if not self.lr > 0 or self.weight_decay < 0:
+            raise ValueError(f"lr: must be above 0 and weight_decay at least 0, got {self.lr}, {self.weight_decay}")
+
+    def fit(self, network: nn.Sequential, data: Dataset, hardware: Hardware, report: Report) -> None:  # noqa: D102
+        features, labels = design_matrix(network, data.train)
+        one_hot = np.eye(len(data.classes), dtype=np.float32)[labels]
+        weights = np.zeros((len(data.classes), features.shape[1]), dtype=np.float32)
+        bias = np.zeros(len(data.classes), dtype=np.float32)
+        random = np.random.default_rng(int(torch.randint(2**31, ()).item()))
+        for epoch in tqdm(range(1, self.epochs + 1), desc="training", unit="epoch", disable=None):
+            start = perf_counter()
+            lr = self.lr * (1 - (epoch - 1) / self.epochs)
+            for batch in np.array_split(random.permutation(len(labels)), -(-len(labels) // self.batch_size)):
+                loss, weights_grad, bias_grad = softmax_gradients(weights, bias, features[batch], one_hot[batch])
+                weights -= lr * (weights_grad + self.weight_decay * weights)
+                bias -= lr * bias_grad
+            if not np.isfinite(loss):
+                raise RunFailed(f"training diverged: the loss became {loss}; try a smaller trainer.lr")
+            set_weights(network, weights, bias)
+            report_once(network, data, hardware, report, epoch=epoch, images=len(labels), lr=lr, start=start)
+
+
+def softmax_gradients(weights: Array, bias: Array, x: Array, one_hot: Array) -> tuple[float, Array, Array]:
+    """Mean softmax cross-entropy of a linear model and its gradients, derived by hand.
+
+    With logits z = xWᵀ + b and p = softmax(z), ∂loss/∂z = (p − y)/N; the chain rule gives (p − y)ᵀx/N for W and the
+    column sums for b. Shapes: weights [K, D], bias [K], x [N, D], one_hot [N, K]; returns loss (nats), [K, D], [K].
+    """
+    logits = x @ weights.T + bias
+    logits -= logits.max(axis=1, keepdims=True)  # the softmax does not change, and nothing overflows
+    exponentials = np.exp(logits)
+    totals = exponentials.sum(axis=1, keepdims=True)
+    loss = float((np.log(totals[:, 0]) - (logits * one_hot).sum(axis=1)).mean())
+    error = (exponentials / totals - one_hot) / len(x)
+    return loss, error.T @ x, error.sum(axis=0)
+
+
+@torch.no_grad()
+def design_matrix(network: nn.Sequential, split: Split) -> tuple[Array, Array]:
+    """The normalised pixels of every image as rows, float32 [N, D], and the labels [N]."""
+    normalize = network.get_submodule("normalize")
+    parts = [(normalize(x).flatten(1), y) for x, y in batches(split, 1000, torch.device("cpu"))]
+    return torch.cat([x for x, _ in parts]).numpy(), torch.cat([y for _, y in parts]).numpy()
+
+
+@torch.no_grad()
+def set_weights(network: nn.Sequential, weights: Array, bias: Array) -> None:
+    """Put weights [K, D] and bias [K] into the network's linear layer."""
+    linear = network.get_submodule("network")[1]  # type: ignore[index]
+    for parameter, values in ((linear.weight, weights), (linear.bias, bias)):
+        assert isinstance(parameter, Tensor)
+        parameter.copy_(torch.from_numpy(np.asarray(values)))
+
+
+def report_once(
+    network: nn.Sequential,
+    data: Dataset,
+    hardware: Hardware,
+    report: Report,
+    *,
+    epoch: int,
+    images: int,
+    lr: float,
+    start: float,
+) -> None:
+    """Measure the network on both splits and report it as one row."""
+    seconds = perf_counter() - start
+    network.to(hardware.device)
+    train, test = predict(network, data.train, hardware), predict(network, data.test, hardware)
+    report(
+        Epoch(
+            epoch=epoch,
+            train_loss=train.loss,
+            train_accuracy=train.accuracy,
+            test_loss=test.loss,
+            test_accuracy=test.accuracy,
+            lr=lr,
+            seconds=seconds,
+            images=images,
+        )
+    )
+    network.cpu()

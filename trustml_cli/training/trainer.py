@@ -1,0 +1,45 @@
+"""What every trainer is, and the row it reports for each pass over the data."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from trustml_cli.data.dataset import Dataset
+from trustml_cli.hardware import Hardware
+from trustml_cli.models.model import Model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """One row of history.csv. Losses are mean cross-entropies in nats; the train ones are of augmented batches.
+
+    `seconds` and `images` are what training alone took and saw. Where training stops by validation data, their columns are filled too.
+    """
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    test_loss: float
+    test_accuracy: float
+    lr: float
+    seconds: float
+    images: int
+    validation_loss: float | None = None
+    validation_accuracy: float | None = None
+
+
+Report = Callable[[Epoch], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trainer(ABC):
+    """Fits a network to a data set. Subclasses name their keys as fields."""
+
+    def check(self, model: Model) -> None:  # noqa: B027
+        """Raise ValueError, saying which would be right, if this trainer cannot fit `model`. By default it can."""
+
+    @abstractmethod
+    def fit(self, network: nn.Sequential, data: Dataset, hardware: Hardware, report: Report) -> None:
+        """Train `network` in place, calling `report` after each epoch. Raises `RunFailed` if that goes wrong."""
