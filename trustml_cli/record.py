@@ -35,16 +35,22 @@ class Check:
 
 @dataclass
 class Recorder:
-    """Writes one run directory. `identity` (task, dataset, model, seed) begins every row of metrics.csv."""
+    """Writes one run directory. `choices` says which YAML was taken from each group of the config."""
 
     directory: Path
-    identity: Mapping[str, Any]
+    choices: Mapping[str, str]
+    seed: int
     config: str
     command: Sequence[str]
     rows: list[dict[str, Any]] = field(default_factory=list)
     epochs: "list[Epoch]" = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What every row of metrics.csv begins with."""
+        return {group: self.choices[group] for group in ("task", "dataset", "model")} | {"seed": self.seed}
 
     def start(self) -> None:
         """Claim the directory: run.json says `running` from here on, and config.yaml lies beside it."""

@@ -59,10 +59,10 @@ def job(config: DictConfig) -> int:
     Whatever goes wrong is recorded and reported in one line; only an interrupt gets out.
     """
     hydra_config = HydraConfig.get()
-    choices = hydra_config.runtime.choices
     record = Recorder(
         directory=Path(hydra_config.runtime.output_dir),
-        identity={group: choices.get(group) for group in ("task", "dataset", "model")} | {"seed": config.get("seed")},
+        choices=hydra_config.runtime.choices,
+        seed=config.seed,
         config=OmegaConf.to_yaml(config, resolve=True),
         command=["trustml", *hydra_config.overrides.task],
     )
@@ -98,7 +98,7 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
     handler = build(config.task, "task")
     wanted = [name for name in signature(handler.__call__).parameters if name != "context"]
     if missing := [name for name in wanted if name not in groups]:
-        raise InputError(f"{missing[0]}: task={record.identity['task']} needs a choice of this group in its YAML")
+        raise InputError(f"{missing[0]}: task={record.choices['task']} needs a choice of this group in its YAML")
     parts = {name: build(config[name], name) for name in wanted}
     with naming("device"):
         device = choose_device(settings.device, job=HydraConfig.get().job.get("num") or 0)

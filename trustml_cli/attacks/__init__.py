@@ -1,0 +1,1 @@
+"""Attacks: pure functions of torch tensors, one paper per file, and what is measured of them."""

@@ -1,0 +1,62 @@
+"""What every attack is, and the gradient that most of them follow."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class Norm(Enum):
+    """How the size of a perturbation is measured, in pixel units."""
+
+    linf = "linf"
+    """The largest change of any value."""
+    l2 = "l2"
+    """The root of the sum of squared changes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attack(ABC):
+    """Makes images that a model misreads. Subclasses name their keys as fields and implement `__call__`.
+
+    `target` is the class that the images shall be taken for, by number; None for any wrong one. (A config may give
+    its name; whoever knows the names puts the number in its place.)
+    """
+
+    target: int | str | None
+
+    @abstractmethod
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
+        """Adversarial images of x's shape, in [0, 1] and within `epsilon` of x.
+
+        `model` maps images [N, C, H, W] in [0, 1] to logits [N, K]; `y` holds the true classes, int64 [N].
+        """
+
+    def curve(self, model: nn.Module, x: Tensor, y: Tensor, epsilons: Sequence[float]) -> Iterator[Tensor]:
+        """Adversarial images for one epsilon after the other; attacks that can share work between them do."""
+        for epsilon in epsilons:
+            yield self(model, x, y, epsilon)
+
+    def loss_gradient(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """The direction in which the attack's goal comes nearer: away from y, or towards the target."""
+        if self.target is None:
+            return input_gradient(model, x, y)
+        return -input_gradient(model, x, torch.full_like(y, int(self.target)))
+
+
+def input_gradient(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+    """Gradient of each image's cross-entropy with `labels` by its own pixels, of x's shape."""
+    x = x.detach().requires_grad_(True)
+    with torch.enable_grad():
+        loss = functional.cross_entropy(model(x), labels, reduction="sum")
+    (gradient,) = torch.autograd.grad(loss, x)
+    return gradient
+
+
+def per_image(values: Tensor, x: Tensor) -> Tensor:
+    """Values [N] in a shape that multiplies with x [N, …] image by image."""
+    return values.view(-1, *(1,) * (x.dim() - 1))

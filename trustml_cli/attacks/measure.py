@@ -1,0 +1,106 @@
+"""What an attack does to a model, image by image, and what must hold for the numbers to be believed."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import torch
+from torch import Tensor, nn
+
+from trustml_cli.attacks.attack import Attack, input_gradient
+
+TOLERANCE = 1e-6  # float32 rounds x + ε·d: a perturbation may be over its budget by as much
+
+
+@dataclass
+class Attacked:
+    """The images of one epsilon after the attack: answers and size of the perturbation, each of shape [N]."""
+
+    epsilon: float
+    predicted: Tensor
+    confidence: Tensor
+    l0: Tensor
+    l2: Tensor
+    linf: Tensor
+    seconds: float
+    examples: Tensor
+    """The first few adversarial images themselves, [n, C, H, W]."""
+
+
+@dataclass
+class Curve:
+    """A model under an attack at several epsilons; the tensors of the images before it have shape [N]."""
+
+    labels: Tensor
+    clean_predicted: Tensor
+    clean_confidence: Tensor
+    zero_gradient: Tensor
+    """Whether the loss does not depend on the image at all."""
+    examples: Tensor
+    """The first few images before the attack, [n, C, H, W]."""
+    attacked: list[Attacked] = field(default_factory=list)
+
+    @property
+    def initially_right(self) -> Tensor:
+        """Whether the model is right before the attack, bool [N]."""
+        return self.clean_predicted == self.labels
+
+
+def attack_curve(
+    model: nn.Module,
+    attack: Attack,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    epsilons: Sequence[float],
+    keep: int,
+) -> Curve:
+    """Attack every batch at every epsilon; `keep` images are kept as examples. All results are on the CPU.
+
+    `seconds` is the time to make and to score the images of an epsilon. Work that the attack shares between epsilons
+    is counted with the first.
+    """
+    clean: list[tuple[Tensor, ...]] = []
+    by_epsilon: list[list[tuple[Tensor, ...]]] = [[] for _ in epsilons]
+    examples: list[list[Tensor]] = [[] for _ in range(len(epsilons) + 1)]
+    seconds = [0.0] * len(epsilons)
+    kept = 0
+    for x, y in batches:
+        keep_here = min(keep - kept, len(x))
+        zero = input_gradient(model, x, y).flatten(1).abs().amax(1) == 0
+        clean.append((y.cpu(), *answer(model, x), zero.cpu()))
+        examples[0].append(x[:keep_here].cpu())
+        start = perf_counter()
+        for number, x_adv in enumerate(attack.curve(model, x, y, epsilons)):
+            assert x_adv.shape == x.shape
+            by_epsilon[number].append((*answer(model, x_adv), *sizes(x_adv - x)))
+            seconds[number] += perf_counter() - start
+            examples[number + 1].append(x_adv[:keep_here].detach().cpu())
+            start = perf_counter()
+        kept += keep_here
+    labels, predicted, confidence, zero = (torch.cat(column) for column in zip(*clean, strict=True))
+    curve = Curve(labels, predicted, confidence, zero, torch.cat(examples[0]))
+    for number, epsilon in enumerate(epsilons):
+        columns = [torch.cat(column) for column in zip(*by_epsilon[number], strict=True)]
+        curve.attacked.append(
+            Attacked(epsilon, *columns, seconds=seconds[number], examples=torch.cat(examples[number + 1]))
+        )
+    return curve
+
+
+@torch.no_grad()
+def answer(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Predicted classes and their softmax probabilities, both [N], on the CPU."""
+    confidence, predicted = model(x).softmax(1).max(1)
+    return predicted.cpu(), confidence.cpu()
+
+
+def sizes(perturbation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """L0 (values that changed), L2 and L∞ of each image's perturbation [N, …], all [N] and on the CPU."""
+    flat = perturbation.detach().flatten(1)
+    return (flat != 0).sum(1).float().cpu(), flat.norm(dim=1).cpu(), flat.abs().amax(1).cpu()
+
+
+def within_budget(x_adv: Tensor, x: Tensor, epsilon: float, norm: str) -> bool:
+    """Whether every image is in [0, 1] and within `epsilon` of its original in `norm` (l0, l2 or linf)."""
+    size = dict(zip(("l0", "l2", "linf"), sizes(x_adv - x), strict=True))[norm]
+    in_range = bool((x_adv >= 0).all() and (x_adv <= 1).all())
+    return in_range and bool((size <= epsilon + TOLERANCE * max(1.0, epsilon)).all())

@@ -1,0 +1,59 @@
+"""Pictures of what an attack does."""
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from trustml_cli.attacks.measure import Attacked, Curve
+from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, label_answer, new_figure, show_image, tidy
+from trustml_cli.statistics import wilson_interval
+
+NORM_SYMBOLS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
+
+
+def robustness_curve(curve: Curve, attack: str, norm: str) -> Figure:
+    """Accuracy against epsilon, with the 95 % interval as a band and the clean accuracy as a line."""
+    figure, axes = new_figure(6.4, 4.2)
+    panel = axes[0, 0]
+    n = len(curve.labels)
+    epsilons = [attacked.epsilon for attacked in curve.attacked]
+    right = [int((attacked.predicted == curve.labels).sum()) for attacked in curve.attacked]
+    intervals = [wilson_interval(count, n) for count in right]
+    clean = curve.initially_right.double().mean().item()
+    panel.fill_between(epsilons, *zip(*intervals, strict=True), color=ORANGE, alpha=0.2, linewidth=0, label="95 % interval")
+    panel.plot(epsilons, [count / n for count in right], "o-", color=ORANGE, label="under attack")
+    panel.axhline(clean, color=BLUE, linestyle="--", label=f"clean: {clean:.1%}")
+    panel.set_ylim(-0.02, 1.02)
+    panel.set_xlim(left=0)
+    panel.yaxis.set_major_formatter(PercentFormatter(1.0))
+    panel.legend(frameon=False)
+    tidy(panel, f"{attack} on {n:,} test images", f"epsilon ({NORM_SYMBOLS[norm]}, pixel units)", "accuracy")
+    return figure
+
+
+def adversarial_examples(
+    curve: Curve, attacked: Attacked, classes: Sequence[str], count: int, attack: str, norm: str
+) -> Figure:
+    """Original, perturbation and adversarial image side by side, for images that the model had right."""
+    kept = len(curve.examples)
+    fell = curve.initially_right[:kept] & (attacked.predicted[:kept] != curve.labels[:kept])
+    chosen = fell.int().argsort(descending=True, stable=True)[:count].tolist()  # those that fell come first
+    perturbation = attacked.examples - curve.examples
+    largest = perturbation[chosen].abs().max().item() or 1.0
+    figure, axes = new_figure(1.45 * len(chosen) + 0.4, 5.3, rows=3, columns=len(chosen))
+    for column, index in enumerate(chosen):
+        label, before, after = (
+            int(values[index]) for values in (curve.labels, curve.clean_predicted, attacked.predicted)
+        )
+        clean_answer = label_answer(classes[before], float(curve.clean_confidence[index]))
+        answer = label_answer(classes[after], float(attacked.confidence[index]))
+        show_image(axes[0, column], curve.examples[index], clean_answer, GREEN if before == label else ORANGE)
+        show_image(axes[1, column], 0.5 + perturbation[index] / (2 * largest), "")
+        show_image(axes[2, column], attacked.examples[index], answer, GREEN if after == label else ORANGE)
+    factor = 0.5 / largest
+    for row, name in enumerate(("original", f"perturbation\n×{factor:.3g} around grey", "adversarial")):
+        axes[row, 0].set_ylabel(name, fontsize=9, color=GREY)
+    title = f"{attack}, {NORM_SYMBOLS[norm]} epsilon {attacked.epsilon:g}: green is right, orange is wrong"
+    figure.suptitle(title, fontsize=11)
+    return figure
