@@ -1,6 +1,7 @@
 """The one place where objects are made from config, with names and types checked before any computing."""
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ def build(node: DictConfig, key: str) -> Any:
     try:
         cls = get_object(target)
     except Exception as error:  # importing somebody's module may raise anything
-        raise InputError(f"{key}._target_: cannot find {target} ({error})") from error
+        raise InputError(f"{key}._target_: cannot find {target} ({' '.join(str(error).split())})") from error
     if not (isinstance(cls, type) and is_dataclass(cls)):
         raise InputError(f"{key}._target_: {target} is not a dataclass")
     return build_as(cls, node, key)
@@ -47,10 +48,13 @@ def build_as(cls: type, node: Mapping[Any, Any], key: str) -> Any:
     values = {name: listed(node[name], hints[name]) for name in names}
     try:
         typed = OmegaConf.merge(OmegaConf.structured(cls), values)
-        arguments = {name: plain(typed[name]) for name in names}
+        arguments = {name: plain(OmegaConf.select(typed, name)) for name in names}
     except OmegaConfBaseException as error:
         name = (error.full_key or "").partition("[")[0] or "value"
-        raise InputError(f"{prefix}{name}: {first_line(error)}") from error
+        raise InputError(f"{prefix}{name}: {in_plain_words(first_line(error))}") from error
+    for name, value in arguments.items():
+        if isinstance(value, list) and any(isinstance(item, list | dict) for item in value):  # OmegaConf allows it
+            raise InputError(f"{prefix}{name}: must be a list of single values, got {value}")
     with naming(key):
         return cls(**arguments)
 
@@ -72,7 +76,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """'did you mean epsilon?', or everything there is."""
     known = list(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known) or 'none'}"
+    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known) or 'none here'}"
+
+
+def in_plain_words(text: str) -> str:
+    """OmegaConf's complaint about a type, in the words of a user."""
+    wanted = {"Float": "a number", "Integer": "a whole number", "bool": "true or false"}
+    match = re.match(r"Value '(.*)' (?:of type '.*' could not be converted to|is not a valid) (\w+)", text)
+    return f"must be {wanted[match[2]]}, got {match[1]!r}" if match and match[2] in wanted else text
 
 
 def first_line(error: BaseException) -> str:

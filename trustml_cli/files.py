@@ -27,7 +27,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 def write_json(path: Path, content: Any) -> None:
     """`content` as readable JSON, whole or not at all."""
     text = json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n"
-    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    # a file name that is not UTF-8 holds lone surrogates; backslashes make them JSON's own escapes
+    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8", errors="backslashreplace"))
 
 
 def digest(content: Any) -> str:
@@ -73,7 +74,7 @@ def verified_checksums(folder: Path) -> dict[str, str] | None:
     if not folder.exists():
         return None
     try:
-        checksums: dict[str, str] = json.loads((folder / "checksums.json").read_text())
+        checksums: dict[str, str] = json.loads((folder / "checksums.json").read_text(encoding="utf-8"))
         damaged = [name for name, known in checksums.items() if file_digest(folder / name) != known]
     except (OSError, ValueError, AttributeError) as error:
         damaged = [str(error)]

@@ -117,8 +117,9 @@ class Recorder:
 
         path = self.directory / "artifacts" / f"{name}.safetensors"
         path.parent.mkdir(exist_ok=True)
-        contiguous = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-        write_atomically(path, lambda partial: save_file(contiguous, partial))
+        # cloned, for safetensors refuses tensors that share memory
+        whole = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
+        write_atomically(path, lambda partial: save_file(whole, partial))
         return path
 
     def _write_facts(self) -> None:

@@ -4,11 +4,14 @@ import logging
 import os
 import secrets
 import sys
+from argparse import ArgumentError
+from importlib.metadata import version
 from inspect import signature
 from pathlib import Path
 
 import hydra
 import yaml
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -35,6 +38,13 @@ def user_folder(kind: str) -> str:
     """The user's own folder for trustml's files of this kind, `cache` or `data`."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return str(Path(base) / "trustml" / ("" if kind == "cache" else kind))
+
+
+def register_resolvers() -> None:
+    """What our YAML may ask for as ${NAME:…}."""
+    OmegaConf.register_new_resolver("user_folder", user_folder, replace=True)
+    OmegaConf.register_new_resolver("token", lambda: secrets.token_hex(4), use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("described", described, replace=True)
 
 
 def described(group: str = "") -> str:
@@ -100,13 +110,30 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
     if missing := [name for name in wanted if name not in groups]:
         raise InputError(f"{missing[0]}: task={record.choices['task']} needs a choice of this group in its YAML")
     parts = {name: build(config[name], name) for name in wanted}
+    hydra_job = HydraConfig.get().job
+    job_number = 0 if OmegaConf.is_missing(hydra_job, "num") else hydra_job.num  # a single run has no number
     with naming("device"):
-        device = choose_device(settings.device, job=HydraConfig.get().job.get("num") or 0)
+        device = choose_device(settings.device, job=job_number)
     record.note(device=str(device))
     keep_freed_memory()
     seed_everything(settings.seed)
     hardware = Hardware(device, settings.precision)
     handler(Context(settings.seed, hardware, model_store(settings.cache_dir), record), **parts)
+
+
+def check_flags() -> None:
+    """Answer --version for ourselves, and refuse an unknown flag in one line; Hydra would print its whole usage."""
+    if "--version" in sys.argv[1:]:
+        sys.stdout.write(f"trustml {version('trustml')}\n")
+        sys.exit(0)
+    parser = get_args_parser()
+    try:
+        parser.exit_on_error = False
+        unknown = parser.parse_known_args()[1]
+    except ArgumentError as error:
+        raise InputError(str(error)) from error
+    if unknown:
+        raise InputError(f"{unknown[0]}: no such flag; see trustml --help, and write keys as KEY=VALUE")
 
 
 def complain(line: str) -> None:
@@ -117,14 +144,13 @@ def complain(line: str) -> None:
 def main() -> None:
     """Run the command line and exit with the status that DESIGN's table gives."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors instead of printing them over many lines
-    OmegaConf.register_new_resolver("user_folder", user_folder, replace=True)
-    OmegaConf.register_new_resolver("token", lambda: secrets.token_hex(4), use_cache=True, replace=True)
-    OmegaConf.register_new_resolver("described", described, replace=True)
+    register_resolvers()
     try:
+        check_flags()
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(job)()
     except KeyboardInterrupt:
         sys.exit(130)
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+    except (InputError, HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         if TRACEBACK:
             raise
         complain(explain(error, config_folder(), sys.argv[1:]))

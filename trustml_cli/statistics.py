@@ -16,7 +16,8 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     centre = share + Z_95**2 / (2 * n)
     half_width = Z_95 * sqrt(share * (1 - share) / n + Z_95**2 / (4 * n**2))
     scale = 1 + Z_95**2 / n
-    return max(0.0, (centre - half_width) / scale), min(1.0, (centre + half_width) / scale)
+    low, high = (centre - half_width) / scale, (centre + half_width) / scale
+    return max(0.0, min(low, share)), min(1.0, max(high, share))  # rounding must not leave the share outside
 
 
 def proportion(name: str, successes: int, n: int) -> dict[str, Any]:

@@ -54,7 +54,9 @@ class ModelStore:
         def make(partial: Path) -> None:
             log.info("training model %s", key)
             network = train(keep)
-            weights = {name: weight.detach().cpu().contiguous() for name, weight in network.state_dict().items()}
+            state = network.state_dict().items()
+            # cloned, for safetensors refuses tensors that share memory
+            weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state}
             save_file(weights, partial / "model.safetensors")
             write_json(partial / "model.json", {"recipe": recipe, "history": [asdict(epoch) for epoch in history]})
 
@@ -69,4 +71,4 @@ class ModelStore:
 def resumed(network: nn.Module, weights: dict[str, Tensor], device: torch.device) -> nn.Module:
     """`network` with `weights`, ready to be asked: on `device`, in eval mode, with no gradient for its weights."""
     network.load_state_dict(weights)
-    return network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    return network.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)

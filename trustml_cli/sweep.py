@@ -15,8 +15,9 @@ class Ending(Callback):
 
     exit_code = 0
 
-    def on_run_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+    def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
         """A single run: its own status."""
+        job_return: JobReturn = kwargs["job_return"]
         Ending.exit_code = job_return._return_value or 0  # its property raises what the job raised
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -25,7 +26,9 @@ class Ending(Callback):
         failed = [(folder, facts) for folder, facts in jobs if facts["status"] != "completed"]
         for folder, facts in failed:
             sys.stderr.write(f"trustml: failed: {folder}: {facts.get('error', 'ended without a word')}\n")
-        sys.stderr.write(f"trustml: {len(jobs) - len(failed)} of {len(jobs)} jobs completed in {config.hydra.sweep.dir}\n")
+        sys.stderr.write(
+            f"trustml: {len(jobs) - len(failed)} of {len(jobs)} jobs completed in {config.hydra.sweep.dir}\n"
+        )
         # a failed run outweighs a bad input: 1 says that something was computed and lost
         Ending.exit_code = min((facts.get("exit_code") or 1 for _, facts in failed), default=0)
 

@@ -21,12 +21,14 @@ class Norm(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Attack(ABC):
-    """Makes images that a model misreads. Subclasses name their keys as fields and implement `__call__`.
+    """Makes images that a model misreads. Subclasses name further keys as fields and implement `__call__`.
 
-    `target` is the class that the images shall be taken for, by number; None for any wrong one. (A config may give
-    its name; whoever knows the names puts the number in its place.)
+    `norm` is the one in which epsilon bounds the perturbation. `target` is the class that the images shall be taken
+    for, by number; None for any wrong one. (A config may give its name; whoever knows the names puts the number in
+    its place.)
     """
 
+    norm: Norm
     target: int | str | None
 
     @abstractmethod

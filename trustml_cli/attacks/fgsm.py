@@ -21,9 +21,7 @@ class FGSM(Attack):
         x_adv = attack(model, x, y, epsilon=8 / 255)
     """
 
-    norm: Norm
-
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:  # noqa: D102
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
         return next(self.curve(model, x, y, [epsilon]))
 
     def curve(self, model: nn.Module, x: Tensor, y: Tensor, epsilons: Sequence[float]) -> Iterator[Tensor]:

@@ -76,13 +76,12 @@ def attack_curve(
             examples[number + 1].append(x_adv[:keep_here].detach().cpu())
             start = perf_counter()
         kept += keep_here
-    labels, predicted, confidence, zero = (torch.cat(column) for column in zip(*clean, strict=True))
-    curve = Curve(labels, predicted, confidence, zero, torch.cat(examples[0]))
+    labels, answered, sure, zero = map(torch.cat, zip(*clean, strict=True))
+    curve = Curve(labels, answered, sure, zero, torch.cat(examples[0]))
     for number, epsilon in enumerate(epsilons):
-        columns = [torch.cat(column) for column in zip(*by_epsilon[number], strict=True)]
-        curve.attacked.append(
-            Attacked(epsilon, *columns, seconds=seconds[number], examples=torch.cat(examples[number + 1]))
-        )
+        predicted, confidence, l0, l2, linf = map(torch.cat, zip(*by_epsilon[number], strict=True))
+        shown = torch.cat(examples[number + 1])
+        curve.attacked.append(Attacked(epsilon, predicted, confidence, l0, l2, linf, seconds[number], shown))
     return curve
 
 

@@ -9,6 +9,7 @@ import torch
 from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory
 from trustml_cli.data.decoded import Arrays, decoded
 from trustml_cli.data.parquet import Parquet, read_parquet
+from trustml_cli.data.pictures import one_line
 from trustml_cli.errors import InputError
 from trustml_cli.files import stamp
 
@@ -27,7 +28,7 @@ class Cifar10(DatasetSource):
     data_dir: Path
     cache_dir: Path
 
-    def read(self) -> Dataset:  # noqa: D102
+    def read(self) -> Dataset:
         batches = self.data_dir / "cifar-10-batches-py"
         parquet = {split: self.data_dir / "cifar10" / f"{split}.parquet" for split in ("train", "test")}
         if not has_batches(batches) and all(path.is_file() for path in parquet.values()):
@@ -57,8 +58,8 @@ class Cifar10(DatasetSource):
             CIFAR10(self.data_dir, download=True)
         except (URLError, RuntimeError, OSError) as error:
             raise InputError(
-                f"dataset: CIFAR-10 is not in {self.data_dir} and could not be downloaded ({error}); put the folder "
-                f"cifar-10-batches-py or the files {parquet} and test.parquet there, or set data_dir (or "
+                f"dataset: CIFAR-10 is not in {self.data_dir} and could not be downloaded ({one_line(error)}); put the "
+                f"folder cifar-10-batches-py or the files {parquet} and test.parquet there, or set data_dir (or "
                 "TRUSTML_DATA_DIR)"
             ) from error
 

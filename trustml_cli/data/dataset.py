@@ -31,7 +31,7 @@ class Split(ABC):
         """Raw examples (uint8 for images) and labels in batches, in the order given by `order` (int64, [M])."""
 
     def on(self, device: torch.device) -> "Split":
-        """This split where batches for `device` are made fastest. By default it stays where it is."""
+        """The same split where batches for `device` are made fastest. By default it stays where it is."""
         return self
 
     def divide(self, fraction: float, seed: int) -> tuple["Split", "Split"]:
@@ -49,11 +49,11 @@ class InMemory(Split):
         self.inputs, self.labels = inputs, labels.long()
         self.shape = tuple(inputs.shape[1:])
 
-    def subset(self, indices: Tensor) -> Self:  # noqa: D102
+    def subset(self, indices: Tensor) -> Self:
         return type(self)(self.inputs[indices], self.labels[indices])
 
-    def stream(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:  # noqa: D102
-        for indices in order.to(self.inputs.device).split(batch_size):
+    def stream(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for indices in torch.split(order.to(self.inputs.device), batch_size):
             yield self.inputs[indices], self.labels[indices]
 
     def on(self, device: torch.device) -> "Split":

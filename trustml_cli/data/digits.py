@@ -23,7 +23,7 @@ class Digits(DatasetSource):
         if not 0.01 <= self.test_fraction <= 0.9:
             raise ValueError(f"test_fraction: must be between 0.01 and 0.9, got {self.test_fraction}")
 
-    def read(self) -> Dataset:  # noqa: D102
+    def read(self) -> Dataset:
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
 

@@ -63,7 +63,7 @@ class ImageFolder(DatasetSource):
             if not (self.root / split).is_dir():
                 raise ValueError(f"root: no folder {self.root / split}; images belong in ROOT/{{train,test}}/CLASS/")
 
-    def read(self) -> Dataset:  # noqa: D102
+    def read(self) -> Dataset:
         classes = class_folders(self.root / "train")
         if missing := set(class_folders(self.root / "test")) ^ set(classes):
             raise InputError(f"dataset.root: {self.root}: train and test differ in class {sorted(missing)[0]!r}")
@@ -87,7 +87,7 @@ class ImageFolder(DatasetSource):
             train=splits["train"],
             test=splits["test"],
             classes=classes,
-            fingerprint=f"{fingerprint} {classes}",
+            fingerprint=digest([fingerprint, classes, [part.labels for part in listings.values()]]),
             source=str(self.root),
         )
 
@@ -144,14 +144,25 @@ class Streamed(Split):
         self.shape = (channels, size, size)
         self.workers = workers
 
-    def subset(self, indices: Tensor) -> Self:  # noqa: D102
+    def subset(self, indices: Tensor) -> Self:
         chosen = Listing([self.pictures.files[i] for i in indices], self.labels[indices].tolist())
         return type(self)(chosen, self.pictures.size, self.pictures.channels, self.workers)
 
-    def stream(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:  # noqa: D102
-        indices = order.cpu().split(batch_size)
-        loader = DataLoader(self.pictures, batch_sampler=[part.tolist() for part in indices], num_workers=self.workers)
-        for part, images in zip(indices, loader, strict=True):
+    def stream(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        indices = torch.split(order.cpu(), batch_size)
+        loader = DataLoader(
+            self.pictures,
+            batch_sampler=[part.tolist() for part in indices],
+            num_workers=self.workers,
+            generator=torch.Generator(),  # its own: streaming must not change the random numbers of training
+        )
+        pictures = iter(loader)
+        for part in indices:
+            try:
+                images = next(pictures)
+            except InputError as error:  # a worker process sends its traceback; the message is the last line
+                message = str(error).splitlines()[-1].removeprefix(f"{InputError.__module__}.InputError: ")
+                raise InputError(message) from error
             yield images, self.labels[part]
 
 

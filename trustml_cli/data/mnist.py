@@ -8,6 +8,7 @@ import torch
 
 from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory
 from trustml_cli.data.decoded import Arrays, decoded
+from trustml_cli.data.pictures import one_line
 from trustml_cli.errors import InputError
 from trustml_cli.files import stamp
 
@@ -33,7 +34,7 @@ class Mnist(DatasetSource):
         """Names of the ten classes, in the order of their numbers."""
         return tuple("0123456789")
 
-    def read(self) -> Dataset:  # noqa: D102
+    def read(self) -> Dataset:
         name = self.torchvision_name()
         folder = self.data_dir / name / "raw"
         if not all((folder / file).is_file() for file in FILES):
@@ -58,7 +59,7 @@ class Mnist(DatasetSource):
             getattr(datasets, name)(self.data_dir, download=True)
         except (URLError, RuntimeError, OSError) as error:
             raise InputError(
-                f"dataset: {name} is not in {folder} and could not be downloaded ({error}); put {FILES[0]}, "
+                f"dataset: {name} is not in {folder} and could not be downloaded ({one_line(error)}); put {FILES[0]}, "
                 f"{FILES[1]}, {FILES[2]} and {FILES[3]} there, or set data_dir (or TRUSTML_DATA_DIR)"
             ) from error
 
@@ -67,10 +68,10 @@ class Mnist(DatasetSource):
 class FashionMnist(Mnist):
     """60,000 + 10,000 articles of clothing, 1×28×28 (Xiao et al. 2017, arXiv 1708.07747)."""
 
-    def torchvision_name(self) -> str:  # noqa: D102
+    def torchvision_name(self) -> str:
         return "FashionMNIST"
 
-    def class_names(self) -> tuple[str, ...]:  # noqa: D102
+    def class_names(self) -> tuple[str, ...]:
         return (
             "T-shirt/top", "trouser", "pullover", "dress", "coat",
             "sandal", "shirt", "sneaker", "bag", "ankle boot",
@@ -91,8 +92,10 @@ def read_idx(folder: Path) -> Arrays:
             try:
                 arrays[key] = read(str(path)).numpy()
             except Exception as error:  # torchvision raises whatever its parser stumbles on
-                raise InputError(f"dataset: {path} is not a whole IDX file ({error})") from error
+                raise InputError(f"dataset: {path} is not a whole IDX file ({one_line(error)})") from error
         if len(arrays[f"{split}_images"]) != len(arrays[f"{split}_labels"]):
             raise InputError(f"dataset: {images} and {labels} hold different numbers of examples")
+        if (arrays[f"{split}_labels"] > 9).any():
+            raise InputError(f"dataset: {labels} holds labels above 9; there are ten classes, 0 to 9")
         arrays[f"{split}_images"] = arrays[f"{split}_images"][:, None]
     return arrays

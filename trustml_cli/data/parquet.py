@@ -9,7 +9,7 @@ import torch
 
 from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory
 from trustml_cli.data.decoded import Arrays, decoded
-from trustml_cli.data.pictures import check_size, decode_picture, decode_pictures, stack_labels
+from trustml_cli.data.pictures import check_size, decode_picture, decode_pictures, one_line, size_text, stack_labels
 from trustml_cli.errors import InputError
 from trustml_cli.files import digest, stamp
 
@@ -38,7 +38,7 @@ class Parquet(DatasetSource):
             if not path.is_file():
                 raise ValueError(f"{key}: no file {path}; give a parquet file with columns {self.image}, {self.label}")
 
-    def read(self) -> Dataset:  # noqa: D102
+    def read(self) -> Dataset:
         return read_parquet(self, name="parquet", classes=None)
 
 
@@ -51,6 +51,11 @@ def read_parquet(source: Parquet, name: str, classes: tuple[str, ...] | None) ->
 
     def decode() -> Arrays:
         images = {split: read_images(path, source, f"{name} {split}") for split, path in files.items()}
+        if images["train"].shape[1:] != images["test"].shape[1:]:
+            raise InputError(
+                f"dataset: images in {source.train} are {size_text(images['train'][0])} but in {source.test} "
+                f"{size_text(images['test'][0])}; set dataset.size=PIXELS to bring all to one size"
+            )
         return {f"{split}_images": images[split] for split in files}
 
     origin = [*map(stamp, files.values()), source.image, source.size, source.channels]
@@ -80,7 +85,7 @@ def open_parquet(path: Path) -> Any:
     try:
         return ParquetFile(path)
     except (ArrowException, OSError) as error:
-        raise InputError(f"dataset: {path} is not a whole parquet file ({error})") from error
+        raise InputError(f"dataset: {path} is not a whole parquet file ({one_line(error)})") from error
 
 
 def read_column(path: Path, column: str) -> list[Any]:
@@ -88,7 +93,10 @@ def read_column(path: Path, column: str) -> list[Any]:
     file = open_parquet(path)
     if column not in file.schema_arrow.names:
         raise InputError(f"dataset: {path} has no column {column!r}; it has {', '.join(file.schema_arrow.names)}")
-    values: list[Any] = file.read([column]).column(column).to_pylist()
+    try:
+        values: list[Any] = file.read([column]).column(column).to_pylist()
+    except (OSError, ValueError) as error:
+        raise InputError(f"dataset: {path} is damaged ({one_line(error)})") from error
     if not values:
         raise InputError(f"dataset: {path} has no rows")
     return values

@@ -31,7 +31,7 @@ def decode_picture(content: Path | bytes, name: str, size: int | None, channels:
             if size is not None and image.size != (size, size):
                 image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
             pixels = np.asarray(image, dtype=np.uint8)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError) as error:
         raise InputError(f"dataset: {name} cannot be read as an image ({one_line(error)})") from error
     return pixels.reshape(*pixels.shape[:2], channels).transpose(2, 0, 1)
 

@@ -9,11 +9,13 @@ from trustml_cli.models.model import Inputs, Model, require_images
 
 @dataclass(frozen=True, kw_only=True)
 class CifarCnn(Model):
-    """Three 5×5 convolutions of 32, 32 and 64 channels, each with BatchNorm, ReLU and 2×2 average pooling; then
-    a linear layer of 64 with BatchNorm and ReLU, then the classes. Takes images of 8×8 and more.
-    """  # noqa: D205
+    """Three convolutions, one hidden layer, BatchNorm throughout; for images of 8×8 and more.
 
-    def network(self, inputs: Inputs) -> nn.Sequential:  # noqa: D102
+    The convolutions are 5×5 with 32, 32 and 64 channels, each with BatchNorm, ReLU and 2×2 average pooling; then come
+    a linear layer of 64 with BatchNorm and ReLU, and the classes.
+    """
+
+    def network(self, inputs: Inputs) -> nn.Sequential:
         channels, height, width = require_images(inputs)
         if min(height, width) < 8:
             raise ValueError(f"needs images of at least 8×8, got {height}×{width}")

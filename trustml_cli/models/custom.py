@@ -38,7 +38,7 @@ class Custom(Model):
             sys.path.append(str(Path.cwd()))
         try:
             module = importlib.import_module(module_name)
-        except ImportError as error:
+        except Exception as error:  # importing somebody's module may raise anything
             raise ValueError(f"factory: cannot import {module_name} ({error})") from error
         function = getattr(module, function_name, None)
         if not callable(function):
@@ -51,7 +51,7 @@ class Custom(Model):
         source = inspect.getsource(module) if module else ""
         return {"source": hashlib.sha256(source.encode()).hexdigest()}
 
-    def network(self, inputs: Inputs) -> nn.Module:  # noqa: D102
+    def network(self, inputs: Inputs) -> nn.Module:
         function = self.function()
         offered = {"shape": inputs.shape, "num_classes": inputs.classes}
         wanted = inspect.signature(function).parameters

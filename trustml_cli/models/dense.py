@@ -12,7 +12,7 @@ from trustml_cli.models.model import Inputs, Model
 class Logistic(Model):
     """Multinomial logistic regression: one linear layer from all pixels to the logits."""
 
-    def network(self, inputs: Inputs) -> nn.Sequential:  # noqa: D102
+    def network(self, inputs: Inputs) -> nn.Sequential:
         return nn.Sequential(nn.Flatten(), nn.Linear(prod(inputs.shape), inputs.classes))
 
 
@@ -30,7 +30,7 @@ class Mlp(Model):
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout: must be in [0, 1), got {self.dropout}")
 
-    def network(self, inputs: Inputs) -> nn.Sequential:  # noqa: D102
+    def network(self, inputs: Inputs) -> nn.Sequential:
         layers: list[nn.Module] = [nn.Flatten()]
         width = prod(inputs.shape)
         for hidden in self.hidden:

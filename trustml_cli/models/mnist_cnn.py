@@ -9,11 +9,13 @@ from trustml_cli.models.model import Inputs, Model, require_images
 
 @dataclass(frozen=True, kw_only=True)
 class MnistCnn(Model):
-    """Five 3×3 convolutions of 32, 64, 128, 128 and 128 channels with ReLU, the last four with stride 2; then a
-    linear layer of 100 with ReLU, then the classes.
-    """  # noqa: D205
+    """Five convolutions and one hidden layer.
 
-    def network(self, inputs: Inputs) -> nn.Sequential:  # noqa: D102
+    The convolutions are 3×3 with 32, 64, 128, 128 and 128 channels and ReLU, the last four with stride 2; then come a
+    linear layer of 100 with ReLU, and the classes.
+    """
+
+    def network(self, inputs: Inputs) -> nn.Sequential:
         channels, height, width = require_images(inputs)
         layers: list[nn.Module] = []
         for out_channels, stride in ((32, 1), (64, 2), (128, 2), (128, 2), (128, 2)):

@@ -44,7 +44,7 @@ class Normalize(nn.Module):
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("std", torch.tensor(std))
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
         by_channel = (1, -1) + (1,) * (x.dim() - 2)
         return (x - self.mean.view(by_channel)) / self.std.view(by_channel)
 

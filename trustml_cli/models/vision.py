@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from itertools import pairwise
 from urllib.error import URLError
 
 import torch
@@ -13,7 +14,7 @@ from trustml_cli.models.model import Inputs, Model, require_images
 class RepeatGrey(nn.Module):
     """One grey channel [N, 1, H, W] as three equal ones; three channels pass as they are."""
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
         return x.expand(-1, 3, -1, -1)
 
 
@@ -24,10 +25,10 @@ class Frozen(nn.Module):
         super().__init__()
         self.body = body.requires_grad_(False).eval()
 
-    def train(self, mode: bool = True) -> "Frozen":  # noqa: D102
+    def train(self, mode: bool = True) -> "Frozen":
         return super().train(False)
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
         return self.body(x)  # type: ignore[no-any-return]
 
 
@@ -49,7 +50,7 @@ class ResNet18(Model):
         if any(width < 1 for width in self.head):
             raise ValueError(f"head: widths must be at least 1, got {self.head}")
 
-    def network(self, inputs: Inputs) -> nn.Sequential:  # noqa: D102
+    def network(self, inputs: Inputs) -> nn.Sequential:
         from torchvision.models import resnet18
 
         channels, height, width = require_images(inputs)
@@ -89,7 +90,7 @@ class TorchvisionModel(Model):
         if self.name not in known:
             raise ValueError(f"name: torchvision has no model {self.name!r}; it has {', '.join(known)}")
 
-    def network(self, inputs: Inputs) -> nn.Sequential:  # noqa: D102
+    def network(self, inputs: Inputs) -> nn.Sequential:
         from torchvision import models
 
         channels, _, _ = require_images(inputs)
@@ -109,7 +110,7 @@ class FirstOutput(nn.Module):
         super().__init__()
         self.body = body
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
         output = self.body(x)
         return output[0] if isinstance(output, tuple) else output  # type: ignore[no-any-return]
 
@@ -118,14 +119,17 @@ def linear_head(features: int, hidden: list[int], classes: int) -> nn.Sequential
     """Linear layers from `features` over the widths in `hidden`, with ReLU between them, to the classes."""
     widths = [features, *hidden, classes]
     layers: list[nn.Module] = []
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in pairwise(widths):
         layers += [nn.Linear(before, after), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
 
 def replace_last_linear(network: nn.Module, classes: int) -> None:
-    """Give `network` a fresh last linear layer with one output per class."""
-    path, last = [(path, layer) for path, layer in network.named_modules() if isinstance(layer, nn.Linear)][-1]
+    """Give `network` a fresh last linear layer with one output per class; ValueError where it has none."""
+    linear = [(path, layer) for path, layer in network.named_modules() if isinstance(layer, nn.Linear)]
+    if not linear:
+        raise ValueError("weights: this model has no linear layer to make anew for the classes; take weights=null")
+    path, last = linear[-1]
     parent, _, attribute = path.rpartition(".")
     setattr(network.get_submodule(parent), attribute, nn.Linear(last.in_features, classes))
 

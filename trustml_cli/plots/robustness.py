@@ -12,8 +12,11 @@ from trustml_cli.statistics import wilson_interval
 NORM_SYMBOLS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
 
 
-def robustness_curve(curve: Curve, attack: str, norm: str) -> Figure:
-    """Accuracy against epsilon, with the 95 % interval as a band and the clean accuracy as a line."""
+def robustness_curve(curve: Curve, subject: str, norm: str) -> Figure:
+    """Accuracy against epsilon, with the 95 % interval as a band and the clean accuracy as a line.
+
+    `subject` says what is attacked by what.
+    """
     figure, axes = new_figure(6.4, 4.2)
     panel = axes[0, 0]
     n = len(curve.labels)
@@ -21,19 +24,20 @@ def robustness_curve(curve: Curve, attack: str, norm: str) -> Figure:
     right = [int((attacked.predicted == curve.labels).sum()) for attacked in curve.attacked]
     intervals = [wilson_interval(count, n) for count in right]
     clean = curve.initially_right.double().mean().item()
-    panel.fill_between(epsilons, *zip(*intervals, strict=True), color=ORANGE, alpha=0.2, linewidth=0, label="95 % interval")
+    low, high = zip(*intervals, strict=True)
+    panel.fill_between(epsilons, low, high, color=ORANGE, alpha=0.2, linewidth=0, label="95 % interval")
     panel.plot(epsilons, [count / n for count in right], "o-", color=ORANGE, label="under attack")
     panel.axhline(clean, color=BLUE, linestyle="--", label=f"clean: {clean:.1%}")
     panel.set_ylim(-0.02, 1.02)
     panel.set_xlim(left=0)
     panel.yaxis.set_major_formatter(PercentFormatter(1.0))
     panel.legend(frameon=False)
-    tidy(panel, f"{attack} on {n:,} test images", f"epsilon ({NORM_SYMBOLS[norm]}, pixel units)", "accuracy")
+    tidy(panel, f"{subject}: {n:,} test images", f"epsilon ({NORM_SYMBOLS[norm]}, pixel units)", "accuracy")
     return figure
 
 
 def adversarial_examples(
-    curve: Curve, attacked: Attacked, classes: Sequence[str], count: int, attack: str, norm: str
+    curve: Curve, attacked: Attacked, classes: Sequence[str], count: int, subject: str, norm: str
 ) -> Figure:
     """Original, perturbation and adversarial image side by side, for images that the model had right."""
     kept = len(curve.examples)
@@ -54,6 +58,6 @@ def adversarial_examples(
     factor = 0.5 / largest
     for row, name in enumerate(("original", f"perturbation\n×{factor:.3g} around grey", "adversarial")):
         axes[row, 0].set_ylabel(name, fontsize=9, color=GREY)
-    title = f"{attack}, {NORM_SYMBOLS[norm]} epsilon {attacked.epsilon:g}: green is right, orange is wrong"
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(f"{subject}, {NORM_SYMBOLS[norm]} epsilon {attacked.epsilon:g}", fontsize=11)
+    figure.supxlabel("green: the right class, orange: a wrong one; with the model's confidence", fontsize=8)
     return figure

@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from trustml_cli.data.batches import as_pixels
 from trustml_cli.data.dataset import Split
-from trustml_cli.plots.style import BLUE, ORANGE, hide_rest, label_answer, new_figure, show_image, tidy
+from trustml_cli.plots.style import BLUE, ORANGE, label_answer, new_figure, show_image, tidy
 from trustml_cli.training.predict import Answers
 from trustml_cli.training.trainer import Epoch
 
@@ -67,9 +67,11 @@ def misclassified(answers: Answers, split: Split, classes: Sequence[str]) -> Fig
     rows = -(-len(worst) // columns)
     figure, axes = new_figure(max(5.0, 1.5 * columns), 0.6 + 1.65 * rows, rows, columns)
     raw, _ = next(split.stream(worst, len(worst)))
-    for panel, index, pixels in zip(axes.flat, worst, as_pixels(raw), strict=False):
-        answer = label_answer(classes[answers.predicted[index]], float(answers.confidence[index]))
-        show_image(panel, pixels, f"{answer}\nis {classes[answers.labels[index]]}")
-    hide_rest(axes.flat[len(worst) :])
+    for panel, index, pixels in zip(axes.flat, worst.tolist(), as_pixels(raw), strict=False):
+        predicted, label = int(answers.predicted[index]), int(answers.labels[index])
+        answer = label_answer(classes[predicted], float(answers.confidence[index]))
+        show_image(panel, pixels, f"{answer}\nis {classes[label]}")
+    for panel in axes.flat[len(worst) :]:
+        panel.set_axis_off()
     figure.suptitle(f"{len(wrong):,} of {len(answers.labels):,} wrong; the most confident mistakes", fontsize=11)
     return figure

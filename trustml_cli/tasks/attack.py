@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import isfinite
 
 import torch
@@ -57,8 +58,9 @@ class MeasureRobustness:
         test = data.test
         if attack.target is not None:
             with naming("attack.target"):
-                attack = replace(attack, target=data.class_number(attack.target))
-            test = test.subset((test.labels != attack.target).nonzero()[:, 0])
+                target = data.class_number(attack.target)
+            attack = replace(attack, target=target)
+            test = test.subset((test.labels != target).nonzero()[:, 0])
             if not len(test):
                 raise InputError("attack.target: every test image is of this class; take another")
         network = context.trained(data, model, trainer).network
@@ -68,7 +70,7 @@ class MeasureRobustness:
         progress = tqdm(images, total=-(-len(test) // BATCH), desc="attacking", unit="batch", disable=None)
         curve = attack_curve(network, attack, progress, epsilons, keep=SAVED)
 
-        name, norm = context.record.choices["attack"], str(getattr(attack, "norm").value)
+        name, norm = context.record.choices["attack"], attack.norm.value
         for attacked in curve.attacked:
             row = robustness(curve, attacked, attack)
             context.record.metrics(attack=name, norm=norm, epsilon=attacked.epsilon, **row)
@@ -76,10 +78,11 @@ class MeasureRobustness:
         check_gradients(context, curve)
         check_monotone(context, curve)
         check_saved(context, curve, network, norm)
-        context.record.plot("robustness", robustness_curve(curve, name, norm))
+        subject = f"{name} against {context.record.choices['model']} on {context.record.choices['dataset']}"
+        context.record.plot("robustness", robustness_curve(curve, subject, norm))
         for attacked in curve.attacked:
             if attacked.epsilon > 0:
-                figure = adversarial_examples(curve, attacked, data.classes, self.examples, name, norm)
+                figure = adversarial_examples(curve, attacked, data.classes, self.examples, subject, norm)
                 context.record.plot(f"examples_epsilon_{attacked.epsilon:g}", figure)
 
 
@@ -109,7 +112,7 @@ def check_gradients(context: Context, curve: Curve) -> None:
 def check_monotone(context: Context, curve: Curve) -> None:
     """A larger budget contains the smaller one: accuracy that rises with it speaks against the attack."""
     accuracy = [(attacked.predicted == curve.labels).double().mean().item() for attacked in curve.attacked]
-    rises = [later - earlier for earlier, later in zip(accuracy, accuracy[1:], strict=False)]
+    rises = [later - earlier for earlier, later in pairwise(accuracy)]
     largest = max(rises, default=0.0)
     passed = largest <= RISE if rises else None
     context.record.check("accuracy does not rise with epsilon", passed, f"largest rise {max(largest, 0):.4f}")
@@ -123,7 +126,9 @@ def check_saved(context: Context, curve: Curve, network: nn.Module, norm: str) -
     for attacked in curve.attacked:
         x_adv = saved[f"epsilon_{attacked.epsilon:g}"]
         over += not within_budget(x_adv, saved["original"], attacked.epsilon, norm)
-        predicted = torch.cat([answer(network, part.to(context.hardware.device))[0] for part in x_adv.split(BATCH)])
+        predicted = torch.cat(
+            [answer(network, part.to(context.hardware.device))[0] for part in torch.split(x_adv, BATCH)]
+        )
         changed += int((predicted != attacked.predicted[: len(predicted)]).sum())
     count = f"of {len(curve.attacked)} epsilons"
     context.record.check("saved images are in [0, 1] and within epsilon", over == 0, f"{over} {count} over")

@@ -75,8 +75,7 @@ class Context:
         stored = self.store.fetch(recipe, train, self.record.history)
         self.record.note(model_key=stored.key)
         # what was trained just now is read back like any other, so that a second run gets the very same numbers
-        network = resumed(network, stored.weights, self.hardware.device)
-        return Trained(network, stored.key, stored.history)
+        return Trained(resumed(network, stored.weights, self.hardware.device), stored.key, stored.history)
 
 
 def describe(data: Dataset) -> Inputs:

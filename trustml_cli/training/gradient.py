@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from math import inf, isfinite
 from time import perf_counter
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +16,9 @@ from tqdm import tqdm
 
 from trustml_cli.data.batches import Augmentation, batches
 from trustml_cli.data.dataset import Dataset, Split
-from trustml_cli.errors import RunFailed
 from trustml_cli.hardware import Hardware, Precision
 from trustml_cli.training.predict import predict
-from trustml_cli.training.trainer import Epoch, Report, Trainer
+from trustml_cli.training.trainer import Epoch, Report, Trainer, finite
 
 LOOK_EVERY = 50  # steps between two looks at the loss: each look makes a GPU wait
 
@@ -46,8 +46,8 @@ class GradientTrainer(Trainer):
     """Mini-batch training on the softmax cross-entropy.
 
     Each epoch goes once over the shuffled training images in whole batches, `steps_per_epoch` of them at most. `flip`
-    and `crop_padding` augment them. With `patience`, `validation_fraction` of the training images is set aside, training stops when their loss has not
-    fallen for so many epochs, and the best weights are kept.
+    and `crop_padding` augment them. With `patience`, `validation_fraction` of the training images is set aside,
+    training stops when their loss has not fallen for so many epochs, and the best weights are kept.
     """
 
     epochs: int
@@ -71,18 +71,18 @@ class GradientTrainer(Trainer):
             if value is not None and value < 1:
                 raise ValueError(f"{name}: must be at least 1, got {value}")
         if not (self.lr > 0 and isfinite(self.lr)):
-            raise ValueError(f"lr: must be above 0, got {self.lr}")
+            raise ValueError(f"lr: must be above 0 and finite, got {self.lr}")
         for name in ("weight_decay", "crop_padding"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}: must be at least 0, got {getattr(self, name)}")
+            if not 0 <= getattr(self, name) < inf:
+                raise ValueError(f"{name}: must be at least 0 and finite, got {getattr(self, name)}")
         for name in ("momentum", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be in [0, 1), got {getattr(self, name)}")
         if not 0 < self.validation_fraction < 1:
             raise ValueError(f"validation_fraction: must be between 0 and 1, got {self.validation_fraction}")
 
-    def fit(self, network: nn.Sequential, data: Dataset, hardware: Hardware, report: Report) -> None:  # noqa: D102
-        network.to(hardware.device, memory_format=self.memory_format)
+    def fit(self, network: nn.Sequential, data: Dataset, hardware: Hardware, report: Report) -> None:
+        network.to(hardware.device).to(memory_format=self.memory_format)
         train, test, validation = data.train.on(hardware.device), data.test.on(hardware.device), None
         if self.patience is not None:
             train, validation = train.divide(self.validation_fraction, seed=0)
@@ -103,13 +103,13 @@ class GradientTrainer(Trainer):
                         epoch=epoch,
                         train_loss=loss,
                         train_accuracy=accuracy,
-                        test_loss=answers.loss,
+                        test_loss=finite(answers.loss),  # the last step may have lost it
                         test_accuracy=answers.accuracy,
                         lr=lr,
                         seconds=seconds,
                         images=steps * min(self.batch_size, len(train)),
-                        validation_loss=checked and checked.loss,
-                        validation_accuracy=checked and checked.accuracy,
+                        validation_loss=checked.loss if checked else None,
+                        validation_accuracy=checked.accuracy if checked else None,
                     )
                 )
                 if checked and checked.loss < best_loss:
@@ -147,7 +147,7 @@ class Descent:
         """The learning rate of the next step."""
         return float(self.schedule.get_last_lr()[0])
 
-    def epoch(self, training_batches: Iterable[tuple[Tensor, Tensor]], bar: "tqdm[object]") -> tuple[float, float]:
+    def epoch(self, training_batches: Iterable[tuple[Tensor, Tensor]], bar: "tqdm[NoReturn]") -> tuple[float, float]:
         """A step for each batch; returns mean loss and accuracy over them. Raises `RunFailed` if the loss is lost."""
         self.network.train()
         loss_sum = torch.zeros((), device=self.hardware.device)
@@ -169,29 +169,22 @@ class Descent:
             logits = self.network(x)
             loss = functional.cross_entropy(logits, y, label_smoothing=self.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.schedule.step()
         return loss.detach(), logits.detach()
 
 
-def finite(loss: Tensor) -> float:
-    """The loss as a number; `RunFailed` if it is none."""
-    value = loss.item()
-    if not isfinite(value):
-        raise RunFailed(f"training diverged: the loss became {value}; try a smaller trainer.lr")
-    return value
-
-
 def make_optimizer(trainer: GradientTrainer, network: nn.Module) -> torch.optim.Optimizer:
     """The optimiser over every weight that trains, with its fused kernel."""
     weights = [weight for weight in network.parameters() if weight.requires_grad]
-    common = {"lr": trainer.lr, "weight_decay": trainer.weight_decay, "fused": weights[0].device.type != "mps"}
+    lr, decay, fused = trainer.lr, trainer.weight_decay, weights[0].device.type != "mps"
     if trainer.optimizer is Optimizer.sgd:
-        return torch.optim.SGD(weights, momentum=trainer.momentum, nesterov=trainer.momentum > 0, **common)
+        momentum = trainer.momentum
+        return torch.optim.SGD(weights, lr, momentum, weight_decay=decay, nesterov=momentum > 0, fused=fused)
     kind = torch.optim.Adam if trainer.optimizer is Optimizer.adam else torch.optim.AdamW
-    return kind(weights, betas=(trainer.momentum, 0.999), **common)
+    return kind(weights, lr, betas=(trainer.momentum, 0.999), weight_decay=decay, fused=fused)
 
 
 def make_schedule(trainer: GradientTrainer, optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler:

@@ -3,6 +3,7 @@
 import logging
 import warnings
 from dataclasses import dataclass
+from math import inf
 from time import perf_counter
 from typing import Any
 
@@ -19,7 +20,7 @@ from trustml_cli.hardware import Hardware
 from trustml_cli.models.dense import Logistic
 from trustml_cli.models.model import Model
 from trustml_cli.training.predict import predict
-from trustml_cli.training.trainer import Epoch, Report, Trainer
+from trustml_cli.training.trainer import Epoch, Report, Trainer, finite
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ Array = NDArray[Any]
 class LogisticTrainer(Trainer):
     """What the two share: they fit the one linear layer of `model=logistic` and nothing else."""
 
-    def check(self, model: Model) -> None:  # noqa: D102
+    def check(self, model: Model) -> None:
         if not isinstance(model, Logistic):
             raise ValueError(
                 f"fits a logistic regression only, not {type(model).__name__}; take model=logistic or trainer=default"
@@ -53,12 +54,14 @@ class SklearnTrainer(LogisticTrainer):
         if self.max_iter < 1:
             raise ValueError(f"max_iter: must be at least 1, got {self.max_iter}")
 
-    def fit(self, network: nn.Sequential, data: Dataset, hardware: Hardware, report: Report) -> None:  # noqa: D102
+    def fit(self, network: nn.Sequential, data: Dataset, hardware: Hardware, report: Report) -> None:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
 
         start = perf_counter()
         features, labels = design_matrix(network, data.train)
+        if absent := set(range(len(data.classes))) - set(labels.tolist()):
+            raise RunFailed(f"trainer=sklearn needs an image of every class; {data.classes[min(absent)]!r} has none")
         solver = LogisticRegression(C=self.inverse_regularization, max_iter=self.max_iter)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
@@ -68,9 +71,6 @@ class SklearnTrainer(LogisticTrainer):
         weights, bias = solver.coef_, solver.intercept_
         if len(data.classes) == 2:  # scikit-learn keeps the second class's row only
             weights, bias = np.concatenate([-weights, weights]) / 2, np.concatenate([-bias, bias]) / 2
-        elif len(solver.classes_) < len(data.classes):
-            absent = set(range(len(data.classes))) - set(solver.classes_.tolist())
-            raise RunFailed(f"trainer=sklearn needs an image of every class; {data.classes[min(absent)]!r} has none")
         set_weights(network, weights, bias)
         images = iterations * len(labels)
         report_once(network, data, hardware, report, epoch=iterations, images=images, lr=0.0, start=start)
@@ -92,10 +92,13 @@ class NumpyTrainer(LogisticTrainer):
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
-        if not self.lr > 0 or self.weight_decay < 0:
-            raise ValueError(f"lr: must be above 0 and weight_decay at least 0, got {self.lr}, {self.weight_decay}")
+        if not 0 < self.lr < inf:
+            raise ValueError(f"lr: must be above 0 and finite, got {self.lr}")
+        if not 0 <= self.weight_decay < inf:
+            raise ValueError(f"weight_decay: must be at least 0 and finite, got {self.weight_decay}")
 
-    def fit(self, network: nn.Sequential, data: Dataset, hardware: Hardware, report: Report) -> None:  # noqa: D102
+    @np.errstate(over="ignore", invalid="ignore")  # `finite` notices
+    def fit(self, network: nn.Sequential, data: Dataset, hardware: Hardware, report: Report) -> None:
         features, labels = design_matrix(network, data.train)
         one_hot = np.eye(len(data.classes), dtype=np.float32)[labels]
         weights = np.zeros((len(data.classes), features.shape[1]), dtype=np.float32)
@@ -108,8 +111,7 @@ class NumpyTrainer(LogisticTrainer):
                 loss, weights_grad, bias_grad = softmax_gradients(weights, bias, features[batch], one_hot[batch])
                 weights -= lr * (weights_grad + self.weight_decay * weights)
                 bias -= lr * bias_grad
-            if not np.isfinite(loss):
-                raise RunFailed(f"training diverged: the loss became {loss}; try a smaller trainer.lr")
+            finite(loss)
             set_weights(network, weights, bias)
             report_once(network, data, hardware, report, epoch=epoch, images=len(labels), lr=lr, start=start)
 
@@ -166,7 +168,7 @@ def report_once(
             epoch=epoch,
             train_loss=train.loss,
             train_accuracy=train.accuracy,
-            test_loss=test.loss,
+            test_loss=finite(test.loss),
             test_accuracy=test.accuracy,
             lr=lr,
             seconds=seconds,

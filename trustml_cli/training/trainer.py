@@ -3,10 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 
-from torch import nn
+from torch import Tensor, nn
 
 from trustml_cli.data.dataset import Dataset
+from trustml_cli.errors import RunFailed
 from trustml_cli.hardware import Hardware
 from trustml_cli.models.model import Model
 
@@ -15,7 +17,8 @@ from trustml_cli.models.model import Model
 class Epoch:
     """One row of history.csv. Losses are mean cross-entropies in nats; the train ones are of augmented batches.
 
-    `seconds` and `images` are what training alone took and saw. Where training stops by validation data, their columns are filled too.
+    `seconds` and `images` are what training alone took and saw. Where training stops by validation data, their
+    columns are filled too.
     """
 
     epoch: int
@@ -31,6 +34,14 @@ class Epoch:
 
 
 Report = Callable[[Epoch], None]
+
+
+def finite(loss: Tensor | float) -> float:
+    """The loss as a number; `RunFailed` if it is none."""
+    value = float(loss)
+    if not isfinite(value):
+        raise RunFailed(f"training diverged: the loss became {value}; try a smaller trainer.lr")
+    return value
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,49 @@
+# Two commands are enough on a fresh machine with Python 3.11 to 3.13: make demo, make test.
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
+VENV := .venv
+BIN := $(VENV)/bin
+WHEEL_VENV := .venv-wheel
+SMOKE_DIR := $(abspath build/smoke)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-data lint smoke wheel-check clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(BIN)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: $(BIN)/.installed  ## install, then attack a small network on the embedded digits
+	$(BIN)/trustml task=fgsm model=cifar_cnn
+
+test: $(BIN)/.installed  ## run the tests that need no real data
+	$(BIN)/python -m pytest -m 'not data'
+
+test-data: $(BIN)/.installed  ## run the tests on the real data sets in TRUSTML_DATA_DIR
+	$(BIN)/python -m pytest -m data
+
+lint: $(BIN)/.installed  ## ruff (rules and format) and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+smoke: $(BIN)/.installed  ## every task through the command line, in seconds
+	rm -rf $(SMOKE_DIR) && mkdir -p $(SMOKE_DIR)
+	cd $(SMOKE_DIR) && TRUSTML_CACHE_DIR=$(SMOKE_DIR)/cache $(abspath $(BIN))/trustml -m trainer=smoke \
+	  task=$$($(abspath $(BIN))/python -c "from pathlib import Path; print(','.join(sorted(p.stem for p in Path('$(CURDIR)/conf/task').glob('*.yaml'))))")
+
+wheel-check: $(BIN)/.installed  ## build the wheel and run it from an empty directory in a new environment
+	rm -rf dist $(WHEEL_VENV)
+	$(BIN)/python -m build --wheel --outdir dist .
+	$(PYTHON) -m venv $(WHEEL_VENV)
+	$(WHEEL_VENV)/bin/python -m pip install --quiet dist/*.whl
+	empty=$$(mktemp -d) && cd $$empty && TRUSTML_CACHE_DIR=$$empty/cache $(CURDIR)/$(WHEEL_VENV)/bin/trustml task=fgsm && rm -rf $$empty
+	rm -rf $(WHEEL_VENV)
+
+clean:  ## remove everything that these commands made, but not outputs/
+	rm -rf $(VENV) $(WHEEL_VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

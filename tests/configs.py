@@ -1,0 +1,27 @@
+"""The YAML folders, for tests that cover every choice of a group, newcomers included."""
+
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from trustml_cli.run import config_folder, register_resolvers
+
+
+def choices(group: str) -> list[str]:
+    """Names of the choices in a group."""
+    return sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
+
+
+def composed(*overrides: str) -> DictConfig:
+    """The config that a command line composes."""
+    register_resolvers()
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        return compose("config", overrides=list(overrides))
+
+
+def choice(group: str, name: str, **changes: Any) -> DictConfig:
+    """One YAML of a group on its own, with some of its values changed."""
+    node = OmegaConf.load(Path(config_folder()) / group / f"{name}.yaml")
+    return DictConfig({**node, **changes})

@@ -1,0 +1,234 @@
+"""The real command line: every task in its smoke form, the run directory, and the ways a command may end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas
+import pytest
+
+from tests.configs import choices
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+FIRST = ["task", "dataset", "model", "seed"]
+TIMES = ["seconds", "images_per_second"]
+COLUMNS = {
+    "train": ["train_accuracy", "test_accuracy", "test_loss", "ece", "epochs", "seconds", "images_per_second"],
+    "fgsm": [
+        "attack", "norm", "epsilon", "clean_accuracy", "robust_accuracy", "attack_success_rate",
+        "mean_l0", "mean_l2", "mean_linf", "mean_confidence", "seconds",
+    ],
+}  # fmt: skip
+
+
+def runs(folder: Path) -> list[Path]:
+    return sorted((path.parent for path in folder.rglob("run.json")), key=lambda run: facts(run)["started"])
+
+
+def facts(run: Path) -> dict[str, object]:
+    content: dict[str, object] = json.loads((run / "run.json").read_text())
+    return content
+
+
+@pytest.mark.parametrize("task", choices("task"))
+def test_every_task_leaves_a_whole_run_directory(task: str, trustml: Cli, tmp_path: Path) -> None:
+    answer = trustml(f"task={task}", "trainer=smoke")
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stderr == ""  # no progress bars where nobody watches, and no warnings
+    (run,) = runs(tmp_path)
+    assert run.parent == tmp_path / "outputs" / task
+    table = pandas.read_csv(run / "metrics.csv")
+    assert list(table.columns[:4]) == FIRST
+    assert [column for column in table.columns if column in COLUMNS[task]] == COLUMNS[task]
+    assert not table.duplicated().any()
+    assert {"history.csv", "config.yaml", "trustml.log", ".hydra"} <= {path.name for path in run.iterdir()}
+    assert all(plot.read_bytes().startswith(b"\x89PNG") for plot in (run / "plots").iterdir())
+    ended = facts(run)
+    assert ended["status"] == "completed"
+    assert ended["command"] == ["trustml", f"task={task}", "trainer=smoke"]
+    assert {"trustml", "libraries", "device", "started", "seconds", "peak_memory_mb", "model_key"} <= ended.keys()
+
+
+def test_the_same_command_twice_gives_the_same_metrics_and_trains_once(trustml: Cli, tmp_path: Path) -> None:
+    command = ["task=fgsm", "model=mlp", "trainer=smoke", "seed=11", "task.epsilon=[0,0.1,0.3]"]
+    first, second = trustml(*command), trustml(*command)
+    assert "training model" in first.stdout
+    assert "training model" not in second.stdout
+    tables = [pandas.read_csv(run / "metrics.csv", dtype=str).drop(columns="seconds") for run in runs(tmp_path)]
+    pandas.testing.assert_frame_equal(tables[0], tables[1])
+    robust = tables[0].robust_accuracy.astype(float)
+    assert robust[0] > robust[1] > robust[2]
+    histories = [(run / "history.csv").read_text() for run in runs(tmp_path)]
+    assert histories[0] == histories[1]
+
+
+def test_training_again_from_nothing_gives_the_same_metrics(trustml: Cli, tmp_path: Path) -> None:
+    for cache in ("one", "two"):
+        answer = trustml("task=train", "trainer=smoke", env={"TRUSTML_CACHE_DIR": str(tmp_path / cache)})
+        assert "training model" in answer.stdout
+    tables = [pandas.read_csv(run / "metrics.csv", dtype=str).drop(columns=TIMES) for run in runs(tmp_path)]
+    pandas.testing.assert_frame_equal(tables[0], tables[1])
+
+
+def test_intervals_and_counts_stand_beside_every_proportion(trustml: Cli, tmp_path: Path) -> None:
+    trustml("task=fgsm", "trainer=smoke", "task.epsilon=0.1", "attack.target=3")
+    (run,) = runs(tmp_path)
+    row = pandas.read_csv(run / "metrics.csv").iloc[0]
+    for name in ("clean_accuracy", "robust_accuracy", "attack_success_rate"):
+        assert row[f"{name}_ci_low"] <= row[name] <= row[f"{name}_ci_high"]
+    assert row.clean_accuracy_n == row.robust_accuracy_n == 404  # 450 test digits less 46 threes
+    assert row.attack_success_rate_n == round(row.clean_accuracy * 404)
+    assert [check["passed"] for check in facts(run)["checks"]] == [True, None, True, True]
+
+
+BAD_INPUT = [
+    (["task=fgms"], ["task=fgms", "'fgsm'"]),
+    (["model=cifar_cn"], ["model=cifar_cn", "'cifar_cnn'"]),
+    (["dataset=mnst"], ["dataset=mnst", "'mnist'"]),
+    (["experiment=cifar_rw"], ["experiment=cifar_rw", "'cifar_raw'"]),
+    (["task=fgsm", "task.epsilonn=1"], ["task.epsilonn", "'epsilon'"]),
+    (["trainer.learning_rate=1"], ["trainer.learning_rate", "there are epochs", " lr,"]),
+    (["sed=1"], ["sed=1", "'seed'"]),
+    (["+foo=1"], ["foo", "no such key"]),
+    (["+trainer.foo=1"], ["trainer.foo", "no such key"]),
+    (["attack=fgsm"], ["attack=fgsm", "task takes no attack"]),
+    (["task=fgsm", "task.epsilon=-1"], ["task.epsilon", "at least 0", "-1"]),
+    (["task=fgsm", "task.epsilon=abc"], ["task.epsilon", "number", "abc"]),
+    (["task=fgsm", "task.epsilon=nan"], ["task.epsilon", "nan"]),
+    (["task=fgsm", "task.epsilon=[]"], ["task.epsilon", "at least one"]),
+    (["task=fgsm", "task.epsilon=[1"], ["task.epsilon=[1", "KEY=VALUE"]),
+    (["task=fgsm", "attack.norm=l3"], ["attack.norm", "l3", "linf, l2"]),
+    (["task=fgsm", "attack.target=cat"], ["attack.target", "cat", "0 to 9"]),
+    (["trainer.epochs=0"], ["trainer.epochs", "at least 1"]),
+    (["trainer=sklearn"], ["trainer", "model=logistic"]),
+    (["device=cuda:7"], ["device", "cuda:7", "cpu"]),
+    (["precision=fp64"], ["precision", "fp32, bf16, fp16"]),
+    (["seed=-1"], ["seed", "at least 0"]),
+    (["dataset=image_folder"], ["dataset.root", "needs a value"]),
+    (["dataset=image_folder", "dataset.root=nowhere"], ["dataset.root", "nowhere", "ROOT/{train,test}/CLASS/"]),
+    (["dataset=image_folder", "dataset.root=empty"], ["empty/train/cat", "no images"]),
+    (["dataset=image_folder", "dataset.root=broken"], ["broken/train/cat/text.jpg", "image"]),
+    (["dataset=cifar10", "data_dir=nothing"], ["CIFAR-10", "nothing", "cifar-10-batches-py", "TRUSTML_DATA_DIR"]),
+    (["model.checkpoint=absent.pt"], ["model.checkpoint", "absent.pt"]),
+    (["model.checkpoint=other.pt"], ["model.checkpoint", "other.pt", "another architecture"]),
+    (["model.checkpoint=evil.pt"], ["model.checkpoint", "evil.pt", "run code"]),
+    (["model=custom", "model.factory=nothing"], ["model.factory", "package.module:function"]),
+    (["--no-such-flag"], ["--no-such-flag", "--help"]),
+]
+
+
+@pytest.fixture(scope="module")
+def bad_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the broken inputs that BAD_INPUT names."""
+    import torch
+    from PIL import Image
+
+    class Evil:
+        def __reduce__(self) -> tuple[object, ...]:
+            return os.system, ("touch it_ran",)
+
+    folder = tmp_path_factory.mktemp("bad")
+    for root in ("empty", "broken"):
+        for split in ("train", "test"):
+            for name in ("cat", "dog"):
+                (folder / root / split / name).mkdir(parents=True)
+                if root == "broken":
+                    Image.new("RGB", (8, 8)).save(folder / root / split / name / "picture.png")
+    (folder / "broken" / "train" / "cat" / "text.jpg").write_text("not an image")
+    torch.save({"weight": torch.zeros(2, 2)}, folder / "other.pt")
+    torch.save({"weight": Evil()}, folder / "evil.pt")
+    return folder
+
+
+@pytest.mark.parametrize(("words", "expected"), BAD_INPUT, ids=[" ".join(words) for words, _ in BAD_INPUT])
+def test_bad_input_ends_with_2_and_one_line_before_any_computing(
+    words: list[str], expected: list[str], trustml: Cli, bad_files: Path, tmp_path: Path
+) -> None:
+    for path in bad_files.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    answer = trustml(*words, env={"http_proxy": "http://localhost:1", "https_proxy": "http://localhost:1"})
+    assert answer.returncode == 2, answer.stderr
+    assert answer.stderr.count("\n") == 1, answer.stderr
+    assert "Traceback" not in answer.stderr + answer.stdout
+    for word in expected:
+        assert word in answer.stderr
+    assert "training model" not in answer.stdout
+    assert not (tmp_path / "it_ran").exists()
+    assert all(facts(run)["status"] == "failed" and facts(run)["exit_code"] == 2 for run in runs(tmp_path))
+    assert not list(tmp_path.glob("outputs/*/*/metrics.csv"))
+
+
+def test_a_loss_that_is_lost_ends_with_1_and_says_where_the_log_is(trustml: Cli, tmp_path: Path) -> None:
+    answer = trustml("task=train", "trainer=smoke", "trainer.optimizer=sgd", "trainer.lr=1e30", "model=mlp")
+    (run,) = runs(tmp_path)
+    assert answer.returncode == 1
+    assert answer.stderr.count("\n") == 1
+    assert "trainer.lr" in answer.stderr
+    assert str(run / "trustml.log") in answer.stderr
+    assert facts(run)["status"] == "failed"
+    assert facts(run)["exit_code"] == 1
+
+
+def test_full_error_brings_the_traceback_back(trustml: Cli) -> None:
+    answer = trustml("task=fgsm", "task.epsilon=-1", env={"HYDRA_FULL_ERROR": "1"})
+    assert "Traceback" in answer.stderr
+
+
+def test_one_failed_job_stops_no_other_and_is_named(trustml: Cli, tmp_path: Path) -> None:
+    answer = trustml("-m", "task=fgsm", "trainer=smoke", "model=mlp", "task.epsilon=0.1,-1,0.3")
+    assert answer.returncode == 2
+    assert [facts(run)["status"] for run in runs(tmp_path)] == ["completed", "failed", "completed"]
+    assert "2 of 3 jobs completed" in answer.stderr
+    assert "task.epsilon" in answer.stderr
+    assert answer.stdout.count("training model") <= 1
+
+
+def test_an_interrupt_ends_with_130_and_run_json_says_so(tmp_path: Path, cache_dir: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "trustml_cli", "task=train", "trainer.epochs=100000", f"cache_dir={cache_dir}"],
+        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.rglob("history.csv")):  # there is a first epoch: it is training
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    (run,) = runs(tmp_path)
+    assert facts(run)["status"] == "running"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert facts(run)["status"] == "failed"
+    assert facts(run)["error"] == "interrupted"
+
+
+@pytest.mark.parametrize("flag", ["--help", "--version"])
+def test_help_and_version_do_not_import_torch(flag: str) -> None:
+    code = (
+        f"import sys; sys.argv = ['trustml', {flag!r}]\n"
+        "from trustml_cli.run import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code\n"
+        "assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    if flag == "--help":
+        assert all(task in answer.stdout for task in choices("task"))
+
+
+def test_runs_that_start_at_once_have_directories_of_their_own(cache_dir: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "trustml_cli", "task=train", "trainer=smoke", "model=logistic", "seed=77"]
+    environment = {**os.environ, "TRUSTML_CACHE_DIR": str(cache_dir)}
+    processes = [
+        subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+    outputs = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert len(runs(tmp_path)) == 3
+    assert sum("training model" in output for output in outputs) == 1  # the others waited and found it

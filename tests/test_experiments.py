@@ -1,0 +1,80 @@
+"""Every experiment composes and builds; those that take minutes at most reproduce their numbers on real data."""
+
+from collections.abc import Callable
+from inspect import signature
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pandas
+import pytest
+
+from tests.configs import choices, composed
+from trustml_cli.build import build
+
+Cli = Callable[..., CompletedProcess[str]]
+
+
+@pytest.mark.parametrize("name", choices("experiment"))
+def test_every_experiment_builds(name: str) -> None:
+    config = composed(f"experiment={name}")
+    handler = build(config.task, "task")
+    parts = [part for part in signature(handler.__call__).parameters if part != "context"]
+    assert {"dataset", "model", "trainer"} <= set(parts)
+    for part in parts:
+        build(config[part], part)
+
+
+def test_the_cifar_experiments_differ_in_one_thing_each() -> None:
+    def varied(name: str) -> tuple[str, bool, int]:
+        config = composed(f"experiment={name}")
+        assert (config.trainer.epochs * 50_000 // config.trainer.batch_size, config.trainer.batch_size) == (10_000, 100)
+        return config.model.normalization, config.trainer.flip, config.trainer.crop_padding
+
+    assert varied("cifar_raw") == ("none", False, 0)
+    assert varied("cifar_normalized") == ("dataset", False, 0)
+    assert varied("cifar_flip") == ("dataset", True, 0)
+    assert varied("cifar_crop") == ("dataset", True, 4)
+
+
+def metrics(trustml: Cli, tmp_path: Path, data_dir: Path, *words: str) -> pandas.DataFrame:
+    answer = trustml(*words, f"data_dir={data_dir}", f"output_dir={tmp_path / 'runs'}")
+    assert answer.returncode == 0, answer.stderr
+    newest = max(tmp_path.glob("runs/*/*/metrics.csv"), key=lambda path: path.stat().st_mtime_ns)
+    return pandas.read_csv(newest)
+
+
+@pytest.mark.data
+def test_logistic_regressions_agree_on_mnist(trustml: Cli, tmp_path: Path, data_dir: Path) -> None:
+    accuracy = {
+        name: metrics(trustml, tmp_path, data_dir, f"experiment=mnist_logistic_{name}").test_accuracy[0]
+        for name in ("sklearn", "numpy", "torch")
+    }
+    assert min(accuracy.values()) >= 0.92, accuracy
+    assert max(accuracy.values()) - min(accuracy.values()) <= 0.005, accuracy
+
+
+@pytest.mark.data
+def test_mnist_cnn_is_accurate_and_not_robust(trustml: Cli, tmp_path: Path, data_dir: Path) -> None:
+    assert metrics(trustml, tmp_path, data_dir, "experiment=mnist_cnn").test_accuracy[0] >= 0.99
+    words = ["task=fgsm", "model=mnist_cnn", "dataset=mnist", "task.epsilon=[0,0.1,0.25]"]
+    curve = metrics(trustml, tmp_path, data_dir, *words).set_index("epsilon").robust_accuracy
+    assert curve[0.0] >= 0.99
+    assert curve[0.0] > curve[0.1] > curve[0.25]
+    assert curve[0.25] < 0.5
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", [name for name in choices("experiment") if name.startswith("cifar")])
+def test_cifar_experiments_run_on_a_few_images(name: str, trustml: Cli, tmp_path: Path, data_dir: Path) -> None:
+    short = ["trainer.epochs=2", "dataset.limit=2000"]
+    row = metrics(trustml, tmp_path, data_dir, f"experiment={name}", *short).iloc[0]
+    assert row.test_accuracy_n == 2000
+    assert row.test_accuracy_ci_low > 0.1  # better than guessing, after 40 steps
+
+
+@pytest.mark.data
+def test_photographs_in_folders_can_be_trained_on(trustml: Cli, tmp_path: Path, data_dir: Path) -> None:
+    words = ["dataset=image_folder", f"dataset.root={data_dir / 'cats_dogs'}", "dataset.size=32", "trainer.epochs=3"]
+    row = metrics(trustml, tmp_path, data_dir, "task=train", *words).iloc[0]
+    assert row.test_accuracy_n == 1000
+    assert row.test_accuracy_ci_low > 0.5  # better than guessing

@@ -1,0 +1,119 @@
+"""Devices by name, and random numbers that repeat themselves without disturbing others."""
+
+import random
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from trustml_cli.hardware import Hardware, Precision, choose_device, devices_present, own_randomness, seed_everything
+
+Draw = tuple[float, float, float]
+
+
+def draw() -> Draw:
+    """One number from each stream that the package uses."""
+    return random.random(), float(np.random.random()), torch.rand(()).item()
+
+
+@pytest.fixture(autouse=True)
+def streams_are_put_back() -> None:
+    seed_everything(0)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Pretend that this machine has such devices."""
+
+    def pretend(*, gpus: int, mps: bool) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+    return pretend
+
+
+def test_a_seed_repeats_all_streams_and_another_seed_does_not() -> None:
+    drawn = []
+    for seed in (5, 5, 6):
+        seed_everything(seed)
+        drawn.append(draw())
+    assert drawn[0] == drawn[1]
+    assert all(one != other for one, other in zip(drawn[0], drawn[2], strict=True))
+
+
+def test_own_randomness_depends_on_its_seed_alone() -> None:
+    drawn = []
+    for outer in (1, 2):
+        seed_everything(outer)
+        with own_randomness(7):
+            drawn.append(draw())
+    assert drawn[0] == drawn[1]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_own_randomness_leaves_the_outer_streams_as_they_were(fails: bool) -> None:
+    seed_everything(1)
+    undisturbed = [draw(), draw()]
+    seed_everything(1)
+    disturbed = [draw()]
+    try:
+        with own_randomness(7):
+            assert draw() not in undisturbed
+            if fails:
+                raise ValueError("inside")
+    except ValueError:
+        assert fails
+    disturbed.append(draw())
+    assert disturbed == undisturbed
+
+
+def test_seeding_asks_torch_for_deterministic_algorithms() -> None:
+    torch.use_deterministic_algorithms(False)
+    seed_everything(0)
+    assert torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize(
+    ("gpus", "mps", "present"),
+    [(0, False, ["cpu"]), (0, True, ["mps", "cpu"]), (2, False, ["cuda:0", "cuda:1", "cpu"])],
+)
+def test_the_best_device_is_first_and_taken_by_auto(
+    machine: Callable[..., None], gpus: int, mps: bool, present: list[str]
+) -> None:
+    machine(gpus=gpus, mps=mps)
+    assert devices_present() == present
+    assert choose_device("auto", job=0) == torch.device(present[0])
+    for name in present:
+        assert choose_device(name, job=3) == torch.device(name)
+
+
+def test_jobs_of_a_multirun_take_the_gpus_in_turn(machine: Callable[..., None]) -> None:
+    machine(gpus=3, mps=False)
+    assert [choose_device("auto", job).index for job in range(5)] == [0, 1, 2, 0, 1]
+    assert choose_device("cuda", job=2) == torch.device("cuda")
+
+
+@pytest.mark.parametrize("name", ["cuda:2", "mps", "tpu", "CPU", ""])
+def test_an_absent_device_is_refused_with_those_present(machine: Callable[..., None], name: str) -> None:
+    machine(gpus=2, mps=False)
+    with pytest.raises(ValueError, match=rf"^no device '{name}' on this machine; there are auto, cuda:0, cuda:1, cpu$"):
+        choose_device(name, job=0)
+
+
+def test_cuda_is_refused_where_there_is_no_gpu(machine: Callable[..., None]) -> None:
+    machine(gpus=0, mps=False)
+    with pytest.raises(ValueError, match=r"no device 'cuda' on this machine; there are auto, cpu$"):
+        choose_device("cuda", job=0)
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"),
+    [(Precision.fp32, torch.float32), (Precision.bf16, torch.bfloat16), (Precision.fp16, torch.float16)],
+)
+def test_products_are_computed_in_the_precision_asked_for(precision: Precision, dtype: torch.dtype) -> None:
+    x = torch.ones(2, 2)
+    with Hardware(torch.device("cpu"), precision).autocast():
+        assert (x @ x).dtype == dtype
+    assert (x @ x).dtype == torch.float32
