@@ -6,7 +6,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from trustml_cli.run import config_folder, register_resolvers
+from trustml_cli.choices import config_folder, register_resolvers
 
 
 def choices(group: str) -> list[str]:

@@ -46,8 +46,8 @@ def trustml(tmp_path: Path, cache_dir: Path) -> Callable[..., subprocess.Complet
     """Runs the real command line in an empty directory."""
 
     def run(*words: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "TRUSTML_CACHE_DIR": str(cache_dir), **(env or {})}
-        environment.pop("HYDRA_FULL_ERROR", None)
+        inherited = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
+        environment = {**inherited, "TRUSTML_CACHE_DIR": str(cache_dir), **(env or {})}
         return subprocess.run(
             [sys.executable, "-m", "trustml_cli", *words],
             cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import secrets
 import sys
 from argparse import ArgumentError
 from importlib.metadata import version
@@ -18,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trustml_cli.build import build, build_as
+from trustml_cli.choices import config_folder, register_resolvers
 from trustml_cli.errors import InputError, RunFailed, naming
 from trustml_cli.explain import explain
 from trustml_cli.record import Recorder
@@ -26,41 +26,6 @@ from trustml_cli.sweep import Ending
 log = logging.getLogger(__name__)
 
 TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"  # the user's wish, before this program sets it for itself
-
-
-def config_folder() -> Path:
-    """Where the YAML lives: beside the package in a checkout, inside it in a wheel."""
-    inside = Path(__file__).parent / "conf"
-    return inside if inside.is_dir() else Path(__file__).parent.parent / "conf"
-
-
-def user_folder(kind: str) -> str:
-    """The user's own folder for trustml's files of this kind, `cache` or `data`."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return str(Path(base) / "trustml" / ("" if kind == "cache" else kind))
-
-
-def register_resolvers() -> None:
-    """What our YAML may ask for as ${NAME:…}."""
-    OmegaConf.register_new_resolver("user_folder", user_folder, replace=True)
-    OmegaConf.register_new_resolver("token", lambda: secrets.token_hex(4), use_cache=True, replace=True)
-    OmegaConf.register_new_resolver("described", described, replace=True)
-
-
-def described(group: str = "") -> str:
-    """For --help: each choice of a group with its description, or all other groups with the names of their choices."""
-    if group:
-        files = sorted((config_folder() / group).glob("*.yaml"))
-        return "\n  ".join(f"{file.stem:<12} {description(file)}" for file in files)
-    folders = sorted(path for path in config_folder().iterdir() if path.is_dir() and path.name not in ("task", "hydra"))
-    names = {path.name: sorted(file.stem for file in path.glob("*.yaml")) for path in folders}
-    return "\n  ".join(f"{group:<12} {', '.join(choices)}" for group, choices in names.items())
-
-
-def description(file: Path) -> str:
-    """The first comment of a YAML file that is not a directive to Hydra."""
-    lines = file.read_text(encoding="utf-8").splitlines()
-    return next((line.lstrip("# ") for line in lines if line.startswith("#") and "@package" not in line), "")
 
 
 def job(config: DictConfig) -> int:
@@ -86,14 +51,14 @@ def job(config: DictConfig) -> int:
         record.finish("failed", exit_code=130, error="interrupted")
         raise
     except Exception as error:
-        if TRACEBACK:
-            raise
         expected = isinstance(error, InputError | RunFailed)
         line = str(error) if expected else f"{type(error).__name__}: {' '.join(str(error).split())}"
         exit_code = 2 if isinstance(error, InputError) else 1
         log.debug("traceback", exc_info=True)
-        complain(line if exit_code == 2 else f"{line}; see {record.directory / 'trustml.log'}")
         record.finish("failed", exit_code, error=line)
+        if TRACEBACK:
+            raise
+        complain(line if exit_code == 2 else f"{line}; see {record.directory / 'trustml.log'}")
         return exit_code
 
 

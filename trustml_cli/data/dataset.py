@@ -83,9 +83,9 @@ class Dataset:
         return self.train.shape
 
     def class_number(self, name: str | int) -> int:
-        """The number of the class called `name`; a number stands for itself."""
-        if isinstance(name, str) and name in self.classes:
-            return self.classes.index(name)
+        """The number of the class called `name`; a number that names no class stands for itself."""
+        if str(name) in self.classes:
+            return self.classes.index(str(name))
         if isinstance(name, int) and 0 <= name < len(self.classes):
             return name
         raise ValueError(f"no class {name!r}; there are {', '.join(self.classes)} (0 to {len(self.classes) - 1})")
@@ -124,4 +124,9 @@ class DatasetSource(ABC):
         data = self.read()
         if len(data.classes) < 2:
             raise InputError(f"dataset: {data.source} has one class only ({data.classes[0]}); two or more are needed")
+        if data.train.shape != data.test.shape:
+            raise InputError(f"dataset: {data.source}: train holds {data.train.shape}, test {data.test.shape}")
+        for split in (data.train, data.test):
+            if not len(split) or split.labels.min() < 0 or split.labels.max() >= len(data.classes):
+                raise InputError(f"dataset: {data.source}: labels must be 0 to {len(data.classes) - 1}, and not none")
         return data if self.limit is None else data.limited(self.limit)

@@ -27,7 +27,7 @@ def decode_picture(content: Path | bytes, name: str, size: int | None, channels:
         with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as picture:
             if size is not None:
                 picture.draft(MODES[channels], (size, size))  # lets JPEG decode at a fraction of its size
-            image = picture.convert(MODES[channels])
+            image = ImageOps.exif_transpose(picture).convert(MODES[channels])  # upright, as viewers show it
             if size is not None and image.size != (size, size):
                 image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
             pixels = np.asarray(image, dtype=np.uint8)

@@ -1,0 +1,152 @@
+import json
+import sys
+
+import pytest
+import torch
+
+from trustml_cli.data import parquet
+from trustml_cli.errors import InputError
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+
+@pytest.fixture
+def load(source, tmp_path, encode):
+    """Writes the two files and loads them. Pictures are grey levels, or bytes; one black picture is the test."""
+
+    def run(labels=("cat", "dog"), pictures=(10, 20), test=(0, None), columns=("img", "label"), names=None, **keys):
+        def write(split, pictures, labels):
+            images = [p if isinstance(p, bytes | None) else encode(p) for p in pictures]
+            rows = [{"bytes": image, "path": None} for image in images]
+            table = pa.table(dict(zip(columns, (rows, pa.array(labels)), strict=True)))
+            if names:
+                features = {"img": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}
+                table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+            pq.write_table(table, tmp_path / f"{split}.parquet", compression="none")
+
+        write("train", pictures, list(labels))
+        write("test", [test[0]], [test[1] if test[1] is not None else labels[0]])
+        files = {split: str(tmp_path / f"{split}.parquet") for split in ("train", "test")}
+        return source("parquet", **{"channels": 1, **files, **keys}).load()
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "classes", "numbers"),
+    [
+        (["dog", "cat"], None, ("cat", "dog"), [1, 0]),
+        ([2, 0], None, ("0", "1", "2"), [2, 0]),
+        ([1, 0], ["dog", "cat", "owl"], ("dog", "cat", "owl"), [1, 0]),
+        (["owl", "dog"], ["dog", "cat", "owl"], ("dog", "cat", "owl"), [2, 0]),
+    ],
+    ids=["names", "numbers", "numbers of the described classes", "names of the described classes"],
+)
+def test_classes_are_the_described_ones_or_those_that_occur(load, labels, names, classes, numbers):
+    data = load(labels, names=names)
+    assert data.classes == classes
+    assert data.train.labels.tolist() == numbers
+    assert data.test.labels.tolist() == numbers[:1]
+
+
+def test_pictures_keep_their_order_size_and_values(load, encode):
+    data = load([0, 1, 1], pictures=[encode(level, 3, 2) for level in (10, 30, 20)], test=(encode(255, 3, 2), 1))
+    assert data.train.inputs.dtype == torch.uint8
+    assert torch.equal(data.train.inputs, torch.tensor([10, 30, 20]).view(3, 1, 1, 1).expand(3, 1, 2, 3))
+    assert torch.equal(data.test.inputs, torch.full((1, 1, 2, 3), 255))
+
+
+def test_columns_go_by_the_names_given_and_images_may_be_plain_bytes(source, tmp_path, encode):
+    for split in ("train", "test"):
+        table = pa.table({"picture": [encode((1, 2, 3)), encode((4, 5, 6))], "kind": ["a", "b"]})
+        pq.write_table(table, tmp_path / f"{split}.parquet")
+    files = {split: str(tmp_path / f"{split}.parquet") for split in ("train", "test")}
+    data = source("parquet", **files, image="picture", label="kind").load()
+    assert data.train.inputs[:, :, 0, 0].tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert data.train.labels.tolist() == [0, 1]
+
+
+def test_with_a_size_pictures_of_any_size_fit_together(load, encode):
+    data = load(pictures=[encode(10, 9, 5), encode(20, 3, 8, "JPEG")], size=4)
+    assert data.shape == (1, 4, 4)
+    assert data.train.inputs.float().mean((1, 2, 3)).tolist() == pytest.approx([10, 20], abs=1)
+
+
+def test_pictures_are_decoded_once(load, source, tmp_path, monkeypatch):
+    first = load()
+    monkeypatch.setattr(parquet, "decode_picture", lambda *args: pytest.fail("decoded again"))
+    files = {split: str(tmp_path / f"{split}.parquet") for split in ("train", "test")}
+    again = source("parquet", **files, channels=1).load()
+    assert torch.equal(again.train.inputs, first.train.inputs)
+    assert again.fingerprint == first.fingerprint
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"pictures": (10, 21)}, {"labels": (1, 1, 0)}, {"names": ["b", "a"]}, {"size": 2}, {"channels": 3}],
+    ids=str,
+)
+def test_the_fingerprint_changes_with_pictures_labels_names_and_sizes(load, change):
+    start = {"labels": (0, 1, 0), "names": ["a", "b"], "pictures": (10, 20, 30)}
+    if "pictures" in change:
+        change = {"pictures": (*change["pictures"], 30)}
+    assert load(**start).fingerprint != load(**{**start, **change}).fingerprint
+
+
+BROKEN = [
+    ({"columns": ("image", "label")}, "train.parquet has no column 'img'; it has image, label"),
+    ({"columns": ("img", "y")}, "train.parquet has no column 'label'; it has img, y"),
+    ({"test": (0, "cow")}, r"test.parquet row 0: label='cow' is not among the classes \('cat', 'dog'\)"),
+    ({"labels": [0, -1]}, r"train.parquet row 1: label=-1 is not among the classes \('0',\)"),
+    ({"labels": [0, 3], "names": ["a", "b"]}, r"row 1: label=3 is not among the classes \('a', 'b'\)"),
+    ({"labels": ["cat", None]}, "train.parquet row 1: label is None, not a class number or name"),
+    ({"labels": [0.5, 1.0]}, "train.parquet row 0: label is 0.5, not a class number or name"),
+    ({"labels": ["cat", "cat"]}, "one class only"),
+    ({"pictures": (10, b"GIF?")}, "train.parquet row 1 cannot be read as an image"),
+    ({"pictures": (10, None)}, "train.parquet row 1: img holds no encoded image"),
+    ({"labels": [], "pictures": [], "test": (0, 1)}, "train.parquet has no rows"),
+    ({"size": 0}, "dataset.size: must be at least 1 pixel"),
+    ({"channels": 2}, "dataset.channels: must be 1 .grey. or 3 .colour., got 2"),
+    ({"train": "nowhere.parquet"}, "dataset.train: no file nowhere.parquet; give a .* with columns img, label"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("broken", "words"), BROKEN)
+def test_what_is_broken_is_named(load, broken, words):
+    with pytest.raises(InputError, match=words):
+        load(**broken)
+
+
+@pytest.mark.parametrize("place", ["train", "test"])
+def test_pictures_of_several_sizes_are_refused_unless_a_size_is_set(load, encode, place):
+    wide = encode(0, 6, 4)
+    pictures = {"pictures": (10, wide)} if place == "train" else {"test": (wide, "cat")}
+    with pytest.raises(InputError, match=r"6×4.*4×4|4×4.*6×4") as caught:
+        load(**pictures)
+    assert "set dataset.size=PIXELS" in str(caught.value)
+    assert load(**pictures, size=4).shape == (1, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda content: content[:-3], "train.parquet is not a whole parquet file"),
+        (lambda content: b"img,label\n", "train.parquet is not a whole parquet file"),
+        (lambda content: content[:4] + bytes(40) + content[44:], "train.parquet is damaged"),
+    ],
+    ids=["cut off", "another format", "overwritten"],
+)
+def test_a_damaged_file_is_named(load, source, tmp_path, damage, words):
+    load()
+    file = tmp_path / "train.parquet"
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(InputError, match=words):
+        source("parquet", train=str(file), test=str(tmp_path / "test.parquet"), channels=1).load()
+
+
+def test_without_pyarrow_the_error_says_what_to_install(load, monkeypatch):
+    load()
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(InputError, match=r"needs pyarrow; install it with: pip install 'trustml\[parquet\]'"):
+        parquet.open_parquet("train.parquet")

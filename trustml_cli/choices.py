@@ -1,0 +1,42 @@
+"""Where the YAML lives, what choices it offers, and what it may ask the program for."""
+
+import os
+import secrets
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+
+def config_folder() -> Path:
+    """Where the YAML lives: beside the package in a checkout, inside it in a wheel."""
+    inside = Path(__file__).parent / "conf"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "conf"
+
+
+def user_folder(kind: str) -> str:
+    """The user's own folder for trustml's files of this kind, `cache` or `data`."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return str(Path(base) / "trustml" / ("" if kind == "cache" else kind))
+
+
+def register_resolvers() -> None:
+    """What our YAML may ask for as ${NAME:…}."""
+    OmegaConf.register_new_resolver("user_folder", user_folder, replace=True)
+    OmegaConf.register_new_resolver("token", lambda: secrets.token_hex(4), use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("described", described, replace=True)
+
+
+def described(group: str = "") -> str:
+    """For --help: each choice of a group with its description, or all other groups with the names of their choices."""
+    if group:
+        files = sorted((config_folder() / group).glob("*.yaml"))
+        return "\n  ".join(f"{file.stem:<12} {description(file)}" for file in files)
+    folders = sorted(path for path in config_folder().iterdir() if path.is_dir() and path.name not in ("task", "hydra"))
+    names = {path.name: sorted(file.stem for file in path.glob("*.yaml")) for path in folders}
+    return "\n  ".join(f"{group:<12} {', '.join(choices)}" for group, choices in names.items())
+
+
+def description(file: Path) -> str:
+    """The first comment of a YAML file that is not a directive to Hydra."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return next((line.lstrip("# ") for line in lines if line.startswith("#") and "@package" not in line), "")
