@@ -21,7 +21,7 @@ def composed(*overrides: str) -> DictConfig:
         return compose("config", overrides=list(overrides))
 
 
-def choice(group: str, name: str, **changes: Any) -> DictConfig:
+def choice(group: str, name: str, /, **changes: Any) -> DictConfig:
     """One YAML of a group on its own, with some of its values changed."""
     node = OmegaConf.load(Path(config_folder()) / group / f"{name}.yaml")
     return DictConfig({**node, **changes})

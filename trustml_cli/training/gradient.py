@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from trustml_cli.data.batches import Augmentation, batches
 from trustml_cli.data.dataset import Dataset, Split
+from trustml_cli.errors import InputError
 from trustml_cli.hardware import Hardware, Precision
 from trustml_cli.training.predict import predict
 from trustml_cli.training.trainer import Epoch, Report, Trainer, finite
@@ -82,6 +83,8 @@ class GradientTrainer(Trainer):
             raise ValueError(f"validation_fraction: must be between 0 and 1, got {self.validation_fraction}")
 
     def fit(self, network: nn.Sequential, data: Dataset, hardware: Hardware, report: Report) -> None:
+        if (self.flip or self.crop_padding) and len(data.shape) != 3:
+            raise InputError("trainer.flip, trainer.crop_padding: need images, and the data set holds none; set them off")
         network.to(hardware.device).to(memory_format=self.memory_format)
         train, test, validation = data.train.on(hardware.device), data.test.on(hardware.device), None
         if self.patience is not None:
@@ -179,6 +182,8 @@ class Descent:
 def make_optimizer(trainer: GradientTrainer, network: nn.Module) -> torch.optim.Optimizer:
     """The optimiser over every weight that trains, with its fused kernel."""
     weights = [weight for weight in network.parameters() if weight.requires_grad]
+    if not weights:
+        raise InputError("model: has no weight that trains; take model.freeze=false, or weights with model.checkpoint")
     lr, decay, fused = trainer.lr, trainer.weight_decay, weights[0].device.type != "mps"
     if trainer.optimizer is Optimizer.sgd:
         momentum = trainer.momentum

@@ -1,0 +1,212 @@
+"""The gradient loop: that it learns, repeats itself, stops in time, and says what is wrong."""
+
+import copy
+from dataclasses import fields, replace
+from math import cos, inf, nan, pi
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from tests.configs import choice
+from tests.conftest import CPU
+from trustml_cli.build import build
+from trustml_cli.data.dataset import Dataset, InMemory
+from trustml_cli.errors import InputError, RunFailed
+from trustml_cli.hardware import Hardware, Precision, own_randomness
+from trustml_cli.models.dense import Mlp
+from trustml_cli.models.model import Inputs, Normalization
+from trustml_cli.training.gradient import GradientTrainer, Optimizer, Schedule
+from trustml_cli.training.predict import predict
+from trustml_cli.training.trainer import Epoch
+
+YAML = choice("trainer", "default")
+DEFAULT: GradientTrainer = build(YAML, "trainer")
+SHORT = replace(DEFAULT, epochs=8, batch_size=16, lr=0.03)
+
+
+def network(data: Dataset, hidden: int = 8) -> nn.Sequential:
+    model = Mlp(normalization=Normalization.dataset, checkpoint=None, hidden=[hidden], dropout=0.0)
+    return model.build(Inputs(data.shape, len(data.classes), mean=(0.4,), std=(0.3,)))
+
+
+def fit(
+    trainer: GradientTrainer, data: Dataset, *, seed: int = 0, hardware: Hardware = CPU
+) -> tuple[nn.Sequential, list[Epoch]]:
+    """A network trained from scratch, and what was reported."""
+    history: list[Epoch] = []
+    with own_randomness(seed):
+        fresh = network(data)
+        trainer.fit(fresh, data, hardware, history.append)
+    return fresh, history
+
+
+def weights(network: nn.Module) -> Tensor:
+    return torch.cat([weight.detach().flatten() for weight in network.parameters()])
+
+
+@pytest.fixture
+def noise() -> Dataset:
+    """Labels that do not follow from the images: whatever is learnt from it is wrong elsewhere."""
+    random = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (120, 1, 8, 8), generator=random, dtype=torch.uint8)
+    split = InMemory(images, torch.randint(0, 2, (120,), generator=random))
+    return Dataset(split, split, ("heads", "tails"), fingerprint="noise", source="made up")
+
+
+@pytest.mark.parametrize("schedule", list(Schedule))
+@pytest.mark.parametrize("optimizer", list(Optimizer))
+def test_every_optimiser_and_schedule_learns_to_tell_dark_from_bright(
+    optimizer: Optimizer, schedule: Schedule, tiny_data: Dataset
+) -> None:
+    trained, history = fit(replace(SHORT, optimizer=optimizer, schedule=schedule), tiny_data)
+    assert [(row.epoch, row.images, row.validation_loss) for row in history] == [(n, 64, None) for n in range(1, 9)]
+    assert history[-1].train_loss < history[0].train_loss / 2
+    assert (history[-1].train_accuracy, history[-1].test_accuracy) == (1.0, 1.0)
+    answers = predict(trained, tiny_data.test, CPU)
+    assert (answers.loss, answers.accuracy) == (history[-1].test_loss, history[-1].test_accuracy)
+
+
+@pytest.mark.parametrize("precision", [Precision.bf16, Precision.fp16])
+def test_lower_precision_learns_too_and_differs_from_fp32(precision: Precision, tiny_data: Dataset) -> None:
+    trained, history = fit(SHORT, tiny_data, hardware=Hardware(torch.device("cpu"), precision))
+    assert history[-1].test_accuracy == 1.0
+    assert {weight.dtype for weight in trained.parameters()} == {torch.float32}
+    assert not torch.equal(weights(trained), weights(fit(SHORT, tiny_data)[0]))
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny_data: Dataset) -> None:
+    trainer = replace(SHORT, epochs=2, flip=True, crop_padding=1)
+    first, again, other = (weights(fit(trainer, tiny_data, seed=seed)[0]) for seed in (3, 3, 4))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_a_loss_that_is_lost_ends_the_run_and_names_the_learning_rate(epochs: int, tiny_data: Dataset) -> None:
+    trainer = replace(
+        SHORT, epochs=epochs, steps_per_epoch=1, lr=1e38, optimizer=Optimizer.sgd, schedule=Schedule.constant
+    )
+    with pytest.raises(RunFailed, match=r"diverged: the loss became (nan|inf); try a smaller trainer\.lr"):
+        fit(trainer, tiny_data)
+
+
+def test_early_stopping_keeps_the_weights_with_the_best_validation_loss(noise: Dataset) -> None:
+    trainer = replace(SHORT, epochs=100, lr=0.01, patience=3, validation_fraction=0.25)
+    trained, history = fit(trainer, noise)
+    losses = [row.validation_loss for row in history]
+    assert None not in losses
+    best = losses.index(min(losses))
+    assert len(history) == best + 1 + 3 < 100
+    held_out = predict(trained, noise.train.divide(0.25, seed=0)[1], CPU)
+    assert (held_out.loss, held_out.accuracy) == (losses[best], history[best].validation_accuracy)
+    assert len(held_out.labels) == 30
+    assert history[0].images == 80, "90 images are left to train on, in whole batches of 16"
+
+
+@pytest.mark.parametrize(("cap", "steps"), [(None, 4), (3, 3), (100, 4)])
+def test_steps_per_epoch_caps_the_batches_of_an_epoch(cap: int | None, steps: int, tiny_data: Dataset) -> None:
+    sizes = [len(x) for x in training_inputs(replace(SHORT, epochs=2, steps_per_epoch=cap), tiny_data)]
+    assert sizes == [16] * steps * 2
+
+
+def training_inputs(trainer: GradientTrainer, data: Dataset) -> list[Tensor]:
+    """The batches that a network was shown in training."""
+    shown: list[Tensor] = []
+    watched = network(data)
+    watched.register_forward_pre_hook(lambda self, args: shown.append(args[0]) if self.training else None)
+    trainer.fit(watched, data, CPU, lambda epoch: None)
+    return shown
+
+
+@pytest.mark.parametrize("changes", [{}, {"flip": True}, {"crop_padding": 2}], ids=str)
+def test_images_are_augmented_only_where_it_is_asked_for(changes: dict[str, Any], tiny_data: Dataset) -> None:
+    torch.manual_seed(0)
+    shown = torch.cat(training_inputs(replace(SHORT, epochs=1, **changes), tiny_data))
+    originals = {image.numpy().tobytes() for image in tiny_data.train.inputs.float().div(255)}
+    unchanged = [image.contiguous().numpy().tobytes() in originals for image in shown]
+    assert len(shown) == 64
+    assert all(unchanged) if not changes else 0 < sum(unchanged) < 64
+
+
+def test_label_smoothing_is_the_mean_with_uniform_labels(tiny_data: Dataset) -> None:
+    one_step = replace(SHORT, epochs=1, batch_size=64, label_smoothing=0.2)
+    smoothed = fit(one_step, tiny_data)[1][0].train_loss
+    with own_randomness(0):
+        before = predict(network(tiny_data), tiny_data.train, CPU)
+    log_p = before.logits.log_softmax(1)
+    by_hand = -0.8 * log_p[range(64), before.labels].mean() - 0.2 * log_p.mean()
+    assert smoothed == pytest.approx(by_hand.item(), rel=1e-5)
+    assert abs(smoothed - before.loss) > 1e-3
+
+
+def test_a_weight_that_is_frozen_does_not_move(tiny_data: Dataset) -> None:
+    held = network(tiny_data)
+    held.network[1].requires_grad_(False)
+    before = copy.deepcopy(held)
+    replace(SHORT, weight_decay=0.1).fit(held, tiny_data, CPU, lambda epoch: None)
+    assert torch.equal(held.network[1].weight, before.network[1].weight)
+    assert not torch.equal(held.network[3].weight, before.network[3].weight)
+
+
+@pytest.mark.parametrize("optimizer", list(Optimizer))
+def test_weight_decay_makes_smaller_weights(optimizer: Optimizer, tiny_data: Dataset) -> None:
+    free, decayed = (fit(replace(SHORT, optimizer=optimizer, weight_decay=decay), tiny_data)[0] for decay in (0.0, 0.5))
+    assert weights(decayed).norm() < 0.9 * weights(free).norm()
+
+
+@pytest.mark.parametrize("schedule", list(Schedule))
+def test_the_learning_rate_goes_as_the_schedule_says(schedule: Schedule, tiny_data: Dataset) -> None:
+    steps = 19
+    trainer = replace(SHORT, epochs=steps, steps_per_epoch=1, lr=0.5, schedule=schedule)
+    rates = [row.lr for row in fit(trainer, tiny_data)[1]]
+    if schedule is Schedule.constant:
+        assert rates == [0.5] * steps
+    elif schedule is Schedule.cosine:
+        assert rates == pytest.approx([0.25 * (1 + cos(pi * step / steps)) for step in range(steps)])
+    else:
+        peak = 5  # of the 20 values from the first step to the end, 30 % lie up to here
+        assert (rates[0], rates[peak]) == pytest.approx((0.5 / 25, 0.5))
+        assert rates[: peak + 1] == sorted(rates[: peak + 1])
+        assert rates[peak:] == sorted(rates[peak:], reverse=True)
+        assert 0 < rates[-1] < 0.01
+
+
+BAD_VALUES: dict[str, list[Any]] = {
+    "epochs": [0, -1, 1.5, None],
+    "steps_per_epoch": [0, "all"],
+    "batch_size": [0, None],
+    "optimizer": ["adagrad", None],
+    "lr": [0.0, -0.1, inf, nan, "fast"],
+    "momentum": [-0.1, 1.0, nan],
+    "weight_decay": [-1e-9, inf, nan],
+    "schedule": ["linear"],
+    "label_smoothing": [-0.1, 1.0, nan],
+    "flip": ["sometimes"],
+    "crop_padding": [-1, 0.5],
+    "patience": [0, -2],
+    "validation_fraction": [0.0, 1.0, nan],
+    "channels_last": ["perhaps"],
+}
+
+
+def test_every_bad_value_is_refused_by_its_key() -> None:
+    assert list(BAD_VALUES) == [field.name for field in fields(GradientTrainer)]
+    for key, value in [(key, value) for key, values in BAD_VALUES.items() for value in values]:
+        with pytest.raises(InputError, match=rf"^trainer\.{key}: "):
+            build(OmegaConf.merge(YAML, {key: value}), "trainer")
+
+
+def test_a_model_without_weights_that_train_is_refused(tiny_data: Dataset) -> None:
+    with pytest.raises(InputError, match="no weight that trains"):
+        SHORT.fit(network(tiny_data).requires_grad_(False), tiny_data, CPU, lambda epoch: None)
+
+
+@pytest.mark.parametrize("change", [{"flip": True}, {"crop_padding": 2}])
+def test_rows_of_a_table_are_not_augmented(change: dict[str, Any]) -> None:
+    rows = InMemory(torch.rand(8, 3), torch.arange(8) % 2)
+    table = Dataset(rows, rows, ("no", "yes"), fingerprint="rows", source="made up")
+    with pytest.raises(InputError, match="need images"):
+        replace(SHORT, **change).fit(nn.Sequential(nn.Linear(3, 2)), table, CPU, lambda epoch: None)
