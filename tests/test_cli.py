@@ -193,7 +193,7 @@ def test_an_interrupt_ends_with_130_and_run_json_says_so(tmp_path: Path, cache_d
     process = subprocess.Popen(
         [sys.executable, "-m", "trustml_cli", "task=train", "trainer.epochs=100000", f"cache_dir={cache_dir}"],
         cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's background job ignores it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background job ignores it
     )  # fmt: skip
     deadline = time.monotonic() + 120
     while not list(tmp_path.rglob("history.csv")):  # there is a first epoch: it is training

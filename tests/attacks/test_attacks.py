@@ -19,8 +19,9 @@ def attacks_in(norm: str, **changes: object) -> list[Attack]:
     for name in choices("attack"):
         try:
             built.append(build(choice("attack", name, norm=norm, **changes), "attack"))
-        except InputError as error:  # an attack that its paper does not give in this norm says so
-            assert "norm" in str(error)
+        except InputError as error:
+            if "attack.norm" not in str(error):  # an attack that its paper does not give in this norm says so
+                raise
     return built
 
 
@@ -80,7 +81,7 @@ def test_a_curve_gives_the_images_of_single_calls(
 
 @pytest.mark.parametrize("name", choices("attack"))
 def test_an_unknown_norm_is_refused(name: str) -> None:
-    with pytest.raises(InputError, match="attack.norm.*linf"):
+    with pytest.raises(InputError, match=r"attack\.norm.*linf"):
         build(DictConfig({**choice("attack", name), "norm": "l3"}), "attack")
 
 

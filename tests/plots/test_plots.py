@@ -57,9 +57,9 @@ def test_adversarial_examples_show_those_that_fell_first_with_names_and_confiden
     whole = curve()
     figure = adversarial_examples(whole, whole.attacked[1], CLASSES, 2, "fgsm", "linf")
     assert len(figure.axes) == 6
-    originals, perturbed = [axes.get_title() for axes in figure.axes[:2]], [axes.get_title() for axes in figure.axes[4:]]
-    assert originals == ["bright (90%)", "dark (90%)"]  # images 1 and 2, which fell
-    assert perturbed == ["dark (75%)", "bright (75%)"]
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles[:2] == ["bright (90%)", "dark (90%)"]  # images 1 and 2, which fell
+    assert titles[4:] == ["dark (75%)", "bright (75%)"]
     assert "×2 around grey" in texts(figure)  # the largest change, 0.25, is drawn as half of the range
 
 

@@ -88,9 +88,7 @@ def test_gradients_that_vanish_are_noticed(scale: float, passed: bool, context: 
     assert verdicts(context) == [passed]
 
 
-@pytest.mark.parametrize(
-    ("right", "passed"), [([4, 3, 1], True), ([4, 1, 2], False), ([4, 4, 4], True), ([4], None)]
-)
+@pytest.mark.parametrize(("right", "passed"), [([4, 3, 1], True), ([4, 1, 2], False), ([4, 4, 4], True), ([4], None)])
 def test_accuracy_that_rises_with_epsilon_is_noticed(right: list[int], passed: bool | None, context: Context) -> None:
     curve = curve_of(Brightness(4.0), [])
     for epsilon, count in enumerate(right):

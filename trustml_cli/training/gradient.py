@@ -84,7 +84,7 @@ class GradientTrainer(Trainer):
 
     def fit(self, network: nn.Sequential, data: Dataset, hardware: Hardware, report: Report) -> None:
         if (self.flip or self.crop_padding) and len(data.shape) != 3:
-            raise InputError("trainer.flip, trainer.crop_padding: need images, and the data set holds none; set them off")
+            raise InputError("trainer.flip, trainer.crop_padding: need images, and the data set holds none")
         network.to(hardware.device).to(memory_format=self.memory_format)
         train, test, validation = data.train.on(hardware.device), data.test.on(hardware.device), None
         if self.patience is not None:
