@@ -180,15 +180,6 @@ def test_full_error_brings_the_traceback_back(trustml: Cli) -> None:
     assert "Traceback" in answer.stderr
 
 
-def test_one_failed_job_stops_no_other_and_is_named(trustml: Cli, tmp_path: Path) -> None:
-    answer = trustml("-m", "task=fgsm", "trainer=smoke", "model=mlp", "task.epsilon=0.1,-1,0.3")
-    assert answer.returncode == 2
-    assert [facts(run)["status"] for run in runs(tmp_path)] == ["completed", "failed", "completed"]
-    assert "2 of 3 jobs completed" in answer.stderr
-    assert "task.epsilon" in answer.stderr
-    assert answer.stdout.count("training model") <= 1
-
-
 def test_an_interrupt_ends_with_130_and_run_json_says_so(tmp_path: Path, cache_dir: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "trustml_cli", "task=train", "trainer.epochs=100000", f"cache_dir={cache_dir}"],

@@ -1,10 +1,15 @@
 """Where the YAML lives, what choices it offers, and what it may ask the program for."""
 
 import os
+import re
 import secrets
 from pathlib import Path
 
 from omegaconf import OmegaConf
+
+from trustml_cli.files import digest
+
+LONGEST_NAME = 150  # characters of a folder's name; file systems allow 255 bytes
 
 
 def config_folder() -> Path:
@@ -23,7 +28,14 @@ def register_resolvers() -> None:
     """What our YAML may ask for as ${NAME:…}."""
     OmegaConf.register_new_resolver("user_folder", user_folder, replace=True)
     OmegaConf.register_new_resolver("token", lambda: secrets.token_hex(4), use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
     OmegaConf.register_new_resolver("described", described, replace=True)
+
+
+def folder_name(overrides: str) -> str:
+    """A job's overrides as the name of one folder: no slashes, and short enough for any file system."""
+    name = re.sub(r"[^\w.,=+@-]+", "_", overrides) or "defaults"
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 9]}_{digest(overrides)[:8]}"
 
 
 def described(group: str = "") -> str:

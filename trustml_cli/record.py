@@ -1,7 +1,9 @@
 """The run directory: everything that a run leaves behind is written here, whole or not at all."""
 
+import json
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,7 +15,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from trustml_cli.errors import InputError
-from trustml_cli.files import write_atomically, write_json
+from trustml_cli.files import digest, write_atomically, write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,6 +43,7 @@ class Recorder:
     choices: Mapping[str, str]
     seed: int
     config: str
+    """The whole resolved configuration, as YAML."""
     command: Sequence[str]
     rows: list[dict[str, Any]] = field(default_factory=list)
     epochs: "list[Epoch]" = field(default_factory=list)
@@ -52,9 +55,24 @@ class Recorder:
         """What every row of metrics.csv begins with."""
         return {group: self.choices[group] for group in ("task", "dataset", "model")} | {"seed": self.seed}
 
-    def start(self) -> None:
-        """Claim the directory: run.json says `running` from here on, and config.yaml lies beside it."""
+    @property
+    def completed_before(self) -> bool:
+        """Whether the directory holds a completed run of this very configuration."""
+        try:
+            facts = json.loads((self.directory / "run.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return bool(facts.get("status") == "completed" and facts.get("config_digest") == digest(self.config))
+
+    def start(self, again: bool = False) -> None:
+        """Claim the directory: run.json says `running` from here on, and config.yaml lies beside it.
+
+        Raises `InputError` if the directory holds a run already, unless it shall be done `again`; then what that run
+        left is removed.
+        """
         self._clock = perf_counter()
+        if again:
+            self._clear()
         try:
             (self.directory / "run.json").touch(exist_ok=False)
         except FileExistsError:
@@ -69,6 +87,7 @@ class Recorder:
             "python": platform.python_version(),
             "platform": platform.platform(),
             "libraries": {name: version(name) for name in LIBRARIES},
+            "config_digest": digest(self.config),
         }
         self._write_facts()
         write_atomically(self.directory / "config.yaml", lambda path: path.write_text(self.config, encoding="utf-8"))
@@ -88,9 +107,16 @@ class Recorder:
             peak_memory_mb=peak_memory(),
         )
 
-    def metrics(self, **columns: Any) -> None:
-        """Append a row to metrics.csv: first what the run is, then the condition and the values given here."""
-        self.rows.append({**self.identity, **columns})
+    def headline(self, name: str) -> None:
+        """Name the column of metrics.csv that answers the task's question; sweeps and listings show it first."""
+        self.note(headline=name)
+
+    def metrics(self, condition: Mapping[str, Any] | None = None, /, **values: Any) -> None:
+        """Append a row to metrics.csv: what the run is, then `condition` (under what), then the values measured."""
+        condition = condition or {}
+        if condition and "conditions" not in self.facts:
+            self.note(conditions=list(condition))
+        self.rows.append({**self.identity, **condition, **values})
         self._write_table("metrics.csv", self.rows)
 
     def history(self, epoch: "Epoch") -> None:
@@ -121,6 +147,13 @@ class Recorder:
         whole = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
         write_atomically(path, lambda partial: save_file(whole, partial))
         return path
+
+    def _clear(self) -> None:
+        """Remove what an earlier run left here, its run.json last; Hydra's own files are of this run already."""
+        for name in ("metrics.csv", "history.csv", "config.yaml", "run.json"):
+            (self.directory / name).unlink(missing_ok=True)
+        for name in ("plots", "artifacts"):
+            shutil.rmtree(self.directory / name, ignore_errors=True)
 
     def _write_facts(self) -> None:
         write_json(self.directory / "run.json", self.facts)

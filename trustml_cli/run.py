@@ -21,7 +21,7 @@ from trustml_cli.choices import config_folder, register_resolvers
 from trustml_cli.errors import InputError, RunFailed, naming
 from trustml_cli.explain import explain
 from trustml_cli.record import Recorder
-from trustml_cli.sweep import Ending
+from trustml_cli.sweep import Ending, add_up, resumed_words
 
 log = logging.getLogger(__name__)
 
@@ -34,15 +34,21 @@ def job(config: DictConfig) -> int:
     Whatever goes wrong is recorded and reported in one line; only an interrupt gets out.
     """
     hydra_config = HydraConfig.get()
+    resume = config.get("resume") is True
+    what_counts = OmegaConf.masked_copy(config, [str(key) for key in config if key != "resume"])
     record = Recorder(
         directory=Path(hydra_config.runtime.output_dir),
         choices=hydra_config.runtime.choices,
         seed=config.seed,
-        config=OmegaConf.to_yaml(config, resolve=True),
-        command=["trustml", *hydra_config.overrides.task],
+        config=OmegaConf.to_yaml(what_counts, resolve=True),
+        command=["trustml", *(word for word in hydra_config.overrides.task if not word.startswith("resume="))],
     )
+    announce(job_number())
     try:
-        record.start()
+        if resume and record.completed_before:
+            log.info("completed before: %s", record.directory)
+            return 0
+        record.start(again=resume)
         dispatch(config, record)
         record.finish("completed", exit_code=0)
         log.info("results are in %s", record.directory)
@@ -75,15 +81,26 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
     if missing := [name for name in wanted if name not in groups]:
         raise InputError(f"{missing[0]}: task={record.choices['task']} needs a choice of this group in its YAML")
     parts = {name: build(config[name], name) for name in wanted}
-    hydra_job = HydraConfig.get().job
-    job_number = 0 if OmegaConf.is_missing(hydra_job, "num") else hydra_job.num  # a single run has no number
     with naming("device"):
-        device = choose_device(settings.device, job=job_number)
+        device = choose_device(settings.device, job=job_number() or 0)
     record.note(device=str(device))
     keep_freed_memory()
     seed_everything(settings.seed)
     hardware = Hardware(device, settings.precision)
     handler(Context(settings.seed, hardware, model_store(settings.cache_dir), record), **parts)
+
+
+def job_number() -> int | None:
+    """Which job of a multirun this is, counted from 0; None for a single run."""
+    hydra_job = HydraConfig.get().job
+    return None if OmegaConf.is_missing(hydra_job, "num") else hydra_job.num
+
+
+def announce(number: int | None) -> None:
+    """In a multirun, a line that says which job begins."""
+    if number is not None:
+        words = " ".join(HydraConfig.get().overrides.task)
+        log.info("\njob %d of %s: %s", number + 1, os.environ.get(Ending.JOBS, "?"), words)
 
 
 def check_flags() -> None:
@@ -112,8 +129,11 @@ def main() -> None:
     register_resolvers()
     try:
         check_flags()
+        sys.argv[1:] = resumed_words(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(job)()
     except KeyboardInterrupt:
+        if Ending.sweep is not None:
+            add_up(Ending.sweep)
         sys.exit(130)
     except (InputError, HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         if TRACEBACK:

@@ -16,6 +16,7 @@ class Settings:
     data_dir: Path
     cache_dir: Path
     output_dir: Path
+    resume: bool
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:

@@ -70,10 +70,11 @@ class MeasureRobustness:
         progress = tqdm(images, total=-(-len(test) // BATCH), desc="attacking", unit="batch", disable=None)
         curve = attack_curve(network, attack, progress, epsilons, keep=SAVED)
 
+        context.record.headline("robust_accuracy")
         name, norm = context.record.choices["attack"], attack.norm.value
         for attacked in curve.attacked:
             row = robustness(curve, attacked, attack)
-            context.record.metrics(attack=name, norm=norm, epsilon=attacked.epsilon, **row)
+            context.record.metrics({"attack": name, "norm": norm, "epsilon": attacked.epsilon}, **row)
             log.info("epsilon %g: robust accuracy %.4f, n = %d", attacked.epsilon, row["robust_accuracy"], len(test))
         check_gradients(context, curve)
         check_monotone(context, curve)

@@ -29,6 +29,7 @@ class Train:
         test = predict(trained.network, data.test, context.hardware)
         seconds = sum(epoch.seconds for epoch in trained.history)
         images = sum(epoch.images for epoch in trained.history)
+        context.record.headline("test_accuracy")
         context.record.metrics(
             **proportion("train_accuracy", int(train.correct.sum()), len(train.labels)),
             **proportion("test_accuracy", int(test.correct.sum()), len(test.labels)),

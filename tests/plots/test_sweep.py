@@ -1,0 +1,50 @@
+"""One picture of a sweep: which form it takes, and that every number is in it."""
+
+import itertools
+
+import pandas
+from matplotlib.figure import Figure
+
+from trustml_cli.plots.sweep import sweep_figure
+
+CONDITIONS = ["task", "model", "epsilon", "lr"]
+
+
+def summary(models: list[str], epsilons: list[float], rates: list[float]) -> pandas.DataFrame:
+    rows = [
+        {"task": "fgsm", "model": model, "epsilon": epsilon, "lr": rate, "seeds": 3, "accuracy": 0.9 - epsilon - rate,
+         "accuracy_ci_low": 0.85 - epsilon - rate, "accuracy_ci_high": 0.95 - epsilon - rate}
+        for model, epsilon, rate in itertools.product(models, epsilons, rates)
+    ]  # fmt: skip
+    return pandas.DataFrame(rows)
+
+
+def drawn(models: list[str], epsilons: list[float], rates: list[float]) -> Figure:
+    return sweep_figure(summary(models, epsilons, rates), CONDITIONS, "accuracy")
+
+
+def test_one_number_is_a_line_for_each_series_with_its_band() -> None:
+    (panel,) = drawn(["mlp", "cnn"], [0.2, 0.0, 0.1], [0.1]).axes
+    assert [list(line.get_xdata()) for line in panel.lines] == [[0.0, 0.1, 0.2]] * 2
+    assert len(panel.collections) == 2
+    legend = panel.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["model=mlp", "model=cnn"]
+    assert "3 seeds" in panel.get_title()
+
+
+def test_two_numbers_are_a_heat_map_with_every_value() -> None:
+    panel = drawn(["mlp"], [0.0, 0.1], [0.1, 0.2, 0.3]).axes[0]
+    assert sorted(text.get_text() for text in panel.texts) == ["0.5", "0.6", "0.6", "0.7", "0.7", "0.8"]
+    assert {panel.get_xlabel(), panel.get_ylabel()} == {"epsilon", "lr"}
+
+
+def test_names_are_bars() -> None:
+    (panel,) = drawn(["mlp", "cnn", "logistic"], [0.0], [0.1]).axes
+    assert len(panel.patches) == 3
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["mlp", "cnn", "logistic"]
+
+
+def test_nothing_swept_but_the_seed_is_one_bar() -> None:
+    (panel,) = drawn(["mlp"], [0.0], [0.1]).axes
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["all"]

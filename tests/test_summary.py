@@ -1,0 +1,87 @@
+"""Many runs as one table, and over seeds, worked out by hand."""
+
+import json
+from math import isnan, sqrt
+from pathlib import Path
+
+import pandas
+import pytest
+
+from trustml_cli.summary import conditions_of, read_runs, summarise, sweep_table
+
+
+def leave_run(folder: Path, number: int, epsilon: str, seed: int, accuracy: float | None, **facts: object) -> None:
+    """A run directory as the recorder leaves it; without an accuracy it failed."""
+    run = folder / f"job{number}"
+    run.mkdir()
+    words = ["trustml", f"seed={seed}", f"task.epsilon={epsilon}", "model=cnn"]
+    known = {"task": "fgsm", "dataset": "digits", "model": "cnn", "seed": seed, "started": f"{number:02}"}
+    ended = {"status": "completed", "conditions": ["epsilon"], "headline": "accuracy"} if accuracy is not None else {}
+    (run / "run.json").write_text(json.dumps({**known, "command": words, **ended, **facts}))
+    if accuracy is not None:
+        row = {"task": "fgsm", "dataset": "digits", "model": "cnn", "seed": seed, "epsilon": float(epsilon),
+               "accuracy": accuracy, "accuracy_ci_low": accuracy - 0.02, "accuracy_ci_high": accuracy + 0.02,
+               "accuracy_n": 450, "loss": 2 * accuracy}  # fmt: skip
+        pandas.DataFrame([row]).to_csv(run / "metrics.csv", index=False)
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    for number, (epsilon, seed, accuracy) in enumerate(
+        [("0.0", 0, 0.9), ("0.0", 1, 0.8), ("0.0", 2, 0.7), ("0.10", 0, 0.5)]
+    ):
+        leave_run(tmp_path, number, epsilon, seed, accuracy)
+    leave_run(tmp_path, 4, "0.10", 1, None, status="failed", error="the loss became nan")
+    leave_run(tmp_path, 5, "0.10", 2, None, status="running")
+    return tmp_path
+
+
+def test_every_job_has_its_rows_overrides_and_status(sweep: Path) -> None:
+    table = sweep_table(read_runs(sweep))
+    assert list(table.columns[:4]) == ["task", "dataset", "model", "seed"]
+    assert list(table.columns[-3:]) == ["status", "error", "run"]
+    assert table.status.tolist() == ["completed"] * 4 + ["failed", "killed"]
+    assert table["task.epsilon"].tolist() == ["0.0", "0.0", "0.0", "0.10", "0.10", "0.10"]
+    assert table.accuracy.tolist()[:4] == [0.9, 0.8, 0.7, 0.5]
+    assert table.error.tolist()[4] == "the loss became nan"
+
+
+def test_an_override_that_repeats_a_condition_is_no_condition_of_its_own(sweep: Path) -> None:
+    runs = read_runs(sweep)
+    assert conditions_of(runs, sweep_table(runs)) == ["task", "dataset", "model", "epsilon"]
+
+
+def test_means_deviations_and_intervals_over_seeds(sweep: Path) -> None:
+    runs = read_runs(sweep)
+    table = sweep_table(runs)
+    summary = summarise(table, conditions_of(runs, table)).set_index("epsilon")
+    assert summary.seeds.tolist() == [3, 1]
+    assert summary.accuracy[0.0] == pytest.approx(0.8)
+    assert summary.accuracy_std[0.0] == pytest.approx(0.1)
+    half = 4.302652729911275 * 0.1 / sqrt(3)  # Student's t, two degrees of freedom
+    assert summary.loss[0.0] == pytest.approx(1.6)
+    assert summary.loss_ci_low[0.0] == pytest.approx(1.6 - 2 * half)
+    assert summary.accuracy_ci_low[0.0] == pytest.approx(0.8 - half)
+    assert summary.accuracy_ci_high[0.0] == 1.0  # a proportion ends there; 0.8 + half is more
+
+
+def test_one_seed_keeps_the_interval_of_its_run(sweep: Path) -> None:
+    runs = read_runs(sweep)
+    table = sweep_table(runs)
+    row = summarise(table, conditions_of(runs, table)).set_index("epsilon").loc[0.1]
+    assert (row.accuracy, row.accuracy_ci_low, row.accuracy_ci_high) == (0.5, 0.48, 0.52)
+    assert isnan(row.accuracy_std)
+    assert isnan(row.loss_ci_low)
+
+
+def test_a_sweep_of_failures_has_an_empty_summary(tmp_path: Path) -> None:
+    leave_run(tmp_path, 0, "0.1", 0, None, status="failed", error="no")
+    runs = read_runs(tmp_path)
+    table = sweep_table(runs)
+    assert summarise(table, conditions_of(runs, table)).empty
+
+
+def test_a_run_killed_while_it_claimed_its_directory_counts_as_killed(tmp_path: Path) -> None:
+    (tmp_path / "job").mkdir()
+    (tmp_path / "job" / "run.json").touch()
+    assert [run.status for run in read_runs(tmp_path)] == ["killed"]

@@ -1,0 +1,110 @@
+"""Many runs as one table, and that table over seeds."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import nan, sqrt
+from pathlib import Path
+from typing import Any
+
+import pandas
+
+IDENTITY = ("task", "dataset", "model", "seed")
+NOT_VALUES = ("_ci_low", "_ci_high", "_n")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory and what its run.json says."""
+
+    folder: Path
+    facts: dict[str, Any]
+
+    @property
+    def status(self) -> str:
+        """`completed`, `failed`, or `killed` for one that never said how it ended."""
+        status = self.facts.get("status", "running")
+        return "killed" if status == "running" else str(status)
+
+    @property
+    def overrides(self) -> dict[str, str]:
+        """What the command line said, key by key, beside what the row begins with anyway."""
+        words = [word.lstrip("+").partition("=") for word in self.facts.get("command", [])[1:] if "=" in word]
+        return {key: value for key, _, value in words if key not in (*IDENTITY, "resume")}
+
+
+def read_runs(folder: Path) -> list[Run]:
+    """Every run below `folder`, in the order in which they started."""
+    runs = []
+    for path in folder.rglob("run.json"):
+        try:
+            runs.append(Run(path.parent, json.loads(path.read_text(encoding="utf-8"))))
+        except ValueError:  # killed while it claimed its directory
+            runs.append(Run(path.parent, {}))
+    return sorted(runs, key=lambda run: str(run.facts.get("started")))
+
+
+def sweep_table(runs: Sequence[Run]) -> pandas.DataFrame:
+    """Every row of every run, with its overrides as columns and its status; a run without rows has one that says so."""
+    rows = []
+    for run in runs:
+        metrics = run.folder / "metrics.csv"
+        begins = {key: run.facts.get(key) for key in IDENTITY} | run.overrides
+        ends = {"status": run.status, "error": run.facts.get("error"), "run": str(run.folder.name)}
+        measured = pandas.read_csv(metrics).to_dict("records") if metrics.exists() else [{}]
+        rows += [{**begins, **row, **ends} for row in measured]
+    table = pandas.DataFrame(rows)
+    last = ["status", "error", "run"]
+    return table[[column for column in table.columns if column not in last] + last]
+
+
+def conditions_of(runs: Sequence[Run], table: pandas.DataFrame) -> list[str]:
+    """The columns that say what was run, seed aside; an override that only repeats another of them is left out."""
+    named = [name for run in runs for name in (*run.overrides, *run.facts.get("conditions", []))]
+    found = ["task", "dataset", "model"]
+    done = table[table.status == "completed"]
+    for name in sorted(dict.fromkeys(named), key=lambda name: "." in name):
+        if name in done and name not in found and not any(same(done[name], done[other]) for other in found):
+            found.append(name)
+    return found
+
+
+def same(column: pandas.Series, other: pandas.Series) -> bool:
+    """Whether two columns say the same, be it as numbers (0.10 and 0.1) or as words."""
+    numbers = pandas.to_numeric(column, errors="coerce"), pandas.to_numeric(other, errors="coerce")
+    if numbers[0].notna().any() and numbers[0].equals(numbers[1].astype(numbers[0].dtype)):
+        return True
+    return column.astype(str).equals(other.astype(str))
+
+
+def summarise(table: pandas.DataFrame, conditions: Sequence[str]) -> pandas.DataFrame:
+    """Mean, standard deviation and 95 % interval of every value over the seeds of each condition.
+
+    With two seeds or more the interval is Student's t over the seeds; with one it is the run's own Wilson interval
+    where there is one. Column `seeds` says how many there are.
+    """
+    from scipy.special import stdtrit
+
+    done = table[table.status == "completed"]
+    skip = {*conditions, *IDENTITY, "status", "error", "run"}
+    values = [
+        name
+        for name in done.columns
+        if name not in skip and not name.endswith(NOT_VALUES) and pandas.api.types.is_numeric_dtype(done[name])
+    ]
+    rows = []
+    for key, group in done.groupby(list(conditions), dropna=False, sort=False):
+        row: dict[str, Any] = dict(zip(conditions, key, strict=True)) | {"seeds": len(group)}
+        for name in values:
+            given = group[name].dropna()
+            mean, n = given.mean(), len(given)
+            deviation = given.std() if n > 1 else nan
+            half = float(stdtrit(n - 1, 0.975)) * deviation / sqrt(n) if n > 1 else nan
+            low, high = mean - half, mean + half
+            if f"{name}_ci_low" in group:  # a proportion
+                low, high = max(low, 0.0), min(high, 1.0)
+            if n == 1 and f"{name}_ci_low" in group:
+                low, high = group[f"{name}_ci_low"].iloc[0], group[f"{name}_ci_high"].iloc[0]
+            row |= {name: mean, f"{name}_std": deviation, f"{name}_ci_low": low, f"{name}_ci_high": high}
+        rows.append(row)
+    return pandas.DataFrame(rows, columns=None if rows else [*conditions, "seeds"])
