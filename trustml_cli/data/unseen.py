@@ -1,0 +1,53 @@
+"""Data that a network shall not see: a class left out of training, and another data set's images in the same shape."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from trustml_cli.data.batches import as_pixels
+from trustml_cli.data.dataset import Dataset, InMemory, Split
+
+LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in grey, ITU-R BT.601
+
+
+def without_class(data: Dataset, number: int) -> tuple[Dataset, Split]:
+    """`data` less class `number`, the classes after it moved up by one, and the test images of that class."""
+
+    def rest(split: Split) -> Split:
+        kept = split.subset((split.labels != number).nonzero()[:, 0])
+        kept.labels = kept.labels - (kept.labels > number).long()
+        return kept
+
+    less = replace(
+        data,
+        train=rest(data.train),
+        test=rest(data.test),
+        classes=data.classes[:number] + data.classes[number + 1 :],
+        fingerprint=f"{data.fingerprint} without={number}",
+    )
+    return less, data.test.subset((data.test.labels == number).nonzero()[:, 0])
+
+
+def set_aside(data: Dataset, fraction: float, seed: int) -> tuple[Dataset, Split]:
+    """`data` with so much less to train on, drawn at random, and what was taken away, for validation."""
+    train, validation = data.train.divide(fraction, seed)
+    return replace(data, train=train, fingerprint=f"{data.fingerprint} aside={fraction} seed={seed}"), validation
+
+
+def brought_to(split: Split, shape: tuple[int, int, int]) -> InMemory:
+    """The images of a split as uint8 of another shape [C, H, W]: resized, and made grey or grey in all channels."""
+    batches = split.stream(torch.arange(len(split)), 1000)
+    images = [reshaped(as_pixels(raw), shape) for raw, _ in batches]
+    return InMemory(torch.cat(images).mul(255).round().to(torch.uint8), split.labels)
+
+
+def reshaped(pixels: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """Images [N, C, H, W] in [0, 1] as [N, *shape], with bilinear interpolation."""
+    channels, height, width = shape
+    if pixels.shape[1] == 3 and channels == 1:
+        pixels = torch.einsum("nchw,c->nhw", pixels, pixels.new_tensor(LUMA)).unsqueeze(1)
+    if pixels.shape[2:] != (height, width):
+        pixels = functional.interpolate(pixels, (height, width), mode="bilinear", antialias=True)
+    return pixels.clamp(0, 1).expand(-1, channels, -1, -1)

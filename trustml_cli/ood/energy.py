@@ -1,0 +1,30 @@
+"""The free energy of the logits.
+
+Liu, Wang, Owens and Li 2020, arXiv 2010.03759.
+"""
+
+from dataclasses import dataclass
+from math import inf
+
+from torch import Tensor
+
+from trustml_cli.ood.detector import Detector, Learned, Seen, exact
+
+
+@dataclass(frozen=True, kw_only=True)
+class Energy(Detector):
+    """The energy at `temperature` above 0; the paper uses 1."""
+
+    temperature: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < inf:
+            raise ValueError(f"temperature: must be above 0 and finite, got {self.temperature}")
+
+    def score(self, seen: Seen, learned: Learned) -> Tensor:
+        return energy_score(seen.logits, self.temperature)
+
+
+def energy_score(logits: Tensor, temperature: float) -> Tensor:
+    """−T·log Σₖ exp(zₖ/T) of logits z [N, K]: float64 [N]."""
+    return -temperature * (exact(logits) / temperature).logsumexp(1)

@@ -1,0 +1,43 @@
+"""The distance to the k-th nearest training image, in feature space.
+
+Sun, Ming, Zhu and Li 2022, arXiv 2204.06507.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional
+
+from trustml_cli.ood.detector import Detector, Learned, Seen, exact
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearestNeighbours(Detector):
+    """Euclidean distance of the normalised features to the `k`-th nearest of the training images."""
+
+    k: int
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ValueError(f"k: must be at least 1, got {self.k}")
+
+    def check(self, images: int) -> None:
+        if self.k > images:
+            raise ValueError(f"k: must be at most {images}, the number of training images, got {self.k}")
+
+    def fit(self, features: Tensor, labels: Tensor) -> Learned:
+        return {"references": functional.normalize(features, dim=1)}
+
+    def score(self, seen: Seen, learned: Learned) -> Tensor:
+        return nearest_neighbour_score(seen.features, learned["references"], self.k)
+
+
+def nearest_neighbour_score(features: Tensor, references: Tensor, k: int) -> Tensor:
+    """‖z − z₍ₖ₎‖₂ with z = h/‖h‖₂ of features h [N, D], z₍ₖ₎ the k-th nearest of `references` [M, D], of length 1.
+
+    float64 [N], in [0, 2]. Between vectors of length 1 the nearest are those with the largest product.
+    """
+    unit = functional.normalize(features, dim=1)
+    largest = (unit @ references.T).topk(k, dim=1, sorted=False)
+    kth = largest.indices.gather(1, largest.values.argmin(1, keepdim=True))[:, 0]
+    return exact((unit - references[kth]).norm(dim=1))  # of the difference: 2 − 2·product would lose small distances

@@ -1,0 +1,44 @@
+"""The Mahalanobis distance to the nearest class, in feature space.
+
+Lee, Lee, Lee and Shin 2018, arXiv 1807.03888; here on the penultimate features alone, without input preprocessing.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trustml_cli.ood.detector import Detector, Learned, Seen, exact
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mahalanobis(Detector):
+    """Squared distance to the nearest class mean under the covariance that all classes share."""
+
+    def fit(self, features: Tensor, labels: Tensor) -> Learned:
+        means, precision = class_gaussians(features, labels)
+        return {"means": means, "precision": precision}
+
+    def score(self, seen: Seen, learned: Learned) -> Tensor:
+        return mahalanobis_score(seen.features, learned["means"], learned["precision"])
+
+
+def class_gaussians(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean of each class that occurs [K, D] and the inverse of the covariance around them [D, D], both float64.
+
+    The pseudo-inverse, for features that never vary (dead units) make the covariance singular: along them, nothing
+    is known and nothing is counted.
+    """
+    features, labels = exact(features), labels.cpu()
+    classes, number = torch.unique(labels, return_inverse=True)
+    sums = features.new_zeros(len(classes), features.shape[1]).index_add(0, number, features)
+    means = sums / number.bincount().unsqueeze(1)
+    centred = features - means[number]
+    covariance = centred.T @ centred / len(features)
+    return means, torch.linalg.pinv(covariance, hermitian=True)
+
+
+def mahalanobis_score(features: Tensor, means: Tensor, precision: Tensor) -> Tensor:
+    """minₖ (h − μₖ)ᵀ Σ⁻¹ (h − μₖ) of features h [N, D]: float64 [N], at least 0."""
+    offsets = exact(features).unsqueeze(1) - means  # [N, K, D]
+    return ((offsets @ precision) * offsets).sum(2).amin(1)

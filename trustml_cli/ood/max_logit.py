@@ -1,0 +1,23 @@
+"""The largest logit.
+
+Hendrycks et al. 2022, arXiv 1911.11132.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from trustml_cli.ood.detector import Detector, Learned, Seen, exact
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaxLogit(Detector):
+    """The largest logit, negated: unlike the softmax it tells much evidence from little."""
+
+    def score(self, seen: Seen, learned: Learned) -> Tensor:
+        return max_logit_score(seen.logits)
+
+
+def max_logit_score(logits: Tensor) -> Tensor:
+    """−maxₖ zₖ of logits z [N, K]: float64 [N]."""
+    return -exact(logits).amax(1)

@@ -1,0 +1,26 @@
+"""The maximum softmax probability.
+
+Hendrycks and Gimpel 2017, arXiv 1610.02136.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from trustml_cli.ood.detector import Detector, Learned, Seen, exact
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaxSoftmax(Detector):
+    """The network's confidence in its answer, negated."""
+
+    def score(self, seen: Seen, learned: Learned) -> Tensor:
+        return max_softmax_score(seen.logits)
+
+
+def max_softmax_score(logits: Tensor) -> Tensor:
+    """−maxₖ softmax(z)ₖ of logits z [N, K]: float64 [N], in [−1, −1/K].
+
+    In double precision, for in single precision all that the network is very sure of would be tied at −1.
+    """
+    return -exact(logits).softmax(1).amax(1)

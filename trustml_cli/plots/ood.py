@@ -1,0 +1,73 @@
+"""Pictures of how well scores tell outliers from inliers."""
+
+from collections.abc import Mapping
+
+import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from trustml_cli.ood.measure import Judged
+from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, new_figure, tidy
+
+LINES = (  # colour and dashes of each curve: told apart in black and white too
+    (BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), ("#8C3C78", ":"), ("#8A6A00", (0, (6, 1, 1, 1))), ("black", (0, (1, 1)))
+)  # fmt: skip
+
+
+def score_histograms(results: Mapping[str, Judged], subject: str) -> Figure:
+    """For each score, how inliers and outliers are distributed, and where the threshold lies.
+
+    What lies beyond the outermost 0.2 % is drawn at the edge.
+    """
+    columns = min(3, len(results))
+    rows = -(-len(results) // columns)
+    figure, axes = new_figure(max(6.4, 3.6 * columns), 1.1 + 2.8 * rows, rows, columns)
+    for panel, (name, result) in zip(axes.flat, results.items(), strict=False):
+        both = torch.cat([result.inliers, result.outliers])
+        low, high = both.quantile(0.002).item(), both.quantile(0.998).item()
+        bins = min(40, max(8, 2 * round(len(result.outliers) ** 0.5)))
+        for scores, color, label in ((result.inliers, BLUE, "inliers"), (result.outliers, ORANGE, "outliers")):
+            shown, weights = scores.clamp(low, high).numpy(), torch.full_like(scores, 1 / len(scores)).numpy()
+            words = f"{label} (n = {len(scores):,})"
+            look = {"bins": bins, "range": (low, high), "weights": weights, "histtype": "stepfilled"}
+            panel.hist(shown, **look, facecolor=f"{color}30", edgecolor=color, linewidth=1.3, label=words)
+        panel.axvline(result.threshold, color="black", linestyle="--", linewidth=1.2, label="threshold")
+        panel.set_yscale("log")
+        panel.set_ylim(0.5 / max(len(result.inliers), len(result.outliers)), 1.5)
+        panel.yaxis.set_major_formatter(PercentFormatter(1.0))
+        panel.xaxis.set_major_locator(MaxNLocator(4))
+        shares = result.inliers_passed / len(result.inliers), result.outliers_passed / len(result.outliers)
+        tidy(
+            panel, f"{name}: {shares[0]:.1%} of inliers,\n{shares[1]:.1%} of outliers pass", "score", "share of images"
+        )
+    for panel in axes.flat[len(results) :]:
+        panel.set_axis_off()
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    figure.suptitle(
+        f"{subject}\nhigher is further from the training images; what lies left of the line passes", fontsize=11
+    )
+    return figure
+
+
+def roc_curves(results: Mapping[str, Judged], subject: str) -> Figure:
+    """Outliers found against inliers flagged by mistake (on a logarithmic axis), for every threshold of every score."""
+    figure, axes = new_figure(6.6, 5.4)
+    panel = axes[0, 0]
+    least = 0.5 / max(len(result.inliers) for result in results.values())
+    for number, (name, result) in enumerate(results.items()):
+        color, line = LINES[number % len(LINES)]
+        found = result.separation
+        label = f"{name}: AUROC {found.auroc:.3f}, FPR at 95 % TPR {found.fpr_at_95_tpr:.1%}"
+        panel.plot([max(rate, least) for rate in found.fpr], found.tpr, linestyle=line, color=color, label=label)
+    chance = torch.logspace(torch.tensor(least).log10().item(), 0, 50).tolist()
+    panel.plot(chance, chance, color=GREY, linewidth=0.8, label="chance")
+    panel.axhline(0.95, color=GREY, linewidth=0.8, linestyle=":")
+    panel.set_xscale("log")
+    panel.set_xlim(least, 1.05)
+    panel.set_ylim(-0.01, 1.01)
+    for axis in (panel.xaxis, panel.yaxis):
+        axis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    tidy(panel, subject, "inliers flagged (false positives)", "outliers flagged (true positives)")
+    return figure

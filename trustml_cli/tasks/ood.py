@@ -1,0 +1,175 @@
+"""task=ood: what a classifier makes of images unlike all that it was trained on."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from math import sqrt
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from trustml_cli.build import chosen
+from trustml_cli.data.batches import batches
+from trustml_cli.data.dataset import Dataset, DatasetSource, Split
+from trustml_cli.data.unseen import brought_to, set_aside, without_class
+from trustml_cli.errors import InputError, RunFailed, naming
+from trustml_cli.hardware import Hardware
+from trustml_cli.models.features import last_linear, logits_and_features
+from trustml_cli.models.model import Model
+from trustml_cli.ood.detector import Detector, Learned, Seen
+from trustml_cli.ood.measure import Judged, judge
+from trustml_cli.plots.ood import roc_curves, score_histograms
+from trustml_cli.statistics import proportion
+from trustml_cli.tasks.context import Context, describe
+from trustml_cli.training.predict import BATCH, predict
+from trustml_cli.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectUnseen:
+    """Train without the class `holdout`, then tell its images from those of the other classes by each `score`.
+
+    The threshold lets the share `quantile` of validation images pass; these are `validation_fraction` of the training
+    images, set aside before training. With `ood_dataset` all classes are trained, and the outliers are that data
+    set's test images.
+    """
+
+    holdout: int | str
+    ood_dataset: str | None
+    score: list[str]
+    quantile: float
+    validation_fraction: float
+
+    def __post_init__(self) -> None:
+        for name in ("quantile", "validation_fraction"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name}: must be between 0 and 1, got {getattr(self, name):g}")
+
+    def __call__(
+        self,
+        context: Context,
+        dataset: DatasetSource,
+        model: Model,
+        trainer: Trainer,
+        detector: Mapping[str, Detector],
+        outliers: Mapping[str, DatasetSource],
+    ) -> None:
+        """One row for each score, then the pictures."""
+        with naming("trainer"):
+            trainer.check(model)
+        detectors = chosen(self.score, detector, "task.score")
+        data, unseen, unseen_name = self.divide(dataset.load(), outliers.get(self.ood_dataset or ""), dataset.limit)
+        data, validation = set_aside(data, self.validation_fraction, context.seed)
+        with naming("model"):
+            last_linear(model.build(describe(data)))  # before training: without one there are no features
+        for name in detectors:
+            with naming(f"detector.{name}"):
+                detectors[name].check(len(data.train))
+
+        network = context.trained(data, model, trainer).network
+        learned = fit_detectors(network, data.train, detectors, context.hardware)
+        aside, inliers, outside = (
+            score_images(network, split, detectors, learned, context.hardware)
+            for split in (validation, data.test, unseen)
+        )
+        answers = predict(network, data.test, context.hardware)
+        accuracy = proportion("test_accuracy", int(answers.correct.sum()), len(answers.labels))
+        results = {name: judge(aside[name], inliers[name], outside[name], self.quantile) for name in detectors}
+        for name, result in results.items():
+            context.record.metrics(score=name, **values(result), **accuracy, outliers=unseen_name)
+            log.info("%s: %.4f of inliers pass, %.4f of outliers", name, *passed(result))
+            self.check_threshold(context, name, result, len(validation))
+        kept = {"validation": aside, "inliers": inliers, "outliers": outside}
+        context.record.artifact(
+            "scores", {f"{split}.{name}": kept[split][name] for split in kept for name in detectors}
+        )
+        what = unseen_name if self.ood_dataset else f"class {unseen_name}"
+        subject = f"{context.record.choices['model']} on {context.record.choices['dataset']}; outliers: {what}"
+        context.record.plot("scores", score_histograms(results, subject))
+        context.record.plot("roc", roc_curves(results, subject))
+
+    def divide(self, data: Dataset, far: DatasetSource | None, limit: int | None) -> tuple[Dataset, Split, str]:
+        """What is trained on and tested as known, the outliers, and their name."""
+        if far is not None:
+            if len(data.shape) != 3:
+                raise InputError("task.ood_dataset: needs a data set of images to compare with; take task.holdout")
+            log.info("all classes are trained: the outliers are those of task.ood_dataset")
+            far_data = replace(far, limit=far.limit or limit).load()
+            if far_data.fingerprint == data.fingerprint:
+                raise InputError("task.ood_dataset: is the data set that the model is trained on; take another")
+            return data, brought_to(far_data.test, data.shape), str(self.ood_dataset)
+        with naming("task.holdout"):
+            number = data.class_number(self.holdout)
+        if len(data.classes) < 3:
+            raise InputError("task.holdout: two or more classes must be left; the data set has two")
+        known, unseen = without_class(data, number)
+        if not len(unseen):
+            raise InputError(f"task.holdout: no test image is of class {data.classes[number]!r}; raise dataset.limit")
+        return known, unseen, data.classes[number]
+
+    def check_threshold(self, context: Context, name: str, result: Judged, validation: int) -> None:
+        """A threshold from validation images holds for test images too, within three standard errors."""
+        share, _ = passed(result)
+        error = sqrt(self.quantile * (1 - self.quantile) * (1 / validation + 1 / len(result.inliers)))
+        holds = abs(share - self.quantile) <= 3 * error
+        figure = f"{share:.4f} of test inliers pass, {self.quantile:g} ± {3 * error:.4f} expected"
+        context.record.check(f"the threshold of {name} holds for test images", holds, figure)
+
+
+def fit_detectors(
+    network: nn.Module, train: Split, detectors: Mapping[str, Detector], hardware: Hardware
+) -> dict[str, Learned]:
+    """What each detector learns from the training images."""
+    if not any(detector.learns for detector in detectors.values()):
+        return {name: {} for name in detectors}
+    parts = [(seen.features, y) for seen, y in looked_at(network, train, hardware, "fitting")]
+    features, labels = torch.cat([part for part, _ in parts]), torch.cat([y for _, y in parts])
+    return {name: detector.fit(features, labels) for name, detector in detectors.items()}
+
+
+def score_images(
+    network: nn.Module,
+    split: Split,
+    detectors: Mapping[str, Detector],
+    learned: Mapping[str, Learned],
+    hardware: Hardware,
+) -> dict[str, Tensor]:
+    """The scores of every image by each detector, [N]. Raises `RunFailed` if one is no number."""
+    parts: dict[str, list[Tensor]] = {name: [] for name in detectors}
+    for seen, _ in looked_at(network, split, hardware, "scoring"):
+        for name, detector in detectors.items():
+            parts[name].append(detector.score(seen, learned[name]))
+    scores = {name: torch.cat(part) for name, part in parts.items()}
+    for name, values in scores.items():
+        if not values.isfinite().all():
+            raise RunFailed(f"detector {name} gave a score that is no finite number")
+    return scores
+
+
+def looked_at(network: nn.Module, split: Split, hardware: Hardware, label: str) -> Iterator[tuple[Seen, Tensor]]:
+    """Every image with what the network makes of it, and the labels, batch by batch."""
+    images = batches(split.on(hardware.device), BATCH, hardware.device)
+    for x, y in tqdm(images, total=-(-len(split) // BATCH), desc=label, unit="batch", disable=None):
+        with torch.no_grad(), hardware.autocast():
+            logits, features = logits_and_features(network, x)
+        yield Seen(network, x, logits.float(), features.float()), y
+
+
+def passed(result: Judged) -> tuple[float, float]:
+    """The shares of inliers and of outliers that pass."""
+    return result.inliers_passed / len(result.inliers), result.outliers_passed / len(result.outliers)
+
+
+def values(result: Judged) -> dict[str, object]:
+    """The values of one row."""
+    return {
+        "threshold": result.threshold,
+        **proportion("inlier_rate", result.inliers_passed, len(result.inliers)),
+        **proportion("outlier_inlier_rate", result.outliers_passed, len(result.outliers)),
+        "auroc": result.separation.auroc,
+        "aupr": result.separation.aupr,
+        "fpr_at_95_tpr": result.separation.fpr_at_95_tpr,
+    }
