@@ -21,6 +21,8 @@ class Normalization(Enum):
     """Zero mean and unit deviation for each channel of the training images."""
     imagenet = "imagenet"
     """The constants that torchvision's pretrained weights expect."""
+    symmetric = "symmetric"
+    """Pixels in [−1, 1]."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,9 @@ class Model(ABC):
             return nn.Identity()
         if self.normalization is Normalization.dataset:
             return Normalize(inputs.mean, inputs.std)
+        if self.normalization is Normalization.symmetric:
+            half = (0.5,) * inputs.shape[0]
+            return Normalize(half, half)
         if inputs.shape[0] == 3:
             return Normalize(IMAGENET_MEAN, IMAGENET_STD)
         # one grey channel, which the network repeats as red, green and blue
