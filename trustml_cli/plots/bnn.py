@@ -1,0 +1,61 @@
+"""Pictures of networks with different activations, side by side."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from torch import Tensor
+
+from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, new_figure, tidy
+from trustml_cli.training.trainer import Epoch
+
+COLORS = (BLUE, ORANGE, GREEN)
+REACH = 0.995  # share of the values that a histogram shows
+
+
+def compared_curves(histories: Mapping[str, Sequence[Epoch]], subject: str) -> Figure:
+    """Loss and accuracy over the epochs, a colour for each network, dashed on training images."""
+    figure, axes = new_figure(9, 3.8, columns=2)
+    for panel, what in zip(axes[0], ("loss", "accuracy"), strict=True):
+        for (name, history), color in zip(histories.items(), COLORS, strict=False):
+            epochs = [row.epoch for row in history]
+            for split, line in (("train", "--"), ("test", "-")):
+                values = [getattr(row, f"{split}_{what}") for row in history]
+                panel.plot(epochs, values, f"o{line}", color=color, markersize=3, label=f"{name}, {split}")
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    final = ", ".join(f"{name} {history[-1].test_accuracy:.2%}" for name, history in histories.items())
+    tidy(axes[0, 0], "Loss", "epoch", "cross-entropy (nats)")
+    tidy(axes[0, 1], "Accuracy", "epoch", "accuracy")
+    figure.suptitle(f"{subject}: {final} of the test images at the end", fontsize=11)
+    axes[0, 1].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
+    axes[0, 1].legend(frameon=False)
+    return figure
+
+
+def pre_activation_histograms(pre_activations: Mapping[str, Sequence[Tensor]], subject: str) -> Figure:
+    """What each hidden layer (a row) gives its activation, in each network (a column).
+
+    Between the lines at ±1 the straight-through gradient passes.
+    """
+    layers = max(len(tensors) for tensors in pre_activations.values())
+    figure, axes = new_figure(4.2 * len(pre_activations), 0.8 + 1.35 * layers, layers, len(pre_activations))
+    for column, (name, tensors) in enumerate(pre_activations.items()):
+        for row, values in enumerate(tensors):
+            flat = values.flatten().float()
+            sizes = flat.abs()
+            reach = max(1.5, sizes.kthvalue(max(1, int(REACH * len(sizes)))).values.item())
+            counts = torch.histc(flat, 61, -reach, reach) / len(flat)
+            edges = torch.linspace(-reach, reach, 62)
+            panel = axes[row, column]
+            panel.stairs(counts.tolist(), edges.tolist(), fill=True, color=COLORS[column % len(COLORS)], alpha=0.7)
+            for edge in (-1, 1):
+                panel.axvline(edge, color=GREY, linestyle=":", linewidth=1)
+            inside = (sizes <= 1).double().mean().item()
+            tidy(panel, "", "", f"layer {row + 1}")
+            panel.set_yticks([])
+            panel.annotate(f"{inside:.0%} within ±1", (0.98, 0.82), xycoords="axes fraction", ha="right", fontsize=8)
+        axes[0, column].set_title(name, fontsize=11)
+        axes[-1, column].set_xlabel("pre-activation; the gradient of sign passes between the dotted lines", fontsize=8)
+    figure.suptitle(f"What the activations of {subject} are given", fontsize=11)
+    return figure

@@ -1,0 +1,95 @@
+"""task=bnn: what a classifier loses when its hidden units know two values only."""
+
+import logging
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from trustml_cli.data.batches import batches
+from trustml_cli.data.dataset import DatasetSource
+from trustml_cli.errors import InputError, naming
+from trustml_cli.models.binary import Activation, BinarizableModel, Sign
+from trustml_cli.models.model import Model
+from trustml_cli.plots.bnn import compared_curves, pre_activation_histograms
+from trustml_cli.statistics import proportion
+from trustml_cli.tasks.context import Context
+from trustml_cli.training.predict import predict
+from trustml_cli.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+LOOKED_AT = 200  # test images whose pre-activations are drawn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Binarise:
+    """Train the same model with each `activation` everywhere but at the output, side by side.
+
+    With `binary_weights` the sign network computes with the signs of its weights too.
+    """
+
+    activation: list[Activation]
+    binary_weights: bool
+
+    def __post_init__(self) -> None:
+        if not self.activation:
+            raise ValueError("activation: needs at least one of relu, sign")
+        if self.binary_weights and Activation.sign not in self.activation:
+            raise ValueError("binary_weights: are those of the sign network; add sign to task.activation")
+
+    def __call__(self, context: Context, dataset: DatasetSource, model: Model, trainer: Trainer) -> None:
+        """One row for each activation, then the curves and what the activations are given."""
+        name = context.record.choices["model"]
+        if not isinstance(model, BinarizableModel):
+            raise InputError(f"model: {name} has no activation to choose; take model=mnist_cnn")
+        if model.checkpoint is not None:
+            raise InputError("model.checkpoint: this task trains its networks itself; leave it null")
+        with naming("trainer"):
+            trainer.check(model)
+        data = dataset.load()
+        shown, _ = next(batches(data.test, LOOKED_AT, context.hardware.device))
+        histories, pre_activations = {}, {}
+        for activation in dict.fromkeys(self.activation):
+            label, binary = activation.value, self.binary_weights and activation is Activation.sign
+            made_of = replace(model, activation=activation, binary_weights=binary)
+            trained = context.trained(data, made_of, trainer, stage=label)
+            train, test = (predict(trained.network, split, context.hardware) for split in (data.train, data.test))
+            context.record.metrics(
+                activation=label,
+                **proportion("train_accuracy", int(train.correct.sum()), len(train.labels)),
+                **proportion("test_accuracy", int(test.correct.sum()), len(test.labels)),
+                binary_weights=binary,
+                epochs=trained.history[-1].epoch,
+                seconds=sum(epoch.seconds for epoch in trained.history),
+            )
+            log.info("%s: test accuracy %.4f, n = %d", label, test.accuracy, len(test.labels))
+            seen = at_activations(trained.network, shown)
+            histories[label], pre_activations[label] = trained.history, [given for given, _ in seen]
+            if activation is Activation.sign:
+                check_two_values(context, [made for _, made in seen])
+        subject = f"{name} on {context.record.choices['dataset']}"
+        context.record.plot("curves", compared_curves(histories, subject))
+        context.record.plot("pre_activations", pre_activation_histograms(pre_activations, subject))
+
+
+@torch.no_grad()
+def at_activations(network: nn.Module, x: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """What goes into and comes out of each activation for images x, in order, on the CPU."""
+    seen: list[tuple[Tensor, Tensor]] = []
+    hooks = [
+        layer.register_forward_hook(lambda _, given, made: seen.append((given[0].cpu(), made.cpu())))
+        for layer in network.modules()
+        if isinstance(layer, nn.ReLU | Sign)
+    ]
+    network(x)
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
+def check_two_values(context: Context, outputs: list[Tensor]) -> None:
+    """The hidden layers of a sign network pass on +1 and −1, and nothing else."""
+    other = sum(int((values.abs() != 1).sum()) for values in outputs)
+    total = sum(values.numel() for values in outputs)
+    context.record.check("hidden values are +1 or -1", other == 0, f"{other:,} of {total:,} are something else")
