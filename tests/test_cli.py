@@ -24,6 +24,8 @@ COLUMNS = {
         "attack", "norm", "epsilon", "clean_accuracy", "robust_accuracy", "attack_success_rate",
         "mean_l0", "mean_l2", "mean_linf", "mean_confidence", "seconds",
     ],
+    "ood": ["score", "threshold", "inlier_rate", "outlier_inlier_rate", "auroc", "aupr", "fpr_at_95_tpr"],
+    "bnn": ["activation", "train_accuracy", "test_accuracy"],
 }  # fmt: skip
 
 
@@ -119,6 +121,24 @@ BAD_INPUT = [
     (["model.checkpoint=other.pt"], ["model.checkpoint", "other.pt", "another architecture"]),
     (["model.checkpoint=evil.pt"], ["model.checkpoint", "evil.pt", "run code"]),
     (["model=custom", "model.factory=nothing"], ["model.factory", "package.module:function"]),
+    (["task=ood", "task.holdout=cat"], ["task.holdout", "cat", "0 to 9"]),
+    (["task=ood", "task.holdout=10"], ["task.holdout", "10", "0 to 9"]),
+    (["task=ood", "task.score=mspp"], ["task.score", "mspp", "'msp'"]),
+    (["task=ood", "task.score=[]"], ["task.score", "msp, max_logit, energy, odin, mahalanobis, knn"]),
+    (["task=ood", "task.quantile=1"], ["task.quantile", "between 0 and 1", "1"]),
+    (["task=ood", "task.quantile=0"], ["task.quantile", "between 0 and 1", "0"]),
+    (["task=ood", "task.validation_fraction=1.5"], ["task.validation_fraction", "between 0 and 1"]),
+    (["task=ood", "task.ood_dataset=mnst"], ["task.ood_dataset=mnst", "'mnist'"]),
+    (["task=ood", "task.ood_dataset=digits"], ["task.ood_dataset", "take another"]),
+    (["task=ood", "detector=mspp"], ["detector=mspp", "'msp'"]),
+    (["task=ood", "detector.knn.k=0"], ["detector.knn.k", "at least 1"]),
+    (["task=ood", "detector.knn.k=5000"], ["detector.knn.k", "at most 1090"]),
+    (["task=ood", "model=torchvision", "model.name=squeezenet1_0"], ["model", "squeezenet1_0", "no linear layer"]),
+    (["task=bnn", "model=cifar_cnn"], ["model", "cifar_cnn", "mnist_cnn"]),
+    (["task=bnn", "task.activation=tanh"], ["task.activation", "tanh", "relu, sign"]),
+    (["task=bnn", "task.activation=[]"], ["task.activation", "relu, sign"]),
+    (["task=bnn", "task.activation=relu", "task.binary_weights=true"], ["task.binary_weights", "add sign"]),
+    (["task=bnn", "model.checkpoint=other.pt"], ["model.checkpoint", "leave it null"]),
     (["--no-such-flag"], ["--no-such-flag", "--help"]),
 ]
 

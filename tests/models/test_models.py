@@ -68,7 +68,7 @@ def test_logits_come_out_and_gradients_reach_every_weight(read: Read, name: str,
 
 
 @every_model
-@pytest.mark.parametrize("normalization", ["none", "dataset", "imagenet"])
+@pytest.mark.parametrize("normalization", ["none", "dataset", "imagenet", "symmetric"])
 def test_the_first_layer_is_the_normalisation_in_pixel_units(read: Read, name: str, normalization: str) -> None:
     network = read(name, normalization=normalization).build(inputs((3, 32, 32)))
     assert [key for key, _ in network.named_children()] == ["normalize", "network"]
@@ -76,6 +76,7 @@ def test_the_first_layer_is_the_normalisation_in_pixel_units(read: Read, name: s
         "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
         "dataset": ((0.25, 0.5, 0.75), (0.1, 0.2, 0.3)),
         "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        "symmetric": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     }[normalization]
     mean_image = torch.tensor(mean).view(1, 3, 1, 1).expand(2, 3, 32, 32)
     one_deviation_more = mean_image + torch.tensor(std).view(1, 3, 1, 1)

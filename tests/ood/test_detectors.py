@@ -72,7 +72,7 @@ def test_values_out_of_range_are_refused(name: str, key: str, value: float) -> N
 
 def test_more_neighbours_than_training_images_are_refused() -> None:
     read("knn", k=10).check(10)
-    with pytest.raises(ValueError, match="^k: must be at most 9"):
+    with pytest.raises(ValueError, match=r"^k: must be at most 9"):
         read("knn", k=10).check(9)
 
 

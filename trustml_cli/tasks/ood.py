@@ -79,13 +79,12 @@ class DetectUnseen:
         accuracy = proportion("test_accuracy", int(answers.correct.sum()), len(answers.labels))
         results = {name: judge(aside[name], inliers[name], outside[name], self.quantile) for name in detectors}
         for name, result in results.items():
-            context.record.metrics(score=name, **values(result), **accuracy, outliers=unseen_name)
+            context.record.metrics(score=name, **row(result), **accuracy, outliers=unseen_name)
             log.info("%s: %.4f of inliers pass, %.4f of outliers", name, *passed(result))
             self.check_threshold(context, name, result, len(validation))
         kept = {"validation": aside, "inliers": inliers, "outliers": outside}
-        context.record.artifact(
-            "scores", {f"{split}.{name}": kept[split][name] for split in kept for name in detectors}
-        )
+        tensors = {f"{split}.{name}": kept[split][name] for split in kept for name in detectors}
+        context.record.artifact("scores", tensors)
         what = unseen_name if self.ood_dataset else f"class {unseen_name}"
         subject = f"{context.record.choices['model']} on {context.record.choices['dataset']}; outliers: {what}"
         context.record.plot("scores", score_histograms(results, subject))
@@ -163,7 +162,7 @@ def passed(result: Judged) -> tuple[float, float]:
     return result.inliers_passed / len(result.inliers), result.outliers_passed / len(result.outliers)
 
 
-def values(result: Judged) -> dict[str, object]:
+def row(result: Judged) -> dict[str, object]:
     """The values of one row."""
     return {
         "threshold": result.threshold,

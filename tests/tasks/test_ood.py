@@ -1,0 +1,128 @@
+"""task=ood through the command line: its rows are worked out again from the scores that it saves."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import numpy as np
+import pandas
+import pytest
+from safetensors.torch import load_file
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
+Cli = Callable[..., CompletedProcess[str]]
+
+SHORT = ["trainer=smoke", "model=mlp"]
+
+
+def newest(folder: Path) -> Path:
+    return max(folder.glob("outputs/ood/*"), key=lambda run: (run / "run.json").stat().st_mtime_ns)
+
+
+def run(trustml: Cli, folder: Path, *words: str) -> tuple[Path, pandas.DataFrame]:
+    answer = trustml(*words, "task=ood", *SHORT)
+    assert answer.returncode == 0, answer.stderr
+    run = newest(folder)
+    return run, pandas.read_csv(run / "metrics.csv", dtype={"outliers": str}).set_index("score")
+
+
+def test_rows_follow_from_the_scores(trustml: Cli, tmp_path: Path) -> None:
+    folder, table = run(trustml, tmp_path, "task.holdout=4", "task.quantile=0.9", "task.score=[knn,msp]")
+    assert list(table.index) == ["knn", "msp"]
+    assert table.outliers.eq("4").all()
+    saved = load_file(folder / "artifacts" / "scores.safetensors")
+    for name, row in table.iterrows():
+        validation, inliers, outliers = (
+            saved[f"{split}.{name}"].numpy() for split in ("validation", "inliers", "outliers")
+        )
+        assert len(validation) == 121  # a tenth of the 1,212 training images of the nine other digits
+        assert row.threshold == pytest.approx(np.quantile(validation, 0.9, method="inverted_cdf"), abs=1e-12)
+        assert row.inlier_rate == (inliers <= row.threshold).mean()
+        assert row.outlier_inlier_rate == (outliers <= row.threshold).mean()
+        assert (row.inlier_rate_n, row.outlier_inlier_rate_n) == (len(inliers), len(outliers)) == (405, 45)
+        assert row.inlier_rate_ci_low < row.inlier_rate < row.inlier_rate_ci_high
+        is_outlier, scores = np.repeat([0, 1], [405, 45]), np.concatenate([inliers, outliers])
+        assert row.auroc == pytest.approx(roc_auc_score(is_outlier, scores))
+        assert row.aupr == pytest.approx(average_precision_score(is_outlier, scores))
+        fpr, tpr, _ = roc_curve(is_outlier, scores)
+        assert row.fpr_at_95_tpr == pytest.approx(fpr[tpr >= 0.95].min())
+    assert table.auroc["knn"] > 0.8
+
+
+def test_the_network_has_one_class_fewer_and_has_not_seen_the_validation_images(
+    trustml: Cli, tmp_path: Path, cache_dir: Path
+) -> None:
+    folder, _ = run(trustml, tmp_path, "task.holdout=2", "task.validation_fraction=0.25")
+    key = json.loads((folder / "run.json").read_text())["model_key"]
+    stored = cache_dir / "models" / key
+    assert load_file(stored / "model.safetensors")["network.5.bias"].shape == (9,)
+    recipe = json.loads((stored / "model.json").read_text())["recipe"]
+    assert recipe["dataset"]["classes"] == 9
+    assert "without=2 aside=0.25" in recipe["dataset"]["fingerprint"]
+
+
+def test_scores_and_quantiles_share_a_network(trustml: Cli) -> None:
+    words = ["task=ood", *SHORT, "seed=5"]
+    assert "training model" in trustml(*words).stdout
+    again = trustml(*words, "task.quantile=0.5", "task.score=odin", "detector.odin.temperature=10")
+    assert again.returncode == 0
+    assert "training model" not in again.stdout
+
+
+@pytest.fixture
+def own_choices(tmp_path: Path) -> Path:
+    """A folder with a data set of one's own (random photographs) and a detector of one's own."""
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for name in ("left", "right"):
+            folder = tmp_path / "photographs" / split / name
+            folder.mkdir(parents=True)
+            for number in range(15):
+                Image.fromarray(random.integers(0, 256, (12, 10, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+    (tmp_path / "conf" / "dataset").mkdir(parents=True)
+    (tmp_path / "conf" / "dataset" / "noise.yaml").write_text(
+        "_target_: trustml_cli.data.image_folder.ImageFolder\n"
+        f"root: {tmp_path / 'photographs'}\nsize: 12\nchannels: 3\nstream: never\nworkers: 0\n"
+        "cache_dir: ${cache_dir}\nlimit: null\n"
+    )
+    (tmp_path / "conf" / "detector").mkdir()
+    (tmp_path / "conf" / "detector" / "hot.yaml").write_text(
+        "# @package detector.hot\n_target_: trustml_cli.ood.energy.Energy\ntemperature: 1000\n"
+    )
+    return tmp_path / "conf"
+
+
+def test_another_data_set_takes_the_held_out_classs_place(trustml: Cli, tmp_path: Path, own_choices: Path) -> None:
+    folder, table = run(
+        trustml, tmp_path, "--config-dir", str(own_choices), "task.ood_dataset=noise", "detector=[knn,msp,hot]"
+    )
+    assert list(table.index) == ["knn", "msp", "hot"]
+    assert table.outliers.eq("noise").all()
+    assert table.outlier_inlier_rate_n.eq(30).all()
+    assert table.inlier_rate_n.eq(450).all()  # no class is left out
+    assert table.auroc["knn"] > 0.95  # noise is nothing like digits
+    written = (folder / "config.yaml").read_text()
+    assert str(tmp_path / "photographs") in written  # the whole choice is on record, not its name alone
+
+
+def test_a_threshold_that_does_not_carry_over_is_noticed(trustml: Cli, tmp_path: Path) -> None:
+    folder, table = run(trustml, tmp_path, "task.score=msp")
+    (check,) = json.loads((folder / "run.json").read_text())["checks"]
+    error = 3 * np.sqrt(0.95 * 0.05 * (1 / 121 + 1 / 405))
+    assert check["passed"] == (abs(table.inlier_rate["msp"] - 0.95) <= error)
+    assert f"{error:.4f}" in check["figure"]
+
+
+@pytest.mark.data
+def test_a_digit_left_out_of_mnist_is_noticed(trustml: Cli, tmp_path: Path, data_dir: Path) -> None:
+    words = ["experiment=ood_mnist", "trainer.epochs=2", f"data_dir={data_dir}", "task.score=[msp,knn]"]
+    answer = trustml(*words)
+    assert answer.returncode == 0, answer.stderr
+    table = pandas.read_csv(newest(tmp_path) / "metrics.csv").set_index("score")
+    assert table.outlier_inlier_rate_n.eq(958).all()
+    assert table.inlier_rate.between(0.93, 0.97).all()
+    assert table.fpr_at_95_tpr["knn"] <= 0.2
+    assert table.fpr_at_95_tpr["knn"] < table.fpr_at_95_tpr["msp"]
