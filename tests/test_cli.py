@@ -133,7 +133,6 @@ BAD_INPUT = [
     (["task=ood", "detector=mspp"], ["detector=mspp", "'msp'"]),
     (["task=ood", "detector.knn.k=0"], ["detector.knn.k", "at least 1"]),
     (["task=ood", "detector.knn.k=5000"], ["detector.knn.k", "at most 1090"]),
-    (["task=ood", "model=torchvision", "model.name=squeezenet1_0"], ["model", "squeezenet1_0", "no linear layer"]),
     (["task=bnn", "model=cifar_cnn"], ["model", "cifar_cnn", "mnist_cnn"]),
     (["task=bnn", "task.activation=tanh"], ["task.activation", "tanh", "relu, sign"]),
     (["task=bnn", "task.activation=[]"], ["task.activation", "relu, sign"]),

@@ -108,6 +108,17 @@ def test_another_data_set_takes_the_held_out_classs_place(trustml: Cli, tmp_path
     assert str(tmp_path / "photographs") in written  # the whole choice is on record, not its name alone
 
 
+def test_a_network_without_linear_layer_is_refused_before_training(trustml: Cli, tmp_path: Path) -> None:
+    (tmp_path / "allconv.py").write_text(
+        "from torch import nn\n\ndef make(num_classes):\n"
+        "    return nn.Sequential(nn.Conv2d(1, num_classes, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
+    )
+    answer = trustml("task=ood", "model=custom", "model.factory=allconv:make")
+    assert answer.returncode == 2
+    assert answer.stderr.startswith("trustml: error: model: has no linear layer")
+    assert "training model" not in answer.stdout
+
+
 def test_a_threshold_that_does_not_carry_over_is_noticed(trustml: Cli, tmp_path: Path) -> None:
     folder, table = run(trustml, tmp_path, "task.score=msp")
     (check,) = json.loads((folder / "run.json").read_text())["checks"]
