@@ -128,6 +128,8 @@ BAD_INPUT = [
     (["task=ood", "task.quantile=1"], ["task.quantile", "between 0 and 1", "1"]),
     (["task=ood", "task.quantile=0"], ["task.quantile", "between 0 and 1", "0"]),
     (["task=ood", "task.validation_fraction=1.5"], ["task.validation_fraction", "between 0 and 1"]),
+    (["task=ood", "task.validation_fraction=0.9999"], ["task.validation_fraction", "nothing to train on"]),
+    (["task=ood", "dataset.limit=1"], ["task.holdout", "dataset.limit"]),
     (["task=ood", "task.ood_dataset=mnst"], ["task.ood_dataset=mnst", "'mnist'"]),
     (["task=ood", "task.ood_dataset=digits"], ["task.ood_dataset", "take another"]),
     (["task=ood", "detector=mspp"], ["detector=mspp", "'msp'"]),

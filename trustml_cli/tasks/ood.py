@@ -63,6 +63,8 @@ class DetectUnseen:
         detectors = chosen(self.score, detector, "task.score")
         data, unseen, unseen_name = self.divide(dataset.load(), outliers.get(self.ood_dataset or ""), dataset.limit)
         data, validation = set_aside(data, self.validation_fraction, context.seed)
+        if not len(data.train):
+            raise InputError("task.validation_fraction: leaves nothing to train on; lower it")
         with naming("model"):
             last_linear(model.build(describe(data)))  # before training: without one there are no features
         for name in detectors:
@@ -105,8 +107,8 @@ class DetectUnseen:
         if len(data.classes) < 3:
             raise InputError("task.holdout: two or more classes must be left; the data set has two")
         known, unseen = without_class(data, number)
-        if not len(unseen):
-            raise InputError(f"task.holdout: no test image is of class {data.classes[number]!r}; raise dataset.limit")
+        if not (len(unseen) and len(known.test) and len(known.train)):
+            raise InputError("task.holdout: the data set has no images with it or no others; raise dataset.limit")
         return known, unseen, data.classes[number]
 
     def check_threshold(self, context: Context, name: str, result: Judged, validation: int) -> None:
