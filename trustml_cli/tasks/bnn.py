@@ -50,13 +50,14 @@ class Binarise:
         data = dataset.load()
         shown, _ = next(batches(data.test, LOOKED_AT, context.hardware.device))
         histories, pre_activations = {}, {}
+        context.record.headline("test_accuracy")
         for activation in dict.fromkeys(self.activation):
             label, binary = activation.value, self.binary_weights and activation is Activation.sign
             made_of = replace(model, activation=activation, binary_weights=binary)
             trained = context.trained(data, made_of, trainer, stage=label)
             train, test = (predict(trained.network, split, context.hardware) for split in (data.train, data.test))
             context.record.metrics(
-                activation=label,
+                {"activation": label},
                 **proportion("train_accuracy", int(train.correct.sum()), len(train.labels)),
                 **proportion("test_accuracy", int(test.correct.sum()), len(test.labels)),
                 binary_weights=binary,

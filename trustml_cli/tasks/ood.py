@@ -80,8 +80,9 @@ class DetectUnseen:
         answers = predict(network, data.test, context.hardware)
         accuracy = proportion("test_accuracy", int(answers.correct.sum()), len(answers.labels))
         results = {name: judge(aside[name], inliers[name], outside[name], self.quantile) for name in detectors}
+        context.record.headline("fpr_at_95_tpr")
         for name, result in results.items():
-            context.record.metrics(score=name, **row(result), **accuracy, outliers=unseen_name)
+            context.record.metrics({"score": name}, **row(result), **accuracy, outliers=unseen_name)
             log.info("%s: %.4f of inliers pass, %.4f of outliers", name, *passed(result))
             self.check_threshold(context, name, result, len(validation))
         kept = {"validation": aside, "inliers": inliers, "outliers": outside}
