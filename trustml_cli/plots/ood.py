@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import torch
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from trustml_cli.ood.measure import Judged
 from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, new_figure, tidy
@@ -12,6 +12,11 @@ from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, new_figure, tidy
 LINES = (  # colour and dashes of each curve: told apart in black and white too
     (BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), ("#8C3C78", ":"), ("#8A6A00", (0, (6, 1, 1, 1))), ("black", (0, (1, 1)))
 )  # fmt: skip
+
+
+def percent(share: float, _: int) -> str:
+    """'0.1%': a tick's label with as many digits as it needs, on logarithmic axes too."""
+    return f"{100 * share:g}%"
 
 
 def score_histograms(results: Mapping[str, Judged], subject: str) -> Figure:
@@ -34,7 +39,7 @@ def score_histograms(results: Mapping[str, Judged], subject: str) -> Figure:
         panel.axvline(result.threshold, color="black", linestyle="--", linewidth=1.2, label="threshold")
         panel.set_yscale("log")
         panel.set_ylim(0.5 / max(len(result.inliers), len(result.outliers)), 1.5)
-        panel.yaxis.set_major_formatter(PercentFormatter(1.0))
+        panel.yaxis.set_major_formatter(percent)
         panel.xaxis.set_major_locator(MaxNLocator(4))
         shares = result.inliers_passed / len(result.inliers), result.outliers_passed / len(result.outliers)
         tidy(
@@ -67,7 +72,7 @@ def roc_curves(results: Mapping[str, Judged], subject: str) -> Figure:
     panel.set_xlim(least, 1.05)
     panel.set_ylim(-0.01, 1.01)
     for axis in (panel.xaxis, panel.yaxis):
-        axis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+        axis.set_major_formatter(percent)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     tidy(panel, subject, "inliers flagged (false positives)", "outliers flagged (true positives)")
     return figure
