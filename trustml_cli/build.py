@@ -2,10 +2,10 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -13,15 +13,19 @@ from omegaconf.errors import OmegaConfBaseException
 
 from trustml_cli.errors import InputError, naming
 
+T = TypeVar("T")
+
 
 def build(node: DictConfig, key: str) -> Any:
     """The object that the config node at `key` describes.
 
     `_target_` names a dataclass whose fields are exactly the other keys; their annotations are the types. A single
-    value stands for a list of one. Raises `InputError` for an unknown or missing key, a wrong type, or a value that
-    the dataclass itself refuses.
+    value stands for a list of one. A node of nodes that each name a `_target_` is a family: a dictionary of objects by
+    name. Raises `InputError` for an unknown or missing key, a wrong type, or a value that the dataclass itself refuses.
     """
     target = node.get("_target_")
+    if is_family(node):
+        return {str(name): build(member, f"{key}.{name}") for name, member in node.items()}
     if target is None:
         raise InputError(f"{key}: this choice names no _target_; add the class that it configures")
     try:
@@ -31,6 +35,27 @@ def build(node: DictConfig, key: str) -> Any:
     if not (isinstance(cls, type) and is_dataclass(cls)):
         raise InputError(f"{key}._target_: {target} is not a dataclass")
     return build_as(cls, node, key)
+
+
+def is_group(node: Any) -> bool:
+    """Whether a config node describes an object or a family of them."""
+    return isinstance(node, DictConfig) and ("_target_" in node or is_family(node))
+
+
+def is_family(node: Any) -> bool:
+    """Whether a config node holds several choices of one group, as `- /detector@detector.msp: msp` lists them."""
+    members = list(node.values()) if isinstance(node, DictConfig) else []
+    return bool(members) and all(isinstance(member, DictConfig) and "_target_" in member for member in members)
+
+
+def chosen(names: Sequence[str], family: Mapping[str, T], key: str) -> dict[str, T]:
+    """The members of `family` called `names`, each once and in that order; `key` is where the names come from."""
+    if not names:
+        raise InputError(f"{key}: needs at least one name; {nearest('', family)}")
+    for name in names:
+        if name not in family:
+            raise InputError(f"{key}: no such choice {name!r}; {nearest(name, family)}")
+    return {name: family[name] for name in names}
 
 
 def build_as(cls: type, node: Mapping[Any, Any], key: str) -> Any:

@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from trustml_cli.build import build, build_as
+from trustml_cli.build import build, build_as, is_group
 from trustml_cli.choices import config_folder, register_resolvers
 from trustml_cli.errors import InputError, RunFailed, naming
 from trustml_cli.explain import explain
@@ -74,7 +74,7 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
     from trustml_cli.settings import Settings
     from trustml_cli.tasks.context import Context, model_store
 
-    groups = {str(key) for key, node in config.items() if isinstance(node, DictConfig) and "_target_" in node}
+    groups = {str(key) for key, node in config.items() if is_group(node)}
     settings: Settings = build_as(Settings, {key: config[key] for key in config if key not in groups}, key="")
     handler = build(config.task, "task")
     wanted = [name for name in signature(handler.__call__).parameters if name != "context"]

@@ -1,0 +1,53 @@
+"""Several choices of one group at once: built into a dictionary, and picked from by name."""
+
+from dataclasses import dataclass
+
+import pytest
+from omegaconf import OmegaConf
+
+from trustml_cli.build import build, chosen, is_group
+from trustml_cli.errors import InputError
+
+
+@dataclass(frozen=True)
+class Thing:
+    size: int
+
+
+def thing(size: object) -> dict[str, object]:
+    return {"_target_": f"{__name__}.Thing", "size": size}
+
+
+def test_a_node_of_described_objects_is_a_dictionary_of_them_in_order() -> None:
+    built = build(OmegaConf.create({"small": thing(1), "big": thing(9)}), "thing")
+    assert built == {"small": Thing(1), "big": Thing(9)}
+    assert list(built) == ["small", "big"]
+
+
+def test_a_wrong_value_of_a_member_is_named_with_its_path() -> None:
+    with pytest.raises(InputError, match=r"^thing\.big\.size: must be a whole number, got 'x'$"):
+        build(OmegaConf.create({"small": thing(1), "big": thing("x")}), "thing")
+
+
+@pytest.mark.parametrize(
+    ("node", "yes"),
+    [(thing(1), True), ({"small": thing(1)}, True), ({"a": 1}, False), ({"a": thing(1), "b": 2}, False), ({}, False)],
+)
+def test_a_node_is_a_group_where_it_describes_objects_and_nothing_else(node: dict[str, object], yes: bool) -> None:
+    assert is_group(OmegaConf.create(node)) is yes
+
+
+def test_members_are_picked_once_in_the_order_of_their_names() -> None:
+    family = {"a": 1, "b": 2, "c": 3}
+    assert list(chosen(["c", "a", "c"], family, "task.score").items()) == [("c", 3), ("a", 1)]
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [(["smal"], "'smal'; did you mean 'small'?"), (["x"], "'x'; there are small, big"), ([], "needs at least one name")],
+)
+def test_a_name_that_is_not_there_is_answered_with_those_that_are(names: list[str], words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        chosen(names, {"small": 1, "big": 2}, "task.score")
+    assert str(caught.value).startswith("task.score: ")
+    assert words in str(caught.value)
