@@ -25,7 +25,7 @@ def build(node: DictConfig, key: str) -> Any:
     """
     target = node.get("_target_")
     if is_family(node):
-        return {str(name): build(member, f"{key}.{name}") for name, member in node.items()}
+        return {name: build(node[name], f"{key}.{name}") for name in map(str, node)}
     if target is None:
         raise InputError(f"{key}: this choice names no _target_; add the class that it configures")
     try:
@@ -43,9 +43,11 @@ def is_group(node: Any) -> bool:
 
 
 def is_family(node: Any) -> bool:
-    """Whether a config node holds several choices of one group, as `- /detector@detector.msp: msp` lists them."""
-    members = list(node.values()) if isinstance(node, DictConfig) else []
-    return bool(members) and all(isinstance(member, DictConfig) and "_target_" in member for member in members)
+    """Whether a config node holds choices of one group by name and nothing else; it may hold none."""
+    return isinstance(node, DictConfig) and all(
+        not OmegaConf.is_missing(node, name) and isinstance(node[name], DictConfig) and "_target_" in node[name]
+        for name in node
+    )
 
 
 def chosen(names: Sequence[str], family: Mapping[str, T], key: str) -> dict[str, T]:

@@ -5,8 +5,12 @@ import re
 import secrets
 from pathlib import Path
 
-from omegaconf import OmegaConf
+from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from trustml_cli.build import nearest
+from trustml_cli.errors import InputError
 from trustml_cli.files import digest
 
 LONGEST_NAME = 150  # characters of a folder's name; file systems allow 255 bytes
@@ -30,6 +34,23 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("token", lambda: secrets.token_hex(4), use_cache=True, replace=True)
     OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
     OmegaConf.register_new_resolver("described", described, replace=True)
+    OmegaConf.register_new_resolver("named", named, replace=True)
+
+
+def named(group: str, key: str, *, _root_: DictConfig) -> DictConfig:
+    """The choices of `group` that the value at `key` names (one, a list, or null for none), by name.
+
+    They are looked for wherever Hydra looks, --config-dir included.
+    """
+    value = OmegaConf.select(_root_, key)
+    names = [] if value is None else list(value) if isinstance(value, ListConfig) else [value]
+    known = GlobalHydra.instance().config_loader().get_group_options(group) if names else []
+    for name in names:
+        if name not in known:
+            raise InputError(f"{key}={name}: no such {group}; {nearest(str(name), known)}")
+    composed = {name: compose("config", [f"{group}={name}"])[group] for name in names}
+    nodes = {name: OmegaConf.to_container(node, resolve=False) for name, node in composed.items()}
+    return DictConfig(nodes, parent=_root_)  # so that their ${...} mean this config's values
 
 
 def folder_name(overrides: str) -> str:

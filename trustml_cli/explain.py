@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import MissingConfigException, OverrideParseException
+from omegaconf.errors import InterpolationResolutionError
 
 from trustml_cli.build import first_line, nearest
 from trustml_cli.errors import InputError
@@ -13,6 +14,8 @@ from trustml_cli.errors import InputError
 
 def explain(error: Exception, conf: Path, overrides: list[str]) -> str:
     """What is wrong with the command line or a YAML file, in one line. `conf` is the folder of our own YAML."""
+    while isinstance(error, InterpolationResolutionError) and isinstance(error.__context__, Exception):
+        error = error.__context__  # what happened inside ${...}
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         return f"{group}={choice}: no such {group}; {nearest(choice, error.options)}"

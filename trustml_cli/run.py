@@ -40,7 +40,7 @@ def job(config: DictConfig) -> int:
         directory=Path(hydra_config.runtime.output_dir),
         choices=hydra_config.runtime.choices,
         seed=config.seed,
-        config=OmegaConf.to_yaml(what_counts, resolve=True),
+        config=as_yaml(what_counts),
         command=["trustml", *(word for word in hydra_config.overrides.task if not word.startswith("resume="))],
     )
     announce(job_number())
@@ -56,7 +56,9 @@ def job(config: DictConfig) -> int:
     except KeyboardInterrupt:
         record.finish("failed", exit_code=130, error="interrupted")
         raise
-    except Exception as error:
+    except Exception as caught:
+        unresolved = isinstance(caught, OmegaConfBaseException)
+        error = InputError(explain(caught, config_folder(), list(record.command[1:]))) if unresolved else caught
         expected = isinstance(error, InputError | RunFailed)
         line = str(error) if expected else f"{type(error).__name__}: {' '.join(str(error).split())}"
         exit_code = 2 if isinstance(error, InputError) else 1
@@ -66,6 +68,14 @@ def job(config: DictConfig) -> int:
             raise
         complain(line if exit_code == 2 else f"{line}; see {record.directory / 'trustml.log'}")
         return exit_code
+
+
+def as_yaml(config: DictConfig) -> str:
+    """The config as text with every ${...} resolved; as it stands where one cannot be, which stops the run later."""
+    try:
+        return OmegaConf.to_yaml(config, resolve=True)
+    except OmegaConfBaseException:
+        return OmegaConf.to_yaml(config)
 
 
 def dispatch(config: DictConfig, record: Recorder) -> None:

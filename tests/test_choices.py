@@ -1,0 +1,43 @@
+"""A key of a task that names choices of another group."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from trustml_cli.choices import config_folder, register_resolvers
+from trustml_cli.errors import InputError
+from trustml_cli.explain import explain
+
+
+def chosen(value: object, *overrides: str) -> DictConfig:
+    """What ${named:dataset,wanted} is where `wanted` has this value."""
+    register_resolvers()
+    config = compose("config", list(overrides))
+    OmegaConf.set_struct(config, False)
+    config.wanted = value
+    config.others = "${named:dataset,wanted}"
+    return config.others  # type: ignore[no-any-return]
+
+
+def test_names_become_the_yaml_of_their_choices_with_this_configs_values() -> None:
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        assert chosen(None) == {}
+        one = chosen("mnist", "data_dir=/elsewhere")
+        assert list(one) == ["mnist"]
+        assert one.mnist == {
+            "_target_": "trustml_cli.data.mnist.Mnist",
+            "data_dir": "/elsewhere",
+            "cache_dir": one.mnist.cache_dir,
+            "limit": None,
+        }
+        assert list(chosen(["digits", "cifar10"])) == ["digits", "cifar10"]
+
+
+def test_an_unknown_name_is_one_line_that_names_the_key() -> None:
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        with pytest.raises(Exception, match="mnst") as caught:
+            chosen("mnst")
+        assert explain(caught.value, Path(), []) == "wanted=mnst: no such dataset; did you mean 'mnist'?"
+        assert not isinstance(caught.value, InputError)  # OmegaConf wraps it; `explain` looks inside
