@@ -31,7 +31,8 @@ class Start(Enum):
 class LinearLabels(Thief):
     """Fits a logistic regression to the victim's labels, and asks next where that one is in doubt.
 
-    A quarter of the queries are starting points. The others come in `rounds`: each draws lines between points that
+    A quarter of the queries (at least five for each class, if there are as many) are starting points. The others come
+    in `rounds`: each draws lines between points that
     the thief's model tells apart, and asks for the label of the place where its answer changes, so that queries
     gather around the victim's borders. Labels hide the scale of the weights, so that parameters are not comparable.
     `decay` is the factor of ‖W, b‖² in the loss of each fit (L-BFGS, at most `iterations`).
@@ -59,7 +60,7 @@ class LinearLabels(Thief):
         return True
 
     def __call__(self, victim: Victim, queries: int, means: Means) -> LinearClassifier:
-        x = self.points(-(-queries // 4), victim, means)
+        x = self.points(min(queries, max(queries // 4, 5 * victim.classes)), victim, means)
         y = victim.labels(x.view(-1, *victim.shape))
         model = torch.zeros(victim.classes, x.shape[1] + 1)
         for rounds_left in range(self.rounds, 0, -1):
@@ -75,8 +76,8 @@ class LinearLabels(Thief):
     def points(self, count: int, victim: Victim, means: Means) -> Tensor:
         """So many starting points as rows, [count, D]."""
         if self.start is Start.held_out:
-            drawn = torch.randint(len(means.images), (count,), generator=means.random)
-            return means.images[drawn].flatten(1)
+            drawn = torch.randperm(max(count, len(means.images)), generator=means.random)[:count]
+            return means.images[drawn % len(means.images)].flatten(1)  # again from the first where there are too few
         values = prod(victim.shape)
         density = torch.rand(count, 1, generator=means.random)
         bright = torch.rand(count, values, generator=means.random) < density

@@ -79,7 +79,10 @@ class Steal:
             victim = Victim(network, data.shape, len(data.classes), device=context.hardware.device,
                             returns=self.returns, round_digits=self.round_digits, limit=queries)  # fmt: skip
             start = perf_counter()
-            stolen = steal(thieves[name], victim, queries, own, student, data, context)
+            means = means_of(own, data, student, context)
+            # the victim began with the weights of `seed`: a student of the same kind must not begin with them too
+            with own_randomness(context.seed + 1):
+                stolen = thieves[name](victim, queries, means).to(context.hardware.device)
             seconds = perf_counter() - start
             told = predict(stolen, data.test, context.hardware)
             found = parameters_of(stolen, data)
@@ -88,7 +91,7 @@ class Steal:
                 "queries": queries,
                 **compare(asked, told),
                 "max_parameter_error": parameter_error(thieves[name], parameters, found),
-                "max_probability_error": (asked.logits.softmax(1) - told.logits.softmax(1)).abs().max().item(),
+                "max_probability_error": probability_error(thieves[name], asked, told),
                 "queries_used": victim.queries,
                 "answer": thieves[name].needs.value,
                 "round_digits": self.round_digits,
@@ -105,7 +108,9 @@ class Steal:
         subject = f"{context.record.choices['model']} on {context.record.choices['dataset']}"
         context.record.plot("agreement", agreement_curve(rows, subject))
         if parameters is not None and stolen_weights:
-            figure = weights_side_by_side({"victim": parameters, **stolen_weights}, data.shape, data.classes, subject)
+            shown = {"victim": parameters, **stolen_weights}
+            subject = f"{subject}, and what {max(self.queries):,} queries found"
+            figure = weights_side_by_side(shown, data.shape, data.classes, subject)
             context.record.plot("weights", figure)
 
     def set_aside(self, data: Dataset, seed: int) -> tuple[Dataset, Split]:
@@ -145,18 +150,12 @@ class Steal:
                 ) from None
 
 
-def steal(
-    thief: Thief, victim: Victim, queries: int, own: Split, student: Model, data: Dataset, context: Context
-) -> nn.Module:
-    """The stolen network, on the run's device; what it is depends on the seed and not on earlier thefts."""
-    first = own.subset(torch.arange(min(len(own), queries)))
-    images = torch.cat([x.contiguous() for x, _ in batches(first, BATCH, torch.device("cpu"))])
-    inputs = describe(replace(data, train=first))
+def means_of(own: Split, data: Dataset, student: Model, context: Context) -> Means:
+    """What the thief has of its own: the images of `own`, and fresh students for inputs like these."""
+    images = torch.cat([x.contiguous() for x, _ in batches(own, BATCH, torch.device("cpu"))])
+    inputs = describe(replace(data, train=own))
     random = torch.Generator().manual_seed(context.seed)
-    # the victim began with the weights of `seed`: a student of the same kind must not begin with them too
-    with own_randomness(context.seed + 1):
-        stolen = thief(victim, queries, Means(images, lambda: student.build(inputs), context.hardware.device, random))
-    return stolen.to(context.hardware.device)
+    return Means(images, lambda: student.build(inputs), context.hardware.device, random)
 
 
 def compare(asked: Answers, told: Answers) -> dict[str, object]:
@@ -183,3 +182,10 @@ def parameter_error(thief: Thief, victim: Tensor | None, stolen: Tensor | None) 
         return None
     theirs, ours = thief.comparable(victim), thief.comparable(stolen)
     return None if theirs is None or ours is None else (theirs - ours).abs().max().item()
+
+
+def probability_error(thief: Thief, asked: Answers, told: Answers) -> float | None:
+    """The largest difference of two probabilities of a test image, for thieves who are told more than labels."""
+    if thief.needs is Answer.labels:
+        return None
+    return (asked.logits.softmax(1) - told.logits.softmax(1)).abs().max().item()
