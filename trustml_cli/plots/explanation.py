@@ -65,23 +65,22 @@ def show_map(axes: Axes, values: Tensor) -> None:
 def replacement_curves(explained: Mapping[str, Explained], subject: str) -> Figure:
     """Mean probability of the class while pixels are deleted and inserted, the most important ones first."""
     figure, axes = new_figure(10, 4.0, columns=2)
-    for panel, which, better in ((axes[0, 0], "deletion", "lower"), (axes[0, 1], "insertion", "higher")):
+    directions = (
+        ("deletion", "deleted: lower is better", "upper right"),
+        ("insertion", "inserted: higher is better", "lower right"),
+    )
+    for panel, (which, done, corner) in zip(axes[0], directions, strict=True):
         for number, (name, result) in enumerate(explained.items()):
             curve: Tensor = getattr(result, which)
             shares = torch.linspace(0, 1, curve.shape[1])
             color, line = LINES[number % len(LINES)]
             label = f"{name} ({area_under(curve).mean().item():.2f})"
             panel.plot(shares, curve.double().mean(0), line, color=color, label=label)
-        tidy(
-            panel,
-            f"{which.capitalize()}: {better} is better",
-            f"share of pixels after {which}",
-            "probability of the class",
-        )
+        tidy(panel, f"Pixels {done}", f"share of pixels {done.partition(':')[0]}", "probability of the class")
         panel.set_ylim(-0.02, 1.02)
         for axis in (panel.xaxis, panel.yaxis):
             axis.set_major_formatter(PercentFormatter(1.0))
-        panel.legend(frameon=False, fontsize=8, title="area under the curve", title_fontsize=8)
+        panel.legend(frameon=False, fontsize=8, title="area under the curve", title_fontsize=8, loc=corner)
     n = len(next(iter(explained.values())).gaps)
     figure.suptitle(f"{subject}: mean of {n:,} test images", fontsize=11)
     return figure

@@ -55,7 +55,7 @@ class Explain:
         with naming("trainer"):
             trainer.check(model)
         data = dataset.load()
-        explainers = self.able(explainer, model, data, context.seed)
+        explainers = self.able(explainer, model, data, context)
         x, target = self.draw(data, context)
         network = context.trained(data, model, trainer).network
         with torch.no_grad():
@@ -91,12 +91,12 @@ class Explain:
         if len(explained) > 1:
             context.record.plot("rank_correlation", correlation_matrix(correlations, subject, len(x)))
 
-    def able(self, family: dict[str, Explainer], model: Model, data: Dataset, seed: int) -> dict[str, Explainer]:
+    def able(self, family: dict[str, Explainer], model: Model, data: Dataset, context: Context) -> dict[str, Explainer]:
         """The explainers to run, checked before anything is trained; those that are not named may stay out of it."""
         inputs = describe(data)
         with naming("dataset"):
             require_images(inputs)
-        with naming("model"), own_randomness(seed):
+        with naming("model"), own_randomness(context.seed):
             fresh = model.build(inputs)
         able = {}
         for name, explainer in (family if self.explainer is None else chosen(self.explainer, family, KEY)).items():
@@ -109,7 +109,7 @@ class Explain:
                     raise InputError(f"{KEY}: {name} {error}") from error
                 log.info("%s is left out: it %s", name, error)
         if not able:
-            raise InputError(f"{KEY}: none of {', '.join(family)} can serve model={type(model).__name__}")
+            raise InputError(f"{KEY}: none of {', '.join(family)} can serve model={context.record.choices['model']}")
         return able
 
     def draw(self, data: Dataset, context: Context) -> tuple[Tensor, Tensor | None]:
