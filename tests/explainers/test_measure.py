@@ -71,7 +71,7 @@ def test_examining_a_linear_model_finds_what_is_known_of_it() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(9, 3)).requires_grad_(False)
     x, target = torch.rand(120, 1, 3, 3), torch.arange(120) % 3
-    result = examine(LinearWeights(), model, x, target, torch.rand(4, 1, 3, 3), steps=9)
+    result = examine(LinearWeights(), model, x, target, torch.rand(120, 4, 1, 3, 3), steps=9)
     weights = model[1].weight[target].view(x.shape)
     torch.testing.assert_close(result.attribution, weights, rtol=0, atol=1e-6)
     torch.testing.assert_close(result.contributions, x * weights, rtol=0, atol=1e-6)

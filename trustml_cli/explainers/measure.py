@@ -36,23 +36,24 @@ def examine(
 ) -> Explained:
     """Explain the logits of classes `target` [N] for images x [N, C, H, W], and measure the explanations.
 
-    Gaps are taken for each image of `baselines` [B, C, H, W], in float64: rounding is not the explainer's fault.
-    Deletion and insertion go by contributions, in so many `steps`.
+    Gaps are taken from each of an image's `baselines` [N, B, C, H, W], in float64, for rounding is not the explainer's
+    fault. Deletion and insertion go by contributions, in so many `steps`.
     """
     exact = deepcopy(model).cpu().double()
     parts = []
     seconds = 0.0
-    for image, number in zip(torch.split(x, BATCH), torch.split(target, BATCH), strict=True):
+    batched = (torch.split(values, BATCH) for values in (x, target, baselines))
+    for image, number, starts in zip(*batched, strict=True):
         start = perf_counter()
         attribution = explainer(model, image, number).cpu()
         seconds += perf_counter() - start
         assert attribution.shape == image.shape
         black = torch.zeros_like(image)
         contributions = explainer.contributions(model, image, number, black)
-        precise, precise_number = image.cpu().double(), number.cpu()
+        precise = image.cpu().double()
         gap = [
-            completeness_gap(explainer, exact, precise, precise_number, baseline.cpu().double().expand_as(precise))
-            for baseline in baselines
+            completeness_gap(explainer, exact, precise, number.cpu(), baseline.cpu().double())
+            for baseline in starts.unbind(1)
         ]
         deletion = replacement_curve(model, image, black, contributions, number, steps)
         insertion = replacement_curve(model, black, image, contributions, number, steps)

@@ -53,7 +53,7 @@ def weights_side_by_side(
         largest = weights.abs().flatten().quantile(0.995).item() or 1.0
         for column in range(count):
             panel = axes[row, column]
-            panel.imshow(weights[column], cmap="RdBu", vmin=-largest, vmax=largest, interpolation="nearest")
+            panel.imshow(weights[column].numpy(), cmap="RdBu", vmin=-largest, vmax=largest, interpolation="nearest")
             panel.set_xticks([])
             panel.set_yticks([])
             if row == 0:

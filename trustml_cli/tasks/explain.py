@@ -32,8 +32,8 @@ class Explain:
     """Explain the answers on `images` random test images with each `explainer` (None: all that can serve the model).
 
     `target` is the class whose logit is explained, None for the one that the model sees. Completeness is measured
-    from `baselines` images of random pixels. Pixels are deleted (made black) and inserted (into a black image) in the
-    order of their contributions, in `steps` steps. `examples` images are shown in each picture.
+    from `baselines` images of random pixels for each. Pixels are deleted (made black) and inserted (into a black
+    image) in the order of their contributions, in `steps` steps. `examples` images are shown in each picture.
     """
 
     explainer: list[str] | None
@@ -62,7 +62,7 @@ class Explain:
             probabilities = torch.cat([network(part).softmax(1) for part in torch.split(x, BATCH)])
         target = probabilities.argmax(1) if target is None else target
 
-        random = torch.rand(self.baselines, *data.shape, generator=torch.Generator().manual_seed(context.seed))
+        random = torch.rand(len(x), self.baselines, *data.shape, generator=torch.Generator().manual_seed(context.seed))
         explained: dict[str, Explained] = {}
         for name, method in tqdm(explainers.items(), desc="explaining", unit="method", disable=None):
             with own_randomness(context.seed):
