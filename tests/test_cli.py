@@ -26,6 +26,11 @@ COLUMNS = {
     ],
     "ood": ["score", "threshold", "inlier_rate", "outlier_inlier_rate", "auroc", "aupr", "fpr_at_95_tpr"],
     "bnn": ["activation", "train_accuracy", "test_accuracy"],
+    "steal": [
+        "method", "queries", "victim_accuracy", "stolen_accuracy", "agreement", "max_parameter_error",
+        "queries_used", "round_digits",
+    ],
+    "explain": ["explainer", "completeness_gap", "deletion_auc", "insertion_auc"],
 }  # fmt: skip
 
 
@@ -140,6 +145,25 @@ BAD_INPUT = [
     (["task=bnn", "task.activation=[]"], ["task.activation", "relu, sign"]),
     (["task=bnn", "task.activation=relu", "task.binary_weights=true"], ["task.binary_weights", "add sign"]),
     (["task=bnn", "model.checkpoint=other.pt"], ["model.checkpoint", "leave it null"]),
+    (["task=steal", "task.method=distil"], ["task.method", "'distill'"]),
+    (["task=steal", "thief=distil"], ["thief=distil", "'distill'"]),
+    (["task=steal", "model=mnist_cnn"], ["task.method", "linear_logits", "task.method=distill"]),
+    (["task=steal", "task.queries=0"], ["task.queries", "at least 1"]),
+    (["task=steal", "task.queries=[]"], ["task.queries", "at least one"]),
+    (["task=steal", "thief.distill.source=held_out"], ["task.queries", "1000 held-out images", "there are 269"]),
+    (["task=steal", "task.round_digits=-1"], ["task.round_digits", "at least 0"]),
+    (["task=steal", "task.returns=labels"], ["task.method", "linear_logits needs logits", "task.returns=labels"]),
+    (["task=steal", "task.returns=nothing"], ["task.returns", "logits, probabilities, labels"]),
+    (["task=steal", "task.held_out=1"], ["task.held_out", "between 0 and 1"]),
+    (["task=steal", "thief.distill.lr=0"], ["thief.distill.lr", "above 0"]),
+    (["task=steal", "student.checkpoint=other.pt"], ["student.checkpoint", "null"]),
+    (["task=explain", "task.explainer=salience"], ["task.explainer", "'saliency'"]),
+    (["task=explain", "task.explainer=linear"], ["task.explainer", "linear needs a linear model", "model=logistic"]),
+    (["task=explain", "explainer=linear"], ["task.explainer", "none of linear", "cifar_cnn"]),
+    (["task=explain", "task.images=451"], ["task.images", "at most 450"]),
+    (["task=explain", "task.target=cat"], ["task.target", "cat", "0 to 9"]),
+    (["task=explain", "task.steps=0"], ["task.steps", "at least 1"]),
+    (["task=explain", "explainer.occlusion.window=9"], ["explainer.occlusion.window", "at most 8"]),
     (["--no-such-flag"], ["--no-such-flag", "--help"]),
 ]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
-from trustml_cli.statistics import expected_calibration_error, proportion, wilson_interval
+from trustml_cli.statistics import average, expected_calibration_error, proportion, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,21 @@ def test_a_proportion_comes_with_its_interval_and_n() -> None:
     assert list(columns) == ["accuracy", "accuracy_ci_low", "accuracy_ci_high", "accuracy_n"]
     # (0.75 + 0.09604 ∓ 1.95996 · √(0.009375 + 0.0024009)) / 1.19207
     assert tuple(columns.values()) == pytest.approx((0.75, 0.5313, 0.8881, 20), abs=1e-4)
+
+
+def test_a_mean_comes_with_student_s_interval_and_n() -> None:
+    columns = average("gap", torch.tensor([1.0, 2.0, 4.0]))
+    assert list(columns) == ["gap", "gap_ci_low", "gap_ci_high", "gap_n"]
+    # mean 7/3, deviation √(7/3), and 4.30265, the 97.5 % quantile of t with two degrees of freedom
+    half_width = 4.30265 * (7 / 3) ** 0.5 / 3**0.5
+    assert tuple(columns.values()) == pytest.approx((7 / 3, 7 / 3 - half_width, 7 / 3 + half_width, 3), abs=1e-4)
+
+
+def test_one_value_has_a_mean_and_no_interval() -> None:
+    columns = average("gap", torch.tensor([2.0]))
+    assert (columns["gap"], columns["gap_n"]) == (2.0, 1)
+    assert isnan(columns["gap_ci_low"])
+    assert isnan(columns["gap_ci_high"])
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,18 @@ def proportion(name: str, successes: int, n: int) -> dict[str, Any]:
     return {name: share, f"{name}_ci_low": low, f"{name}_ci_high": high, f"{name}_n": n}
 
 
+def average(name: str, values: Tensor) -> dict[str, Any]:
+    """The columns of a mean: NAME, NAME_ci_low, NAME_ci_high and NAME_n, with Student's 95 % interval.
+
+    `values` has shape [N]; the ends are nan where N is below 2.
+    """
+    from scipy.stats import t
+
+    n, mean = len(values), values.double().mean().item()
+    half_width = t.ppf(0.975, n - 1) * values.double().std().item() / sqrt(n) if n > 1 else nan
+    return {name: mean, f"{name}_ci_low": mean - half_width, f"{name}_ci_high": mean + half_width, f"{name}_n": n}
+
+
 def expected_calibration_error(confidence: Tensor, correct: Tensor, bins: int = 15) -> float:
     """Mean |accuracy − confidence| over equally wide bins of confidence, weighted by their size, in [0, 1].
 

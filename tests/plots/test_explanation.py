@@ -1,0 +1,69 @@
+"""The pictures of explanations: every image, map, curve and number."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.plots.test_plots import line, texts
+from trustml_cli.explainers.measure import Explained
+from trustml_cli.plots.explanation import correlation_matrix, methods_side_by_side, one_method, replacement_curves
+
+IMAGES = torch.rand(3, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+CAPTIONS = ["cat (90%)", "dog (80%)", "cat (70%)"]
+
+
+def explained(scale: float, times_input: bool) -> Explained:
+    rate = scale * torch.ones(3, 3, 4, 4)
+    deletion = torch.tensor([[1.0, 0.5, 0.0]]).expand(3, 3)
+    attribution = rate * IMAGES if times_input else rate
+    return Explained(attribution, rate * IMAGES, torch.zeros(3, 1), deletion, 1 - deletion, 0.0)
+
+
+def shown(figure: object, number: int) -> np.ndarray:
+    return np.asarray(figure.axes[number].images[0].get_array())  # type: ignore[attr-defined]
+
+
+def test_image_attribution_and_explanation_stand_below_one_another() -> None:
+    figure = one_method(IMAGES, CAPTIONS, explained(2.0, times_input=False), "saliency: cnn")
+    assert len(figure.axes) == 9
+    np.testing.assert_allclose(shown(figure, 3), 6.0)  # three channels of 2
+    np.testing.assert_allclose(shown(figure, 7), 2 * IMAGES[1].sum(0), rtol=1e-6)
+    for words in ("attribution", "explanation", "image", "cat (90%)", "dog (80%)", "saliency: cnn"):
+        assert words in texts(figure)
+
+
+def test_what_is_times_the_input_already_is_shown_once() -> None:
+    figure = one_method(IMAGES, CAPTIONS, explained(2.0, times_input=True), "x")
+    assert len(figure.axes) == 6
+    assert "attribution =\nexplanation" in texts(figure)
+
+
+def test_methods_stand_side_by_side_with_zero_in_the_middle_of_the_scale() -> None:
+    methods = {"saliency": explained(1.0, False), "input_x_gradient": explained(-1.0, True)}
+    figure = methods_side_by_side(IMAGES, CAPTIONS, methods, "cnn on digits")
+    assert len(figure.axes) == 9
+    np.testing.assert_allclose(shown(figure, 5), -IMAGES[1].sum(0), rtol=1e-6)
+    for number in (1, 2, 4, 5, 7, 8):
+        low, high = figure.axes[number].images[0].get_clim()
+        assert low == -high
+    for words in ("saliency", "input_x\ngradient", "cnn on digits", *CAPTIONS):
+        assert words in texts(figure)
+
+
+def test_deletion_and_insertion_have_a_line_and_an_area_for_each_method() -> None:
+    figure = replacement_curves({"saliency": explained(1.0, False), "occlusion": explained(1.0, True)}, "cnn")
+    deletion, insertion = figure.axes
+    assert [line(deletion, 0), line(insertion, 1)] == [[1.0, 0.5, 0.0], [0.0, 0.5, 1.0]]
+    for words in ("saliency (0.50)", "occlusion (0.50)", "lower is better", "higher is better", "3 test images"):
+        assert words in texts(figure)
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("a", "b", "c")])
+def test_every_two_methods_have_their_correlation(names: tuple[str, ...]) -> None:
+    table = {one: {other: 1.0 if one == other else -0.25 for other in names} for one in names}
+    figure = correlation_matrix(table, "cnn", 7)
+    written = [text.get_text() for text in figure.axes[0].texts]
+    assert len(written) == len(names) ** 2
+    assert written[:2] == ["1.00", "-0.25"]
+    for words in (*names, "7 test images"):
+        assert words in texts(figure)

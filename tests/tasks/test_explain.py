@@ -1,0 +1,79 @@
+"""Which explainers run, what they explain, and the rows they make."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.configs import composed
+from tests.test_experiments import Cli, metrics
+from trustml_cli.build import build
+from trustml_cli.data.dataset import Dataset
+from trustml_cli.errors import InputError
+from trustml_cli.explainers.explainer import Explainer
+from trustml_cli.explainers.measure import Explained
+from trustml_cli.hardware import Hardware
+from trustml_cli.models.model import Model
+from trustml_cli.record import Recorder
+from trustml_cli.store import ModelStore
+from trustml_cli.tasks.context import Context
+from trustml_cli.tasks.explain import Explain, judged
+
+
+@pytest.fixture
+def context(tmp_path: Path, hardware: Hardware) -> Context:
+    choices = {"task": "explain", "dataset": "tiny", "model": "mlp"}
+    return Context(4, hardware, ModelStore(tmp_path), Recorder(tmp_path, choices, 4, "", ["trustml"]))
+
+
+def parts(*words: str) -> tuple[Explain, dict[str, Explainer], Model]:
+    config = composed("task=explain", *words)
+    return tuple(build(config[group], group) for group in ("task", "explainer", "model"))  # type: ignore[return-value]
+
+
+def test_those_that_cannot_serve_the_model_stay_out_unless_they_are_named(tiny_data: Dataset, context: Context) -> None:
+    task, family, logistic = parts("model=logistic")
+    assert list(task.able(family, logistic, tiny_data, context)) == list(family)
+    task, family, mlp = parts("model=mlp")
+    assert list(task.able(family, mlp, tiny_data, context)) == [name for name in family if name != "linear"]
+    named, _, _ = parts("task.explainer=[saliency,linear]")
+    assert list(named.able(family, logistic, tiny_data, context)) == ["saliency", "linear"]
+    with pytest.raises(InputError, match=r"^task\.explainer: linear needs a linear model"):
+        named.able(family, mlp, tiny_data, context)
+
+
+def test_images_are_drawn_by_the_seed_and_the_target_by_name(tiny_data: Dataset, context: Context) -> None:
+    task, _, _ = parts("task.images=10", "task.target=bright")
+    x, target = task.draw(tiny_data, context)
+    assert x.shape == (10, 1, 8, 8)
+    assert target is not None
+    assert target.tolist() == [1] * 10
+    assert torch.equal(x, task.draw(tiny_data, context)[0])
+    other = Context(5, context.hardware, context.store, context.record)
+    assert not torch.equal(x, task.draw(tiny_data, other)[0])
+    assert parts("task.images=10")[0].draw(tiny_data, context)[1] is None
+    with pytest.raises(InputError, match=r"task\.images: must be at most 32"):
+        parts("task.images=33")[0].draw(tiny_data, context)
+    with pytest.raises(InputError, match=r"task\.target: no class 'cat'"):
+        parts("task.images=3", "task.target=cat")[0].draw(tiny_data, context)
+
+
+def test_a_row_by_hand() -> None:
+    maps = torch.zeros(2, 1, 2, 2)
+    deletion, insertion = torch.tensor([[1.0, 0.5, 0.0], [0.5, 0.5, 0.5]]), torch.tensor([[0.0, 1.0, 1.0]] * 2)
+    row = judged(Explained(maps, maps, torch.tensor([[1.0, 3.0], [0.0, 6.0]]), deletion, insertion, 0.1))
+    assert row["completeness_gap"] == 2.5  # of 2 and 3
+    assert row["max_completeness_gap"] == 6
+    assert (row["deletion_auc"], row["insertion_auc"]) == (0.5, 0.75)
+    assert row["deletion_auc_ci_low"] == row["deletion_auc_ci_high"] == 0.5
+    assert row["completeness_gap_n"] == 2
+
+
+@pytest.mark.data
+def test_weights_are_complete_on_mnist_and_saliency_is_not(trustml: Cli, tmp_path: Path, data_dir: Path) -> None:
+    table = metrics(trustml, tmp_path, data_dir, "experiment=explain_mnist_logistic").set_index("explainer")
+    assert table.max_completeness_gap.linear <= 1e-5
+    assert table.completeness_gap.saliency > 1
+    assert table.insertion_auc.linear > table.insertion_auc.saliency
+    assert table.deletion_auc.linear < table.deletion_auc.saliency
+    assert (table.completeness_gap_n == 100).all()

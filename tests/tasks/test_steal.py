@@ -1,0 +1,117 @@
+"""What is compared of victim and thief, and what is set aside for the thief."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tests.configs import choice, choices, composed
+from tests.test_experiments import Cli, metrics
+from trustml_cli.build import build
+from trustml_cli.data.dataset import Dataset, InMemory
+from trustml_cli.extraction.linear import LinearClassifier, LinearLogits, LinearSoftmax
+from trustml_cli.extraction.thief import Thief
+from trustml_cli.extraction.victim import Answer
+from trustml_cli.tasks.steal import Steal, compare, parameter_error, parameters_of, probability_error
+from trustml_cli.training.predict import Answers
+
+
+def handler(**changes: object) -> Steal:
+    values = {"method": ["linear_logits"], "queries": [5], "returns": Answer.logits, "round_digits": None,
+              "held_out": 0.25}  # fmt: skip
+    return Steal(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def labels_thief() -> Thief:
+    built: Thief = build(choice("thief", "linear_labels"), "thief")
+    return built
+
+
+LABELS = torch.tensor([0, 1, 2, 0])
+ASKED = Answers(torch.tensor([[2.0, 0, 0], [0, 2, 0], [2, 0, 0], [0, 0, 2]]), LABELS)  # says 0 1 0 2
+TOLD = Answers(torch.tensor([[2.0, 0, 0], [2, 0, 0], [2, 0, 0], [2, 0, 0]]), LABELS)  # says 0 0 0 0
+
+
+def test_accuracies_and_agreement_by_hand() -> None:
+    row = compare(ASKED, TOLD)
+    assert (row["victim_accuracy"], row["stolen_accuracy"], row["agreement"]) == (0.5, 0.5, 0.5)
+    assert row["agreement_n"] == 4
+    assert compare(ASKED, ASKED)["agreement"] == 1.0
+
+
+def test_the_largest_difference_of_probabilities() -> None:
+    high, low = torch.tensor([2.0, 0, 0]).softmax(0)[:2].tolist()
+    assert probability_error(LinearLogits(centre=0.5), ASKED, TOLD) == pytest.approx(high - low)
+    assert probability_error(labels_thief(), ASKED, TOLD) is None
+
+
+def test_parameters_are_compared_up_to_what_the_answers_hide() -> None:
+    victim = torch.tensor([[1.0, 2.0, 0.5], [0.0, -1.0, 0.0]])
+    shifted = victim + torch.tensor([3.0, -1.0, 2.0])
+    assert parameter_error(LinearLogits(centre=0.5), victim, shifted) == 3.0
+    assert parameter_error(LinearSoftmax(centre=0.5), victim, shifted) == pytest.approx(0, abs=1e-6)
+    shifted[0, 1] += 0.5
+    assert parameter_error(LinearSoftmax(centre=0.5), victim, shifted) == pytest.approx(0.25)
+    assert parameter_error(labels_thief(), victim, shifted) is None
+    assert parameter_error(LinearLogits(centre=0.5), None, shifted) is None
+    assert parameter_error(LinearLogits(centre=0.5), victim, None) is None
+
+
+def test_parameters_of_a_bent_network_there_are_none(tiny_data: Dataset) -> None:
+    assert parameters_of(LinearClassifier(torch.ones(2, 64), torch.zeros(2)), tiny_data) is not None
+    assert parameters_of(nn.Sequential(nn.Flatten(), nn.Linear(64, 2), nn.ReLU()), tiny_data) is None
+
+
+def test_the_victim_does_not_train_on_the_thief_s_images(tiny_data: Dataset) -> None:
+    data, own = handler().set_aside(tiny_data, seed=3)
+    assert (len(data.train), len(own)) == (48, 16)
+    assert isinstance(data.train, InMemory)
+    assert isinstance(own, InMemory)
+    both = torch.cat([data.train.inputs, own.inputs]).flatten(1)
+    assert len(both.unique(dim=0)) == 64
+    assert data.test is tiny_data.test
+    fingerprints = {tiny_data.fingerprint, data.fingerprint} | {
+        handler(**changes).set_aside(tiny_data, seed)[0].fingerprint
+        for changes, seed in (({}, 4), ({"held_out": 0.5}, 3))
+    }
+    assert len(fingerprints) == 4  # another victim each time
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"queries": []}, "queries: needs at least one"),
+        ({"queries": [5, 0]}, "queries: must be at least 1"),
+        ({"round_digits": -1}, "round_digits: must be at least 0"),
+        ({"held_out": 0.0}, "held_out: must be between 0 and 1"),
+    ],
+)
+def test_wrong_values_are_named(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        handler(**changes)
+
+
+@pytest.mark.parametrize(("task", "group"), [("steal", "thief"), ("explain", "explainer")])
+def test_every_method_of_the_folder_is_in_the_task_s_list(task: str, group: str) -> None:
+    assert sorted(composed(f"task={task}")[group]) == choices(group)
+
+
+@pytest.mark.data
+def test_a_logistic_regression_of_mnist_is_stolen_whole(trustml: Cli, tmp_path: Path, data_dir: Path) -> None:
+    words = ["experiment=steal_mnist_logistic", "task.queries=785"]
+    exact = metrics(trustml, tmp_path, data_dir, *words).set_index("method")
+    assert (exact.agreement == 1.0).all()
+    assert (exact.agreement_n == 10_000).all()
+    assert (exact.queries_used == 785).all()
+    assert exact.max_parameter_error.linear_logits <= 1e-4
+    assert (exact.max_probability_error <= 1e-5).all()
+    rounded = metrics(trustml, tmp_path, data_dir, *words, "task.round_digits=2").set_index("method")
+    assert 0.95 < rounded.agreement.linear_softmax < rounded.agreement.linear_logits < 1.0
+
+
+@pytest.mark.data
+def test_a_network_of_mnist_is_stolen_from_a_few_thousand_answers(trustml: Cli, tmp_path: Path, data_dir: Path) -> None:
+    short = ["trainer.epochs=1", "trainer.steps_per_epoch=400", "task.queries=[100,2000]", "thief.distill.epochs=5"]
+    few, many = metrics(trustml, tmp_path, data_dir, "experiment=steal_mnist_cnn", *short).agreement
+    assert many > 0.93 > few

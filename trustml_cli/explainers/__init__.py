@@ -1,0 +1,1 @@
+"""Explainers: which pixels a classifier's answer comes from, one paper per file, and how good they are at it."""

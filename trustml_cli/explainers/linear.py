@@ -1,0 +1,33 @@
+"""The weights of a linear model: the explanation that all others are held against."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from trustml_cli.explainers.explainer import Explainer, Unsuitable, logit_gradient, logit_of
+
+TOLERANCE = 1e-4  # of the largest logit: float32 rounds
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearWeights(Explainer):
+    """The weight row of the class, in pixel space: what a linear model's logit gains for each unit of a pixel.
+
+    With F(x) = w·x + b, contributions w·(x − x₀) add up to F(x) − F(x₀) for every baseline x₀: it is complete.
+    Normalisation before the linear layer is folded in. Raises `Unsuitable` for a model that is not linear.
+    """
+
+    def check(self, model: nn.Module, shape: tuple[int, ...]) -> None:
+        x = torch.rand(16, *shape, generator=torch.Generator().manual_seed(0))
+        self(model, x, torch.arange(16) % model(x).shape[1])
+
+    def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
+        origin = torch.zeros_like(x)
+        weights = logit_gradient(model, origin, target)
+        with torch.no_grad():
+            logits = logit_of(model, x, target)
+            linear = (weights * x).flatten(1).sum(1) + logit_of(model, origin, target)
+        if not torch.allclose(linear, logits, rtol=0, atol=TOLERANCE * (1 + logits.abs().max().item())):
+            raise Unsuitable("needs a linear model, such as model=logistic")
+        return weights

@@ -1,0 +1,125 @@
+"""Extraction of any classifier: a network of the thief's own, trained on the victim's answers.
+
+Tramèr et al. 2016, arXiv 1609.02943, section 6 (retraining); Papernot, McDaniel, Goodfellow, Jha, Celik and Swami
+2016, "Practical Black-Box Attacks against Machine Learning", arXiv 1602.02697 (Jacobian augmentation).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from math import inf
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trustml_cli.extraction.thief import Means, Thief
+from trustml_cli.extraction.victim import CHUNK, Answer, Victim
+
+
+class Source(Enum):
+    """Where queries come from."""
+
+    noise = "noise"
+    """Pixels drawn at random from [0, 1]."""
+    held_out = "held_out"
+    """The thief's own images."""
+    jacobian = "jacobian"
+    """A few own images, and steps from them in the direction in which the student's answer changes most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distill(Thief):
+    """Trains a student on the victim's answers, by cross-entropy with what it says.
+
+    `answer` is the kind it asks for: `labels` are learned as they are, the softmax of `logits` and `probabilities` as
+    soft labels. With `source: jacobian` it begins with `seeds` own images; each round then doubles the queries by
+    x + `step`·sign(∂ student's logit of the victim's label / ∂x), clipped to [0, 1], until they are spent.
+    The student is trained by Adam in batches of `batch_size` over `epochs` of the answers (in each round, where there
+    are rounds), with a learning rate that falls from `lr` to zero along half a cosine.
+    """
+
+    answer: Answer
+    source: Source
+    seeds: int
+    step: float
+    epochs: int
+    batch_size: int
+    lr: float
+
+    def __post_init__(self) -> None:
+        for name in ("seeds", "epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
+        if not 0 < self.step <= 1:
+            raise ValueError(f"step: must be above 0 and at most 1, in pixel units, got {self.step}")
+        if not 0 < self.lr < inf:
+            raise ValueError(f"lr: must be above 0 and finite, got {self.lr}")
+
+    @property
+    def needs(self) -> Answer:
+        return self.answer
+
+    def check(self, queries: int, images: int) -> None:
+        wanted = {Source.noise: 0, Source.held_out: queries, Source.jacobian: min(self.seeds, queries)}[self.source]
+        if wanted > images:
+            raise ValueError(f"{wanted} held-out images are needed as queries, but there are {images}")
+
+    def __call__(self, victim: Victim, queries: int, means: Means) -> nn.Module:
+        student = means.student().to(means.device)
+        for x, answers in self.rounds(victim, queries, means, student):
+            self.train(student, x, answers, means)
+        return student.eval().requires_grad_(False)
+
+    def rounds(self, victim: Victim, queries: int, means: Means, student: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
+        """All queries so far with their answers, once for each training of the student; the last time all of them."""
+        if self.source is Source.noise:
+            x = torch.rand(queries, *victim.shape, generator=means.random)
+        else:
+            first = queries if self.source is Source.held_out else min(self.seeds, queries)
+            x = means.images[torch.randperm(len(means.images), generator=means.random)[:first]]
+        answers = self.ask(victim, x)
+        yield x, answers
+        while len(x) < queries:
+            order = torch.randperm(len(x), generator=means.random)[: queries - len(x)]
+            label = answers[order] if answers.dim() == 1 else answers[order].argmax(1)
+            new = augmented(student, x[order], label, self.step, means.device)
+            x, answers = torch.cat([x, new]), torch.cat([answers, self.ask(victim, new)])
+            yield x, answers
+
+    def ask(self, victim: Victim, x: Tensor) -> Tensor:
+        """What the student shall say: classes [N], or probabilities [N, K]."""
+        if self.answer is Answer.labels:
+            return victim.labels(x)
+        if self.answer is Answer.logits:
+            return victim.logits(x).softmax(1)
+        told = victim.probabilities(x)
+        return told / told.sum(1, keepdim=True).clamp(min=1e-6)  # rounding may have taken a part
+
+    def train(self, student: nn.Module, x: Tensor, answers: Tensor, means: Means) -> None:
+        """Fit the student, from where it is, to the answers."""
+        student.train()
+        x, answers = x.to(means.device), answers.to(means.device)
+        optimizer = torch.optim.Adam(student.parameters(), self.lr)
+        steps = self.epochs * -(-len(x) // self.batch_size)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        for _ in range(self.epochs):
+            order = torch.randperm(len(x), generator=means.random).to(means.device)
+            for batch in torch.split(order, self.batch_size):
+                loss = functional.cross_entropy(student(x[batch]), answers[batch])
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                schedule.step()
+        student.eval()
+
+
+def augmented(student: nn.Module, x: Tensor, labels: Tensor, step: float, device: torch.device) -> Tensor:
+    """Each x + step·sign(∂ logit of its label / ∂x), in [0, 1] and of x's shape; `labels` are the victim's, [N]."""
+    moved = []
+    for part, label in zip(torch.split(x, CHUNK), torch.split(labels, CHUNK), strict=True):
+        point = part.detach().to(device).requires_grad_(True)
+        chosen = student(point).gather(1, label.to(device)[:, None]).sum()
+        (gradient,) = torch.autograd.grad(chosen, point)
+        moved.append((part + step * gradient.sign().cpu()).clamp(0, 1))
+    return torch.cat(moved)

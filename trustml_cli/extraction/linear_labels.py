@@ -1,0 +1,114 @@
+"""Extraction of a linear classifier that tells its labels and nothing else, by adaptive retraining.
+
+Tramèr, Zhang, Juels, Reiter and Ristenpart 2016, arXiv 1609.02943, section 6.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from math import inf, prod
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from trustml_cli.extraction.linear import LinearClassifier
+from trustml_cli.extraction.thief import Means, Thief
+from trustml_cli.extraction.victim import Answer, Victim
+
+HALVINGS = 20  # of a line between two classes: 2^-20 of its length is below what float32 pixels can tell
+
+
+class Start(Enum):
+    """Where the thief's first queries come from, and the ends of the lines that it searches."""
+
+    held_out = "held_out"
+    """Its own images."""
+    noise = "noise"
+    """Bright pixels on black, of all densities; needs no data."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearLabels(Thief):
+    """Fits a logistic regression to the victim's labels, and asks next where that one is in doubt.
+
+    A quarter of the queries (at least five for each class, if there are as many) are starting points. The others come
+    in `rounds`: each draws lines between points that
+    the thief's model tells apart, and asks for the label of the place where its answer changes, so that queries
+    gather around the victim's borders. Labels hide the scale of the weights, so that parameters are not comparable.
+    `decay` is the factor of ‖W, b‖² in the loss of each fit (L-BFGS, at most `iterations`).
+    """
+
+    start: Start
+    rounds: int
+    decay: float
+    iterations: int
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise ValueError(f"rounds: must be at least 1, got {self.rounds}")
+        if not 0 < self.decay < inf:
+            raise ValueError(f"decay: must be above 0 and finite, got {self.decay}")
+        if self.iterations < 1:
+            raise ValueError(f"iterations: must be at least 1, got {self.iterations}")
+
+    @property
+    def needs(self) -> Answer:
+        return Answer.labels
+
+    @property
+    def linear(self) -> bool:
+        return True
+
+    def __call__(self, victim: Victim, queries: int, means: Means) -> LinearClassifier:
+        x = self.points(min(queries, max(queries // 4, 5 * victim.classes)), victim, means)
+        y = victim.labels(x.view(-1, *victim.shape))
+        model = torch.zeros(victim.classes, x.shape[1] + 1)
+        for rounds_left in range(self.rounds, 0, -1):
+            count = (queries - len(x)) // rounds_left
+            if count:
+                model = self.fit(x, y, model)
+                borders = doubtful(model, self.points(count, victim, means), self.points(count, victim, means))
+                x = torch.cat([x, borders])
+                y = torch.cat([y, victim.labels(borders.view(-1, *victim.shape))])
+        model = self.fit(x, y, model)
+        return LinearClassifier(model[:, :-1], model[:, -1])
+
+    def points(self, count: int, victim: Victim, means: Means) -> Tensor:
+        """So many starting points as rows, [count, D]."""
+        if self.start is Start.held_out:
+            drawn = torch.randperm(max(count, len(means.images)), generator=means.random)[:count]
+            return means.images[drawn % len(means.images)].flatten(1)  # again from the first where there are too few
+        values = prod(victim.shape)
+        density = torch.rand(count, 1, generator=means.random)
+        bright = torch.rand(count, values, generator=means.random) < density
+        return bright * torch.rand(count, values, generator=means.random)
+
+    def fit(self, x: Tensor, y: Tensor, start: Tensor) -> Tensor:
+        """The logistic regression of labels y [N] on rows x [N, D], as weights and bias [K, D + 1]."""
+        model = start.clone().requires_grad_(True)
+        optimizer = torch.optim.LBFGS([model], max_iter=self.iterations, line_search_fn="strong_wolfe")
+
+        def loss() -> Tensor:
+            optimizer.zero_grad()
+            value = functional.cross_entropy(scores(model, x), y) + self.decay * model.square().sum()
+            value.backward()  # type: ignore[no-untyped-call]
+            return value
+
+        optimizer.step(loss)  # type: ignore[no-untyped-call]
+        return model.detach()
+
+
+def scores(model: Tensor, x: Tensor) -> Tensor:
+    """Logits [N, K] of rows x [N, D] by weights and bias [K, D + 1]."""
+    return functional.linear(x, model[:, :-1], model[:, -1])
+
+
+@torch.no_grad()
+def doubtful(model: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Where the answer of `model` changes between each a and b, all [N, D]; near b where both are of one class."""
+    label = scores(model, a).argmax(1)
+    for _ in range(HALVINGS):
+        middle = (a + b) / 2
+        same = (scores(model, middle).argmax(1) == label)[:, None]
+        a, b = torch.where(same, middle, a), torch.where(same, b, middle)
+    return a

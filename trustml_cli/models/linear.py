@@ -1,0 +1,29 @@
+"""Networks that are one linear function of the pixels, whatever layers they are made of."""
+
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+PROBES = 16
+TOLERANCE = 1e-6  # of the largest logit; the arithmetic is in float64
+
+
+def linear_parameters(network: nn.Module, shape: tuple[int, ...]) -> Tensor:
+    """Weights and bias [K, D + 1] of a linear `network` in pixel space, float64 on the CPU.
+
+    Normalisation and whatever else comes before or after the linear layer is folded in: the weights are the gradients
+    of the logits at zero, the bias their value there. Raises ValueError where the logits of random inputs
+    [N, *shape] in [0, 1] are not what these parameters make of them: the network is not linear.
+    """
+    network = deepcopy(network).double().cpu().eval().requires_grad_(False)
+    zero = torch.zeros(1, *shape, dtype=torch.float64, requires_grad=True)
+    with torch.enable_grad():
+        bias = network(zero)[0]
+        rows = [torch.autograd.grad(logit, zero, retain_graph=True, allow_unused=True)[0] for logit in bias]
+    weights = torch.stack([torch.zeros_like(zero) if row is None else row for row in rows]).flatten(1)
+    probes = torch.rand(PROBES, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    logits, bias = network(probes), bias.detach()
+    if not torch.allclose(logits, probes.flatten(1) @ weights.T + bias, rtol=0, atol=TOLERANCE * logits.abs().max()):
+        raise ValueError("is not linear")
+    return torch.cat([weights, bias[:, None]], 1)

@@ -1,0 +1,105 @@
+"""Pictures of explanations."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+from torch import Tensor
+
+from trustml_cli.explainers.measure import Explained, area_under
+from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, new_figure, show_image, tidy
+
+LINES = [(BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), ("#8A3E86", ":"), (GREY, "-"), ("black", "--")]
+
+
+def one_method(images: Tensor, captions: Sequence[str], result: Explained, subject: str) -> Figure:
+    """Image, attribution and explanation below one another, for each of a few images [n, C, H, W].
+
+    The attribution is what the method returns; the explanation is what each pixel adds to the logit, which for a rate
+    is the input times it. Where the two are one and the same, it is shown once.
+    """
+    count = len(images)
+    rows = {"attribution": result.attribution[:count], "explanation": result.contributions[:count]}
+    if torch.allclose(rows["attribution"], rows["explanation"]):
+        rows = {"attribution =\nexplanation": rows["explanation"]}
+    figure, axes = new_figure(1.45 * count + 0.5, 1.55 * (len(rows) + 1) + 0.8, len(rows) + 1, count)
+    for column in range(count):
+        show_image(axes[0, column], images[column], captions[column])
+        for row, maps in enumerate(rows.values(), start=1):
+            show_map(axes[row, column], maps[column])
+    for panel, name in zip(axes[:, 0], ("image", *rows), strict=True):
+        panel.set_ylabel(name, fontsize=9, color=GREY)
+    figure.suptitle(subject, fontsize=11)
+    figure.supxlabel("blue speaks for the class, red against it; each map on its own scale", fontsize=8)
+    return figure
+
+
+def methods_side_by_side(
+    images: Tensor, captions: Sequence[str], explained: Mapping[str, Explained], subject: str
+) -> Figure:
+    """The explanations of all methods in a row for each image [n, C, H, W]."""
+    count = len(images)
+    figure, axes = new_figure(1.5 * (len(explained) + 1) + 0.3, 1.5 * count + 0.9, count, len(explained) + 1)
+    for row in range(count):
+        show_image(axes[row, 0], images[row], captions[row])
+        for column, (name, result) in enumerate(explained.items(), start=1):
+            show_map(axes[row, column], result.contributions[row])
+            if row == 0:
+                axes[row, column].set_title(name.replace("_gradient", "\ngradient"), fontsize=8)
+    figure.suptitle(subject, fontsize=11)
+    figure.supxlabel("blue speaks for the class, red against it; each map on its own scale", fontsize=8)
+    return figure
+
+
+def show_map(axes: Axes, values: Tensor) -> None:
+    """One map [C, H, W], summed over its channels, blue where above zero and red where below."""
+    summed = values.detach().cpu().float().sum(0)
+    largest = summed.abs().flatten().quantile(0.995).item() or 1.0  # a single bright pixel must not hide the others
+    axes.imshow(summed.numpy(), cmap="RdBu", vmin=-largest, vmax=largest, interpolation="nearest")
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def replacement_curves(explained: Mapping[str, Explained], subject: str) -> Figure:
+    """Mean probability of the class while pixels are deleted and inserted, the most important ones first."""
+    figure, axes = new_figure(10, 4.0, columns=2)
+    directions = (
+        ("deletion", "deleted: lower is better", "upper right"),
+        ("insertion", "inserted: higher is better", "lower right"),
+    )
+    for panel, (which, done, corner) in zip(axes[0], directions, strict=True):
+        for number, (name, result) in enumerate(explained.items()):
+            curve: Tensor = getattr(result, which)
+            shares = torch.linspace(0, 1, curve.shape[1])
+            color, line = LINES[number % len(LINES)]
+            label = f"{name} ({area_under(curve).mean().item():.2f})"
+            panel.plot(shares, curve.double().mean(0), line, color=color, label=label)
+        tidy(panel, f"Pixels {done}", f"share of pixels {done.partition(':')[0]}", "probability of the class")
+        panel.set_ylim(-0.02, 1.02)
+        for axis in (panel.xaxis, panel.yaxis):
+            axis.set_major_formatter(PercentFormatter(1.0))
+        panel.legend(frameon=False, fontsize=8, title="area under the curve", title_fontsize=8, loc=corner)
+    n = len(next(iter(explained.values())).gaps)
+    figure.suptitle(f"{subject}: mean of {n:,} test images", fontsize=11)
+    return figure
+
+
+def correlation_matrix(correlations: Mapping[str, Mapping[str, float]], subject: str, n: int) -> Figure:
+    """How much the methods' explanations agree: mean rank correlation of each two."""
+    names = list(correlations)
+    values = torch.tensor([[correlations[one][other] for other in names] for one in names])
+    side = 2.2 + 0.75 * len(names)
+    figure, axes = new_figure(side + 1.0, side)
+    panel = axes[0, 0]
+    image = panel.imshow(values.numpy(), cmap="RdBu", vmin=-1, vmax=1)
+    figure.colorbar(image, ax=panel, label="rank correlation", shrink=0.8)
+    panel.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=8)
+    panel.set_yticks(range(len(names)), names, fontsize=8)
+    for row, column in torch.cartesian_prod(torch.arange(len(names)), torch.arange(len(names))).tolist():
+        value = values[row, column].item()
+        color = "white" if abs(value) > 0.6 else "black"
+        panel.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=color)
+    panel.set_title(f"Agreement of explanations: {subject}\n{n:,} test images", fontsize=10)
+    return figure

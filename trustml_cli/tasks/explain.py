@@ -1,0 +1,137 @@
+"""task=explain: which pixels a classifier's answers come from, and how far the explanations can be believed."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from trustml_cli.build import chosen
+from trustml_cli.data.batches import batches
+from trustml_cli.data.dataset import Dataset, DatasetSource
+from trustml_cli.errors import InputError, naming
+from trustml_cli.explainers.explainer import Explainer, Unsuitable
+from trustml_cli.explainers.measure import BATCH, Explained, area_under, examine, rank_correlations
+from trustml_cli.hardware import own_randomness
+from trustml_cli.models.model import Model, require_images
+from trustml_cli.plots.explanation import correlation_matrix, methods_side_by_side, one_method, replacement_curves
+from trustml_cli.statistics import average
+from trustml_cli.tasks.context import Context, describe
+from trustml_cli.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+KEY = "task.explainer"
+COMPLETE = 1e-5  # logits; a larger gap is more than rounding
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explain:
+    """Explain the answers on `images` random test images with each `explainer` (None: all that can serve the model).
+
+    `target` is the class whose logit is explained, None for the one that the model sees. Completeness is measured
+    from `baselines` images of random pixels for each. Pixels are deleted (made black) and inserted (into a black
+    image) in the order of their contributions, in `steps` steps. `examples` images are shown in each picture.
+    """
+
+    explainer: list[str] | None
+    images: int
+    target: int | str | None
+    baselines: int
+    steps: int
+    examples: int
+
+    def __post_init__(self) -> None:
+        for name in ("images", "baselines", "steps", "examples"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
+
+    def __call__(
+        self, context: Context, dataset: DatasetSource, model: Model, trainer: Trainer, explainer: dict[str, Explainer]
+    ) -> None:
+        """One row for each explainer, then the pictures."""
+        with naming("trainer"):
+            trainer.check(model)
+        data = dataset.load()
+        explainers = self.able(explainer, model, data, context)
+        x, target = self.draw(data, context)
+        network = context.trained(data, model, trainer).network
+        with torch.no_grad():
+            probabilities = torch.cat([network(part).softmax(1) for part in torch.split(x, BATCH)])
+        target = probabilities.argmax(1) if target is None else target
+
+        random = torch.rand(len(x), self.baselines, *data.shape, generator=torch.Generator().manual_seed(context.seed))
+        explained: dict[str, Explained] = {}
+        for name, method in tqdm(explainers.items(), desc="explaining", unit="method", disable=None):
+            with own_randomness(context.seed):
+                explained[name] = examine(method, network, x, target, random, self.steps)
+        correlations = rank_correlations({name: result.contributions for name, result in explained.items()})
+        for name, result in explained.items():
+            row = judged(result)
+            agreement = {f"rank_correlation_{other}": value for other, value in correlations[name].items()}
+            context.record.metrics(explainer=name, **row, **agreement)
+            figures = (row["completeness_gap"], row["deletion_auc"], row["insertion_auc"], len(x))
+            log.info("%s: completeness gap %.2g, deletion %.3f, insertion %.3f, n = %d", name, *figures)
+        gap = explained["linear"].gaps.max().item() if "linear" in explained else None
+        verdict = None if gap is None else gap <= COMPLETE
+        context.record.check("weights of a linear model are complete", verdict, f"largest gap {gap}")
+
+        kept = {name: result.attribution for name, result in explained.items()}
+        context.record.artifact("attributions", {"images": x, "targets": target, **kept})
+        subject = f"{context.record.choices['model']} on {context.record.choices['dataset']}"
+        sure = probabilities.gather(1, target[:, None])[:, 0]
+        captions = [f"{data.classes[number]} ({share:.0%})" for number, share in zip(target, sure, strict=True)]
+        for name, result in explained.items():
+            context.record.plot(name, one_method(x[: self.examples], captions, result, f"{name}: {subject}"))
+        figure = methods_side_by_side(x[: self.examples], captions, explained, f"Contributions to the logit: {subject}")
+        context.record.plot("side_by_side", figure)
+        context.record.plot("deletion_insertion", replacement_curves(explained, subject))
+        if len(explained) > 1:
+            context.record.plot("rank_correlation", correlation_matrix(correlations, subject, len(x)))
+
+    def able(self, family: dict[str, Explainer], model: Model, data: Dataset, context: Context) -> dict[str, Explainer]:
+        """The explainers to run, checked before anything is trained; those that are not named may stay out of it."""
+        inputs = describe(data)
+        with naming("dataset"):
+            require_images(inputs)
+        with naming("model"), own_randomness(context.seed):
+            fresh = model.build(inputs)
+        able = {}
+        for name, explainer in (family if self.explainer is None else chosen(self.explainer, family, KEY)).items():
+            try:
+                with naming(f"explainer.{name}"):
+                    explainer.check(fresh, data.shape)
+                able[name] = explainer
+            except Unsuitable as error:
+                if self.explainer is not None:
+                    raise InputError(f"{KEY}: {name} {error}") from error
+                log.info("%s is left out: it %s", name, error)
+        if not able:
+            raise InputError(f"{KEY}: none of {', '.join(family)} can serve model={context.record.choices['model']}")
+        return able
+
+    def draw(self, data: Dataset, context: Context) -> tuple[Tensor, Tensor | None]:
+        """The images to explain, on the run's device, and the class that was asked for, if any."""
+        if self.images > len(data.test):
+            raise InputError(f"task.images: must be at most {len(data.test)}, the number of test images")
+        target = None
+        if self.target is not None:
+            with naming("task.target"):
+                number = data.class_number(self.target)
+            target = torch.full((self.images,), number, device=context.hardware.device)
+        order = torch.randperm(len(data.test), generator=torch.Generator().manual_seed(context.seed))[: self.images]
+        parts = [x for x, _ in batches(data.test, BATCH, context.hardware.device, order.sort().values)]
+        return torch.cat(parts), target
+
+
+def judged(result: Explained) -> dict[str, Any]:
+    """The values of one row."""
+    return {
+        **average("completeness_gap", result.gaps.mean(1)),
+        "max_completeness_gap": result.gaps.max().item(),
+        **average("deletion_auc", area_under(result.deletion)),
+        **average("insertion_auc", area_under(result.insertion)),
+        "seconds": result.seconds,
+    }

@@ -1,0 +1,191 @@
+"""task=steal: how much of a classifier somebody can rebuild who may do nothing but ask it."""
+
+import logging
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from trustml_cli.build import chosen
+from trustml_cli.data.batches import batches
+from trustml_cli.data.dataset import Dataset, DatasetSource, Split
+from trustml_cli.errors import InputError, naming
+from trustml_cli.extraction.thief import Means, Thief
+from trustml_cli.extraction.victim import Answer, Victim
+from trustml_cli.hardware import own_randomness
+from trustml_cli.models.linear import linear_parameters
+from trustml_cli.models.model import Model, require_images
+from trustml_cli.plots.extraction import agreement_curve, weights_side_by_side
+from trustml_cli.statistics import proportion
+from trustml_cli.tasks.context import Context, describe
+from trustml_cli.training.predict import BATCH, Answers, predict
+from trustml_cli.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steal:
+    """Let each thief in `method` steal the victim with each number of `queries`.
+
+    The victim gives away what `returns` says at most, rounded to `round_digits` decimal places. It does not train on
+    the share `held_out` of the training images: they are the thief's, without labels. Agreement is measured on the
+    test images, which neither has seen.
+    """
+
+    method: list[str]
+    queries: list[int]
+    returns: Answer
+    round_digits: int | None
+    held_out: float
+
+    def __post_init__(self) -> None:
+        if not self.queries:
+            raise ValueError("queries: needs at least one number")
+        for number in self.queries:
+            if number < 1:
+                raise ValueError(f"queries: must be at least 1, got {number}")
+        if self.round_digits is not None and self.round_digits < 0:
+            raise ValueError(f"round_digits: must be at least 0 (or null), got {self.round_digits}")
+        if not 0 < self.held_out < 1:
+            raise ValueError(f"held_out: must be between 0 and 1, got {self.held_out}")
+
+    def __call__(
+        self,
+        context: Context,
+        dataset: DatasetSource,
+        model: Model,
+        trainer: Trainer,
+        thief: dict[str, Thief],
+        student: Model,
+    ) -> None:
+        """One row for each method and number of queries, then the pictures."""
+        with naming("trainer"):
+            trainer.check(model)
+        thieves = chosen(self.method, thief, "task.method")
+        data, own = self.set_aside(dataset.load(), context.seed)
+        self.check(thieves, data, own, context, model, student)
+        network = context.trained(data, model, trainer).network
+        asked = predict(network, data.test, context.hardware)
+        parameters = parameters_of(network, data)
+
+        rows: list[dict[str, Any]] = []
+        stolen_weights: dict[str, Tensor] = {}
+        jobs = [(name, queries) for name in thieves for queries in sorted(set(self.queries))]
+        for name, queries in tqdm(jobs, desc="stealing", unit="theft", disable=None):
+            victim = Victim(network, data.shape, len(data.classes), device=context.hardware.device,
+                            returns=self.returns, round_digits=self.round_digits, limit=queries)  # fmt: skip
+            start = perf_counter()
+            means = means_of(own, data, student, context)
+            # the victim began with the weights of `seed`: a student of the same kind must not begin with them too
+            with own_randomness(context.seed + 1):
+                stolen = thieves[name](victim, queries, means).to(context.hardware.device)
+            seconds = perf_counter() - start
+            told = predict(stolen, data.test, context.hardware)
+            found = parameters_of(stolen, data)
+            row = {
+                "method": name,
+                "queries": queries,
+                **compare(asked, told),
+                "max_parameter_error": parameter_error(thieves[name], parameters, found),
+                "max_probability_error": probability_error(thieves[name], asked, told),
+                "queries_used": victim.queries,
+                "answer": thieves[name].needs.value,
+                "round_digits": self.round_digits,
+                "seconds": seconds,
+            }
+            context.record.metrics(**row)
+            context.record.artifact(f"{name}_{queries}", stolen.state_dict())
+            log.info("%s, %d queries: agreement %.4f, n = %d", name, queries, row["agreement"], len(told.labels))
+            rows.append(row)
+            if found is not None:
+                stolen_weights[name] = found  # of the most queries, for they come last
+        over = [row for row in rows if row["queries_used"] > row["queries"]]
+        context.record.check("no thief asked more often than allowed", not over, f"{len(over)} of {len(rows)} did")
+        subject = f"{context.record.choices['model']} on {context.record.choices['dataset']}"
+        context.record.plot("agreement", agreement_curve(rows, subject))
+        if parameters is not None and stolen_weights:
+            shown = {"victim": parameters, **stolen_weights}
+            subject = f"{subject}, and what {max(self.queries):,} queries found"
+            figure = weights_side_by_side(shown, data.shape, data.classes, subject)
+            context.record.plot("weights", figure)
+
+    def set_aside(self, data: Dataset, seed: int) -> tuple[Dataset, Split]:
+        """The data set that the victim trains on, and the images that are the thief's."""
+        kept, own = data.train.divide(self.held_out, seed)
+        fingerprint = f"{data.fingerprint} held_out={self.held_out} seed={seed}"
+        return replace(data, train=kept, fingerprint=fingerprint), own
+
+    def check(
+        self, thieves: dict[str, Thief], data: Dataset, own: Split, context: Context, model: Model, student: Model
+    ) -> None:
+        """Raise `InputError` for what cannot be stolen in this way, before anything is trained."""
+        inputs = describe(data)
+        with naming("dataset"):
+            require_images(inputs)
+        for name, thief in thieves.items():
+            if thief.needs.rank < self.returns.rank:
+                raise InputError(
+                    f"task.method: {name} needs {thief.needs.value}, but task.returns={self.returns.value}; "
+                    "take another method or let the victim return more"
+                )
+            with naming("task.queries"):
+                thief.check(max(self.queries), len(own))
+        if student.checkpoint is not None:
+            raise InputError("student.checkpoint: must be null, a thief trains its student from scratch")
+        with naming("student"):
+            student.build(inputs)
+        with naming("model"), own_randomness(context.seed):
+            fresh = model.build(inputs)
+        try:
+            linear_parameters(fresh, data.shape)
+        except ValueError:
+            if linear := [name for name, thief in thieves.items() if thief.linear]:
+                raise InputError(
+                    f"task.method: {linear[0]} steals linear classifiers only, and "
+                    f"model={context.record.choices['model']} is not one; take task.method=distill"
+                ) from None
+
+
+def means_of(own: Split, data: Dataset, student: Model, context: Context) -> Means:
+    """What the thief has of its own: the images of `own`, and fresh students for inputs like these."""
+    images = torch.cat([x.contiguous() for x, _ in batches(own, BATCH, torch.device("cpu"))])
+    inputs = describe(replace(data, train=own))
+    random = torch.Generator().manual_seed(context.seed)
+    return Means(images, lambda: student.build(inputs), context.hardware.device, random)
+
+
+def compare(asked: Answers, told: Answers) -> dict[str, object]:
+    """Accuracy of victim and thief, and how often they say the same."""
+    n = len(asked.labels)
+    return {
+        **proportion("victim_accuracy", int(asked.correct.sum()), n),
+        **proportion("stolen_accuracy", int(told.correct.sum()), n),
+        **proportion("agreement", int((asked.predicted == told.predicted).sum()), n),
+    }
+
+
+def parameters_of(network: nn.Module, data: Dataset) -> Tensor | None:
+    """Weights and bias in pixel space; None for a network that is not linear."""
+    try:
+        return linear_parameters(network, data.shape)
+    except ValueError:
+        return None
+
+
+def parameter_error(thief: Thief, victim: Tensor | None, stolen: Tensor | None) -> float | None:
+    """The largest difference of two linear classifiers' weights or biases in pixel space, where it makes sense."""
+    if victim is None or stolen is None:
+        return None
+    theirs, ours = thief.comparable(victim), thief.comparable(stolen)
+    return None if theirs is None or ours is None else (theirs - ours).abs().max().item()
+
+
+def probability_error(thief: Thief, asked: Answers, told: Answers) -> float | None:
+    """The largest difference of two probabilities of a test image, for thieves who are told more than labels."""
+    if thief.needs is Answer.labels:
+        return None
+    return (asked.logits.softmax(1) - told.logits.softmax(1)).abs().max().item()
