@@ -99,6 +99,14 @@ def test_the_history_has_a_row_per_epoch_and_validation_only_where_there_was_one
     assert [(row[0], *row[8:]) for row in rows] == [("1", "", ""), ("2", "0.125", "0.5")]
 
 
+def test_the_history_names_the_network_where_a_run_trains_more_than_one(record: Recorder) -> None:
+    record.history(epoch(1), stage="clean")
+    record.history(epoch(1), stage="poisoned")
+    first, *rows = table(record, "history.csv")
+    assert first[:2] == ["stage", "epoch"]
+    assert [row[:2] for row in rows] == [["clean", "1"], ["poisoned", "1"]]
+
+
 def test_checks_land_in_run_json_one_after_the_other(record: Recorder) -> None:
     record.check("gradients are not zero", True, "0 of 32 are")
     assert facts(record)["checks"] == [{"name": "gradients are not zero", "passed": True, "figure": "0 of 32 are"}]

@@ -46,7 +46,7 @@ class Recorder:
     """The whole resolved configuration, as YAML."""
     command: Sequence[str]
     rows: list[dict[str, Any]] = field(default_factory=list)
-    epochs: "list[Epoch]" = field(default_factory=list)
+    epochs: list[dict[str, Any]] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -119,12 +119,11 @@ class Recorder:
         self.rows.append({**self.identity, **condition, **values})
         self._write_table("metrics.csv", self.rows)
 
-    def history(self, epoch: "Epoch") -> None:
-        """Append a row to history.csv."""
-        self.epochs.append(epoch)
-        rows = [asdict(row) for row in self.epochs]
-        used = [column for column in rows[0] if any(row[column] is not None for row in rows)]
-        self._write_table("history.csv", [{column: row[column] for column in used} for row in rows])
+    def history(self, epoch: "Epoch", stage: str | None = None) -> None:
+        """Append a row to history.csv; `stage` names the network where a run trains more than one."""
+        self.epochs.append({"stage": stage, **asdict(epoch)})
+        used = [column for column in self.epochs[0] if any(row[column] is not None for row in self.epochs)]
+        self._write_table("history.csv", [{column: row[column] for column in used} for row in self.epochs])
 
     def check(self, name: str, passed: bool | None, figure: str) -> None:
         """Note in run.json whether something holds that must hold for the result to be believed."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -42,11 +43,17 @@ class Context:
     record: Recorder
 
     def trained(
-        self, data: Dataset, model: Model, trainer: Trainer, made_with: Mapping[str, Any] | None = None
+        self,
+        data: Dataset,
+        model: Model,
+        trainer: Trainer,
+        made_with: Mapping[str, Any] | None = None,
+        stage: str | None = None,
     ) -> Trained:
         """`model` trained on `data`: from its checkpoint, from the store, or trained now and kept there.
 
-        `made_with` names whatever else makes it what it is (poison, defence); it is part of the key.
+        `made_with` names whatever else makes it what it is (poison, defence); it is part of the key. `stage` names
+        the network in history.csv where a run trains more than one.
         """
         inputs = describe(data)
         with naming("model"), own_randomness(self.seed):
@@ -72,7 +79,7 @@ class Context:
             "seed": self.seed,
             **(made_with or {}),
         }
-        stored = self.store.fetch(recipe, train, self.record.history)
+        stored = self.store.fetch(recipe, train, partial(self.record.history, stage=stage))
         self.record.note(model_key=stored.key)
         # what was trained just now is read back like any other, so that a second run gets the very same numbers
         return Trained(resumed(network, stored.weights, self.hardware.device), stored.key, stored.history)
