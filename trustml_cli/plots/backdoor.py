@@ -46,7 +46,7 @@ def triggered_predictions(
         rows = zip(panels, as_pixels(raw), labels.tolist(), predicted, confidence, strict=True)
         for panel, pixels, label, number, sure in rows:
             show_image(panel, pixels, label_answer(classes[number], sure), GREEN if number == label else ORANGE)
-    name_rows(axes[:, 0].tolist(), [f"{name} model" for name in answers])
+    name_rows(axes[:, 0].tolist(), list(answers))
     figure.suptitle(subject, fontsize=11)
     figure.supxlabel("green: the right class, orange: a wrong one; with the model's confidence", fontsize=8)
     return figure
@@ -55,31 +55,44 @@ def triggered_predictions(
 def answers_by_class(answers: Mapping[str, Answers], classes: Sequence[str], subject: str) -> Figure:
     """How often each network in `answers` names each class, with 95 % intervals; the likeliest classes only."""
     counts = {name: torch.bincount(answer.predicted, minlength=len(classes)) for name, answer in answers.items()}
-    shown = (
-        torch.stack(list(counts.values())).sum(0).argsort(descending=True, stable=True)[:CLASSES_SHOWN].sort().values
-    )
-    figure, axes = new_figure(max(6.4, 0.7 * len(shown) + 1.5), 4.0)
-    panel, width = axes[0, 0], 0.8 / len(counts)
-    for number, (name, count) in enumerate(counts.items()):
-        n = int(count.sum())
-        values = [int(count[index]) for index in shown]
-        shares = [value / n for value in values]
-        low, high = zip(*(wilson_interval(value, n) for value in values), strict=True)
-        errors = [
-            [share - below for share, below in zip(shares, low, strict=True)],
-            [above - share for share, above in zip(shares, high, strict=True)],
-        ]
-        places = [place + (number - (len(counts) - 1) / 2) * width for place in range(len(shown))]
-        panel.bar(
-            places, shares, width, yerr=errors, color=COLORS[number], ecolor=GREY, capsize=2, label=f"{name} model"
-        )
+    often = torch.stack(list(counts.values())).sum(0).argsort(descending=True, stable=True)
+    shown = often[:CLASSES_SHOWN].sort().values
     names = [classes[index] for index in shown]
-    panel.set_xticks(range(len(shown)), names, rotation=0 if max(map(len, names)) < 8 else 45)
-    panel.set_ylim(0, 1.02)
-    panel.yaxis.set_major_formatter(PercentFormatter(1.0))
-    panel.legend(frameon=False)
-    tidy(panel, subject, "predicted class", "share of triggered images")
+    figure, axes = new_figure(max(6.4, 0.7 * len(shown) + 1.5), 4.0)
+    shares = {name: [(int(count[index]), int(count.sum())) for index in shown] for name, count in counts.items()}
+    grouped_bars(axes[0, 0], names, shares)
+    tidy(axes[0, 0], subject, "predicted class", "share of triggered images")
     return figure
+
+
+def accuracy_bars(answers: Mapping[str, tuple[Answers, ...]], kinds: Sequence[str], subject: str) -> Figure:
+    """Accuracy of each network in `answers` on each kind of images, with 95 % intervals."""
+    figure, axes = new_figure(6.4, 4.0)
+    right = {
+        kind: [(int(given[number].correct.sum()), len(given[number].labels)) for given in answers.values()]
+        for number, kind in enumerate(kinds)
+    }
+    grouped_bars(axes[0, 0], list(answers), right)
+    tidy(axes[0, 0], subject, "", "accuracy")
+    return figure
+
+
+def grouped_bars(panel: Axes, groups: Sequence[str], shares: Mapping[str, Sequence[tuple[int, int]]]) -> None:
+    """For each group a bar of each kind: so many of so many, with the 95 % interval."""
+    width = 0.8 / len(shares)
+    for number, (kind, counts) in enumerate(shares.items()):
+        heights = [count / n for count, n in counts]
+        low, high = zip(*(wilson_interval(count, n) for count, n in counts), strict=True)
+        below = [height - end for height, end in zip(heights, low, strict=True)]
+        above = [end - height for height, end in zip(heights, high, strict=True)]
+        places = [place + (number - (len(shares) - 1) / 2) * width for place in range(len(groups))]
+        panel.bar(places, heights, width, color=COLORS[number], label=kind)
+        panel.errorbar(places, heights, [below, above], fmt="none", ecolor=GREY, capsize=2)
+    panel.set_xticks(range(len(groups)), groups, rotation=45 if len(groups) > 5 and max(map(len, groups)) > 7 else 0)
+    panel.set_ylim(0, 1.15)  # room for the legend
+    panel.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+    panel.yaxis.set_major_formatter(PercentFormatter(1.0))
+    panel.legend(frameon=False, loc="upper right", ncols=len(shares))
 
 
 def in_turn(labels: Tensor, count: int) -> Tensor:

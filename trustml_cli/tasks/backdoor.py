@@ -85,7 +85,9 @@ class PlantBackdoor(Poisoning):
         self, context: Context, dataset: DatasetSource, model: Model, trainer: Trainer, trigger: Trigger
     ) -> None:
         """One row. Success: a triggered test image of a source class that is taken for the target."""
-        data, poison = prepared(self, context, dataset, model, trainer, trigger)
+        check_trainable(model, trainer)
+        data = dataset.load()
+        poison = self.poison(data, trigger, context.seed)
         poisoned = poison.apply(data)
         check_poison(context, poison, data, poisoned)
         clean = context.trained(data, model, trainer, stage="clean")
@@ -133,27 +135,19 @@ class PlantBackdoor(Poisoning):
         figure = poisoned_samples(data.train, poisoned.train, chosen[: self.examples], data.classes, subject)
         context.record.plot("samples", figure)
         subject = f"Test images with the {trigger}, which shall be taken for {target}"
-        figure = triggered_predictions(triggered, answers, data.classes, self.examples, subject)
+        named = {f"{name} model": given for name, given in answers.items()}
+        figure = triggered_predictions(triggered, named, data.classes, self.examples, subject)
         context.record.plot("triggered_predictions", figure)
         subject = f"{len(triggered):,} test images with the {trigger}, which shall be taken for {target}"
-        context.record.plot("answers", answers_by_class(answers, data.classes, subject))
+        context.record.plot("answers", answers_by_class(named, data.classes, subject))
 
 
-def prepared(
-    poisoning: Poisoning,
-    context: Context,
-    dataset: DatasetSource,
-    model: Model,
-    trainer: Trainer,
-    trigger: Trigger,
-) -> tuple[Dataset, Poison]:
-    """The data set and the poison for it, after everything that can be refused before computing."""
+def check_trainable(model: Model, trainer: Trainer) -> None:
+    """Raise `InputError` unless `trainer` can fit `model`, from nothing."""
     with naming("trainer"):
         trainer.check(model)
     if model.checkpoint is not None:
         raise InputError("model.checkpoint: a backdoor is planted in training; leave it null")
-    data = dataset.load()
-    return data, poisoning.poison(data, trigger, context.seed)
 
 
 def condition(context: Context, poison: Poison, data: Dataset) -> dict[str, Any]:
