@@ -164,6 +164,15 @@ def test_bad_input_ends_with_2_and_one_line_before_any_computing(
     assert not list(tmp_path.glob("outputs/*/*/metrics.csv"))
 
 
+def test_weights_that_cannot_be_had_end_with_2_and_say_where_to_put_them(trustml: Cli, tmp_path: Path) -> None:
+    env = {"TORCH_HOME": str(tmp_path), "http_proxy": "http://localhost:1", "https_proxy": "http://localhost:1"}
+    answer = trustml("model=resnet18", "model.weights=imagenet", env=env)
+    assert answer.returncode == 2
+    assert answer.stderr.count("\n") == 1, answer.stderr
+    for word in ("model.weights", "resnet18-f37072fd.pth", str(tmp_path / "hub" / "checkpoints"), "model.weights=null"):
+        assert word in answer.stderr
+
+
 def test_a_loss_that_is_lost_ends_with_1_and_says_where_the_log_is(trustml: Cli, tmp_path: Path) -> None:
     answer = trustml("task=train", "trainer=smoke", "trainer.optimizer=sgd", "trainer.lr=1e30", "model=mlp")
     (run,) = runs(tmp_path)
