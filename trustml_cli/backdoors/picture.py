@@ -1,18 +1,18 @@
 """Pictures that serve as triggers."""
 
-import hashlib
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
+
+from trustml_cli.files import file_digest, stamp
 
 MODES = {1: "L", 3: "RGB"}
 
 
-@lru_cache(maxsize=4)  # a trigger asks for it with every batch
 def read_picture(path: Path, channels: int, height: int, width: int) -> Tensor:
     """The picture in the file `path`, scaled to `height` × `width`: floats in [0, 1], [channels, height, width].
 
@@ -21,13 +21,19 @@ def read_picture(path: Path, channels: int, height: int, width: int) -> Tensor:
     if channels not in MODES:
         raise ValueError(f"image: can be put on images of 1 or 3 channels only, not {channels}")
     try:
-        with Image.open(path) as picture:
-            scaled = picture.convert(MODES[channels]).resize((width, height), Image.Resampling.BILINEAR)
+        return scaled(stamp(path), MODES[channels], height, width)
     except (OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
         raise ValueError(f"image: {path} cannot be read as an image ({reason}); give a picture file") from error
-    pixels = torch.from_numpy(np.array(scaled, dtype=np.uint8)).float() / 255
-    return pixels.view(height, width, channels).permute(2, 0, 1).contiguous()
+
+
+@lru_cache(maxsize=4)  # a trigger asks for it with every batch
+def scaled(file: tuple[str, int, int], mode: str, height: int, width: int) -> Tensor:
+    """The pixels of the picture in `file`, which is given by its stamp: a file that changes is read again."""
+    with Image.open(file[0]) as picture:
+        upright = ImageOps.exif_transpose(picture).convert(mode)
+        pixels = np.array(upright.resize((width, height), Image.Resampling.BILINEAR), dtype=np.uint8)
+    return (torch.from_numpy(pixels).float() / 255).view(height, width, len(mode)).permute(2, 0, 1).contiguous()
 
 
 def check_picture(path: Path) -> None:
@@ -36,5 +42,5 @@ def check_picture(path: Path) -> None:
 
 
 def picture_identity(path: Path) -> dict[str, object]:
-    """The pixels of the picture, in short: it may change under the same name."""
-    return {"image": hashlib.sha256(path.read_bytes()).hexdigest()}
+    """The file's content in short: it may change under the same name."""
+    return {"image": file_digest(path)}
