@@ -21,6 +21,7 @@ from trustml_cli.training.trainer import Trainer
 log = logging.getLogger(__name__)
 
 CHECKED = 1000  # poisoned images that are compared with their originals
+SHOWS = 0.95  # the share of them that the trigger changes at least; a white corner hides a white square
 ALL = "all"  # in place of names: every class but the target
 
 
@@ -197,7 +198,6 @@ def check_poison(context: Context, poison: Poison, data: Dataset, poisoned: Data
     outside = int((differs & ~trigger).flatten(1).any(1).sum())
     figure = f"{outside} of {len(indices)} differ elsewhere; it covers {int(trigger.any(0).sum())} pixels"
     context.record.check("poisoned images differ from their originals in the trigger alone", outside == 0, figure)
-    unseen = len(indices) - int(differs.flatten(1).any(1).sum())
-    context.record.check(
-        "the trigger shows", unseen == 0, f"{unseen} of {len(indices)} poisoned images are unchanged by it"
-    )
+    shows = int(differs.flatten(1).any(1).sum())
+    figure = f"it changes {shows} of {len(indices)} poisoned images"
+    context.record.check("the trigger shows", shows >= SHOWS * len(indices), figure)
