@@ -15,8 +15,10 @@ Cli = Callable[..., CompletedProcess[str]]
 
 
 @pytest.mark.parametrize("name", choices("experiment"))
-def test_every_experiment_builds(name: str) -> None:
-    config = composed(f"experiment={name}")
+def test_every_experiment_builds(name: str, tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        (tmp_path / "cats_dogs" / split).mkdir(parents=True)  # a reader of folders looks for them at once
+    config = composed(f"experiment={name}", f"data_dir={tmp_path}")
     handler = build(config.task, "task")
     parts = [part for part in signature(handler.__call__).parameters if part != "context"]
     assert {"dataset", "model", "trainer"} <= set(parts)
