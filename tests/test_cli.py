@@ -119,7 +119,7 @@ BAD_INPUT = [
     (["task=backdoor", "task.target=ten"], ["task.target", "ten", "0 to 9"]),
     (["task=backdoor", "task.poison_rate=0"], ["task.poison_rate", "above 0 and at most 1"]),
     (["task=backdoor", "task.poison_rate=1.5"], ["task.poison_rate", "above 0 and at most 1", "1.5"]),
-    (["task=backdoor", "task.poison_rate=0.001"], ["task.poison_rate", "137", "take at least 0.0073"]),
+    (["task=backdoor", "task.poison_rate=0.001"], ["task.poison_rate", "136", "take at least 0.0074"]),
     (["task=backdoor", "trigger.size=9"], ["trigger.size", "9×9", "8×8"]),
     (["task=backdoor", "trigger.image=broken/train/cat/text.jpg"], ["trigger.image", "text.jpg", "as an image"]),
     (["task=backdoor", "trigger.image=nowhere.png"], ["trigger.image", "nowhere.png", "no such file"]),

@@ -39,8 +39,8 @@ class Triggered(Split):
 class Poison:
     """Puts `trigger` on a share `rate` of the training images of the `source` classes, labelled `target` from then on.
 
-    The rate is a share of the source classes' training images, in (0, 1]: BadNets draws that share of the training
-    set at random and changes what the attack is after. A larger rate with the same `seed` contains a smaller one's.
+    The rate is a share of the source classes' own training images, in (0, 1], not of the whole training set. Poisoned
+    images take the place of their originals, drawn at random by `seed`; a larger rate contains a smaller one's.
     """
 
     trigger: Trigger
