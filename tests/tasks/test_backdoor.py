@@ -9,6 +9,7 @@ import pandas
 import pytest
 import torch
 from omegaconf import OmegaConf
+from safetensors.torch import load_file
 
 from tests.configs import choice, composed
 from trustml_cli.backdoors.patch import Corner, Patch
@@ -182,6 +183,10 @@ def test_a_backdoor_opens_to_its_trigger_alone(context: Context, bars: Dataset) 
     assert all(verdicts(context))
     history = pandas.read_csv(context.record.directory / "history.csv")
     assert history.stage.value_counts().to_dict() == {"clean": 8, "poisoned": 8}
+    kept = load_file(context.record.directory / "artifacts" / "poison.safetensors")
+    assert (bars.train.labels[kept["poisoned_images"]] == 0).all()
+    assert len(kept["poisoned_images"]) == 20
+    assert kept["opacity"].sum() == kept["pattern"][:, -2:, -2:].sum() == 4
     assert context.record.facts["model_key"] != context.record.facts["baseline_model_key"]
 
 

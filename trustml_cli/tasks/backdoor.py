@@ -91,6 +91,9 @@ class PlantBackdoor(Poisoning):
         poison = self.poison(data, trigger, context.seed)
         poisoned = poison.apply(data)
         check_poison(context, poison, data, poisoned)
+        opacity, pattern = trigger.mark(data.shape)
+        chosen = poison.choose(data.train.labels).nonzero()[:, 0]
+        context.record.artifact("poison", {"opacity": opacity, "pattern": pattern, "poisoned_images": chosen})
         clean = context.trained(data, model, trainer, stage="clean")
         context.record.note(baseline_model_key=clean.key)
         backdoored = context.trained(poisoned, model, trainer, {"poison": poison.facts()}, stage="poisoned")
