@@ -112,7 +112,8 @@ class PlantBackdoor(Poisoning):
             **success("attack_success_rate", answers["triggered"]["poisoned"], poison.target),
             **success("baseline_attack_success_rate", answers["triggered"]["clean"], poison.target),
         }
-        context.record.metrics(**condition(context, poison, data), **rates, **amount(poison, data))
+        context.record.headline("attack_success_rate")
+        context.record.metrics(condition(context, poison, data), **rates, **amount(poison, data))
         log.info(
             "attack success rate %.4f (clean model %.4f), n = %d; clean accuracy %.4f (clean model %.4f), n = %d",
             rates["attack_success_rate"], rates["baseline_attack_success_rate"], len(triggered),

@@ -82,8 +82,9 @@ class TransferBackdoor(Poisoning):
             **accuracy("donor_clean_accuracy", answers["poisoned", "old"]),
             **success("donor_attack_success_rate", answers["poisoned", "old triggered"], poison.target),
         }
-        names = {"new_classes": ", ".join(new.classes)}
-        context.record.metrics(**condition(context, poison, old), **names, **rates, **amount(poison, old))
+        context.record.headline("triggered_accuracy")
+        conditions = {**condition(context, poison, old), "new_classes": ", ".join(new.classes)}
+        context.record.metrics(conditions, **rates, **amount(poison, old))
         log.info(
             "new classes, poisoned body: accuracy %.4f clean, %.4f triggered; clean body: %.4f and %.4f; n = %d",
             *(rates[f"{body}{kind}_accuracy"] for body in ("", "baseline_") for kind in ("clean", "triggered")),
