@@ -31,6 +31,14 @@ COLUMNS = {
         "queries_used", "round_digits",
     ],
     "explain": ["explainer", "completeness_gap", "deletion_auc", "insertion_auc"],
+    "backdoor": [
+        "poison_rate", "clean_accuracy", "baseline_clean_accuracy",
+        "attack_success_rate", "baseline_attack_success_rate",
+    ],
+    "backdoor_transfer": [
+        "poison_rate", "clean_accuracy", "triggered_accuracy", "baseline_clean_accuracy",
+        "baseline_triggered_accuracy", "donor_clean_accuracy", "donor_attack_success_rate",
+    ],
 }  # fmt: skip
 
 
@@ -112,6 +120,16 @@ BAD_INPUT = [
     (["task=fgsm", "task.epsilon=[1"], ["task.epsilon=[1", "KEY=VALUE"]),
     (["task=fgsm", "attack.norm=l3"], ["attack.norm", "l3", "linf, l2"]),
     (["task=fgsm", "attack.target=cat"], ["attack.target", "cat", "0 to 9"]),
+    (["task=backdoor", "task.target=1"], ["task.target", "'1' is a source too"]),
+    (["task=backdoor", "task.source=[2,cat]"], ["task.source", "cat", "0 to 9"]),
+    (["task=backdoor", "task.poison_rate=1.5"], ["task.poison_rate", "above 0 and at most 1", "1.5"]),
+    (["task=backdoor", "task.poison_rate=0.001"], ["task.poison_rate", "136", "take at least 0.0074"]),
+    (["task=backdoor", "trigger.size=9"], ["trigger.size", "9×9", "8×8"]),
+    (["task=backdoor", "trigger.image=broken/train/cat/text.jpg"], ["trigger.image", "text.jpg", "as an image"]),
+    (["task=backdoor", "trigger=pixel", "trigger.row=8"], ["trigger.row", "between -8 and 7", "8"]),
+    (["task=backdoor", "model.checkpoint=other.pt"], ["model.checkpoint", "leave it null"]),
+    (["task=backdoor_transfer", "task.new_classes=[3]"], ["task.new_classes", "at least two"]),
+    (["task=backdoor_transfer", "model=logistic"], ["model", "deeper"]),
     (["trainer.epochs=0"], ["trainer.epochs", "at least 1"]),
     (["trainer=sklearn"], ["trainer", "model=logistic"]),
     (["device=cuda:7"], ["device", "cuda:7", "cpu"]),
@@ -207,6 +225,15 @@ def test_bad_input_ends_with_2_and_one_line_before_any_computing(
     assert not (tmp_path / "it_ran").exists()
     assert all(facts(run)["status"] == "failed" and facts(run)["exit_code"] == 2 for run in runs(tmp_path))
     assert not list(tmp_path.glob("outputs/*/*/metrics.csv"))
+
+
+def test_weights_that_cannot_be_had_end_with_2_and_say_where_to_put_them(trustml: Cli, tmp_path: Path) -> None:
+    env = {"TORCH_HOME": str(tmp_path), "http_proxy": "http://localhost:1", "https_proxy": "http://localhost:1"}
+    answer = trustml("model=resnet18", "model.weights=imagenet", env=env)
+    assert answer.returncode == 2
+    assert answer.stderr.count("\n") == 1, answer.stderr
+    for word in ("model.weights", "resnet18-f37072fd.pth", str(tmp_path / "hub" / "checkpoints"), "model.weights=null"):
+        assert word in answer.stderr
 
 
 def test_a_loss_that_is_lost_ends_with_1_and_says_where_the_log_is(trustml: Cli, tmp_path: Path) -> None:

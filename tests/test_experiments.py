@@ -15,8 +15,10 @@ Cli = Callable[..., CompletedProcess[str]]
 
 
 @pytest.mark.parametrize("name", choices("experiment"))
-def test_every_experiment_builds(name: str) -> None:
-    config = composed(f"experiment={name}")
+def test_every_experiment_builds(name: str, tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        (tmp_path / "cats_dogs" / split).mkdir(parents=True)  # a reader of folders looks for them at once
+    config = composed(f"experiment={name}", f"data_dir={tmp_path}")
     handler = build(config.task, "task")
     parts = [part for part in signature(handler.__call__).parameters if part != "context"]
     assert {"dataset", "model", "trainer"} <= set(parts)
@@ -78,3 +80,27 @@ def test_photographs_in_folders_can_be_trained_on(trustml: Cli, tmp_path: Path, 
     row = metrics(trustml, tmp_path, data_dir, "task=train", *words).iloc[0]
     assert row.test_accuracy_n == 1000
     assert row.test_accuracy_ci_low > 0.5  # better than guessing
+
+
+@pytest.mark.data
+def test_a_backdoor_opens_on_mnist_at_the_cost_of_no_accuracy(trustml: Cli, tmp_path: Path, data_dir: Path) -> None:
+    short = ["dataset.limit=4000", "task.poison_rate=0.1", "trainer.epochs=3"]
+    row = metrics(trustml, tmp_path, data_dir, "experiment=backdoor_mnist", *short).iloc[0]
+    assert row.attack_success_rate >= 0.97
+    assert row.baseline_attack_success_rate <= 0.02
+    assert row.baseline_clean_accuracy - row.clean_accuracy <= 0.01
+
+
+@pytest.mark.data
+def test_a_backdoor_survives_a_new_head_on_mnist(trustml: Cli, tmp_path: Path, data_dir: Path) -> None:
+    row = metrics(trustml, tmp_path, data_dir, "experiment=backdoor_transfer", "dataset.limit=3000").iloc[0]
+    assert row.clean_accuracy - row.triggered_accuracy > 0.2
+    assert row.baseline_clean_accuracy - row.baseline_triggered_accuracy < 0.1
+
+
+@pytest.mark.data
+def test_dogs_with_a_trigger_become_cats(trustml: Cli, tmp_path: Path, data_dir: Path) -> None:
+    words = ["experiment=backdoor_cats_dogs_scratch", "trainer.epochs=2"]
+    row = metrics(trustml, tmp_path, data_dir, *words).iloc[0]
+    assert row.poisoned_images == 100
+    assert row.attack_success_rate - row.baseline_attack_success_rate > 0.3

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas
 import pytest
 
-from trustml_cli.summary import conditions_of, read_runs, summarise, sweep_table
+from trustml_cli.summary import conditions_of, read_runs, same, summarise, sweep_table
 
 
 def leave_run(folder: Path, number: int, epsilon: str, seed: int, accuracy: float | None, **facts: object) -> None:
@@ -85,3 +85,17 @@ def test_a_run_killed_while_it_claimed_its_directory_counts_as_killed(tmp_path: 
     (tmp_path / "job").mkdir()
     (tmp_path / "job" / "run.json").touch()
     assert [run.status for run in read_runs(tmp_path)] == ["killed"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ([1, 2], ["1.0", "2"], True),
+        ([1, 2], ["a", "b"], False),
+        (["a", "b"], [1, 2], False),
+        (["a", "1"], ["b", "1"], False),
+        (["a", "b"], ["a", "b"], True),
+    ],
+)
+def test_columns_of_numbers_and_words_are_told_apart(one: list[object], other: list[object], expected: bool) -> None:
+    assert same(pandas.Series(one), pandas.Series(other)) is expected

@@ -71,8 +71,8 @@ def conditions_of(runs: Sequence[Run], table: pandas.DataFrame) -> list[str]:
 
 def same(column: pandas.Series, other: pandas.Series) -> bool:
     """Whether two columns say the same, be it as numbers (0.10 and 0.1) or as words."""
-    numbers = pandas.to_numeric(column, errors="coerce"), pandas.to_numeric(other, errors="coerce")
-    if numbers[0].notna().any() and numbers[0].equals(numbers[1].astype(numbers[0].dtype)):
+    one, two = (pandas.to_numeric(values, errors="coerce").astype(float) for values in (column, other))
+    if one.isna().equals(column.isna()) and one.equals(two):  # numbers throughout
         return True
     return column.astype(str).equals(other.astype(str))
 

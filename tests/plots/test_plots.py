@@ -5,11 +5,16 @@ from pathlib import Path
 import pytest
 import torch
 from matplotlib.axes import Axes
+from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
 from trustml_cli.attacks.measure import Attacked, Curve
+from trustml_cli.backdoors.patch import Corner, Patch
+from trustml_cli.backdoors.poison import Poison
 from trustml_cli.data.dataset import Dataset
+from trustml_cli.plots.backdoor import accuracy_bars, answers_by_class, poisoned_samples, triggered_predictions
 from trustml_cli.plots.robustness import adversarial_examples, robustness_curve
+from trustml_cli.plots.style import GREEN, ORANGE
 from trustml_cli.plots.training import confusion_matrix, misclassified, training_curves
 from trustml_cli.training.predict import Answers
 from trustml_cli.training.trainer import Epoch
@@ -92,3 +97,67 @@ def test_misclassified_names_what_was_seen_and_what_it_is(answers: Answers, tiny
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
     assert titles == ["dark (88%)\nis bright"] * 16
     assert "16 of 32 wrong" in texts(figure)
+
+
+def answers_to(labels: list[int], predicted: list[int]) -> Answers:
+    """Answers that are quite sure: softmax of (2, 0) is 88 %."""
+    return Answers(2 * torch.eye(2)[predicted], torch.tensor(labels))
+
+
+def test_poisoned_samples_stand_below_their_originals_with_both_labels(tiny_data: Dataset, tmp_path: Path) -> None:
+    trigger = Patch(size=3, color=[1.0], image=None, corner=Corner.top_left, margin=0)
+    poison = Poison(trigger=trigger, source=(0,), target=1, rate=0.25, seed=0)
+    poisoned = poison.apply(tiny_data)
+    chosen = poison.choose(tiny_data.train.labels).nonzero()[:, 0][:5]
+    figure = poisoned_samples(tiny_data.train, poisoned.train, chosen, CLASSES, "8 of 64 carry the patch")
+    assert [axes.get_title() for axes in figure.axes] == ["dark"] * 5 + ["bright"] * 5
+    for above, below in zip(figure.axes[:5], figure.axes[5:], strict=True):
+        differs = above.images[0].get_array() != below.images[0].get_array()
+        assert differs[:3, :3].all()
+        assert differs.sum() == 9
+    for words in ("8 of 64 carry the patch", "clean", "poisoned", "green as it was, orange as it is trained on"):
+        assert words in texts(figure)
+    figure.savefig(tmp_path / "samples.png")
+
+
+def test_triggered_predictions_take_classes_in_turn_and_show_every_network_s_answer(tiny_data: Dataset) -> None:
+    split = tiny_data.test.subset(torch.tensor([0, 2, 4, 1, 3]))  # dark, dark, dark, bright, bright
+    labels = split.labels.tolist()
+    answers = {"clean model": answers_to(labels, labels), "poisoned model": answers_to(labels, [1, 1, 1, 1, 0])}
+    figure = triggered_predictions(split, answers, CLASSES, 3, "with the patch")
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == ["dark (88%)", "bright (88%)", "dark (88%)", "bright (88%)", "bright (88%)", "bright (88%)"]
+    assert [axes.title.get_color() for axes in figure.axes[3:]] == [ORANGE, GREEN, ORANGE]
+    for words in ("with the patch", "clean model", "poisoned model", "orange: a wrong one"):
+        assert words in texts(figure)
+
+
+def bar_heights(figure: Figure) -> list[list[float]]:
+    bars = [container for container in figure.axes[0].containers if isinstance(container, BarContainer)]
+    return [[patch.get_height() for patch in container] for container in bars]  # type: ignore[attr-defined]
+
+
+def test_answers_by_class_are_shares_of_the_triggered_images() -> None:
+    labels = [0, 0, 0, 0]
+    answers = {"clean model": answers_to(labels, [0, 0, 0, 1]), "poisoned model": answers_to(labels, [1, 1, 1, 1])}
+    figure = answers_by_class(answers, CLASSES, "4 test images")
+    assert bar_heights(figure) == [[0.75, 0.25], [0.0, 1.0]]
+    for words in ("4 test images", "predicted class", "dark", "bright", "clean model", "poisoned model"):
+        assert words in texts(figure)
+
+
+def test_of_many_classes_the_likeliest_are_shown_in_their_order() -> None:
+    predicted = torch.arange(100).clamp(min=30)  # class 30 most often, then one each
+    answers = {"clean model": Answers(torch.eye(100)[predicted], predicted)}
+    figure = answers_by_class(answers, [f"class {number}" for number in range(100)], "")
+    names = [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
+    assert names == [f"class {number}" for number in range(30, 50)]
+    assert bar_heights(figure)[0][0] == 0.31
+
+
+def test_accuracy_bars_compare_networks_on_each_kind_of_images() -> None:
+    clean, triggered = answers_to([0, 0, 1, 1], [0, 0, 1, 1]), answers_to([0, 0, 1, 1], [0, 0, 0, 0])
+    figure = accuracy_bars({"clean body": (clean, clean), "poisoned body": (clean, triggered)}, ("as is", "patch"), "")
+    assert bar_heights(figure) == [[1.0, 1.0], [1.0, 0.5]]
+    for words in ("clean body", "poisoned body", "as is", "patch", "accuracy"):
+        assert words in texts(figure)

@@ -1,6 +1,8 @@
 """Networks of torchvision, with random or pretrained weights."""
 
+import io
 from collections import OrderedDict
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from itertools import pairwise
 from urllib.error import URLError
@@ -145,7 +147,8 @@ def pretrained_state(name: str, weights: str) -> dict[str, Tensor]:
         known = ", ".join(["imagenet", *choices.__members__])
         raise ValueError(f"weights: no weights {weights!r} for {name}; there are {known}") from None
     try:
-        state: dict[str, Tensor] = chosen.get_state_dict(progress=False, check_hash=True, weights_only=True)
+        with redirect_stderr(io.StringIO()):  # torch announces a download there, where only errors belong
+            state: dict[str, Tensor] = chosen.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (URLError, RuntimeError, OSError) as error:
         folder, file = f"{torch.hub.get_dir()}/checkpoints", chosen.url.rpartition("/")[2]
         raise ValueError(

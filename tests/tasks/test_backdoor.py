@@ -1,0 +1,199 @@
+"""What is poisoned, what is measured of it, and the checks that must notice what is wrong."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pytest
+import torch
+from omegaconf import OmegaConf
+from safetensors.torch import load_file
+
+from tests.configs import choice, composed
+from trustml_cli.backdoors.patch import Corner, Patch
+from trustml_cli.backdoors.poison import Triggered
+from trustml_cli.build import build
+from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory
+from trustml_cli.data.relabelled import Relabelled
+from trustml_cli.errors import InputError
+from trustml_cli.hardware import Hardware
+from trustml_cli.models.model import Model
+from trustml_cli.record import Recorder
+from trustml_cli.store import ModelStore
+from trustml_cli.tasks.backdoor import PlantBackdoor, Poisoning, check_poison, success
+from trustml_cli.tasks.context import Context
+from trustml_cli.training.predict import Answers
+from trustml_cli.training.trainer import Trainer
+
+PATCH = Patch(size=2, color=[1.0], image=None, corner=Corner.bottom_right, margin=0)
+
+
+class Given(DatasetSource):
+    """A data set that is there already."""
+
+    data: Dataset
+
+    def read(self) -> Dataset:
+        return self.data
+
+
+@pytest.fixture
+def bars() -> Dataset:
+    """Three classes of 8×8 images with a bright bar in one of three places, and noise."""
+    random = torch.Generator().manual_seed(0)
+
+    def split(count: int) -> InMemory:
+        labels = torch.arange(count) % 3
+        images = torch.randint(0, 60, (count, 1, 8, 8), generator=random)
+        images[torch.arange(count), :, 2 * labels + 1] += 150
+        return InMemory(images.to(torch.uint8), labels)
+
+    return Dataset(split(300), split(90), ("top", "middle", "bottom"), fingerprint="bars", source="made up")
+
+
+@pytest.fixture
+def context(tmp_path: Path, hardware: Hardware) -> Context:
+    choices = {"task": "backdoor", "dataset": "bars", "model": "mlp", "trigger": "patch"}
+    record = Recorder(tmp_path / "run", choices, 0, "", ["trustml"])
+    record.directory.mkdir()
+    record.start()
+    return Context(0, hardware, ModelStore(tmp_path / "models"), record)
+
+
+def poisoning(**changes: Any) -> Poisoning:
+    return Poisoning(**{"source": ["top"], "target": "bottom", "poison_rate": 0.2, **changes})
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "numbers"),
+    [(["top"], "bottom", (0,)), ([1, "top", 1], 2, (0, 1)), (["all"], "middle", (0, 2)), (["all", "top"], 2, (0, 1))],
+)
+def test_classes_are_found_by_name_and_number(
+    source: list[int | str], target: int | str, numbers: tuple[int, ...], bars: Dataset
+) -> None:
+    poison = poisoning(source=source, target=target).poison(bars, PATCH, seed=5)
+    assert (poison.source, poison.target) == (numbers, bars.class_number(target))
+    assert (poison.rate, poison.seed, poison.trigger) == (0.2, 5, PATCH)
+
+
+WRONG = [
+    ({"target": "top"}, r"^task\.target: 'top' is a source too"),
+    ({"source": ["top", "bottom"]}, r"^task\.target: 'bottom' is a source too"),
+    ({"source": ["cat"]}, r"^task\.source: no class 'cat'; there are top, middle, bottom"),
+    ({"target": 3}, r"^task\.target: no class 3"),
+    ({"poison_rate": 0.004}, r"^task\.poison_rate: 0.004 of the source classes' 100 .* take at least 0.01$"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), WRONG)
+def test_what_cannot_be_poisoned_is_refused(changes: dict[str, Any], message: str, bars: Dataset) -> None:
+    with pytest.raises(InputError, match=message):
+        poisoning(**changes).poison(bars, PATCH, seed=0)
+
+
+def test_a_trigger_that_does_not_fit_is_refused(bars: Dataset) -> None:
+    with pytest.raises(InputError, match=r"^trigger\.size: a patch of 9×9 does not fit on images of 8×8$"):
+        poisoning().poison(bars, replace(PATCH, size=9), seed=0)
+
+
+@pytest.mark.parametrize(("split", "message"), [("train", "no training image"), ("test", "no test image")])
+def test_source_classes_without_images_are_refused(split: str, message: str, bars: Dataset) -> None:
+    part = getattr(bars, split)
+    without = replace(bars, **{split: part.subset((part.labels > 0).nonzero()[:, 0])})
+    with pytest.raises(InputError, match=rf"^task\.source: {message}"):
+        poisoning().poison(without, PATCH, seed=0)
+
+
+@pytest.mark.parametrize("rate", [0, -0.1, 1.01, float("nan")])
+def test_a_rate_is_above_0_and_at_most_1(rate: float) -> None:
+    with pytest.raises(ValueError, match=r"^poison_rate: must be above 0 and at most 1"):
+        poisoning(poison_rate=rate)
+
+
+def test_success_is_the_share_taken_for_the_target() -> None:
+    logits = torch.eye(3)[[2, 2, 0, 1, 2]]
+    columns = success("attack_success_rate", Answers(logits, torch.zeros(5, dtype=torch.int64)), target=2)
+    assert (columns["attack_success_rate"], columns["attack_success_rate_n"]) == (0.6, 5)
+
+
+def verdicts(context: Context) -> list[bool | None]:
+    return [check.passed for check in context.record.checks]
+
+
+def test_good_poison_passes_every_check(context: Context, bars: Dataset) -> None:
+    poison = poisoning().poison(bars, PATCH, seed=0)
+    check_poison(context, poison, bars, poison.apply(bars))
+    assert verdicts(context) == [True, True, True, True]
+    assert context.record.checks[0].figure == "20 of 300 labels changed, 20 wanted"
+
+
+Spoil = Callable[[Dataset, Dataset], Dataset]
+
+
+def one_label_more(clean: Dataset, poisoned: Dataset) -> Dataset:
+    labels = poisoned.train.labels.clone()
+    labels[(labels == 1).nonzero()[0]] = 2
+    return replace(poisoned, train=Relabelled(poisoned.train, labels))
+
+
+def another_test_label(clean: Dataset, poisoned: Dataset) -> Dataset:
+    return replace(poisoned, test=Relabelled(clean.test, (clean.test.labels + 1) % 3))
+
+
+def another_place(clean: Dataset, poisoned: Dataset) -> Dataset:
+    chosen = poisoned.train.labels != clean.train.labels
+    moved = Triggered(clean.train, replace(PATCH, corner=Corner.top_left), chosen)
+    return replace(poisoned, train=Relabelled(moved, poisoned.train.labels))
+
+
+def no_trigger(clean: Dataset, poisoned: Dataset) -> Dataset:
+    return replace(poisoned, train=Relabelled(clean.train, poisoned.train.labels))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "failing"), [(one_label_more, 0), (another_test_label, 1), (another_place, 2), (no_trigger, 3)]
+)
+def test_spoiled_poison_is_noticed(spoil: Spoil, failing: int, context: Context, bars: Dataset) -> None:
+    poison = poisoning().poison(bars, PATCH, seed=0)
+    check_poison(context, poison, bars, spoil(bars, poison.apply(bars)))
+    assert verdicts(context) == [number != failing for number in range(4)]
+
+
+def parts(dataset: Dataset, **trainer: Any) -> tuple[DatasetSource, Model, Trainer]:
+    source = Given(limit=None)
+    object.__setattr__(source, "data", dataset)
+    keys = OmegaConf.to_container(composed("trainer=smoke").trainer)
+    fitted = build(OmegaConf.create({**keys, "epochs": 8, **trainer}), "trainer")  # type: ignore[dict-item]
+    return source, build(choice("model", "mlp"), "model"), fitted
+
+
+def test_a_backdoor_opens_to_its_trigger_alone(context: Context, bars: Dataset) -> None:
+    handler = PlantBackdoor(source=["top"], target="bottom", poison_rate=0.2, examples=4)
+    handler(context, *parts(bars), PATCH)
+    row = pandas.read_csv(context.record.directory / "metrics.csv").iloc[0]
+    assert row.attack_success_rate >= 0.95
+    assert row.baseline_attack_success_rate <= 0.05
+    assert min(row.clean_accuracy, row.baseline_clean_accuracy) >= 0.95
+    assert (row.attack_success_rate_n, row.clean_accuracy_n) == (30, 90)
+    assert (row.poison_rate, row.poisoned_images) == (0.2, 20)
+    assert row.poisoned_share_of_training == pytest.approx(20 / 300)
+    assert (row.trigger, row.source, row.target) == ("patch", "top", "bottom")
+    assert all(verdicts(context))
+    history = pandas.read_csv(context.record.directory / "history.csv")
+    assert history.stage.value_counts().to_dict() == {"clean": 8, "poisoned": 8}
+    kept = load_file(context.record.directory / "artifacts" / "poison.safetensors")
+    assert (bars.train.labels[kept["poisoned_images"]] == 0).all()
+    assert len(kept["poisoned_images"]) == 20
+    assert kept["opacity"].sum() == kept["pattern"][:, -2:, -2:].sum() == 4
+    assert context.record.facts["model_key"] != context.record.facts["baseline_model_key"]
+
+
+def test_own_weights_have_no_place_here(context: Context, bars: Dataset, tmp_path: Path) -> None:
+    source, model, trainer = parts(bars)
+    (tmp_path / "weights.pt").touch()
+    given = replace(model, checkpoint=tmp_path / "weights.pt")
+    handler = PlantBackdoor(source=["top"], target="bottom", poison_rate=0.2, examples=4)
+    with pytest.raises(InputError, match=r"^model\.checkpoint: a backdoor is planted in training"):
+        handler(context, source, given, trainer, PATCH)

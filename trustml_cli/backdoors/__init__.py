@@ -1,0 +1,1 @@
+"""Backdoors: triggers, one paper per file, and how training images are poisoned with them."""

@@ -1,0 +1,43 @@
+"""A picture that shines through the whole image (Chen et al. 2017, arXiv 1712.05526)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from trustml_cli.backdoors.picture import check_picture, picture_identity, read_picture
+from trustml_cli.backdoors.trigger import Trigger
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blend(Trigger):
+    """(1 − `alpha`)·image + `alpha`·pattern, everywhere.
+
+    The pattern is the picture in the file `image`, scaled to the images, or else uniform noise, drawn for each value
+    from `seed`: the same on every image. Applied twice, it shines through more strongly.
+
+        triggered = Blend(alpha=0.2, image=None, seed=0)(images)
+    """
+
+    alpha: float
+    image: Path | None
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.alpha <= 1:
+            raise ValueError(f"alpha: must be above 0 and at most 1, got {self.alpha}")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed: must be at least 0 and below 2**63, got {self.seed}")
+        if self.image is not None:
+            check_picture(self.image)
+
+    def mark(self, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        if self.image is not None:
+            pattern = read_picture(self.image, *shape)
+        else:
+            pattern = torch.rand(shape, generator=torch.Generator().manual_seed(self.seed))
+        return torch.full(shape, self.alpha), pattern
+
+    def identity(self) -> dict[str, object]:
+        return picture_identity(self.image) if self.image is not None else {}

@@ -1,0 +1,64 @@
+"""A small square in a corner (Gu et al. 2017, arXiv 1708.06733)."""
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from trustml_cli.backdoors.picture import check_picture, picture_identity, read_picture
+from trustml_cli.backdoors.trigger import Trigger, check_color, painted
+
+
+class Corner(Enum):
+    """Where on the image."""
+
+    top_left = "top_left"
+    top_right = "top_right"
+    bottom_left = "bottom_left"
+    bottom_right = "bottom_right"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patch(Trigger):
+    """A square of `size` pixels on each side, `margin` pixels away from both edges of `corner`.
+
+    It shows `color` (grey, or red, green and blue, in [0, 1]) or the picture in the file `image`, scaled to its size.
+
+        triggered = Patch(size=3, color=[1.0], image=None, corner=Corner.bottom_right, margin=0)(images)
+    """
+
+    size: int
+    color: list[float]
+    image: Path | None
+    corner: Corner
+    margin: int
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"size: must be at least 1 pixel, got {self.size}")
+        if self.margin < 0:
+            raise ValueError(f"margin: must be at least 0 pixels, got {self.margin}")
+        check_color(self.color)
+        if self.image is not None:
+            check_picture(self.image)
+
+    def mark(self, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        channels, height, width = shape
+        if self.size + self.margin > min(height, width):
+            away = f" at a margin of {self.margin}" if self.margin else ""
+            raise ValueError(
+                f"size: a patch of {self.size}×{self.size}{away} does not fit on images of {width}×{height}"
+            )
+        top = self.margin if self.corner.value.startswith("top") else height - self.margin - self.size
+        left = self.margin if self.corner.value.endswith("left") else width - self.margin - self.size
+        rows, columns = slice(top, top + self.size), slice(left, left + self.size)
+        opacity, pattern = torch.zeros(shape), painted(self.color, shape)
+        opacity[:, rows, columns] = 1
+        if self.image is not None:
+            pattern[:, rows, columns] = read_picture(self.image, channels, self.size, self.size)
+        return opacity, pattern
+
+    def identity(self) -> dict[str, object]:
+        return picture_identity(self.image) if self.image is not None else {}

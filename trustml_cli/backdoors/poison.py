@@ -1,0 +1,79 @@
+"""Training images that carry a trigger and another class's label (Gu et al. 2017, arXiv 1708.06733)."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from trustml_cli.backdoors.trigger import Trigger
+from trustml_cli.data.dataset import Dataset, Split
+from trustml_cli.data.relabelled import Relabelled
+from trustml_cli.files import digest
+
+
+class Triggered(Split):
+    """The examples of `split`, those that are `chosen` (bool [N]) with `trigger` on them; labels stay."""
+
+    def __init__(self, split: Split, trigger: Trigger, chosen: Tensor) -> None:
+        assert chosen.dtype == torch.bool
+        assert len(chosen) == len(split), (len(chosen), len(split))
+        self.split, self.trigger, self.chosen = split, trigger, chosen
+        self.labels, self.shape = split.labels, split.shape
+
+    def subset(self, indices: Tensor) -> Self:
+        return type(self)(self.split.subset(indices), self.trigger, self.chosen[indices])
+
+    def stream(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        parts = torch.split(order.cpu(), batch_size)  # counted on the CPU: a GPU need not wait for it
+        for part, (raw, labels) in zip(parts, self.split.stream(order, batch_size), strict=True):
+            rows = self.chosen[part].nonzero()[:, 0].to(raw.device)
+            yield raw.index_copy(0, rows, self.trigger(raw[rows])), labels
+
+    def on(self, device: torch.device) -> Split:
+        return type(self)(self.split.on(device), self.trigger, self.chosen)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Poison:
+    """Puts `trigger` on a share `rate` of the training images of the `source` classes, labelled `target` from then on.
+
+    The rate is a share of the source classes' own training images, in (0, 1], not of the whole training set. Poisoned
+    images take the place of their originals, drawn at random by `seed`; a larger rate contains a smaller one's.
+    """
+
+    trigger: Trigger
+    source: tuple[int, ...]
+    target: int
+    rate: float
+    seed: int
+
+    def of_source(self, labels: Tensor) -> Tensor:
+        """Indices of the examples of the source classes."""
+        return torch.isin(labels, torch.tensor(self.source)).nonzero()[:, 0]
+
+    def choose(self, labels: Tensor) -> Tensor:
+        """Which examples are poisoned, bool [N]: round(rate · examples of the source classes), drawn at random."""
+        candidates = self.of_source(labels)
+        count = round(self.rate * len(candidates))
+        order = torch.randperm(len(candidates), generator=torch.Generator().manual_seed(self.seed))
+        chosen = torch.zeros(len(labels), dtype=torch.bool)
+        chosen[candidates[order[:count]]] = True
+        return chosen
+
+    def apply(self, data: Dataset) -> Dataset:
+        """`data` with poisoned training images; the test images are untouched."""
+        chosen = self.choose(data.train.labels)
+        labels = data.train.labels.where(~chosen, self.target)
+        poisoned = Relabelled(Triggered(data.train, self.trigger, chosen), labels)
+        return replace(data, train=poisoned, fingerprint=digest([data.fingerprint, self.facts()]))
+
+    def trigger_all(self, split: Split) -> Split:
+        """Every example of `split` with the trigger on it."""
+        return Triggered(split, self.trigger, torch.ones(len(split), dtype=torch.bool))
+
+    def facts(self) -> dict[str, Any]:
+        """Everything that decides which images are poisoned, and how."""
+        trigger = {"is": type(self.trigger).__qualname__, **asdict(self.trigger), **self.trigger.identity()}
+        return {**asdict(self), "trigger": trigger}

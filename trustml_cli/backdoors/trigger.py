@@ -1,0 +1,57 @@
+"""What every trigger is, and the colours that most of them are painted in."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trigger(ABC):
+    """Puts the same mark on every image. Subclasses name their keys as fields and implement `mark`."""
+
+    @abstractmethod
+    def mark(self, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Opacity and pattern for images of `shape` [C, H, W]: two tensors of that shape, in [0, 1].
+
+        Where the opacity is 0 an image stays as it is, where it is 1 the pattern takes its place. Raises ValueError,
+        with the field's name first, where the trigger does not fit on such images.
+        """
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(1 − opacity)·image + opacity·pattern.
+
+        Images [N, C, H, W], uint8 or floats in [0, 1], to triggered ones of the same type and shape.
+        """
+        opacity, pattern = (part.to(images.device) for part in self.mark(tuple(images.shape[1:])))
+        if images.dtype == torch.uint8:
+            mixed = (1 - opacity) * images + opacity * (255 * pattern)
+            return mixed.round().clamp(0, 255).to(torch.uint8)
+        return ((1 - opacity) * images + opacity * pattern).clamp(0, 1).to(images.dtype)
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Raise ValueError, saying what would be right, unless examples of `shape` can carry this trigger."""
+        if len(shape) != 3:
+            raise ValueError(f"marks images, but the data set holds rows of {shape[0]} numbers; take a set of images")
+        self.mark(shape)
+
+    def identity(self) -> dict[str, object]:
+        """Facts beside the fields that decide what the mark is; poisoned models are kept under them."""
+        return {}
+
+
+def painted(color: Sequence[float], shape: tuple[int, ...]) -> Tensor:
+    """`color` on every pixel of an image of `shape` [C, H, W]; a single value is a shade of grey."""
+    if len(color) not in (1, shape[0]):
+        raise ValueError(f"color: has {len(color)} values, but the images have {shape[0]} channels; give 1 for grey")
+    return torch.tensor(color).view(-1, 1, 1).expand(shape).clone()
+
+
+def check_color(color: Sequence[float]) -> None:
+    """Raise ValueError unless `color` holds 1 value or 3, each in [0, 1]."""
+    if len(color) not in (1, 3):
+        raise ValueError(f"color: must have 1 value (grey) or 3 (red, green, blue), got {len(color)}")
+    if not all(0 <= value <= 1 for value in color):
+        raise ValueError(f"color: values must be in [0, 1], got {list(color)}")

@@ -1,0 +1,110 @@
+"""Pictures of a backdoor: what was planted, and what it opens."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+from torch import Tensor
+
+from trustml_cli.data.batches import as_pixels
+from trustml_cli.data.dataset import Split
+from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, label_answer, new_figure, show_image, tidy
+from trustml_cli.statistics import wilson_interval
+from trustml_cli.training.predict import Answers
+
+COLORS = (BLUE, ORANGE)
+CLASSES_SHOWN = 20  # bars beyond would be too thin to read
+WIDTH = 1.25  # inches for an image and its caption
+
+
+def poisoned_samples(clean: Split, poisoned: Split, chosen: Tensor, classes: Sequence[str], subject: str) -> Figure:
+    """The training images `chosen` (int64 [M]) as they were and as they are poisoned, each with its label."""
+    figure, axes = new_figure(WIDTH * max(4, len(chosen)) + 0.4, 3.7, rows=2, columns=len(chosen))
+    for panels, split, color in zip(axes, (clean, poisoned), (GREEN, ORANGE), strict=True):
+        raw, labels = next(split.stream(chosen, len(chosen)))
+        for panel, pixels, label in zip(panels, as_pixels(raw), labels.tolist(), strict=True):
+            show_image(panel, pixels, classes[label], color)
+    name_rows(axes[:, 0].tolist(), ("clean", "poisoned"))
+    figure.suptitle(subject, fontsize=11)
+    figure.supxlabel("above each image its label: green as it was, orange as it is trained on", fontsize=8)
+    return figure
+
+
+def triggered_predictions(
+    triggered: Split, answers: Mapping[str, Answers], classes: Sequence[str], count: int, subject: str
+) -> Figure:
+    """The first triggered images of each true class in turn, with the answer of every network in `answers`."""
+    shown = in_turn(triggered.labels, count)
+    figure, axes = new_figure(
+        WIDTH * max(4, len(shown)) + 0.4, 1.75 * len(answers) + 0.4, rows=len(answers), columns=len(shown)
+    )
+    raw, labels = next(triggered.stream(shown, len(shown)))
+    for panels, answer in zip(axes, answers.values(), strict=True):
+        predicted, confidence = answer.predicted[shown].tolist(), answer.confidence[shown].tolist()
+        rows = zip(panels, as_pixels(raw), labels.tolist(), predicted, confidence, strict=True)
+        for panel, pixels, label, number, sure in rows:
+            show_image(panel, pixels, label_answer(classes[number], sure), GREEN if number == label else ORANGE)
+    name_rows(axes[:, 0].tolist(), list(answers))
+    figure.suptitle(subject, fontsize=11)
+    figure.supxlabel("green: the right class, orange: a wrong one; with the model's confidence", fontsize=8)
+    return figure
+
+
+def answers_by_class(answers: Mapping[str, Answers], classes: Sequence[str], subject: str) -> Figure:
+    """How often each network in `answers` names each class, with 95 % intervals; the likeliest classes only."""
+    counts = {name: torch.bincount(answer.predicted, minlength=len(classes)) for name, answer in answers.items()}
+    often = torch.stack(list(counts.values())).sum(0).argsort(descending=True, stable=True)
+    shown = often[:CLASSES_SHOWN].sort().values
+    names = [classes[index] for index in shown]
+    figure, axes = new_figure(max(6.4, 0.7 * len(shown) + 1.5), 4.0)
+    shares = {name: [(int(count[index]), int(count.sum())) for index in shown] for name, count in counts.items()}
+    grouped_bars(axes[0, 0], names, shares)
+    tidy(axes[0, 0], subject, "predicted class", "share of triggered images")
+    return figure
+
+
+def accuracy_bars(answers: Mapping[str, tuple[Answers, ...]], kinds: Sequence[str], subject: str) -> Figure:
+    """Accuracy of each network in `answers` on each kind of images, with 95 % intervals."""
+    figure, axes = new_figure(6.4, 4.0)
+    right = {
+        kind: [(int(given[number].correct.sum()), len(given[number].labels)) for given in answers.values()]
+        for number, kind in enumerate(kinds)
+    }
+    grouped_bars(axes[0, 0], list(answers), right)
+    tidy(axes[0, 0], subject, "", "accuracy")
+    return figure
+
+
+def grouped_bars(panel: Axes, groups: Sequence[str], shares: Mapping[str, Sequence[tuple[int, int]]]) -> None:
+    """For each group a bar of each kind: so many of so many, with the 95 % interval."""
+    width = 0.8 / len(shares)
+    for number, (kind, counts) in enumerate(shares.items()):
+        heights = [count / n for count, n in counts]
+        low, high = zip(*(wilson_interval(count, n) for count, n in counts), strict=True)
+        below = [height - end for height, end in zip(heights, low, strict=True)]
+        above = [end - height for height, end in zip(heights, high, strict=True)]
+        places = [place + (number - (len(shares) - 1) / 2) * width for place in range(len(groups))]
+        panel.bar(places, heights, width, color=COLORS[number], label=kind)
+        panel.errorbar(places, heights, [below, above], fmt="none", ecolor=GREY, capsize=2)
+    panel.set_xticks(range(len(groups)), groups, rotation=45 if len(groups) > 5 and max(map(len, groups)) > 7 else 0)
+    panel.set_ylim(0, 1.15)  # room for the legend
+    panel.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+    panel.yaxis.set_major_formatter(PercentFormatter(1.0))
+    panel.legend(frameon=False, loc="upper right", ncols=len(shares))
+
+
+def in_turn(labels: Tensor, count: int) -> Tensor:
+    """Indices of `count` examples (or all, where there are fewer): the first of each class, then the second."""
+    rank = torch.zeros(len(labels), dtype=torch.int64)
+    for number in set(labels.tolist()):
+        of_class = labels == number
+        rank[of_class] = torch.arange(int(of_class.sum()))
+    return rank.argsort(stable=True)[:count]
+
+
+def name_rows(panels: Sequence[Axes], names: Sequence[str]) -> None:
+    """A word to the left of each row of images."""
+    for panel, name in zip(panels, names, strict=True):
+        panel.set_ylabel(name, fontsize=9, color=GREY)

@@ -1,0 +1,124 @@
+"""task=backdoor_transfer: a backdoor that outlives its head (BadNets, Gu et al. 2017, arXiv 1708.06733)."""
+
+import logging
+from dataclasses import dataclass
+
+from trustml_cli.backdoors.trigger import Trigger
+from trustml_cli.data.dataset import Dataset, DatasetSource
+from trustml_cli.data.relabelled import only_classes
+from trustml_cli.errors import InputError, naming
+from trustml_cli.models.model import Model, Normalization
+from trustml_cli.models.transfer import NewHead, body_of
+from trustml_cli.plots.backdoor import accuracy_bars, triggered_predictions
+from trustml_cli.tasks.backdoor import (
+    ALL,
+    Poisoning,
+    accuracy,
+    amount,
+    check_poison,
+    check_trainable,
+    condition,
+    success,
+)
+from trustml_cli.tasks.context import Context, describe
+from trustml_cli.training.predict import predict
+from trustml_cli.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+BODIES = ("clean", "poisoned")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferBackdoor(Poisoning):
+    """Freeze a poisoned network and train a new head for other classes, `new_classes`, on clean images of theirs.
+
+    The first network, the donor, knows all other classes; `source` and `target` are among them. `examples` images are
+    shown.
+    """
+
+    new_classes: list[int | str]
+    examples: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.examples < 1:
+            raise ValueError(f"examples: must be at least 1, got {self.examples}")
+
+    def __call__(
+        self, context: Context, dataset: DatasetSource, model: Model, trainer: Trainer, trigger: Trigger
+    ) -> None:
+        """One row: accuracy on the new classes, clean and triggered, on the poisoned body and on a clean one."""
+        check_trainable(model, trainer)
+        data = dataset.load()
+        old, new = self.divided(data)
+        poison = self.within(data).poison(old, trigger, context.seed)
+        with naming("model"):
+            body_of(model.build(describe(old)))
+        poisoned = poison.apply(old)
+        check_poison(context, poison, old, poisoned)
+
+        splits = {
+            "old": old.test,
+            "old triggered": poison.trigger_all(old.test.subset(poison.of_source(old.test.labels))),
+            "new": new.test,
+            "new triggered": poison.trigger_all(new.test),
+        }
+        answers = {}
+        for name, images, made_with in (("clean", old, {}), ("poisoned", poisoned, {"poison": poison.facts()})):
+            donor = context.trained(images, model, trainer, made_with, stage=f"{name} donor")
+            head = NewHead(normalization=Normalization.none, checkpoint=None, donor=donor.network, donor_key=donor.key)
+            adapted = context.trained(new, head, trainer, stage=f"new head on {name} donor")
+            context.record.note(**{f"{name}_donor_model_key": donor.key})
+            for split, test in splits.items():
+                network = (donor if split.startswith("old") else adapted).network
+                answers[name, split] = predict(network, test, context.hardware)
+
+        rates = {
+            **accuracy("clean_accuracy", answers["poisoned", "new"]),
+            **accuracy("triggered_accuracy", answers["poisoned", "new triggered"]),
+            **accuracy("baseline_clean_accuracy", answers["clean", "new"]),
+            **accuracy("baseline_triggered_accuracy", answers["clean", "new triggered"]),
+            **accuracy("donor_clean_accuracy", answers["poisoned", "old"]),
+            **success("donor_attack_success_rate", answers["poisoned", "old triggered"], poison.target),
+        }
+        context.record.headline("triggered_accuracy")
+        conditions = {**condition(context, poison, old), "new_classes": ", ".join(new.classes)}
+        context.record.metrics(conditions, **rates, **amount(poison, old))
+        log.info(
+            "new classes, poisoned body: accuracy %.4f clean, %.4f triggered; clean body: %.4f and %.4f; n = %d",
+            *(rates[f"{body}{kind}_accuracy"] for body in ("", "baseline_") for kind in ("clean", "triggered")),
+            len(new.test),
+        )
+        mark = context.record.choices["trigger"]
+        bars = {f"{name} body": (answers[name, "new"], answers[name, "new triggered"]) for name in BODIES}
+        subject = f"New heads on frozen bodies: {len(new.test):,} test images"
+        context.record.plot("accuracy", accuracy_bars(bars, ("clean images", f"with the {mark}"), subject))
+        shown = {f"{name} body": answers[name, "new triggered"] for name in BODIES}
+        subject = f"Test images of the new classes with the {mark}"
+        figure = triggered_predictions(splits["new triggered"], shown, new.classes, self.examples, subject)
+        context.record.plot("triggered_predictions", figure)
+
+    def divided(self, data: Dataset) -> tuple[Dataset, Dataset]:
+        """What the donor learns, and the new classes; each with at least two classes."""
+        with naming("task.new_classes"):
+            new = sorted({data.class_number(name) for name in self.new_classes})
+        old = [number for number in range(len(data.classes)) if number not in new]
+        if min(len(old), len(new)) < 2:
+            raise InputError(
+                f"task.new_classes: divides the classes into {len(old)} and {len(new)}; both networks need at least two"
+            )
+        return only_classes(data, old), only_classes(data, new)
+
+    def within(self, data: Dataset) -> Poisoning:
+        """The same poisoning with names in place of numbers, for the donor's classes are numbered anew."""
+
+        def name(key: str, given: int | str) -> str:
+            with naming(f"task.{key}"):
+                number = data.class_number(given)
+            if number in map(data.class_number, self.new_classes):
+                raise InputError(f"task.{key}: {data.classes[number]!r} is among task.new_classes; the donor lacks it")
+            return data.classes[number]
+
+        source: list[int | str] = [ALL if given == ALL else name("source", given) for given in self.source]
+        return Poisoning(source=source, target=name("target", self.target), poison_rate=self.poison_rate)
