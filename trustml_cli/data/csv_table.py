@@ -3,7 +3,16 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from trustml_cli.data.table import Columns, Table, TableSource, as_text, check_fraction, read_frame, split_rows, tabulate
+from trustml_cli.data.table import (
+    Columns,
+    Table,
+    TableSource,
+    as_text,
+    check_fraction,
+    read_frame,
+    split_rows,
+    tabulate,
+)
 from trustml_cli.errors import InputError
 
 

@@ -144,9 +144,7 @@ def attribute(train: pandas.DataFrame, test: pandas.DataFrame, name: str, key: s
     if len(groups) < 2:
         raise InputError(f"{key}: column {name!r} has the one value {groups[0]!r}; two groups or more are needed")
     if len(groups) > MOST_GROUPS:
-        raise InputError(
-            f"{key}: column {name!r} has {len(groups)} values; make groups of them, {MOST_GROUPS} at most"
-        )
+        raise InputError(f"{key}: column {name!r} has {len(groups)} values; make groups of them, {MOST_GROUPS} at most")
     return Attribute(name, tuple(groups))
 
 
@@ -218,7 +216,7 @@ def content_hash(frame: pandas.DataFrame) -> str:
 def read_frame(path: Path, **how: Any) -> pandas.DataFrame:
     """A file of comma-separated values; `InputError` where it is none."""
     try:
-        frame = pandas.read_csv(path, skipinitialspace=True, **how)
+        frame: pandas.DataFrame = pandas.read_csv(path, skipinitialspace=True, **how)
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
         raise InputError(f"dataset: {path} cannot be read as comma-separated values ({one_line(error)})") from error
     if frame.empty:

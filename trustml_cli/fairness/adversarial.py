@@ -46,15 +46,6 @@ class Adversary(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rows:
-    """What the game is played on: features [N, D], labels 0 or 1 [N], and groups by attribute, int64 [N, A]."""
-
-    x: Tensor
-    y: Tensor
-    sensitive: Tensor
-
-
-@dataclass(frozen=True, kw_only=True)
 class Game:
     """min over the classifier, max over the adversary, of  L_y − Σ λ_A · L_A.
 
@@ -77,26 +68,29 @@ class Game:
         for _ in range(steps):
             descend(optimizer, adversary.losses(odds, sensitive).sum())
 
-    def play(self, classifier: nn.Module, adversary: Adversary, rows: Rows) -> Iterator[Tensor]:
+    def play(
+        self, classifier: nn.Module, adversary: Adversary, x: Tensor, y: Tensor, sensitive: Tensor
+    ) -> Iterator[Tensor]:
         """Play on; yields the classifier's loss after each round. Draws from torch's global random numbers.
 
-        `classifier` maps features [N, D] to logits [N, 2]. Both networks change in place.
+        `classifier` maps features x [N, D] to logits [N, 2], y are labels 0 or 1, [N], and `sensitive` the groups by
+        attribute, int64 [N, A]. Both networks change in place.
         """
         minimize = torch.optim.Adam([w for w in classifier.parameters() if w.requires_grad], self.lr)
         maximize = torch.optim.Adam(adversary.parameters(), self.adversary_lr)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(minimize, T_max=self.rounds)
-        strength = torch.as_tensor(self.strength, device=rows.x.device)
+        strength = torch.as_tensor(self.strength, device=x.device)
         for _ in range(self.rounds):
             classifier.eval()
             with torch.no_grad():
-                odds = log_odds(classifier(rows.x))
+                odds = log_odds(classifier(x))
             for _ in range(self.adversary_steps):
-                descend(maximize, adversary.losses(odds, rows.sensitive).sum())
+                descend(maximize, adversary.losses(odds, sensitive).sum())
             classifier.train()
-            batch = torch.randint(len(rows.x), (self.batch_size,)).to(rows.x.device)
-            logits = classifier(rows.x[batch])
-            give_away = adversary.losses(log_odds(logits), rows.sensitive[batch])
-            loss = functional.cross_entropy(logits, rows.y[batch]) - (strength * give_away).sum()
+            batch = torch.randint(len(x), (self.batch_size,)).to(x.device)
+            logits = classifier(x[batch])
+            give_away = adversary.losses(log_odds(logits), sensitive[batch])
+            loss = functional.cross_entropy(logits, y[batch]) - (strength * give_away).sum()
             descend(minimize, loss)
             schedule.step()
             yield loss.detach()

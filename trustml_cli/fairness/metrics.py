@@ -10,7 +10,7 @@ from torch import Tensor
 
 def selection_rates(selected: Tensor, group: Tensor) -> Tensor:
     """The share of `selected` rows in each group that has rows, float64 [G], in [0, 1]."""
-    return torch.stack([selected[group == number].double().mean() for number in group.unique()])
+    return torch.stack([selected[group == number].double().mean() for number in torch.unique(group)])
 
 
 def p_rule(selected: Tensor, group: Tensor) -> float:

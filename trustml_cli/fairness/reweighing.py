@@ -15,8 +15,8 @@ def reweighing(labels: Tensor, group: Tensor) -> Tensor:
     the mean weight is 1 where every group has rows of every label.
     """
     weights = torch.empty(len(labels), dtype=torch.float64)
-    for label in labels.unique():
-        for number in group.unique():
+    for label in torch.unique(labels):
+        for number in torch.unique(group):
             both = (labels == label) & (group == number)
             expected = (labels == label).double().mean() * (group == number).double().mean()
             weights[both] = expected / both.double().mean()
@@ -39,4 +39,5 @@ def resample(weights: Tensor, generator: torch.Generator) -> Tensor:
 
 def crossed(sensitive: Tensor) -> Tensor:
     """One number for each combination of groups, int64 [N], of groups by several attributes, int64 [N, A]."""
-    return sensitive.unique(dim=0, return_inverse=True)[1]
+    numbers: Tensor = torch.unique(sensitive, dim=0, return_inverse=True)[1]
+    return numbers

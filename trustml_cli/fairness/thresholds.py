@@ -17,7 +17,7 @@ def parity_thresholds(scores: Tensor, labels: Tensor, group: Tensor) -> dict[int
     """
     best: dict[int, float] = {}
     most_right = -1
-    numbers = group.unique().tolist()
+    numbers = torch.unique(group).tolist()
     for percent in range(101):
         cuts = {number: cut(scores[group == number], percent / 100) for number in numbers}
         right = int(((shifted(scores, group, cuts) > 0) == (labels == 1)).sum())
