@@ -151,7 +151,7 @@ def attribute(train: pandas.DataFrame, test: pandas.DataFrame, name: str, key: s
 def group_numbers(frame: pandas.DataFrame, attributes: Sequence[Attribute]) -> NDArray[np.int64]:
     """Every row's group by every attribute, [N, A]."""
     numbers = [[attribute.groups.index(as_text(value)) for value in frame[attribute.name]] for attribute in attributes]
-    return np.array(numbers, dtype=np.int64).T
+    return np.array(numbers, dtype=np.int64).reshape(len(attributes), len(frame)).T.copy()
 
 
 def encode(

@@ -65,17 +65,17 @@ class Point:
     p_rules: Sequence[float]
 
 
-def fairest(path: Sequence[Point], target: float) -> int:
-    """Which point to keep: the most accurate with every p-rule at `target` percent or above; the later of equals.
+def fairest(points: Sequence[Point], target: float) -> Point:
+    """The point to keep: the most accurate with every p-rule at `target` percent or above; the later of equals.
 
     Where none is, the one whose lowest p-rule is highest.
     """
 
-    def merit(index: int) -> tuple[float, float, int]:
-        rules = [0.0 if isnan(rule) else rule for rule in path[index].p_rules]  # nobody is selected: no parity
-        return min(*rules, target), path[index].accuracy, index
+    def merit(point: Point) -> tuple[float, float, int]:
+        rules = [0.0 if isnan(rule) else rule for rule in point.p_rules]  # nobody is selected: no parity
+        return min(*rules, target), point.accuracy, point.round
 
-    return max(range(len(path)), key=merit)
+    return max(points, key=merit)
 
 
 def adversary_aucs(guesses: Sequence[Tensor], sensitive: Tensor) -> list[float]:

@@ -111,12 +111,11 @@ class Debias:
         adversary = self.adversary(context, game, table, before)
         self.measure(context, "baseline", before, adversary, table)
 
-        path: list[Point] = []
         if self.method is Method.thresholds:
             after = by_thresholds(before)
         else:
             if self.method is Method.adversarial:
-                network, path = self.play(context, game, network, adversary, train, validation)
+                network = self.play(context, game, network, adversary, table, train, validation)
             else:
                 network = context.trained(reweighed(held_out, context.seed), model, trainer).network
             after = ask(context, network, rows)
@@ -124,18 +123,14 @@ class Debias:
         # a new adversary, fitted to the end: the one in the game may be behind
         self.measure(context, "debiased", after, self.adversary(context, game, table, after), table)
 
-        rules = after.validation.p_rules
-        figure = ", ".join(f"{a.name} {value:.1f}" for a, value in zip(table.attributes, rules, strict=True))
-        context.record.check(
-            f"p-rules are at least {self.p_rule:g} on validation rows", min(rules) >= self.p_rule, figure
-        )
-        subject = f"{context.record.choices['model']} on {context.record.choices['dataset']}, {self.method.value}"
+        self.check(context, table, after)
         for number, attribute in enumerate(table.attributes):
-            figure = densities(before.test, after.test, number, attribute.name, attribute.groups, subject)
-            context.record.plot(f"density_{attribute.name}", figure)
-        if path:
-            names = [attribute.name for attribute in table.attributes]
-            context.record.plot("path", training_path(path, names, fairest(path, self.p_rule), self.p_rule, subject))
+            picture = densities(before.test, after.test, number, attribute, self.subject(context))
+            context.record.plot(f"density_{attribute.name}", picture)
+
+    def subject(self, context: Context) -> str:
+        """What was made fair and how, for the titles of plots."""
+        return f"{context.record.choices['model']} on {context.record.choices['dataset']}, {self.method.value}"
 
     def game(self, table: Table, trainer: Trainer) -> Game:
         """The game on `table`; a trainer that has few steps to an epoch has few rounds, too."""
@@ -171,12 +166,14 @@ class Debias:
         game: Game,
         network: nn.Module,
         adversary: Adversary,
+        table: Table,
         train: Rows,
         validation: Rows,
-    ) -> tuple[nn.Module, list[Point]]:
-        """The game from a trained classifier on; returns the classifier of the best round, and how the game went."""
+    ) -> nn.Module:
+        """The game from a trained classifier on; returns the classifier of the best round."""
         classifier = deepcopy(network).requires_grad_(True)
         path: list[Point] = []
+        settled: list[Point] = []
         kept = classifier.state_dict()
         every = max(1, game.rounds // MEASURED)
         with own_randomness(context.seed):
@@ -189,11 +186,24 @@ class Debias:
                 finite(loss)
                 scored = score(context, classifier, validation)
                 path.append(Point(number, scored.accuracy, scored.p_rules))
-                if fairest(path, self.p_rule) == len(path) - 1:
+                if number <= game.rounds // 2:  # it still swings: what looks fair may be so by chance
+                    continue
+                settled.append(path[-1])
+                if fairest(settled, self.p_rule) is path[-1]:
                     kept = deepcopy(classifier.state_dict())
         classifier.load_state_dict(kept)
-        log.info("round %d of %d is kept", path[fairest(path, self.p_rule)].round, game.rounds)
-        return classifier.eval().requires_grad_(False), path
+        best = fairest(settled, self.p_rule)
+        log.info("round %d of %d is kept", best.round, game.rounds)
+        names = [attribute.name for attribute in table.attributes]
+        context.record.plot("path", training_path(path, names, best, self.p_rule, self.subject(context)))
+        return classifier.eval().requires_grad_(False)
+
+    def check(self, context: Context, table: Table, after: Stage) -> None:
+        """Whether the debiased classifier is as fair as was wanted, on the rows that it was chosen by."""
+        rules = after.validation.p_rules
+        figure = ", ".join(f"{a.name} {value:.1f}" for a, value in zip(table.attributes, rules, strict=True))
+        name = f"p-rules are at least {self.p_rule:g} on validation rows"
+        context.record.check(name, min(rules) >= self.p_rule, figure)
 
     def measure(self, context: Context, name: str, stage: Stage, adversary: Adversary, table: Table) -> None:
         """The row of one stage, all of it on test rows."""
@@ -239,9 +249,10 @@ def check_groups(table: Table, *parts: Rows) -> None:
     for part in parts:
         for attribute, group in zip(table.attributes, part.sensitive.T, strict=True):
             if len(torch.unique(group)) < 2:
+                only = attribute.groups[int(group[0])]
                 raise InputError(
-                    f"dataset: of {attribute.name!r}, {len(part)} rows hold the group {attribute.groups[int(group[0])]!r} "
-                    "alone; take more rows (dataset.limit) or another split"
+                    f"dataset: {len(part)} rows hold {only!r} alone of the groups in {attribute.name!r}; take more "
+                    "rows (dataset.limit) or another split"
                 )
 
 
@@ -266,13 +277,10 @@ def reweighed(table: Table, seed: int) -> Table:
 
 def by_thresholds(before: Stage) -> Stage:
     """The classifier with a threshold for each combination of groups, chosen on validation rows."""
-    every = torch.cat([scored.sensitive for scored in (before.train, before.validation, before.test)])
-    train, validation, test = crossed(every).split(
-        [len(s.labels) for s in (before.train, before.validation, before.test)]
+    parts = (before.train, before.validation, before.test)
+    groups = torch.split(crossed(torch.cat([part.sensitive for part in parts])), [len(part.labels) for part in parts])
+    cuts = parity_thresholds(before.validation.odds, before.validation.labels, groups[1])
+    train, validation, test = (
+        replace(part, odds=shifted(part.odds, group, cuts)) for part, group in zip(parts, groups, strict=True)
     )
-    cuts = parity_thresholds(before.validation.odds, before.validation.labels, validation)
-    return Stage(
-        replace(before.train, odds=shifted(before.train.odds, train, cuts)),
-        replace(before.validation, odds=shifted(before.validation.odds, validation, cuts)),
-        replace(before.test, odds=shifted(before.test.odds, test, cuts)),
-    )
+    return Stage(train, validation, test)
