@@ -81,7 +81,7 @@ class Adult(TableSource):
 def read_adult(path: Path) -> pandas.DataFrame:
     """UCI's file as it is: no header, a remark in the first line of adult.test, whose labels end in a full stop."""
     frame = read_frame(path, names=COLUMNS, comment="|", na_values="?")
-    frame["income"] = frame["income"].str.removesuffix(".")
+    frame["income"] = frame["income"].astype(str).str.removesuffix(".")
     if not set(frame["income"]) <= {"<=50K", ">50K"} or not all(is_numeric_dtype(frame[name]) for name in NUMERIC):
         raise InputError(f"dataset: {path} is not UCI's {path.name}: fifteen columns, the last <=50K or >50K")
     return frame
