@@ -9,9 +9,9 @@ from trustml_cli.data.table import Columns, Table, TableSource, check_fraction, 
 
 MEANING = Columns(label="income", positive="high", sensitive=["origin", "sex"])
 JOBS = ["craft", "transport", "technical", "office", "sales", "care"]
-JOBS_BY_SEX = {"male": [0.3, 0.25, 0.2, 0.1, 0.1, 0.05], "female": [0.05, 0.05, 0.1, 0.25, 0.25, 0.3]}
+JOBS_BY_SEX = {"male": [0.35, 0.3, 0.2, 0.06, 0.06, 0.03], "female": [0.03, 0.03, 0.09, 0.25, 0.25, 0.35]}
 DISTRICTS = ["north", "east", "centre", "harbour"]
-DISTRICTS_BY_ORIGIN = {"native": [0.35, 0.35, 0.25, 0.05], "migrant": [0.05, 0.1, 0.35, 0.5]}
+DISTRICTS_BY_ORIGIN = {"native": [0.4, 0.35, 0.22, 0.03], "migrant": [0.03, 0.07, 0.3, 0.6]}
 MIGRANTS = 0.3  # their share of the rows
 
 
@@ -55,7 +55,7 @@ def make_people(rows: int, origin_bias: float, sex_bias: float) -> pandas.DataFr
     hours = random.normal(38, 8, rows).clip(10, 70).round()
     age = random.integers(20, 66, rows)
     merit = 0.8 * (education - 13) / 3 + 0.5 * (hours - 38) / 8 + 0.6 * np.sqrt((age - 20) / 15)
-    merit += random.normal(0, 0.4, rows)
+    merit += random.normal(0, 0.25, rows)
     deserved = merit > np.quantile(merit, 0.6)
     denied = (origin == "migrant") & (random.random(rows) < origin_bias)
     denied |= (sex == "female") & (random.random(rows) < sex_bias)

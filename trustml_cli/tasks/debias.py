@@ -78,9 +78,7 @@ class Debias:
 
     def __post_init__(self) -> None:
         if not self.lambda_ or not all(0 <= value < inf for value in self.lambda_):
-            raise ValueError(
-                f"lambda: must be numbers of at least 0, one or one for each attribute, got {self.lambda_}"
-            )
+            raise ValueError(f"lambda: must be one number of at least 0 or one for each attribute, got {self.lambda_}")
         for name in ("rounds", "batch_size", "adversary_steps", "pretraining_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
@@ -240,7 +238,7 @@ def as_table(data: Dataset, name: str) -> Table:
     if not isinstance(data, Table):
         raise InputError(f"dataset={name}: task=debias needs a table with sensitive columns; take census, adult or csv")
     if not data.attributes:
-        raise InputError("dataset.sensitive: task=debias needs a column at least, e.g. [race,sex]")
+        raise InputError("dataset.sensitive: task=debias needs at least one column, e.g. [race,sex]")
     return data
 
 
