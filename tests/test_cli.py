@@ -38,6 +38,11 @@ COLUMNS = {
     "backdoor_transfer": [
         "poison_rate", "clean_accuracy", "triggered_accuracy", "baseline_clean_accuracy",
         "baseline_triggered_accuracy", "donor_clean_accuracy", "donor_attack_success_rate",
+    "debias": [
+        "stage", "accuracy", "roc_auc",
+        "p_rule_origin", "adversary_auc_origin", "demographic_parity_difference_origin",
+        "equalized_odds_difference_origin",
+        "p_rule_sex", "adversary_auc_sex", "demographic_parity_difference_sex", "equalized_odds_difference_sex",
     ],
 }  # fmt: skip
 
@@ -102,6 +107,10 @@ def test_intervals_and_counts_stand_beside_every_proportion(trustml: Cli, tmp_pa
     assert [check["passed"] for check in facts(run)["checks"]] == [True, None, True, True]
 
 
+TABLE = [
+    "task=debias", "dataset=csv", "dataset.path=people.csv", "dataset.label=hired", "dataset.positive=yes",
+    "dataset.sensitive=sex",
+]  # fmt: skip
 BAD_INPUT = [
     (["task=fgms"], ["task=fgms", "'fgsm'"]),
     (["model=cifar_cn"], ["model=cifar_cn", "'cifar_cnn'"]),
@@ -140,6 +149,22 @@ BAD_INPUT = [
     (["dataset=image_folder", "dataset.root=empty"], ["empty/train/cat", "no images"]),
     (["dataset=image_folder", "dataset.root=broken"], ["broken/train/cat/text.jpg", "image"]),
     (["dataset=cifar10", "data_dir=nothing"], ["CIFAR-10", "nothing", "cifar-10-batches-py", "TRUSTML_DATA_DIR"]),
+    (["dataset=census"], ["model", "needs images", "rows of shape 13"]),
+    (["task=debias", "model=cifar_cnn"], ["model", "needs images", "rows of shape 13"]),
+    (["task=debias", "dataset=digits", "model=mlp"], ["dataset=digits", "sensitive columns", "census, adult or csv"]),
+    (["task=debias", "task.lambda=[1,2,3]"], ["task.lambda", "one number or 2 (origin, sex)"]),
+    (["task=debias", "task.lambda=-1"], ["task.lambda", "at least 0"]),
+    (["task=debias", "task.lambda=much"], ["task.lambda", "number", "much"]),
+    (["task=debias", "task.lamda=1"], ["task.lamda", "'lambda'"]),
+    (["task=debias", "task.method=magic"], ["task.method", "adversarial, reweighing, thresholds"]),
+    (["task=debias", "task.p_rule=200"], ["task.p_rule", "0 to 100"]),
+    (["task=debias", "dataset.limit=4"], ["dataset.limit", "more rows"]),
+    (["task=debias", "dataset=adult", "data_dir=nothing"], ["nothing/adult/adult.data", "TRUSTML_DATA_DIR"]),
+    ([*TABLE, "dataset.path=absent.csv"], ["dataset.path", "absent.csv"]),
+    ([*TABLE, "dataset.positive=maybe"], ["dataset.positive", "'maybe'", "no, yes"]),
+    ([*TABLE, "dataset.sensitive=race"], ["dataset.sensitive", "'race'", "age, sex, planet, hired"]),
+    ([*TABLE, "dataset.sensitive=[sex,planet]"], ["dataset.sensitive", "'planet'", "one value 'earth'"]),
+    ([*TABLE, "dataset.sensitive=[]"], ["dataset.sensitive", "at least one column"]),
     (["model.checkpoint=absent.pt"], ["model.checkpoint", "absent.pt"]),
     (["model.checkpoint=other.pt"], ["model.checkpoint", "other.pt", "another architecture"]),
     (["model.checkpoint=evil.pt"], ["model.checkpoint", "evil.pt", "run code"]),
@@ -204,6 +229,8 @@ def bad_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 if root == "broken":
                     Image.new("RGB", (8, 8)).save(folder / root / split / name / "picture.png")
     (folder / "broken" / "train" / "cat" / "text.jpg").write_text("not an image")
+    people = [f"{20 + row},{'fm'[row % 2]},earth,{'no' if row % 3 else 'yes'}" for row in range(60)]
+    (folder / "people.csv").write_text("\n".join(["age,sex,planet,hired", *people]))
     torch.save({"weight": torch.zeros(2, 2)}, folder / "other.pt")
     torch.save({"weight": Evil()}, folder / "evil.pt")
     return folder
@@ -234,6 +261,14 @@ def test_weights_that_cannot_be_had_end_with_2_and_say_where_to_put_them(trustml
     assert answer.stderr.count("\n") == 1, answer.stderr
     for word in ("model.weights", "resnet18-f37072fd.pth", str(tmp_path / "hub" / "checkpoints"), "model.weights=null"):
         assert word in answer.stderr
+@pytest.mark.parametrize("model", ["logistic", "mlp"])
+def test_a_table_can_be_trained_on(model: str, trustml: Cli, tmp_path: Path) -> None:
+    answer = trustml("task=train", f"model={model}", "dataset=census", "trainer.epochs=3")
+    assert answer.returncode == 0, answer.stderr
+    (run,) = runs(tmp_path)
+    row = pandas.read_csv(run / "metrics.csv").iloc[0]
+    assert row.test_accuracy_ci_low > 0.78  # of the test people, 77 % have no high income
+    assert {path.stem for path in (run / "plots").iterdir()} == {"curves", "confusion"}
 
 
 def test_a_loss_that_is_lost_ends_with_1_and_says_where_the_log_is(trustml: Cli, tmp_path: Path) -> None:

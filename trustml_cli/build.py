@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -61,9 +62,12 @@ def chosen(names: Sequence[str], family: Mapping[str, T], key: str) -> dict[str,
 
 
 def build_as(cls: type, node: Mapping[Any, Any], key: str) -> Any:
-    """An instance of dataclass `cls` from the values in `node`; `key` is its place in the config, empty for the top."""
-    hints = get_type_hints(cls)
-    names = [field.name for field in fields(cls)]
+    """An instance of dataclass `cls` from the values in `node`; `key` is its place in the config, empty for the top.
+
+    A key that is a word of Python's own belongs to the field with an underscore after it: `lambda` to `lambda_`.
+    """
+    hints = {as_key(name): hint for name, hint in get_type_hints(cls).items()}
+    names = [as_key(field.name) for field in fields(cls)]
     given = [str(name) for name in node if name != "_target_"]
     prefix = f"{key}." if key else ""
     for name in given:
@@ -72,18 +76,24 @@ def build_as(cls: type, node: Mapping[Any, Any], key: str) -> Any:
     for name in names:
         if name not in given or (isinstance(node, DictConfig) and OmegaConf.is_missing(node, name)):
             raise InputError(f"{prefix}{name}: needs a value; set it with {prefix}{name}=VALUE")
-    values = {name: listed(node[name], hints[name]) for name in names}
+    values = {field.name: listed(node[as_key(field.name)], hints[as_key(field.name)]) for field in fields(cls)}
     try:
         typed = OmegaConf.merge(OmegaConf.structured(cls), values)
-        arguments = {name: plain(OmegaConf.select(typed, name)) for name in names}
+        arguments = {name: plain(OmegaConf.select(typed, name)) for name in values}
     except OmegaConfBaseException as error:
-        name = (error.full_key or "").partition("[")[0] or "value"
+        name = as_key((error.full_key or "").partition("[")[0]) or "value"
         raise InputError(f"{prefix}{name}: {in_plain_words(first_line(error))}") from error
     for name, value in arguments.items():
         if isinstance(value, list) and any(isinstance(item, list | dict) for item in value):  # OmegaConf allows it
-            raise InputError(f"{prefix}{name}: must be a list of single values, got {value}")
+            raise InputError(f"{prefix}{as_key(name)}: must be a list of single values, got {value}")
     with naming(key):
         return cls(**arguments)
+
+
+def as_key(field: str) -> str:
+    """The config key of a dataclass field: its name, without the underscore that keeps it from being a Python word."""
+    word = field.removesuffix("_")
+    return word if iskeyword(word) else field
 
 
 def plain(value: Any) -> Any:

@@ -34,7 +34,7 @@ class Split(ABC):
         """The same split where batches for `device` are made fastest. By default it stays where it is."""
         return self
 
-    def divide(self, fraction: float, seed: int) -> tuple["Split", "Split"]:
+    def divide(self, fraction: float, seed: int) -> tuple[Self, Self]:
         """Two random parts; the second holds `fraction` of the examples (at least one)."""
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
         held_out = max(1, round(fraction * len(self)))

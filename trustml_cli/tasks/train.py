@@ -43,5 +43,5 @@ class Train:
         if trained.history:
             context.record.plot("curves", training_curves(trained.history))
         context.record.plot("confusion", confusion_matrix(test, data.classes))
-        if not test.correct.all():
+        if len(data.shape) == 3 and not test.correct.all():  # images can be shown, rows of a table not
             context.record.plot("misclassified", misclassified(test, data.test, data.classes))

@@ -1,0 +1,113 @@
+"""The adversary against what can be known at best, and the game on people whose merit and proxy are known."""
+
+from copy import deepcopy
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trustml_cli.fairness.adversarial import Adversary, Game, descend, log_odds
+from trustml_cli.fairness.measure import Scored, adversary_aucs
+
+GAME: dict[str, Any] = {
+    "strength": [10.0, 10.0], "rounds": 100, "batch_size": 500, "lr": 0.02, "adversary_lr": 0.01, "adversary_steps": 2,
+}  # fmt: skip
+
+
+def entropy(share: float) -> float:
+    return float(functional.binary_cross_entropy(torch.tensor(share), torch.tensor(share)))
+
+
+def test_an_adversary_learns_all_there_is_to_know_and_no_more() -> None:
+    # the score takes two values; the first attribute shows in it with 0.9 against 0.2, the second not at all
+    odds = torch.tensor([-2.0, 2.0]).repeat_interleave(1000)
+    first = torch.cat([torch.arange(1000) < 200, torch.arange(1000) < 900]).long()
+    second = torch.arange(2000) % 2
+    sensitive = torch.stack([first, second], 1)
+    torch.manual_seed(0)
+    adversary = Adversary([32, 32, 32], [2, 2])
+    Game(**GAME).pretrain(adversary, odds, sensitive, 300)
+    best = [(entropy(0.2) + entropy(0.9)) / 2, entropy(0.5)]
+    assert adversary.losses(odds, sensitive).tolist() == pytest.approx(best, abs=0.002)
+    # of 1100 · 900 pairs: right where only one has the score 2, even where both or none have
+    expected = (900 * 800 + 0.5 * (900 * 100 + 200 * 800)) / (1100 * 900)
+    assert adversary_aucs(adversary(odds), sensitive) == pytest.approx([expected, 0.5], abs=0.02)
+
+
+def test_attributes_of_several_groups_have_guesses_of_their_own() -> None:
+    adversary = Adversary([8], [2, 5])
+    assert [list(guess.shape) for guess in adversary(torch.zeros(7))] == [[7, 2], [7, 5]]
+    assert adversary.losses(torch.zeros(7), torch.zeros(7, 2).long()).shape == (2,)
+
+
+def people(n: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Merit and a proxy of the first group; women of merit are denied half of the time, the second group is random."""
+    random = torch.Generator().manual_seed(0)
+    merit = torch.randn(n, generator=random)
+    woman = (torch.rand(n, generator=random) < 0.5).long()
+    proxy = woman + 0.3 * torch.randn(n, generator=random)
+    denied = (woman == 1) & (torch.rand(n, generator=random) < 0.7)
+    y = ((merit + 0.3 * torch.randn(n, generator=random) > 0) & ~denied).long()
+    sensitive = torch.stack([woman, torch.randint(2, (n,), generator=random)], 1)
+    return torch.stack([merit, proxy], 1), y, sensitive
+
+
+@cache
+def played(first: float, second: float) -> Scored:
+    """What a network says after it was trained and then played against an adversary."""
+    x, y, sensitive = people(1000)
+    torch.manual_seed(0)
+    classifier = nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 2))
+    optimizer = torch.optim.Adam(classifier.parameters(), 0.02)
+    for _ in range(100):
+        descend(optimizer, functional.cross_entropy(classifier(x), y))
+    adversary = Adversary([16, 16], [2, 2])
+    game = Game(**{**GAME, "strength": [first, second]})
+    game.pretrain(adversary, log_odds(classifier(x)).detach(), sensitive, 50)
+    assert len(list(game.play(classifier, adversary, x, y, sensitive))) == GAME["rounds"]
+    with torch.no_grad():
+        return Scored(log_odds(classifier(x)).double(), y, sensitive)
+
+
+def test_the_game_makes_groups_alike_and_a_lambda_of_zero_does_not() -> None:
+    unfair, fair = played(0.0, 0.0), played(10.0, 10.0)
+    assert unfair.p_rules[0] < 30
+    assert fair.p_rules[0] > 75
+    assert unfair.accuracy > fair.accuracy > 0.75  # of those who are selected by merit alone, some are denied
+    assert unfair.accuracy > 0.85
+
+
+def test_lambda_holds_for_its_own_attribute() -> None:
+    assert played(0.0, 10.0).p_rules[0] < 30
+    assert played(10.0, 0.0).p_rules[0] > 75
+
+
+def test_a_round_is_a_step_of_the_adversary_on_all_rows_and_one_of_the_classifier_against_it() -> None:
+    x, y, sensitive = people(50)
+    torch.manual_seed(3)
+    classifier, adversary = nn.Linear(2, 2), Adversary([4], [2, 2])
+    game = Game(**{**GAME, "strength": [3.0, 0.5], "rounds": 1, "batch_size": 20, "adversary_steps": 1})
+    ours, theirs = deepcopy(classifier), deepcopy(adversary)
+    torch.manual_seed(4)
+    (loss,) = game.play(classifier, adversary, x, y, sensitive)
+
+    torch.manual_seed(4)
+    batch = torch.randint(50, (20,))
+    maximize, minimize = torch.optim.Adam(theirs.parameters(), 0.01), torch.optim.Adam(ours.parameters(), 0.02)
+    guesses = theirs(ours(x)[:, 1].detach() - ours(x)[:, 0].detach())
+    sum(functional.cross_entropy(guess, group) for guess, group in zip(guesses, sensitive.T, strict=True)).backward()
+    maximize.step()
+    logits = ours(x[batch])
+    first, second = theirs(logits[:, 1] - logits[:, 0])
+    expected = functional.cross_entropy(logits, y[batch])
+    expected = expected - 3.0 * functional.cross_entropy(first, sensitive[batch, 0])
+    expected = expected - 0.5 * functional.cross_entropy(second, sensitive[batch, 1])
+    minimize.zero_grad()
+    expected.backward()
+    minimize.step()
+    torch.testing.assert_close(loss, expected.detach())
+    torch.testing.assert_close(classifier.weight, ours.weight)
+    torch.testing.assert_close(adversary.body[0].weight, theirs.body[0].weight)

@@ -1,0 +1,58 @@
+"""One's own table, in a file of comma-separated values."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from trustml_cli.data.table import (
+    Columns,
+    Table,
+    TableSource,
+    as_text,
+    check_fraction,
+    read_frame,
+    split_rows,
+    tabulate,
+)
+from trustml_cli.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class CsvTable(TableSource):
+    """The table in the file `path`, whose first line names the columns.
+
+    `label` is the column to be predicted and `positive` its favourable value; every other value is unfavourable.
+    Columns in `sensitive` and in `leave_out` are not among the features. `test_fraction` of each class is held out,
+    always the same rows.
+    """
+
+    path: Path
+    label: str
+    positive: str
+    sensitive: list[str]
+    leave_out: list[str]
+    test_fraction: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fraction(self.test_fraction)
+        if not self.path.is_file():
+            raise ValueError(f"path: no file {self.path}; give a file of comma-separated values with a header")
+
+    def read(self) -> Table:
+        frame = read_frame(self.path)
+        for key, names in (("label", [self.label]), ("sensitive", self.sensitive), ("leave_out", self.leave_out)):
+            for name in names:
+                if name not in frame.columns:
+                    known = ", ".join(map(str, frame.columns))
+                    raise InputError(f"dataset.{key}: no column {name!r} in {self.path}; there are {known}")
+        frame = frame.drop(columns=self.leave_out)
+        frame[self.label] = frame[self.label].map(as_text)
+        values = sorted(set(frame[self.label]))
+        if self.positive not in values:
+            raise InputError(
+                f"dataset.positive: no value {self.positive!r} in column {self.label!r} of {self.path}; "
+                f"there are {', '.join(values[:20])}"
+            )
+        columns = Columns(self.label, self.positive, self.sensitive)
+        train, test = split_rows(frame, columns, self.test_fraction)
+        return tabulate(train, test, columns, self.steps, source=str(self.path), key="dataset.sensitive")

@@ -1,0 +1,224 @@
+"""Tables: rows of numbers and categories as the features that a network takes, and the groups to be treated alike."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas
+import torch
+from numpy.typing import NDArray
+from pandas.api.types import is_numeric_dtype
+from torch import Tensor
+
+from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory
+from trustml_cli.data.pictures import one_line
+from trustml_cli.errors import InputError, naming
+from trustml_cli.files import digest
+
+MOST_GROUPS = 20  # a sensitive column with more values is no grouping of people
+RARE = 10  # categories with fewer rows share one column
+LEAF = 8  # a step is cut only where so many rows lie on both sides of it
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """A sensitive attribute and the names of its groups, in the order of their numbers."""
+
+    name: str
+    groups: tuple[str, ...]
+
+
+class Rows(InMemory):
+    """Rows of a table, float32 [N, D]; `sensitive` holds each row's group by every attribute, int64 [N, A]."""
+
+    def __init__(self, inputs: Tensor, labels: Tensor, sensitive: Tensor) -> None:
+        super().__init__(inputs, labels)
+        assert len(sensitive) == len(labels), (sensitive.shape, labels.shape)
+        self.sensitive = sensitive
+
+    def subset(self, indices: Tensor) -> Self:
+        return type(self)(self.inputs[indices], self.labels[indices], self.sensitive[indices])
+
+    def on(self, device: torch.device) -> "Rows":
+        return type(self)(self.inputs.to(device), self.labels.to(device), self.sensitive.to(device))
+
+
+@dataclass(frozen=True)
+class Table(Dataset):
+    """A data set of rows in two classes, of which the second is the favourable one.
+
+    `attributes` name the columns of `sensitive` in both splits. They are not among the features.
+    """
+
+    train: Rows
+    test: Rows
+    attributes: tuple[Attribute, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableSource(DatasetSource):
+    """Reads a table. Subclasses name further keys as fields and implement `read`.
+
+    `steps` yes/no columns are added for each column of numbers, at the values where a decision tree on that column
+    alone would cut; 0 leaves the number alone.
+    """
+
+    steps: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.steps < 0:
+            raise ValueError(f"steps: must be at least 0, got {self.steps}")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the columns of a table mean: the label with its favourable value, and which are sensitive."""
+
+    label: str
+    positive: str
+    sensitive: Sequence[str]
+
+    def favourable(self, frame: pandas.DataFrame) -> NDArray[np.bool_]:
+        """Whether each row has the favourable label, [N]."""
+        return (frame[self.label] == self.positive).to_numpy(dtype=np.bool_)
+
+
+def split_rows(
+    frame: pandas.DataFrame, columns: Columns, test_fraction: float
+) -> tuple[pandas.DataFrame, pandas.DataFrame]:
+    """Training and test rows; `test_fraction` of each class is held out, always the same rows."""
+    from sklearn.model_selection import train_test_split
+
+    favourable = columns.favourable(frame)
+    fewest = min(favourable.sum(), (~favourable).sum())
+    if fewest < 2:
+        raise InputError(f"dataset: {columns.label}={columns.positive} splits the table into a class of {fewest} rows")
+    with naming("dataset"):
+        train, test = train_test_split(frame, test_size=test_fraction, stratify=favourable, random_state=0)
+    return train, test
+
+
+def check_fraction(test_fraction: float) -> None:
+    """Raise ValueError unless so much can be held out."""
+    if not 0.01 <= test_fraction <= 0.9:
+        raise ValueError(f"test_fraction: must be between 0.01 and 0.9, got {test_fraction}")
+
+
+def tabulate(
+    train: pandas.DataFrame, test: pandas.DataFrame, columns: Columns, steps: int, source: str, key: str
+) -> Table:
+    """Both splits as a `Table`; whatever is learned about a column is learned from the training rows.
+
+    `key` is where in the config the sensitive columns are chosen; errors about them begin with it.
+    """
+    attributes = [attribute(train, test, name, key) for name in columns.sensitive]
+    known = [*columns.sensitive, columns.label]
+    if not len(train.columns.difference(known)):
+        raise InputError(f"dataset: {source} has no columns beside the label and the sensitive ones")
+    features = encode(train.drop(columns=known), columns.favourable(train), [train, test], steps)
+    train_rows, test_rows = (
+        Rows(
+            torch.from_numpy(encoded),
+            torch.tensor(columns.favourable(frame)),
+            torch.from_numpy(group_numbers(frame, attributes)),
+        )
+        for frame, encoded in zip((train, test), features, strict=True)
+    )
+    others = set(train[columns.label]) - {columns.positive}
+    return Table(
+        train=train_rows,
+        test=test_rows,
+        classes=(others.pop() if len(others) == 1 else f"not {columns.positive}", columns.positive),
+        fingerprint=digest([content_hash(train), content_hash(test), asdict(columns), steps]),
+        source=source,
+        attributes=tuple(attributes),
+    )
+
+
+def attribute(train: pandas.DataFrame, test: pandas.DataFrame, name: str, key: str) -> Attribute:
+    """The sensitive column `name`; `InputError` where its values are no groups."""
+    groups = sorted({as_text(value) for frame in (train, test) for value in frame[name]})
+    if len(groups) < 2:
+        raise InputError(f"{key}: column {name!r} has the one value {groups[0]!r}; two groups or more are needed")
+    if len(groups) > MOST_GROUPS:
+        raise InputError(f"{key}: column {name!r} has {len(groups)} values; make groups of them, {MOST_GROUPS} at most")
+    return Attribute(name, tuple(groups))
+
+
+def group_numbers(frame: pandas.DataFrame, attributes: Sequence[Attribute]) -> NDArray[np.int64]:
+    """Every row's group by every attribute, [N, A]."""
+    numbers = [[attribute.groups.index(as_text(value)) for value in frame[attribute.name]] for attribute in attributes]
+    return np.array(numbers, dtype=np.int64).reshape(len(attributes), len(frame)).T.copy()
+
+
+def encode(
+    fitted_to: pandas.DataFrame, favourable: NDArray[np.bool_], frames: Sequence[pandas.DataFrame], steps: int
+) -> list[NDArray[np.float32]]:
+    """Each of `frames` as features: numbers with their steps, then one column for each category.
+
+    Categories, steps and the median that stands in for a missing number come from the rows `fitted_to`, with
+    `favourable` their labels. A category that they hold rarely or not at all counts as rare.
+    """
+    from sklearn.preprocessing import OneHotEncoder
+
+    numeric = [name for name in fitted_to if is_numeric_dtype(fitted_to[name])]
+    words = [name for name in fitted_to if name not in numeric]
+    parts: list[list[Any]] = [[] for _ in frames]
+    for name in numeric:
+        median = fitted_to[name].median()
+        values = [frame[name].fillna(median).to_numpy(dtype=np.float64)[:, None] for frame in (fitted_to, *frames)]
+        cuts = tree_cuts(values[0], favourable, steps)
+        for part, column in zip(parts, values[1:], strict=True):
+            part += [column, column > cuts]
+    if words:
+        encoder = OneHotEncoder(min_frequency=RARE, handle_unknown="infrequent_if_exist", sparse_output=False)
+        encoder.fit(texts(fitted_to[words]))
+        for part, frame in zip(parts, frames, strict=True):
+            part.append(encoder.transform(texts(frame[words])))
+    return [np.concatenate(part, axis=1, dtype=np.float32) for part in parts]
+
+
+def tree_cuts(values: NDArray[np.float64], labels: NDArray[np.bool_], steps: int) -> NDArray[np.float64]:
+    """Up to `steps` thresholds of a decision tree from values [N, 1] to labels [N], in ascending order.
+
+    Gorishniy et al. 2022 (arXiv 2203.05556) find bins for numeric features in this way.
+    """
+    from sklearn.tree import DecisionTreeClassifier
+
+    if steps == 0:
+        return np.empty(0)
+    tree = DecisionTreeClassifier(max_leaf_nodes=steps + 1, min_samples_leaf=LEAF, random_state=0)
+    fitted = tree.fit(values, labels).tree_
+    return np.unique(fitted.threshold[fitted.children_left >= 0])
+
+
+def texts(frame: pandas.DataFrame) -> NDArray[np.object_]:
+    """Every value as text, as scikit-learn wants categories."""
+    return frame.map(as_text).to_numpy(dtype=object)
+
+
+def as_text(value: Any) -> str:
+    """A value as the name of a group or category; what is missing is '?', as in UCI's files."""
+    if pandas.isna(value):
+        return "?"
+    whole = isinstance(value, float) and value.is_integer()  # a column of whole numbers with gaps is read as float
+    return str(int(value) if whole else value)
+
+
+def content_hash(frame: pandas.DataFrame) -> str:
+    """What the rows say, in one number."""
+    return digest([list(frame.columns), pandas.util.hash_pandas_object(frame, index=False).tolist()])
+
+
+def read_frame(path: Path, **how: Any) -> pandas.DataFrame:
+    """A file of comma-separated values; `InputError` where it is none."""
+    try:
+        frame: pandas.DataFrame = pandas.read_csv(path, skipinitialspace=True, **how)
+    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        raise InputError(f"dataset: {path} cannot be read as comma-separated values ({one_line(error)})") from error
+    if frame.empty:
+        raise InputError(f"dataset: {path} has no rows")
+    return frame

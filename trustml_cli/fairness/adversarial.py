@@ -1,0 +1,103 @@
+"""Adversarial debiasing: a classifier learns to give nothing away about the groups that people belong to.
+
+Zhang, Lemoine and Mitchell 2018, arXiv 1801.07593; the game without their projection term, as in Louppe, Kagan and
+Cranmer 2017, arXiv 1611.01046.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def log_odds(logits: Tensor) -> Tensor:
+    """The log-odds of class 1, [N], of logits [N, 2]; their sigmoid is its probability."""
+    return logits[:, 1] - logits[:, 0]
+
+
+class Adversary(nn.Module):
+    """Guesses each person's group by every sensitive attribute from the classifier's log-odds alone.
+
+    `hidden` are the widths of its layers, with ReLU after each, and `groups` the numbers of groups by attribute.
+    """
+
+    def __init__(self, hidden: Sequence[int], groups: Sequence[int]) -> None:
+        super().__init__()
+        widths = [1, *hidden]
+        layers: list[nn.Module] = []
+        for before, after in zip(widths, hidden, strict=False):
+            layers += [nn.Linear(before, after), nn.ReLU()]
+        self.body = nn.Sequential(*layers, nn.Linear(widths[-1], sum(groups)))
+        self.groups = list(groups)
+
+    def forward(self, odds: Tensor) -> tuple[Tensor, ...]:
+        """For each attribute the logits [N, G] of its groups, from log-odds [N]."""
+        return self.body(odds[:, None]).split(self.groups, dim=1)  # type: ignore[no-any-return]
+
+    def losses(self, odds: Tensor, sensitive: Tensor) -> Tensor:
+        """Mean cross-entropy (nats) of the guesses for each attribute, [A], with `sensitive` the groups, int64 [N, A].
+
+        At the entropy of the groups' shares, it knows no more than these.
+        """
+        guesses = self(odds)
+        return torch.stack([functional.cross_entropy(guess, sensitive[:, a]) for a, guess in enumerate(guesses)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Game:
+    """min over the classifier, max over the adversary, of  L_y − Σ λ_A · L_A.
+
+    L_y is the classifier's cross-entropy, L_A the adversary's for attribute A, and `strength` holds the λ_A. In each
+    of `rounds`, the adversary takes `adversary_steps` steps down its own losses on all rows, then the classifier one
+    step on a random batch. Both use Adam; the classifier's learning rate falls from `lr` to zero along a quarter of a
+    cosine, so that the game comes to rest.
+    """
+
+    strength: Sequence[float]
+    rounds: int
+    batch_size: int
+    lr: float
+    adversary_lr: float
+    adversary_steps: int
+
+    def pretrain(self, adversary: Adversary, odds: Tensor, sensitive: Tensor, steps: int) -> None:
+        """Fit `adversary` to the groups of rows whose log-odds stay as they are."""
+        optimizer = torch.optim.Adam(adversary.parameters(), self.adversary_lr)
+        for _ in range(steps):
+            descend(optimizer, adversary.losses(odds, sensitive).sum())
+
+    def play(
+        self, classifier: nn.Module, adversary: Adversary, x: Tensor, y: Tensor, sensitive: Tensor
+    ) -> Iterator[Tensor]:
+        """Play on; yields the classifier's loss after each round. Draws from torch's global random numbers.
+
+        `classifier` maps features x [N, D] to logits [N, 2], y are labels 0 or 1, [N], and `sensitive` the groups by
+        attribute, int64 [N, A]. Both networks change in place.
+        """
+        minimize = torch.optim.Adam([w for w in classifier.parameters() if w.requires_grad], self.lr)
+        maximize = torch.optim.Adam(adversary.parameters(), self.adversary_lr)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(minimize, T_max=self.rounds)
+        strength = torch.as_tensor(self.strength, device=x.device)
+        for _ in range(self.rounds):
+            classifier.eval()
+            with torch.no_grad():
+                odds = log_odds(classifier(x))
+            for _ in range(self.adversary_steps):
+                descend(maximize, adversary.losses(odds, sensitive).sum())
+            classifier.train()
+            batch = torch.randint(len(x), (self.batch_size,)).to(x.device)
+            logits = classifier(x[batch])
+            give_away = adversary.losses(log_odds(logits), sensitive[batch])
+            loss = functional.cross_entropy(logits, y[batch]) - (strength * give_away).sum()
+            descend(minimize, loss)
+            schedule.step()
+            yield loss.detach()
+
+
+def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """One step down the gradient of `loss`."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()

@@ -1,0 +1,67 @@
+"""Pictures of how groups are treated, before and after debiasing, and of the way there."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from trustml_cli.data.table import Attribute
+from trustml_cli.fairness.measure import Point, Scored
+from trustml_cli.fairness.metrics import p_rule
+from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, new_figure, tidy
+
+COLORS = [ORANGE, BLUE, GREEN, GREY, "#B0578D", "#8A6D00"]
+BINS = 40
+
+
+def densities(before: Scored, after: Scored, number: int, attribute: Attribute, subject: str) -> Figure:
+    """The predicted probability of the favourable class in each group, before and after, as histograms of area 1.
+
+    `number` is that of the attribute among the sensitive ones; `subject` says what was made fair and how.
+    """
+    figure, axes = new_figure(9, 3.8, columns=2)
+    for panel, stage, scored in zip(axes[0], ("baseline", "debiased"), (before, after), strict=True):
+        group = scored.sensitive[:, number]
+        for index, label in enumerate(attribute.groups):
+            if not (here := group == index).any():
+                continue
+            rate = scored.selected[here].double().mean().item()
+            color, style = COLORS[index % len(COLORS)], "-" if index < len(COLORS) else "--"
+            panel.hist(
+                scored.probability[here].numpy(), bins=np.linspace(0, 1, BINS + 1), density=True, histtype="stepfilled",
+                edgecolor=color, facecolor=(color, 0.12), linewidth=1.5, linestyle=style,
+                label=f"{label}: {rate:.1%} selected",
+            )  # fmt: skip
+        panel.axvline(0.5, color=GREY, linestyle=":", linewidth=1)
+        panel.set_xlim(0, 1)
+        panel.set_yscale("log")
+        panel.legend(frameon=False, fontsize=8, loc="upper right")
+        rule = p_rule(scored.selected, group)
+        title = f"{stage}: accuracy {scored.accuracy:.1%}, p-rule {rule:.0f} %"
+        tidy(panel, title, "predicted probability", "density (log scale)")
+    figure.suptitle(f"{subject}: by {attribute.name}, {len(before.labels):,} test rows", fontsize=11)
+    return figure
+
+
+def training_path(path: Sequence[Point], names: Sequence[str], kept: Point, target: float, subject: str) -> Figure:
+    """Accuracy and p-rules on validation rows over the rounds of the game, and the round that was kept."""
+    figure, axes = new_figure(6.8, 5.2, rows=2)
+    accuracy, rules = axes[:, 0]
+    rounds = [point.round for point in path]
+    accuracy.plot(rounds, [point.accuracy for point in path], color=BLUE)
+    accuracy.yaxis.set_major_formatter(PercentFormatter(1.0))
+    for number, name in enumerate(names):
+        color = COLORS[number % len(COLORS)]
+        rules.plot(rounds, [point.p_rules[number] for point in path], color=color, label=name)
+    rules.axhline(target, color=GREY, linestyle="--", linewidth=1, label=f"wanted: {target:g} %")
+    rules.set_ylim(0, 102)
+    rules.yaxis.set_major_formatter(PercentFormatter(100))
+    for panel in (accuracy, rules):
+        label = f"kept: round {kept.round}" if panel is accuracy else None
+        panel.axvline(kept.round, color=GREY, linestyle=":", linewidth=1.2, label=label)
+        panel.set_xlim(0, rounds[-1])
+        panel.legend(frameon=False, fontsize=8, loc="lower right")
+    tidy(accuracy, f"{subject}: on validation rows", "", "accuracy")
+    tidy(rules, "", "round of the game", "p-rule")
+    return figure
