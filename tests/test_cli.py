@@ -38,6 +38,7 @@ COLUMNS = {
     "backdoor_transfer": [
         "poison_rate", "clean_accuracy", "triggered_accuracy", "baseline_clean_accuracy",
         "baseline_triggered_accuracy", "donor_clean_accuracy", "donor_attack_success_rate",
+    ],
     "debias": [
         "stage", "accuracy", "roc_auc",
         "p_rule_origin", "adversary_auc_origin", "demographic_parity_difference_origin",
@@ -261,6 +262,8 @@ def test_weights_that_cannot_be_had_end_with_2_and_say_where_to_put_them(trustml
     assert answer.stderr.count("\n") == 1, answer.stderr
     for word in ("model.weights", "resnet18-f37072fd.pth", str(tmp_path / "hub" / "checkpoints"), "model.weights=null"):
         assert word in answer.stderr
+
+
 @pytest.mark.parametrize("model", ["logistic", "mlp"])
 def test_a_table_can_be_trained_on(model: str, trustml: Cli, tmp_path: Path) -> None:
     answer = trustml("task=train", f"model={model}", "dataset=census", "trainer.epochs=3")
