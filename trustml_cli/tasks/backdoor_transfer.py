@@ -51,6 +51,8 @@ class TransferBackdoor(Poisoning):
         """One row: accuracy on the new classes, clean and triggered, on the poisoned body and on a clean one."""
         check_trainable(model, trainer)
         data = dataset.load()
+        with naming("trigger"):
+            trigger.check(data.shape)  # a table has not even the classes to divide
         old, new = self.divided(data)
         poison = self.within(data).poison(old, trigger, context.seed)
         with naming("model"):
