@@ -119,3 +119,21 @@ def test_keys_at_the_top_of_the_config_are_named_without_a_dot():
 )
 def test_the_nearest_name_is_offered_or_all_there_are(name, known, words):
     assert nearest(name, known) == words
+
+
+def test_a_key_that_is_a_python_word_belongs_to_the_field_with_an_underscore():
+    @dataclass(frozen=True)
+    class Game:
+        lambda_: list[float]
+        rounds_: int
+
+    assert build_as(Game, {"lambda": 3, "rounds_": 1}, "task") == Game([3.0], 1)
+    for values, words in (
+        ({"lambda_": 3, "rounds_": 1}, "task.lambda_: no such key; did you mean 'lambda'?"),
+        ({"rounds_": 1}, "task.lambda: needs a value"),
+        ({"lambda": "much", "rounds_": 1}, "task.lambda: must be a number, got 'much'"),
+        ({"lambda": [[1]], "rounds_": 1}, "task.lambda: must be a list of single values"),
+    ):
+        with pytest.raises(InputError) as caught:
+            build_as(Game, values, "task")
+        assert str(caught.value).startswith(words)

@@ -101,7 +101,7 @@ def summarise(table: pandas.DataFrame, conditions: Sequence[str]) -> pandas.Data
             deviation = given.std() if n > 1 else nan
             half = float(stdtrit(n - 1, 0.975)) * deviation / sqrt(n) if n > 1 else nan
             low, high = mean - half, mean + half
-            if f"{name}_ci_low" in group:  # a proportion
+            if f"{name}_n" in group:  # a proportion
                 low, high = max(low, 0.0), min(high, 1.0)
             if n == 1 and f"{name}_ci_low" in group:
                 low, high = group[f"{name}_ci_low"].iloc[0], group[f"{name}_ci_high"].iloc[0]

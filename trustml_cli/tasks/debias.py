@@ -225,8 +225,11 @@ class Debias:
                     test.selected, test.labels, group
                 ),
             }
-        needs = name == "debiased" and self.method is Method.thresholds
-        context.record.metrics(stage=name, **columns, method=self.method.value, needs_groups_to_decide=needs)
+        context.record.headline("lowest_p_rule")
+        method = "none" if name == "baseline" else self.method.value
+        needs = method == Method.thresholds.value
+        columns |= {"lowest_p_rule": min(test.p_rules), "needs_groups_to_decide": needs}
+        context.record.metrics({"stage": name, "method": method}, **columns)
         rules = ", ".join(f"p-rule by {a.name} {columns[f'p_rule_{a.name}']:.1f}" for a in table.attributes)
         log.info("%s: accuracy %.4f, %s, n = %d", name, test.accuracy, rules, len(test.labels))
         if needs:
