@@ -137,3 +137,16 @@ def test_a_digit_left_out_of_mnist_is_noticed(trustml: Cli, tmp_path: Path, data
     assert table.inlier_rate.between(0.93, 0.97).all()
     assert table.fpr_at_95_tpr["knn"] <= 0.2
     assert table.fpr_at_95_tpr["knn"] < table.fpr_at_95_tpr["msp"]
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(("name", "unseen"), [("ood_cifar_frog", "frog"), ("ood_cifar_cat_cpu", "cat")])
+def test_cifar_experiments_run_on_a_few_images(
+    name: str, unseen: str, trustml: Cli, tmp_path: Path, data_dir: Path
+) -> None:
+    answer = trustml(f"experiment={name}", "trainer.epochs=1", "dataset.limit=100", f"data_dir={data_dir}")
+    assert answer.returncode == 0, answer.stderr
+    table = pandas.read_csv(newest(tmp_path) / "metrics.csv")
+    assert len(table) == 6
+    assert table.outliers.eq(unseen).all()
+    assert (table.inlier_rate_n + table.outlier_inlier_rate_n).eq(100).all()
