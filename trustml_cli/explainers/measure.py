@@ -37,7 +37,8 @@ def examine(
     """Explain the logits of classes `target` [N] for images x [N, C, H, W], and measure the explanations.
 
     Gaps are taken from each of an image's `baselines` [N, B, C, H, W], in float64, for rounding is not the explainer's
-    fault. Deletion and insertion go by contributions, in so many `steps`.
+    fault. Deletion and insertion go by contributions, in so many `steps`; black is the blank image of both (Petsiuk et
+    al. blur for insertion, which leaves nothing to insert in images as small as these).
     """
     exact = deepcopy(model).cpu().double()
     parts = []
