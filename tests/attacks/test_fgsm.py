@@ -1,6 +1,7 @@
 """FGSM against a closed form and against two peer libraries."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -75,6 +76,14 @@ def test_the_gradient_is_that_of_each_image_alone(model: nn.Module, images: tupl
     down[0, 1, 2, 3] -= step
     loss = [nn.functional.cross_entropy(model.double()(moved), y[:1]).item() for moved in (up, down)]
     assert together[0, 1, 2, 3].item() == pytest.approx((loss[0] - loss[1]) / (2 * step), abs=1e-5)
+
+
+def test_a_model_that_is_sure_of_itself_does_not_lose_its_gradient() -> None:
+    x, model = torch.tensor([[[[0.9, 0.1]]]]), Linear(30.0, -40.0)
+    assert model(x).softmax(1)[0, 1] == 1  # a score of 23: in float32 the softmax rounds to 1, and p − 1 to 0
+    slope = math.exp(-23) / (1 + math.exp(-23))
+    expected = torch.tensor([-30 * slope, 40 * slope])
+    torch.testing.assert_close(input_gradient(model, x, torch.tensor([1])).flatten(), expected, rtol=1e-5, atol=0)
 
 
 SETTINGS = list(itertools.product(Norm, (None, 1), (0.03, 0.3)))

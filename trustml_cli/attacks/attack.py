@@ -7,7 +7,6 @@ from enum import Enum
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 
 class Norm(Enum):
@@ -51,11 +50,19 @@ class Attack(ABC):
 
 
 def input_gradient(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
-    """Gradient of each image's cross-entropy with `labels` by its own pixels, of x's shape."""
+    """Gradient of each image's cross-entropy with `labels` by its own pixels, of x's shape.
+
+    By the logits it is the softmax p, less one at the label. Where a model is sure of itself, p rounds to 1 there and
+    the difference to 0, although the other classes' shares are not 0: the gradient loses the part that matters and
+    attacks look too weak. So that entry is computed as minus the sum of the others, which is the same and exact.
+    """
     x = x.detach().requires_grad_(True)
     with torch.enable_grad():
-        loss = functional.cross_entropy(model(x), labels, reduction="sum")
-    (gradient,) = torch.autograd.grad(loss, x)
+        logits = model(x)
+    label = labels[:, None]
+    others = logits.detach().softmax(1).scatter(1, label, 0.0)
+    by_logits = others.scatter(1, label, -others.sum(1, keepdim=True))
+    (gradient,) = torch.autograd.grad(logits, x, by_logits)
     return gradient
 
 
