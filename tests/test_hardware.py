@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from trustml_cli.hardware import Hardware, Precision, choose_device, devices_present, own_randomness, seed_everything
+from trustml_cli.hardware import (
+    Hardware,
+    Precision,
+    choose_device,
+    compute_repeatably,
+    devices_present,
+    own_randomness,
+    seed_everything,
+)
 
 Draw = tuple[float, float, float]
 
@@ -69,10 +77,12 @@ def test_own_randomness_leaves_the_outer_streams_as_they_were(fails: bool) -> No
     assert disturbed == undisturbed
 
 
-def test_seeding_asks_torch_for_deterministic_algorithms() -> None:
+@pytest.mark.parametrize(("device", "asked"), [("cpu", False), ("cuda", True)])
+def test_a_gpu_is_asked_for_algorithms_that_repeat_themselves(device: str, asked: bool) -> None:
     torch.use_deterministic_algorithms(False)
-    seed_everything(0)
-    assert torch.are_deterministic_algorithms_enabled()
+    compute_repeatably(torch.device(device))
+    assert torch.are_deterministic_algorithms_enabled() == asked
+    torch.use_deterministic_algorithms(False)
 
 
 @pytest.mark.parametrize(

@@ -56,10 +56,16 @@ def choose_device(name: str, job: int) -> torch.device:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python, numpy and torch, and ask torch for algorithms that give the same result every time."""
+    """Seed Python, numpy and torch."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+
+
+def compute_repeatably(device: torch.device) -> None:
+    """Ask torch for algorithms that give the same result every time; on a CPU those that networks use do anyway."""
+    if device.type == "cpu":  # and asking costs more than a second: it imports torch's compiler
+        return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs a pass over every new tensor

@@ -80,7 +80,7 @@ def as_yaml(config: DictConfig) -> str:
 
 def dispatch(config: DictConfig, record: Recorder) -> None:
     """Build the handler and the parts that it asks for by name, then let it run."""
-    from trustml_cli.hardware import Hardware, choose_device, keep_freed_memory, seed_everything
+    from trustml_cli.hardware import Hardware, choose_device, compute_repeatably, keep_freed_memory, seed_everything
     from trustml_cli.settings import Settings
     from trustml_cli.tasks.context import Context, model_store
 
@@ -95,6 +95,7 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
         device = choose_device(settings.device, job=job_number() or 0)
     record.note(device=str(device))
     keep_freed_memory()
+    compute_repeatably(device)
     seed_everything(settings.seed)
     hardware = Hardware(device, settings.precision)
     handler(Context(settings.seed, hardware, model_store(settings.cache_dir), record), **parts)
