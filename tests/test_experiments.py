@@ -7,9 +7,12 @@ from subprocess import CompletedProcess
 
 import pandas
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from tests.configs import choices, composed
 from trustml_cli.build import build
+from trustml_cli.tasks.context import describe
 
 Cli = Callable[..., CompletedProcess[str]]
 
@@ -104,3 +107,35 @@ def test_dogs_with_a_trigger_become_cats(trustml: Cli, tmp_path: Path, data_dir:
     row = metrics(trustml, tmp_path, data_dir, *words).iloc[0]
     assert row.poisoned_images == 100
     assert row.attack_success_rate - row.baseline_attack_success_rate > 0.3
+
+
+@pytest.mark.peers
+def test_adult_is_debiased_and_fairlearn_agrees(trustml: Cli, tmp_path: Path, data_dir: Path) -> None:
+    fairlearn = pytest.importorskip("fairlearn.metrics")
+    short = ["experiment=debias_adult", "task.rounds=100", "trainer.epochs=5"]
+    rows = metrics(trustml, tmp_path, data_dir, *short).set_index("stage")
+    baseline, debiased = rows.loc["baseline"], rows.loc["debiased"]
+    assert baseline.accuracy_n == debiased.accuracy_n == 9282
+    assert baseline.accuracy >= 0.845
+    assert debiased.accuracy >= 0.80
+    for name in ("race", "sex"):
+        assert baseline[f"p_rule_{name}"] < 50
+        assert debiased[f"p_rule_{name}"] >= 75
+        assert baseline[f"adversary_auc_{name}"] > 0.6
+        assert debiased[f"adversary_auc_{name}"] <= 0.55
+
+    config = composed(*short, f"data_dir={data_dir}")
+    table = build(config.dataset, "dataset").load()
+    network = build(config.model, "model").build(describe(table))
+    (weights,) = tmp_path.rglob("debiased.safetensors")
+    network.load_state_dict(load_file(weights))
+    with torch.no_grad():
+        selected = network.eval()(table.test.inputs).argmax(1)
+    for name, group in zip(("race", "sex"), table.test.sensitive.T, strict=True):
+        known = {"y_true": table.test.labels, "y_pred": selected, "sensitive_features": group.numpy()}
+        expected = {
+            f"p_rule_{name}": 100 * fairlearn.demographic_parity_ratio(**known),
+            f"demographic_parity_difference_{name}": fairlearn.demographic_parity_difference(**known),
+            f"equalized_odds_difference_{name}": fairlearn.equalized_odds_difference(**known),
+        }
+        assert {column: debiased[column] for column in expected} == pytest.approx(expected, abs=1e-9, rel=0)

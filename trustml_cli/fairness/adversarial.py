@@ -51,7 +51,7 @@ class Game:
 
     L_y is the classifier's cross-entropy, L_A the adversary's for attribute A, and `strength` holds the λ_A. In each
     of `rounds`, the adversary takes `adversary_steps` steps down its own losses on all rows, then the classifier one
-    step on a random batch. Both use Adam; the classifier's learning rate falls from `lr` to zero along a quarter of a
+    step on a random batch. Both use Adam; the classifier's learning rate falls from `lr` to zero along half a
     cosine, so that the game comes to rest.
     """
 

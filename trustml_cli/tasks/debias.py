@@ -191,7 +191,7 @@ class Debias:
                     kept = deepcopy(classifier.state_dict())
         classifier.load_state_dict(kept)
         best = fairest(settled, self.p_rule)
-        log.info("round %d of %d is kept", best.round, game.rounds)
+        log.info("round %d of %d is kept: accuracy %.4f on validation rows", best.round, game.rounds, best.accuracy)
         names = [attribute.name for attribute in table.attributes]
         context.record.plot("path", training_path(path, names, best, self.p_rule, self.subject(context)))
         return classifier.eval().requires_grad_(False)
