@@ -109,6 +109,7 @@ def test_dogs_with_a_trigger_become_cats(trustml: Cli, tmp_path: Path, data_dir:
     assert row.attack_success_rate - row.baseline_attack_success_rate > 0.3
 
 
+@pytest.mark.data
 @pytest.mark.peers
 def test_adult_is_debiased_and_fairlearn_agrees(trustml: Cli, tmp_path: Path, data_dir: Path) -> None:
     fairlearn = pytest.importorskip("fairlearn.metrics")
