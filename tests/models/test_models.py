@@ -10,14 +10,13 @@ from omegaconf import OmegaConf
 from torch import nn
 from torch.nn import functional
 
-from tests.configs import choices
+from tests.configs import choices, composed
 from trustml_cli.build import build
 from trustml_cli.errors import InputError
 from trustml_cli.models.model import Inputs, Model, Normalization
-from trustml_cli.run import config_folder
 
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32)]
-TAKE_TABLES = {"custom", "logistic", "mlp"}
+TAKE_TABLES = {"custom", "logistic", "mlp", "table_mlp"}
 FACTORY = """
 from torch import nn
 
@@ -41,7 +40,7 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Read:
     monkeypatch.syspath_prepend(tmp_path)
 
     def read(choice: str, /, **changes: Any) -> Model:
-        node = OmegaConf.load(config_folder() / "model" / f"{choice}.yaml")
+        node = OmegaConf.create(OmegaConf.to_container(composed(f"model={choice}").model))
         missing = {key: value for key, value in WITHOUT_DEFAULT.items() if OmegaConf.is_missing(node, key)}
         model = build(OmegaConf.merge(node, missing, changes), "model")
         assert isinstance(model, Model)
