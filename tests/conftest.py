@@ -1,9 +1,10 @@
-"""What all tests share: a cache of their own, a tiny data set, and the command line as a subprocess."""
+"""What all tests share: a cache of their own, a tiny data set, and the command line, as a subprocess or in this one."""
 
+import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ import torch
 
 from trustml_cli.data.dataset import Dataset, InMemory
 from trustml_cli.hardware import Hardware, Precision
+from trustml_cli.run import main
+from trustml_cli.sweep import Ending
 
 ROOT = Path(__file__).parent.parent
 CPU = Hardware(torch.device("cpu"), Precision.fp32)
@@ -54,6 +57,35 @@ def trustml(tmp_path: Path, cache_dir: Path) -> Callable[..., subprocess.Complet
         )  # fmt: skip
 
     return run
+
+
+@pytest.fixture
+def trustml_here(
+    tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """Runs the command line in this process: the same answers in a tenth of the time, where many are wanted."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+
+    def run(*words: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["trustml", *words])
+        monkeypatch.setattr(Ending, "exit_code", 0)
+        monkeypatch.setattr(Ending, "sweep", None)
+        for name, value in {"TRUSTML_CACHE_DIR": str(cache_dir), "HYDRA_FULL_ERROR": "0", **(env or {})}.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capfd.readouterr()
+        return subprocess.CompletedProcess(list(words), int(end.value.code or 0), out, err)
+
+    yield run
+    for handler in root.handlers[:]:
+        if handler not in handlers:
+            root.removeHandler(handler)
+            handler.close()
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")
