@@ -40,6 +40,7 @@ X = torch.tensor([[[[0.5, 0.5]]]])
         (Norm.linf, 1, 0, [0.6, 0.4]),
         (Norm.l2, 1, 0, [0.5 + 0.1 * 0.6, 0.5 - 0.1 * 0.8]),
         (Norm.linf, 0, 1, [0.4, 0.6]),
+        (Norm.l1, None, 1, [0.5, 0.6]),
     ],
 )
 def test_a_linear_model_is_attacked_along_its_weights(
@@ -49,7 +50,7 @@ def test_a_linear_model_is_attacked_along_its_weights(
     torch.testing.assert_close(x_adv.flatten(), torch.tensor(expected))
 
 
-@pytest.mark.parametrize("norm", list(Norm))
+@pytest.mark.parametrize("norm", FGSM.norms)
 def test_an_image_without_gradient_stays_as_it_is(norm: Norm) -> None:
     assert torch.equal(FGSM(norm=norm, target=None)(Linear(0.0, 0.0), X, torch.tensor([1]), 0.3), X)
 
@@ -57,6 +58,11 @@ def test_an_image_without_gradient_stays_as_it_is(norm: Norm) -> None:
 def test_the_step_is_clipped_to_valid_pixels() -> None:
     x_adv = FGSM(norm=Norm.linf, target=None)(Linear(1.0, -1.0), X, torch.tensor([1]), 0.8)
     assert x_adv.flatten().tolist() == [0.0, 1.0]
+
+
+def test_an_l1_step_goes_on_with_the_next_value_where_one_is_at_its_bound() -> None:
+    x_adv = FGSM(norm=Norm.l1, target=None)(Linear(3.0, -4.0), X, torch.tensor([1]), 0.8)
+    torch.testing.assert_close(x_adv.flatten(), torch.tensor([0.2, 1.0]))
 
 
 def test_one_backward_pass_serves_the_whole_curve() -> None:
@@ -86,7 +92,8 @@ def test_a_model_that_is_sure_of_itself_does_not_lose_its_gradient() -> None:
     torch.testing.assert_close(input_gradient(model, x, torch.tensor([1])).flatten(), expected, rtol=1e-5, atol=0)
 
 
-SETTINGS = list(itertools.product(Norm, (None, 1), (0.03, 0.3)))
+SETTINGS = list(itertools.product(FGSM.norms, (None, 1), (0.03, 0.3)))
+IN_FOOLBOX = [setting for setting in SETTINGS if setting[0] is not Norm.l1]  # whose L1 step is not the steepest
 
 
 @pytest.mark.peers
@@ -99,9 +106,15 @@ def test_images_equal_those_of_art(
     from art.estimators.classification import PyTorchClassifier
 
     x, y = images
+    if norm is Norm.l1:  # theirs wastes what is over once the one value that it changes is at its bound
+        x = 0.35 + 0.3 * x
     peer = PyTorchClassifier(model, nn.CrossEntropyLoss(), x.shape[1:], 3, clip_values=(0, 1), device_type="cpu")
     attack = FastGradientMethod(
-        peer, norm={Norm.linf: np.inf, Norm.l2: 2}[norm], eps=epsilon, targeted=target is not None, batch_size=len(x)
+        peer,
+        norm={Norm.linf: np.inf, Norm.l2: 2, Norm.l1: 1}[norm],
+        eps=epsilon,
+        targeted=target is not None,
+        batch_size=len(x),
     )
     labels = y if target is None else torch.full_like(y, target)
     theirs = attack.generate(x.numpy(), y=labels.numpy())
@@ -111,7 +124,7 @@ def test_images_equal_those_of_art(
 
 @pytest.mark.peers
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("norm", "target", "epsilon"), SETTINGS)
+@pytest.mark.parametrize(("norm", "target", "epsilon"), IN_FOOLBOX)
 def test_images_equal_those_of_foolbox(
     norm: Norm, target: int | None, epsilon: float, model: nn.Module, images: tuple[Tensor, Tensor]
 ) -> None:
@@ -129,3 +142,8 @@ def test_images_equal_those_of_foolbox(
         _, theirs, _ = one_step(peer, x, goal, epsilons=epsilon)
     ours = FGSM(norm=norm, target=target)(model, x, y, epsilon)
     torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
+
+
+def test_a_norm_that_the_attack_does_not_know_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^norm: must be one of linf, l2, l1 for this attack, got l0$"):
+        FGSM(norm=Norm.l0, target=None)

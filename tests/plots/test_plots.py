@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
+from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.measure import Attacked, Curve
 from trustml_cli.backdoors.patch import Corner, Patch
 from trustml_cli.backdoors.poison import Poison
@@ -44,7 +45,7 @@ def curve() -> Curve:
     for epsilon, predicted in ((0.0, [0, 1, 0, 1]), (0.25, [0, 0, 1, 1])):
         answer = torch.tensor(predicted)
         result.attacked.append(
-            Attacked(epsilon, answer, torch.full((4,), 0.75), zeros, zeros, zeros, 0.0, images + epsilon)
+            Attacked(epsilon, answer, torch.full((4,), 0.75), dict.fromkeys(Norm, zeros), 0.0, images + epsilon)
         )
     return result
 

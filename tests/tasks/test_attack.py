@@ -60,6 +60,8 @@ def test_rows_worked_out_by_hand() -> None:
     assert after["mean_l0"] == 4
     assert after["mean_linf"] == pytest.approx(0.1)
     assert after["mean_l2"] == pytest.approx(0.2)
+    assert after["mean_l1"] == pytest.approx(0.4)
+    assert (after["mean_l1_n"], after["mean_l1_ci_low"]) == (4, pytest.approx(0.4))
     margins = torch.tensor([0.3, 0.05, 0.2, 0.3])  # |brightness − 0.5| after the attack
     assert after["mean_confidence"] == pytest.approx(torch.sigmoid(8 * margins).mean().item(), abs=1e-6)
 
@@ -94,14 +96,14 @@ def test_accuracy_that_rises_with_epsilon_is_noticed(right: list[int], passed: b
     for epsilon, count in enumerate(right):
         predicted = torch.where(torch.arange(4) < count, Y, 1 - Y)
         none = torch.zeros(4)
-        curve.attacked.append(Attacked(float(epsilon), predicted, none, none, none, none, 0.0, X[:3]))
+        curve.attacked.append(Attacked(float(epsilon), predicted, none, dict.fromkeys(Norm, none), 0.0, X[:3]))
     check_monotone(context, curve)
     assert verdicts(context) == [passed]
 
 
 def test_saved_images_are_read_back_and_judged(context: Context) -> None:
     curve = curve_of(Brightness(4.0), [0.05, 0.1])
-    check_saved(context, curve, Brightness(4.0), "linf")
+    check_saved(context, curve, Brightness(4.0), Norm.linf)
     assert verdicts(context) == [True, True]
     assert (context.record.directory / "artifacts" / "adversarial.safetensors").exists()
 
@@ -109,5 +111,5 @@ def test_saved_images_are_read_back_and_judged(context: Context) -> None:
 def test_saved_images_over_the_budget_or_judged_otherwise_are_noticed(context: Context) -> None:
     curve = curve_of(Brightness(4.0), [0.1])
     curve.attacked[0].epsilon = 0.09
-    check_saved(context, curve, Brightness(-4.0), "linf")
+    check_saved(context, curve, Brightness(-4.0), Norm.linf)
     assert verdicts(context) == [False, False]

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,19 +17,33 @@ class Norm(Enum):
     """The largest change of any value."""
     l2 = "l2"
     """The root of the sum of squared changes."""
+    l1 = "l1"
+    """The sum of the changes' sizes."""
+    l0 = "l0"
+    """How many values change."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Attack(ABC):
     """Makes images that a model misreads. Subclasses name further keys as fields and implement `__call__`.
 
-    `norm` is the one in which epsilon bounds the perturbation. `target` is the class that the images shall be taken
-    for, by number; None for any wrong one. (A config may give its name; whoever knows the names puts the number in
-    its place.)
+    `norm` is the one in which epsilon bounds the perturbation; one that is not among the class's `norms` is a
+    ValueError. `target` is the class that the images shall be taken for, by number; None for any wrong one. (A config
+    may give its name; whoever knows the names puts the number in its place.)
+
+    Each image is attacked as if it were alone in its batch. Random choices are drawn from torch's global random
+    numbers, and nowhere else: whoever calls decides on their seed.
     """
+
+    norms: ClassVar[tuple[Norm, ...]]
 
     norm: Norm
     target: int | str | None
+
+    def __post_init__(self) -> None:
+        if self.norm not in self.norms:
+            known = ", ".join(norm.value for norm in self.norms)
+            raise ValueError(f"norm: must be one of {known} for this attack, got {self.norm.value}")
 
     @abstractmethod
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:

@@ -7,21 +7,20 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.attacks.attack import Attack, input_gradient
+from trustml_cli.attacks.attack import Attack, Norm, input_gradient
 
 TOLERANCE = 1e-6  # float32 rounds x + ε·d: a perturbation may be over its budget by as much
+ROUNDING = 2**-24  # and each of its values by as much
 
 
 @dataclass
 class Attacked:
-    """The images of one epsilon after the attack: answers and size of the perturbation, each of shape [N]."""
+    """The images of one epsilon after the attack: answers and sizes of the perturbation, each of shape [N]."""
 
     epsilon: float
     predicted: Tensor
     confidence: Tensor
-    l0: Tensor
-    l2: Tensor
-    linf: Tensor
+    sizes: dict[Norm, Tensor]
     seconds: float
     examples: Tensor
     """The first few adversarial images themselves, [n, C, H, W]."""
@@ -59,7 +58,8 @@ def attack_curve(
     is counted with the first.
     """
     clean: list[tuple[Tensor, ...]] = []
-    by_epsilon: list[list[tuple[Tensor, ...]]] = [[] for _ in epsilons]
+    answers: list[list[tuple[Tensor, ...]]] = [[] for _ in epsilons]
+    changes: list[list[dict[Norm, Tensor]]] = [[] for _ in epsilons]
     examples: list[list[Tensor]] = [[] for _ in range(len(epsilons) + 1)]
     seconds = [0.0] * len(epsilons)
     kept = 0
@@ -71,7 +71,8 @@ def attack_curve(
         start = perf_counter()
         for number, x_adv in enumerate(attack.curve(model, x, y, epsilons)):
             assert x_adv.shape == x.shape
-            by_epsilon[number].append((*answer(model, x_adv), *sizes(x_adv - x)))
+            answers[number].append(answer(model, x_adv))
+            changes[number].append(sizes(x_adv - x))
             seconds[number] += perf_counter() - start
             examples[number + 1].append(x_adv[:keep_here].detach().cpu())
             start = perf_counter()
@@ -79,9 +80,10 @@ def attack_curve(
     labels, answered, sure, zero = map(torch.cat, zip(*clean, strict=True))
     curve = Curve(labels, answered, sure, zero, torch.cat(examples[0]))
     for number, epsilon in enumerate(epsilons):
-        predicted, confidence, l0, l2, linf = map(torch.cat, zip(*by_epsilon[number], strict=True))
+        predicted, confidence = map(torch.cat, zip(*answers[number], strict=True))
+        size = {norm: torch.cat([change[norm] for change in changes[number]]) for norm in Norm}
         shown = torch.cat(examples[number + 1])
-        curve.attacked.append(Attacked(epsilon, predicted, confidence, l0, l2, linf, seconds[number], shown))
+        curve.attacked.append(Attacked(epsilon, predicted, confidence, size, seconds[number], shown))
     return curve
 
 
@@ -92,14 +94,21 @@ def answer(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     return predicted.cpu(), confidence.cpu()
 
 
-def sizes(perturbation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """L0 (values that changed), L2 and L∞ of each image's perturbation [N, …], all [N] and on the CPU."""
+def sizes(perturbation: Tensor) -> dict[Norm, Tensor]:
+    """The size of each image's perturbation [N, …] in every norm, each [N] and on the CPU."""
     flat = perturbation.detach().flatten(1)
-    return (flat != 0).sum(1).float().cpu(), flat.norm(dim=1).cpu(), flat.abs().amax(1).cpu()
+    size = flat.abs()
+    return {
+        Norm.linf: size.amax(1).cpu(),
+        Norm.l2: flat.norm(dim=1).cpu(),
+        Norm.l1: size.sum(1).cpu(),
+        Norm.l0: (flat != 0).sum(1).float().cpu(),
+    }
 
 
-def within_budget(x_adv: Tensor, x: Tensor, epsilon: float, norm: str) -> bool:
-    """Whether every image is in [0, 1] and within `epsilon` of its original in `norm` (l0, l2 or linf)."""
-    size = dict(zip(("l0", "l2", "linf"), sizes(x_adv - x), strict=True))[norm]
+def within_budget(x_adv: Tensor, x: Tensor, epsilon: float, norm: Norm) -> bool:
+    """Whether every image is in [0, 1] and within `epsilon` of its original, but for what float32 rounds."""
+    values = x[0].numel()
+    rounding = {Norm.linf: 1, Norm.l2: values**0.5, Norm.l1: values, Norm.l0: 0}[norm] * ROUNDING
     in_range = bool((x_adv >= 0).all() and (x_adv <= 1).all())
-    return in_range and bool((size <= epsilon + TOLERANCE * max(1.0, epsilon)).all())
+    return in_range and bool((sizes(x_adv - x)[norm] <= epsilon + TOLERANCE * max(1.0, epsilon) + rounding).all())

@@ -10,14 +10,15 @@ from safetensors.torch import load_file
 from torch import nn
 from tqdm import tqdm
 
-from trustml_cli.attacks.attack import Attack
+from trustml_cli.attacks.attack import Attack, Norm
 from trustml_cli.attacks.measure import Attacked, Curve, answer, attack_curve, within_budget
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import DatasetSource
 from trustml_cli.errors import InputError, naming
+from trustml_cli.hardware import own_randomness
 from trustml_cli.models.model import Model
 from trustml_cli.plots.robustness import adversarial_examples, robustness_curve
-from trustml_cli.statistics import proportion
+from trustml_cli.statistics import average, proportion
 from trustml_cli.tasks.context import Context
 from trustml_cli.training.predict import BATCH
 from trustml_cli.training.trainer import Trainer
@@ -68,22 +69,23 @@ class MeasureRobustness:
         epsilons = sorted(set(self.epsilon))
         images = batches(test.on(context.hardware.device), BATCH, context.hardware.device)
         progress = tqdm(images, total=-(-len(test) // BATCH), desc="attacking", unit="batch", disable=None)
-        curve = attack_curve(network, attack, progress, epsilons, keep=SAVED)
+        with own_randomness(context.seed):
+            curve = attack_curve(network, attack, progress, epsilons, keep=SAVED)
 
         context.record.headline("robust_accuracy")
-        name, norm = context.record.choices["attack"], attack.norm.value
+        name, norm = context.record.choices["attack"], attack.norm
         for attacked in curve.attacked:
             row = robustness(curve, attacked, attack)
-            context.record.metrics({"attack": name, "norm": norm, "epsilon": attacked.epsilon}, **row)
+            context.record.metrics({"attack": name, "norm": norm.value, "epsilon": attacked.epsilon}, **row)
             log.info("epsilon %g: robust accuracy %.4f, n = %d", attacked.epsilon, row["robust_accuracy"], len(test))
         check_gradients(context, curve)
         check_monotone(context, curve)
         check_saved(context, curve, network, norm)
         subject = f"{name} against {context.record.choices['model']} on {context.record.choices['dataset']}"
-        context.record.plot("robustness", robustness_curve(curve, subject, norm))
+        context.record.plot("robustness", robustness_curve(curve, subject, norm.value))
         for attacked in curve.attacked:
             if attacked.epsilon > 0:
-                figure = adversarial_examples(curve, attacked, data.classes, self.examples, subject, norm)
+                figure = adversarial_examples(curve, attacked, data.classes, self.examples, subject, norm.value)
                 context.record.plot(f"examples_epsilon_{attacked.epsilon:g}", figure)
 
 
@@ -96,11 +98,12 @@ def robustness(curve: Curve, attacked: Attacked, attack: Attack) -> dict[str, ob
         **proportion("clean_accuracy", int(right.sum()), len(right)),
         **proportion("robust_accuracy", int(still_right.sum()), len(right)),
         **proportion("attack_success_rate", int((reached & right).sum()), int(right.sum())),
-        "mean_l0": attacked.l0.mean().item(),
-        "mean_l2": attacked.l2.mean().item(),
-        "mean_linf": attacked.linf.mean().item(),
-        "mean_confidence": attacked.confidence.mean().item(),
+        **average("mean_l0", attacked.sizes[Norm.l0]),
+        **average("mean_l2", attacked.sizes[Norm.l2]),
+        **average("mean_linf", attacked.sizes[Norm.linf]),
+        **average("mean_confidence", attacked.confidence),
         "seconds": attacked.seconds,
+        **average("mean_l1", attacked.sizes[Norm.l1]),
     }
 
 
@@ -119,7 +122,7 @@ def check_monotone(context: Context, curve: Curve) -> None:
     context.record.check("accuracy does not rise with epsilon", passed, f"largest rise {max(largest, 0):.4f}")
 
 
-def check_saved(context: Context, curve: Curve, network: nn.Module, norm: str) -> None:
+def check_saved(context: Context, curve: Curve, network: nn.Module, norm: Norm) -> None:
     """Save the first images, read them back, and see that they are in range, within budget and judged the same."""
     tensors = {f"epsilon_{attacked.epsilon:g}": attacked.examples for attacked in curve.attacked}
     saved = load_file(context.record.artifact("adversarial", {"original": curve.examples, **tensors}))

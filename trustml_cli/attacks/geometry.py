@@ -1,0 +1,105 @@
+"""Balls around images: the steepest step, the way back into the ball, and a random point in it.
+
+Images x have shape [N, …] and values in [0, 1]; `epsilon` is in pixel units (L0: the number of values that change).
+Everything is done image by image.
+"""
+
+import torch
+from torch import Tensor
+
+from trustml_cli.attacks.attack import Norm, per_image
+
+
+def unit_step(gradient: Tensor, norm: Norm) -> Tensor:
+    """The step of size 1 in `norm` along which a linear loss rises most; zero where the gradient is.
+
+    In L1 it changes the value with the largest gradient alone (several that are equally large share it).
+    """
+    if norm is Norm.linf:
+        return gradient.sign()
+    if norm is Norm.l2:
+        length = gradient.flatten(1).norm(dim=1)
+        return gradient / per_image(length.where(length > 0, 1.0), gradient)
+    if norm is Norm.l1:
+        size = gradient.flatten(1).abs()
+        largest = (size == size.amax(1, keepdim=True)) & (size > 0)
+        share = largest / largest.sum(1, keepdim=True).clamp(min=1)
+        return share.to(gradient.dtype).view_as(gradient) * gradient.sign()
+    raise ValueError(f"norm: must be linf, l2, l1, got {norm.value}")
+
+
+def ascend(x: Tensor, gradient: Tensor, size: float, norm: Norm) -> Tensor:
+    """X after a step of `size` along which a linear loss rises most.
+
+    In L∞ and L2 it may leave [0, 1]. An L1 step that ends at the edge of [0, 1] would waste most of its size; so it
+    fills one value after the other, the largest gradients first: the steepest step within the L1 ball and [0, 1]
+    (Croce and Hein 2021, arXiv 2103.01208).
+    """
+    if norm is not Norm.l1:
+        return x + size * unit_step(gradient, norm)
+    slope, flat = gradient.flatten(1), x.flatten(1)
+    room = torch.where(slope > 0, 1 - flat, flat).where(slope != 0, 0.0)
+    order = slope.abs().argsort(dim=1, descending=True, stable=True)
+    sorted_room = room.gather(1, order)
+    spent_before = sorted_room.cumsum(1) - sorted_room
+    spent = torch.minimum(sorted_room, (size - spent_before).clamp(min=0))
+    move = torch.zeros_like(flat).scatter(1, order, spent)
+    return x + (move * slope.sign()).view_as(x)
+
+
+def project(x_adv: Tensor, x: Tensor, epsilon: float, norm: Norm) -> Tensor:
+    """The point of the ball around x that is nearest to x_adv (in L1 by sorting: Duchi et al. 2008), cut to [0, 1].
+
+    The cut moves towards x, so that the result is in both; it need not be the nearest point of both.
+    """
+    if norm is Norm.linf:
+        return x_adv.clamp(x - epsilon, x + epsilon).clamp(0, 1)
+    change = (x_adv - x).flatten(1)
+    if norm is Norm.l2:
+        length = change.norm(dim=1, keepdim=True)
+        change = change * (epsilon / length.clamp(min=1e-12)).clamp(max=1)
+    elif norm is Norm.l1:
+        change = onto_l1_ball(change, epsilon)
+    else:
+        kept = change.abs().argsort(dim=1, descending=True, stable=True)[:, : int(epsilon)]
+        change = torch.zeros_like(change).scatter(1, kept, change.gather(1, kept))
+    return (x + change.view_as(x)).clamp(0, 1)
+
+
+def onto_l1_ball(change: Tensor, epsilon: float) -> Tensor:
+    """The nearest points to the rows of `change` [N, D] with an L1 norm of at most `epsilon`.
+
+    Every value comes nearer to zero by one threshold, which sorting finds (Duchi et al. 2008, figure 1).
+    """
+    size = change.abs()
+    falling = size.sort(dim=1, descending=True).values.double()
+    excess = falling.cumsum(1) - epsilon
+    count = torch.arange(1, size.shape[1] + 1, device=size.device)
+    kept = (falling * count > excess).sum(1, keepdim=True).clamp(min=1)
+    threshold = (excess.gather(1, kept - 1) / kept).to(size.dtype)
+    outside = excess[:, -1:] > 0
+    return torch.where(outside, (size - threshold).clamp(min=0) * change.sign(), change)
+
+
+def random_start(x: Tensor, epsilon: float, norm: Norm) -> Tensor:
+    """A point drawn uniformly from the ball around each image and cut to [0, 1], from torch's global random numbers.
+
+    L1 after Barthe et al. 2005: exponential variables of random sign over the sum of one more of them. L0: so many
+    values at random places, each drawn from [0, 1].
+    """
+    flat = x.flatten(1)
+    count, values = flat.shape
+    if norm is Norm.linf:
+        change = epsilon * (2 * torch.rand_like(flat) - 1)
+    elif norm is Norm.l2:
+        direction = torch.randn_like(flat)
+        radius = epsilon * torch.rand_like(flat[:, :1]).pow(1 / values)
+        change = radius * direction / direction.norm(dim=1, keepdim=True)
+    elif norm is Norm.l1:
+        sizes = torch.empty(count, values + 1, dtype=x.dtype, device=x.device).exponential_()
+        change = epsilon * sizes[:, 1:] / sizes.sum(1, keepdim=True) * torch.randn_like(flat).sign()
+    else:
+        places = torch.rand_like(flat).argsort(dim=1)[:, : int(epsilon)]
+        drawn = torch.rand_like(flat).gather(1, places)
+        return flat.scatter(1, places, drawn).view_as(x)
+    return (x + change.view_as(x)).clamp(0, 1)
