@@ -41,7 +41,8 @@ wheel-check: $(BIN)/.installed  ## build the wheel and run it from an empty dire
 	$(BIN)/python -m build --wheel --outdir dist .
 	$(PYTHON) -m venv $(WHEEL_VENV)
 	$(WHEEL_VENV)/bin/python -m pip install --quiet dist/*.whl
-	empty=$$(mktemp -d) && cd $$empty && TRUSTML_CACHE_DIR=$$empty/cache $(CURDIR)/$(WHEEL_VENV)/bin/trustml task=fgsm && rm -rf $$empty
+	empty=$$(mktemp -d) && cd $$empty && TRUSTML_CACHE_DIR=$$empty/cache $(CURDIR)/$(WHEEL_VENV)/bin/trustml task=fgsm \
+	  && test -s outputs/fgsm/*/report.html && rm -rf $$empty
 	rm -rf $(WHEEL_VENV)
 
 clean:  ## remove everything that these commands made, but not outputs/

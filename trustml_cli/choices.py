@@ -3,7 +3,9 @@
 import os
 import re
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
@@ -51,6 +53,30 @@ def named(group: str, key: str, *, _root_: DictConfig) -> DictConfig:
     composed = {name: compose("config", [f"{group}={name}"])[group] for name in names}
     nodes = {name: OmegaConf.to_container(node, resolve=False) for name, node in composed.items()}
     return DictConfig(nodes, parent=_root_)  # so that their ${...} mean this config's values
+
+
+def changed(config: DictConfig, chosen: Mapping[str, str | None]) -> dict[str, dict[str, Any]]:
+    """Keys whose values are not those that the YAML of the choices gives them: `default` and `value` of each.
+
+    `chosen` names the choice of each group. An experiment's values count as changes, as those of a command line do.
+    """
+    groups = [group for group in chosen if chosen[group] and not group.startswith(("hydra/", "experiment"))]
+    plain = compose("config", [f"{group}={chosen[group]}" for group in groups])
+    defaults, values = (flat(OmegaConf.to_object(every)) for every in (plain, config))  # type: ignore[arg-type]
+    keys = [*values, *(key for key in defaults if key not in values)]
+    return {
+        key: {"default": defaults.get(key), "value": values.get(key)}
+        for key in keys
+        if defaults.get(key) != values.get(key)
+    }
+
+
+def flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Every value of nested mappings with its keys joined by dots; lists are values."""
+    found: dict[str, Any] = {}
+    for key, value in node.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
 
 
 def folder_name(overrides: str) -> str:

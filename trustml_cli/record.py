@@ -98,7 +98,7 @@ class Recorder:
         self._write_facts()
 
     def finish(self, status: str, exit_code: int, error: str | None = None) -> None:
-        """Say in run.json how the run ended."""
+        """Say in run.json how the run ended, and leave a page to look at where anything was computed."""
         self.note(
             status=status,
             exit_code=exit_code,
@@ -106,6 +106,10 @@ class Recorder:
             seconds=round(perf_counter() - self._clock, 3),
             peak_memory_mb=peak_memory(),
         )
+        if exit_code != 2:
+            from trustml_cli.report.page import write_run
+
+            write_run(self.directory)
 
     def headline(self, name: str) -> None:
         """Name the column of metrics.csv that answers the task's question; sweeps and listings show it first."""
@@ -149,7 +153,7 @@ class Recorder:
 
     def _clear(self) -> None:
         """Remove what an earlier run left here, its run.json last; Hydra's own files are of this run already."""
-        for name in ("metrics.csv", "history.csv", "config.yaml", "run.json"):
+        for name in ("report.html", "metrics.csv", "history.csv", "config.yaml", "run.json"):
             (self.directory / name).unlink(missing_ok=True)
         for name in ("plots", "artifacts"):
             shutil.rmtree(self.directory / name, ignore_errors=True)

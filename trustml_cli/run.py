@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trustml_cli.build import build, build_as, is_group
-from trustml_cli.choices import config_folder, register_resolvers
+from trustml_cli.choices import changed, config_folder, register_resolvers
 from trustml_cli.errors import InputError, RunFailed, naming
 from trustml_cli.explain import explain
 from trustml_cli.record import Recorder
@@ -49,6 +49,7 @@ def job(config: DictConfig) -> int:
             log.info("completed before: %s", record.directory)
             return 0
         record.start(again=resume)
+        record.note(changed=changed(config, hydra_config.runtime.choices))
         dispatch(config, record)
         record.finish("completed", exit_code=0)
         log.info("results are in %s", record.directory)

@@ -1,8 +1,10 @@
 """Many runs as one table, and that table over seeds."""
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import nan, sqrt
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,33 @@ class Run:
         status = self.facts.get("status", "running")
         return "killed" if status == "running" else str(status)
 
+    @cached_property
+    def metrics(self) -> pandas.DataFrame:
+        """What it measured; without rows where it came to nothing."""
+        path = self.folder / "metrics.csv"
+        return pandas.read_csv(path) if path.exists() else pandas.DataFrame()
+
+    @property
+    def conditions(self) -> list[str]:
+        """The columns that say under what each row was measured."""
+        return [name for name in self.facts.get("conditions", []) if name in self.metrics]
+
+    @property
+    def varied(self) -> list[str]:
+        """The conditions that are not the same in all rows."""
+        return [name for name in self.conditions if self.metrics[name].nunique(dropna=False) > 1]
+
+    @property
+    def headline(self) -> str | None:
+        """The column that answers the task's question, if it was measured."""
+        name = self.facts.get("headline")
+        return name if name in self.metrics else None
+
+    @property
+    def command(self) -> str:
+        """What makes this run again, for a shell."""
+        return shlex.join(self.facts.get("command", ["trustml"]))
+
     @property
     def overrides(self) -> dict[str, str]:
         """What the command line said, key by key, beside what the row begins with anyway."""
@@ -33,14 +62,17 @@ class Run:
         return {key: value for key, _, value in words if key not in (*IDENTITY, "resume")}
 
 
+def read_run(folder: Path) -> Run:
+    """The run whose directory this is."""
+    try:
+        return Run(folder, json.loads((folder / "run.json").read_text(encoding="utf-8")))
+    except ValueError:  # killed while it claimed its directory
+        return Run(folder, {})
+
+
 def read_runs(folder: Path) -> list[Run]:
-    """Every run below `folder`, in the order in which they started."""
-    runs = []
-    for path in folder.rglob("run.json"):
-        try:
-            runs.append(Run(path.parent, json.loads(path.read_text(encoding="utf-8"))))
-        except ValueError:  # killed while it claimed its directory
-            runs.append(Run(path.parent, {}))
+    """Every run in or below `folder`, in the order in which they started."""
+    runs = [read_run(path.parent) for path in folder.rglob("run.json")]
     return sorted(runs, key=lambda run: str(run.facts.get("started")))
 
 
@@ -48,10 +80,9 @@ def sweep_table(runs: Sequence[Run]) -> pandas.DataFrame:
     """Every row of every run, with its overrides as columns and its status; a run without rows has one that says so."""
     rows = []
     for run in runs:
-        metrics = run.folder / "metrics.csv"
         begins = {key: run.facts.get(key) for key in IDENTITY} | run.overrides
         ends = {"status": run.status, "error": run.facts.get("error"), "run": str(run.folder.name)}
-        measured = pandas.read_csv(metrics).to_dict("records") if metrics.exists() else [{}]
+        measured = run.metrics.to_dict("records") or [{}]
         rows += [{**begins, **row, **ends} for row in measured]
     table = pandas.DataFrame(rows)
     last = ["status", "error", "run"]

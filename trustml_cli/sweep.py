@@ -44,8 +44,9 @@ class Ending(Callback):
 
 
 def add_up(sweep: Path) -> int:
-    """Write sweep.csv, summary.csv and sweep.png for the jobs below `sweep`; returns the exit status for them all."""
+    """Write sweep.csv, summary.csv, sweep.png and index.html for the jobs below `sweep`; returns their exit status."""
     from trustml_cli.plots.sweep import sweep_figure
+    from trustml_cli.report.page import write_sweep
     from trustml_cli.summary import conditions_of, read_runs, summarise, sweep_table
 
     runs = read_runs(sweep)
@@ -63,6 +64,7 @@ def add_up(sweep: Path) -> int:
         columns = [*varied, "seeds", headline, f"{headline}_std", f"{headline}_ci_low", f"{headline}_ci_high"]
         shown = summary[columns].head(FEW).round(4).to_string(index=False, na_rep="")
         sys.stdout.write(f"\n{shown}\n{'…' if len(summary) > FEW else ''}\n")
+    write_sweep(sweep, runs, summary, conditions)
     failed = [run for run in runs if run.status != "completed"]
     for run in failed:
         sys.stderr.write(f"trustml: {run.status}: {run.folder}: {run.facts.get('error', 'ended without a word')}\n")

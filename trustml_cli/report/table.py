@@ -1,0 +1,121 @@
+"""Measured values as the cells of a table that can be read and sorted."""
+
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from typing import Any
+
+import pandas
+
+INTERVAL = ("_ci_low", "_ci_high", "_n", "_std")
+# what is better for whoever relies on the model; values that are not named here have no best one
+HIGHER = ("accuracy", "*_accuracy", "roc_auc", "auroc", "aupr", "p_rule_*", "insertion_auc", "images_per_second")
+LOWER = (
+    "*_loss", "ece", "attack_success_rate", "fpr_at_95_tpr", "outlier_inlier_rate", "completeness_gap", "deletion_auc",
+    "adversary_auc_*", "demographic_parity_difference_*", "equalized_odds_difference_*", "seconds",
+)  # fmt: skip
+THIEFS = ("stolen_accuracy",)  # good for the thief, so of no side here
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One value: its text, a smaller line under it (interval and n), and what to sort by."""
+
+    text: str
+    note: str = ""
+    sort: float | str = ""
+    best: bool = False
+    bar: tuple[float, float, float] | None = None
+    """Value and both ends of its interval in percent of the whole, for a share."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title for each column, and the rows."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    conditions: int
+    """How many of the first columns say under what the values of the others were measured."""
+
+
+def readable(frame: pandas.DataFrame, conditions: Sequence[str], mark_best: bool = False) -> Table:
+    """`frame` with intervals and counts folded into the cells of their values; columns without a value are left out.
+
+    With `mark_best`, the best value of each column is marked among the rows of equal `conditions` after the first,
+    which names the row.
+    """
+    columns = [str(name) for name in frame.columns]
+    values = [
+        name for name in columns if name not in conditions and not is_part(name, columns) and frame[name].notna().any()
+    ]
+    best = {name: best_rows(frame, name, conditions[1:]) if mark_best else set() for name in values}
+    rows = [
+        [
+            *(Cell(shown(row[name]), sort=sortable(row[name])) for name in conditions),
+            *(measured(row, name, best=number in best[name]) for name in values),
+        ]
+        for number, row in enumerate(frame.to_dict("records"))
+    ]
+    return Table([*conditions, *values], rows, len(conditions))
+
+
+def is_part(name: str, columns: Iterable[str]) -> bool:
+    """Whether a column holds the interval, deviation or count of another."""
+    return any(name.endswith(end) and name.removesuffix(end) in columns for end in INTERVAL)
+
+
+def measured(row: dict[Hashable, Any], name: str, best: bool = False) -> Cell:
+    """The cell of one value, with its interval where there is one."""
+    value, low, high, n = (row.get(key) for key in (name, f"{name}_ci_low", f"{name}_ci_high", f"{name}_n"))
+    if pandas.isna(value):
+        return Cell("–", sort=float("-inf"))
+    notes, bar = [], None
+    if low is not None and high is not None and low <= value <= high:  # false where an end is nan
+        notes.append(f"{shown(low)} to {shown(high)}")
+        bar = (100 * value, 100 * low, 100 * high) if low >= 0 and high <= 1 else None
+    if n is not None and not pandas.isna(n):
+        notes.append(f"n = {int(n):,}")
+    return Cell(shown(value), ", ".join(notes), sortable(value), best, bar)
+
+
+def best_rows(frame: pandas.DataFrame, name: str, conditions: Sequence[str]) -> set[int]:
+    """Positions of the rows whose value is the best among those of equal conditions, where there are two or more."""
+    direction = better(name)
+    if direction == 0 or not pandas.api.types.is_numeric_dtype(frame[name]):
+        return set()
+    numbered = frame.reset_index(drop=True)
+    groups = numbered.groupby(list(conditions), dropna=False) if conditions else [((), numbered)]
+    found: set[int] = set()
+    for _, group in groups:
+        values = direction * group[name].dropna()
+        if len(values) > 1 and values.nunique() > 1:
+            found |= {int(position) for position in values.index[values == values.max()]}
+    return found
+
+
+def better(name: str) -> int:
+    """1 where a higher value is better for whoever relies on the model, -1 where a lower one is, 0 where neither."""
+    if name in THIEFS:
+        return 0
+    return any(fnmatch(name, pattern) for pattern in HIGHER) - any(fnmatch(name, pattern) for pattern in LOWER)
+
+
+def shown(value: Any) -> str:
+    """A value as people write it: four significant digits, thousands apart."""
+    if value is None or (isinstance(value, float) and pandas.isna(value)):
+        return "–"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if float(value).is_integer() and abs(value) < 1e15:
+        return f"{int(value):,}"
+    return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def sortable(value: Any) -> float | str:
+    """A number where the value is one, so that 10 comes after 9."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return str(value)
+    return number
