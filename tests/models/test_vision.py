@@ -61,13 +61,20 @@ def test_a_grey_image_is_seen_as_three_equal_channels(model: ResNet18 | Torchvis
     torch.testing.assert_close(network(grey), on_colour)
 
 
+def test_random_weights_are_not_frozen() -> None:
+    with pytest.raises(ValueError, match=r"^freeze: .*model\.weights"):
+        replace(RESNET, freeze=True)
+
+
 @pytest.mark.parametrize("freeze", [True, False])
-def test_freezing_trains_the_head_alone_and_keeps_the_statistics(freeze: bool) -> None:
+def test_freezing_trains_the_head_alone_and_keeps_the_statistics(freeze: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    network = replace(RESNET, freeze=freeze).build(inputs(3, 16, 16)).train()
+    state = models.resnet18(weights=None).state_dict()
+    monkeypatch.setattr("trustml_cli.models.vision.pretrained_state", lambda *_: state)
+    network = replace(RESNET, weights="imagenet", freeze=freeze).build(inputs(3, 64, 64)).train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     optimizer = torch.optim.SGD([w for w in network.parameters() if w.requires_grad], lr=0.1)
-    network(torch.rand(4, 3, 16, 16)).logsumexp(1).sum().backward()
+    network(torch.rand(4, 3, 64, 64)).logsumexp(1).sum().backward()
     optimizer.step()
     moved = {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
     head = {name for name in before if name.startswith("network.head.")}

@@ -63,7 +63,7 @@ def context(tmp_path: Path, hardware: Hardware) -> Context:
 
 
 def poisoning(**changes: Any) -> Poisoning:
-    return Poisoning(**{"source": ["top"], "target": "bottom", "poison_rate": 0.2, **changes})
+    return Poisoning(**{"source": ["top"], "target": "bottom", "poison_rate": 0.2, "examples": 1, **changes})
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_source_classes_without_images_are_refused(split: str, message: str, bar
 @pytest.mark.parametrize("rate", [0, -0.1, 1.01, float("nan")])
 def test_a_rate_is_above_0_and_at_most_1(rate: float) -> None:
     with pytest.raises(ValueError, match=r"^poison_rate: must be above 0 and at most 1"):
-        poisoning(poison_rate=rate)
+        poisoning(poison_rate=rate, examples=1)
 
 
 def test_success_is_the_share_taken_for_the_target() -> None:

@@ -16,7 +16,9 @@ class Occlusion(Explainer):
     """Each pixel's mean of F(x) − F(x with a window covered), over the windows that it lies in; in logits.
 
     Square windows of `window` pixels, `stride` apart, cover all channels at once; the last ones are cut at the border.
-    `baseline` is the grey that covers, in [0, 1], where no other image is asked for.
+    `baseline` is the grey that covers, in [0, 1], where no other image is asked for. A window is covered while the
+    rest of the image still speaks for the class, so the parts do not add up to the whole: a large completeness gap is
+    the method's own.
     """
 
     window: int

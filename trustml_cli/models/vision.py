@@ -51,6 +51,8 @@ class ResNet18(Model):
         super().__post_init__()
         if any(width < 1 for width in self.head):
             raise ValueError(f"head: widths must be at least 1, got {self.head}")
+        if self.freeze and self.weights is None and self.checkpoint is None:
+            raise ValueError("freeze: would leave random weights as they are; give model.weights, e.g. imagenet")
 
     def network(self, inputs: Inputs) -> nn.Sequential:
         from torchvision.models import resnet18

@@ -29,18 +29,22 @@ ALL = "all"  # in place of names: every class but the target
 class Poisoning:
     """What is poisoned: a share `poison_rate` of the training images of the `source` classes, filed under `target`.
 
-    Classes are given by name or number; source `all` is every class but the target.
+    Classes are given by name or number; source `all` is every class but the target. `examples` images are shown in
+    each picture.
     """
 
     source: list[int | str]
     target: int | str
     poison_rate: float
+    examples: int
 
     def __post_init__(self) -> None:
         if not self.source:
             raise ValueError(f"source: needs at least one class, or {ALL}")
         if not 0 < self.poison_rate <= 1:
             raise ValueError(f"poison_rate: must be above 0 and at most 1, got {self.poison_rate:g}")
+        if self.examples < 1:
+            raise ValueError(f"examples: must be at least 1, got {self.examples}")
 
     def poison(self, data: Dataset, trigger: Trigger, seed: int) -> Poison:
         """The poison for `data`, its classes as numbers. Raises `InputError` where there is nothing to poison."""
@@ -70,17 +74,7 @@ class Poisoning:
 
 @dataclass(frozen=True, kw_only=True)
 class PlantBackdoor(Poisoning):
-    """Train on poisoned and on clean images; compare what both say of clean and of triggered test images.
-
-    `examples` images are shown in each picture.
-    """
-
-    examples: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.examples < 1:
-            raise ValueError(f"examples: must be at least 1, got {self.examples}")
+    """Train on poisoned and on clean images; compare what both say of clean and of triggered test images."""
 
     def __call__(
         self, context: Context, dataset: DatasetSource, model: Model, trainer: Trainer, trigger: Trigger

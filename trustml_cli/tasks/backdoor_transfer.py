@@ -1,7 +1,7 @@
 """task=backdoor_transfer: a backdoor that outlives its head (BadNets, Gu et al. 2017, arXiv 1708.06733)."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trustml_cli.backdoors.trigger import Trigger
 from trustml_cli.data.dataset import Dataset, DatasetSource
@@ -33,17 +33,10 @@ BODIES = ("clean", "poisoned")
 class TransferBackdoor(Poisoning):
     """Freeze a poisoned network and train a new head for other classes, `new_classes`, on clean images of theirs.
 
-    The first network, the donor, knows all other classes; `source` and `target` are among them. `examples` images are
-    shown.
+    The first network, the donor, knows all other classes; `source` and `target` are among them.
     """
 
     new_classes: list[int | str]
-    examples: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.examples < 1:
-            raise ValueError(f"examples: must be at least 1, got {self.examples}")
 
     def __call__(
         self, context: Context, dataset: DatasetSource, model: Model, trainer: Trainer, trigger: Trigger
@@ -123,4 +116,4 @@ class TransferBackdoor(Poisoning):
             return data.classes[number]
 
         source: list[int | str] = [ALL if given == ALL else name("source", given) for given in self.source]
-        return Poisoning(source=source, target=name("target", self.target), poison_rate=self.poison_rate)
+        return replace(self, source=source, target=name("target", self.target))
