@@ -23,6 +23,16 @@ class Norm(Enum):
     """How many values change."""
 
 
+class Sees(Enum):
+    """What an attack is shown of the model."""
+
+    gradients = "gradients"
+    """Everything: a white box."""
+    answers = "answers"
+    """Logits of images that it chooses: a black box."""
+    nothing = "nothing"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Attack(ABC):
     """Makes images that a model misreads. Subclasses name further keys as fields and implement `__call__`.
@@ -36,6 +46,7 @@ class Attack(ABC):
     """
 
     norms: ClassVar[tuple[Norm, ...]]
+    sees: ClassVar[Sees] = Sees.gradients
 
     norm: Norm
     target: int | str | None
@@ -79,6 +90,12 @@ def input_gradient(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
     by_logits = others.scatter(1, label, -others.sum(1, keepdim=True))
     (gradient,) = torch.autograd.grad(logits, x, by_logits)
     return gradient
+
+
+def margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """By how much the logit of each image's label is above the largest other, [N]; below 0 for another answer."""
+    label = labels[:, None]
+    return (logits.gather(1, label) - logits.scatter(1, label, -torch.inf).amax(1, keepdim=True))[:, 0]
 
 
 def per_image(values: Tensor, x: Tensor) -> Tensor:

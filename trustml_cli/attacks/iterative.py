@@ -1,0 +1,53 @@
+"""The loop that iterative gradient attacks share: a step uphill, then back into the ball."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import isfinite
+from typing import ClassVar
+
+from torch import Tensor
+
+from trustml_cli.attacks.attack import Attack, Norm
+from trustml_cli.attacks.geometry import ascend, project
+
+
+@dataclass(frozen=True, kw_only=True)
+class Iterative(Attack):
+    """An attack of `steps` steps of the size `step_size` (pixel units).
+
+    Where that is None, the size follows epsilon: all steps together could go `reach` epsilons far.
+    """
+
+    norms: ClassVar = (Norm.linf, Norm.l2, Norm.l1)
+
+    steps: int
+    step_size: float | None
+    reach: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.steps < 1:
+            raise ValueError(f"steps: must be at least 1, got {self.steps}")
+        if self.step_size is not None and not (self.step_size > 0 and isfinite(self.step_size)):
+            raise ValueError(f"step_size: must be above 0 (or null), got {self.step_size:g}")
+        if not (self.reach > 0 and isfinite(self.reach)):
+            raise ValueError(f"reach: must be above 0, got {self.reach:g}")
+
+    def step(self, epsilon: float) -> float:
+        """The size of a step within the ball of `epsilon`."""
+        return self.reach * epsilon / self.steps if self.step_size is None else self.step_size
+
+
+def climb(
+    uphill: Callable[[Tensor], Tensor], start: Tensor, x: Tensor, epsilon: float, norm: Norm, steps: int, size: float
+) -> Tensor:
+    """From `start`, `steps` steps of `size` along what `uphill` returns for the images so far.
+
+    After each step the images are brought back into the ball of `epsilon` around x and into [0, 1].
+    """
+    x_adv = start
+    for _ in range(steps):
+        direction = uphill(x_adv)
+        assert direction.shape == x.shape
+        x_adv = project(ascend(x_adv, direction, size, norm), x, epsilon, norm)
+    return x_adv

@@ -1,0 +1,42 @@
+"""The momentum iterative fast gradient sign method: steps along a running sum of gradients.
+
+Dong, Liao, Pang, Su, Zhu, Hu and Li 2018, arXiv 1710.06081.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from trustml_cli.attacks.attack import per_image
+from trustml_cli.attacks.iterative import Iterative, climb
+
+
+@dataclass(frozen=True, kw_only=True)
+class MIFGSM(Iterative):
+    """g ← `decay`·g + ∇/‖∇‖₁, then a step along g (its sign in L∞, its direction in L2).
+
+    Momentum carries the images over small bumps and makes them fool other networks more often.
+
+        attack = MIFGSM(norm=Norm.linf, target=None, steps=10, step_size=None, reach=1.0, decay=1.0)
+        x_adv = attack(model, x, y, epsilon=8 / 255)
+    """
+
+    decay: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.decay <= 1:
+            raise ValueError(f"decay: must be between 0 and 1, got {self.decay:g}")
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
+        momentum = torch.zeros_like(x)
+
+        def uphill(x_adv: Tensor) -> Tensor:
+            nonlocal momentum
+            gradient = self.loss_gradient(model, x_adv, y)
+            length = gradient.flatten(1).abs().sum(1)
+            momentum = self.decay * momentum + gradient / per_image(length.where(length > 0, 1.0), gradient)
+            return momentum
+
+        return climb(uphill, x, x, epsilon, self.norm, self.steps, self.step(epsilon))

@@ -1,0 +1,28 @@
+"""Random noise: what every attack must beat."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from trustml_cli.attacks.attack import Attack, Norm, Sees
+from trustml_cli.attacks.geometry import random_start
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise(Attack):
+    """A uniformly random point of the ball, cut to [0, 1]; the model is not asked.
+
+    x_adv = Noise(norm=Norm.linf, target=None)(model, x, y, epsilon=8 / 255)
+    """
+
+    norms: ClassVar = tuple(Norm)
+    sees: ClassVar = Sees.nothing
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.target is not None:
+            raise ValueError("target: noise aims at nothing; leave it null")
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
+        return random_start(x, epsilon, self.norm)

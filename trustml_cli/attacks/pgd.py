@@ -1,0 +1,65 @@
+"""Projected gradient descent: from a random point of the ball, many steps, and that several times.
+
+Madry, Makelov, Schmidt, Tsipras and Vladu 2018, arXiv 1706.06083.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from trustml_cli.attacks.attack import margin
+from trustml_cli.attacks.geometry import random_start
+from trustml_cli.attacks.iterative import Iterative, climb
+
+
+@dataclass(frozen=True, kw_only=True)
+class PGD(Iterative):
+    """`restarts` climbs of `steps` steps; an image that has reached its goal is not tried again.
+
+    Each begins at a uniformly random point of the ball, or at x itself where `random_start` is False. Of an image's
+    climbs the one that came nearest to its goal is returned, judged by the margin between logits.
+
+        attack = PGD(
+            norm=Norm.linf, target=None, steps=40, step_size=None, reach=2.5, random_start=True, restarts=1
+        )
+        x_adv = attack(model, x, y, epsilon=8 / 255)
+    """
+
+    random_start: bool
+    restarts: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.restarts < 1:
+            raise ValueError(f"restarts: must be at least 1, got {self.restarts}")
+        if self.restarts > 1 and not self.random_start:
+            raise ValueError("restarts: from the same start all would end alike; set random_start=true")
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
+        best = self.climb(model, x, y, epsilon)
+        if self.restarts == 1:
+            return best
+        reached = self.reached(model, best, y)
+        for _ in range(self.restarts - 1):
+            left = (reached <= 0).nonzero()[:, 0]
+            if not len(left):
+                break
+            again = self.climb(model, x[left], y[left], epsilon)
+            now = self.reached(model, again, y[left])
+            nearer = now > reached[left]
+            best[left[nearer]], reached[left[nearer]] = again[nearer], now[nearer]
+        return best
+
+    def climb(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
+        """One climb."""
+        start = random_start(x, epsilon, self.norm) if self.random_start else x
+        uphill = partial(self.loss_gradient, model, y=y)
+        return climb(uphill, start, x, epsilon, self.norm, self.steps, self.step(epsilon))
+
+    @torch.no_grad()
+    def reached(self, model: nn.Module, x_adv: Tensor, y: Tensor) -> Tensor:
+        """How far each image is beyond its goal, [N]; above 0 once it is reached."""
+        logits = model(x_adv)
+        return -margin(logits, y) if self.target is None else margin(logits, torch.full_like(y, int(self.target)))
