@@ -9,11 +9,13 @@ from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
 from trustml_cli.attacks.attack import Norm
-from trustml_cli.attacks.measure import Attacked, Curve
+from trustml_cli.attacks.measure import Attacked, Curve, Predictions
+from trustml_cli.attacks.surface import Surface
 from trustml_cli.backdoors.patch import Corner, Patch
 from trustml_cli.backdoors.poison import Poison
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.plots.backdoor import accuracy_bars, answers_by_class, poisoned_samples, triggered_predictions
+from trustml_cli.plots.loss_surface import loss_surfaces
 from trustml_cli.plots.robustness import adversarial_examples, robustness_curve
 from trustml_cli.plots.style import GREEN, ORANGE
 from trustml_cli.plots.training import confusion_matrix, misclassified, training_curves
@@ -41,12 +43,13 @@ def line(axes: Axes, number: int) -> list[float]:
 def curve() -> Curve:
     images = torch.full((4, 1, 8, 8), 0.5)
     labels, zeros = torch.tensor([0, 1, 0, 1]), torch.zeros(4)
-    result = Curve(labels, labels.clone(), torch.full((4,), 0.9), torch.zeros(4, dtype=torch.bool), images)
+    clean = Predictions(labels.clone(), torch.full((4,), 0.9))
+    result = Curve(labels, clean, {"mlp": clean}, torch.zeros(4, dtype=torch.bool), images)
     for epsilon, predicted in ((0.0, [0, 1, 0, 1]), (0.25, [0, 0, 1, 1])):
-        answer = torch.tensor(predicted)
-        result.attacked.append(
-            Attacked(epsilon, answer, torch.full((4,), 0.75), dict.fromkeys(Norm, zeros), 0.0, images + epsilon)
-        )
+        answers = Predictions(torch.tensor(predicted), torch.full((4,), 0.75))
+        elsewhere = {"mlp": Predictions(torch.tensor([0, 1, 1, 1]), torch.full((4,), 0.75))}
+        size = dict.fromkeys(Norm, zeros)
+        result.attacked.append(Attacked(epsilon, answers, elsewhere, size, 0.0, 1.0, 1.0, images + epsilon))
     return result
 
 
@@ -54,7 +57,15 @@ def test_robustness_curve_shows_every_epsilon_and_the_interval(tmp_path: Path) -
     figure = robustness_curve(curve(), "fgsm against cnn on digits", "linf")
     assert line(figure.axes[0], 0) == [1.0, 0.5]
     assert len(figure.axes[0].collections) == 1
-    for words in ("fgsm against cnn on digits", "4 test images", "epsilon (L∞, pixel units)", "95 % interval", "clean"):
+    assert line(figure.axes[0], 1) == [0.75, 0.75]  # the other network
+    for words in (
+        "shown to mlp",
+        "fgsm against cnn on digits",
+        "4 test images",
+        "epsilon (L∞, pixel units)",
+        "95 % interval",
+        "clean",
+    ):
         assert words in texts(figure)
     figure.savefig(tmp_path / "curve.png")
 
@@ -162,3 +173,14 @@ def test_accuracy_bars_compare_networks_on_each_kind_of_images() -> None:
     assert bar_heights(figure) == [[1.0, 1.0], [1.0, 0.5]]
     for words in ("clean body", "poisoned body", "as is", "patch", "accuracy"):
         assert words in texts(figure)
+
+
+def test_loss_surfaces_name_the_class_and_draw_the_border() -> None:
+    offsets = torch.linspace(-0.1, 0.1, 5)
+    predicted = torch.tensor([[0, 0, 0, 1, 1]] * 5)
+    surfaces = [Surface(offsets, torch.rand(5, 5), predicted, 0), Surface(offsets, torch.zeros(5, 5), predicted, 1)]
+    figure = loss_surfaces(surfaces, CLASSES, "fgsm against cnn")
+    for words in (f"{CLASSES[0]}: wrong in 40% of it", f"{CLASSES[1]}: wrong in 60% of it", "fgsm against cnn", "nats"):
+        assert words in texts(figure)
+    flat = Surface(offsets, torch.zeros(5, 5), torch.zeros(5, 5), 0)
+    assert "right everywhere" in texts(loss_surfaces([flat], CLASSES, "nothing"))

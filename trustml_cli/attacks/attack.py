@@ -68,6 +68,11 @@ class Attack(ABC):
         for epsilon in epsilons:
             yield self(model, x, y, epsilon)
 
+    @property
+    def shares_work(self) -> bool:
+        """Whether a curve costs less than a call for each of its epsilons."""
+        return type(self).curve is not Attack.curve
+
     def loss_gradient(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """The direction in which the attack's goal comes nearer: away from y, or towards the target."""
         if self.target is None:

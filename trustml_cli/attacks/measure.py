@@ -1,7 +1,8 @@
 """What an attack does to a model, image by image, and what must hold for the numbers to be believed."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 import torch
@@ -13,15 +14,28 @@ TOLERANCE = 1e-6  # float32 rounds x + ε·d: a perturbation may be over its bud
 ROUNDING = 2**-24  # and each of its values by as much
 
 
+@dataclass(frozen=True)
+class Predictions:
+    """What a network says of images: classes and their softmax probabilities, both [N], on the CPU."""
+
+    predicted: Tensor
+    confidence: Tensor
+
+
 @dataclass
 class Attacked:
     """The images of one epsilon after the attack: answers and sizes of the perturbation, each of shape [N]."""
 
     epsilon: float
-    predicted: Tensor
-    confidence: Tensor
+    answers: Predictions
+    elsewhere: dict[str, Predictions]
+    """What other networks say of the same images, by name."""
     sizes: dict[Norm, Tensor]
     seconds: float
+    queries: float
+    """Forward passes for each image, on average."""
+    gradients: float
+    """Backward passes for each image, on average."""
     examples: Tensor
     """The first few adversarial images themselves, [n, C, H, W]."""
 
@@ -31,18 +45,39 @@ class Curve:
     """A model under an attack at several epsilons; the tensors of the images before it have shape [N]."""
 
     labels: Tensor
-    clean_predicted: Tensor
-    clean_confidence: Tensor
+    clean: Predictions
+    clean_elsewhere: dict[str, Predictions]
     zero_gradient: Tensor
     """Whether the loss does not depend on the image at all."""
     examples: Tensor
     """The first few images before the attack, [n, C, H, W]."""
     attacked: list[Attacked] = field(default_factory=list)
+    batch_size: int | None = None
+    """The size to which batches were cut because memory ran out; None where it did not."""
 
     @property
     def initially_right(self) -> Tensor:
         """Whether the model is right before the attack, bool [N]."""
-        return self.clean_predicted == self.labels
+        return self.clean.predicted == self.labels
+
+
+class Counted(nn.Module):
+    """The same network, counting how many images it is asked about and how many gradients are taken."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.queries, self.gradients = 0, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.queries += len(x)
+        logits: Tensor = self.model(x)
+        if logits.requires_grad:
+            logits.register_hook(self._count)  # type: ignore[no-untyped-call]
+        return logits
+
+    def _count(self, gradient: Tensor) -> None:
+        self.gradients += len(gradient)
 
 
 def attack_curve(
@@ -51,47 +86,114 @@ def attack_curve(
     batches: Iterable[tuple[Tensor, Tensor]],
     epsilons: Sequence[float],
     keep: int,
+    elsewhere: Mapping[str, nn.Module] | None = None,
 ) -> Curve:
     """Attack every batch at every epsilon; `keep` images are kept as examples. All results are on the CPU.
 
-    `seconds` is the time to make and to score the images of an epsilon. Work that the attack shares between epsilons
-    is counted with the first.
+    The networks `elsewhere` are shown the same images. Where memory runs out the batch is halved, and those that
+    follow are cut to that size. `seconds`, `queries` and `gradients` are what it took to make the images of an
+    epsilon, and `seconds` to judge them. Where the attack shares work between epsilons, its time is counted with the
+    first of them, and each has all queries and gradients up to its own.
     """
-    clean: list[tuple[Tensor, ...]] = []
-    answers: list[list[tuple[Tensor, ...]]] = [[] for _ in epsilons]
-    changes: list[list[dict[Norm, Tensor]]] = [[] for _ in epsilons]
-    examples: list[list[Tensor]] = [[] for _ in range(len(epsilons) + 1)]
-    seconds = [0.0] * len(epsilons)
-    kept = 0
+    parts: list[Curve] = []
+    size = sys.maxsize
     for x, y in batches:
-        keep_here = min(keep - kept, len(x))
-        zero = input_gradient(model, x, y).flatten(1).abs().amax(1) == 0
-        clean.append((y.cpu(), *answer(model, x), zero.cpu()))
-        examples[0].append(x[:keep_here].cpu())
-        start = perf_counter()
-        for number, x_adv in enumerate(attack.curve(model, x, y, epsilons)):
-            assert x_adv.shape == x.shape
-            answers[number].append(answer(model, x_adv))
-            changes[number].append(sizes(x_adv - x))
-            seconds[number] += perf_counter() - start
-            examples[number + 1].append(x_adv[:keep_here].detach().cpu())
-            start = perf_counter()
-        kept += keep_here
-    labels, answered, sure, zero = map(torch.cat, zip(*clean, strict=True))
-    curve = Curve(labels, answered, sure, zero, torch.cat(examples[0]))
-    for number, epsilon in enumerate(epsilons):
-        predicted, confidence = map(torch.cat, zip(*answers[number], strict=True))
-        size = {norm: torch.cat([change[norm] for change in changes[number]]) for norm in Norm}
-        shown = torch.cat(examples[number + 1])
-        curve.attacked.append(Attacked(epsilon, predicted, confidence, size, seconds[number], shown))
+        start = 0
+        while start < len(x):
+            now = slice(start, start + size)
+            left = keep - sum(len(part.examples) for part in parts)
+            try:
+                parts.append(attack_batch(model, attack, x[now], y[now], epsilons, max(left, 0), elsewhere or {}))
+            except RuntimeError as error:
+                size = min(size, len(x) - start) // 2
+                if size < 1 or not memory_ran_out(error):
+                    raise
+                continue
+            start += size
+    curve = joined(parts)
+    curve.batch_size = None if size == sys.maxsize else size
     return curve
 
 
+def attack_batch(
+    model: nn.Module,
+    attack: Attack,
+    x: Tensor,
+    y: Tensor,
+    epsilons: Sequence[float],
+    keep: int,
+    elsewhere: Mapping[str, nn.Module],
+) -> Curve:
+    """`attack_curve` of one batch."""
+
+    def others(images: Tensor) -> dict[str, Predictions]:
+        return {name: answer(network, images) for name, network in elsewhere.items()}
+
+    zero = input_gradient(model, x, y).flatten(1).abs().amax(1) == 0
+    curve = Curve(y.cpu(), answer(model, x), others(x), zero.cpu(), x[:keep].cpu())
+    counted = Counted(model)
+    start = perf_counter()
+    for epsilon, x_adv in zip(epsilons, attack.curve(counted, x, y, epsilons), strict=True):
+        assert x_adv.shape == x.shape
+        x_adv = x_adv.detach()
+        answers = answer(model, x_adv)
+        seconds = perf_counter() - start
+        asked, followed = counted.queries / len(x), counted.gradients / len(x)
+        size, shown = sizes(x_adv - x), x_adv[:keep].cpu()
+        curve.attacked.append(Attacked(epsilon, answers, others(x_adv), size, seconds, asked, followed, shown))
+        if not attack.shares_work:
+            counted.queries, counted.gradients = 0, 0
+        start = perf_counter()
+    return curve
+
+
+def joined(parts: Sequence[Curve]) -> Curve:
+    """The curves of several batches as one."""
+    count = torch.tensor([len(part.labels) for part in parts]).double()
+
+    def mean(values: Iterator[float]) -> float:
+        return float((torch.tensor(list(values)).double() * count).sum() / count.sum())
+
+    def together(answers: Sequence[Predictions]) -> Predictions:
+        predicted, confidence = zip(*((one.predicted, one.confidence) for one in answers), strict=True)
+        return Predictions(torch.cat(predicted), torch.cat(confidence))
+
+    def by_name(answers: Sequence[dict[str, Predictions]]) -> dict[str, Predictions]:
+        return {name: together([one[name] for one in answers]) for name in answers[0]}
+
+    return Curve(
+        torch.cat([part.labels for part in parts]),
+        together([part.clean for part in parts]),
+        by_name([part.clean_elsewhere for part in parts]),
+        torch.cat([part.zero_gradient for part in parts]),
+        torch.cat([part.examples for part in parts]),
+        [
+            replace(
+                of_epsilon[0],
+                answers=together([one.answers for one in of_epsilon]),
+                elsewhere=by_name([one.elsewhere for one in of_epsilon]),
+                sizes={norm: torch.cat([one.sizes[norm] for one in of_epsilon]) for norm in Norm},
+                seconds=sum(one.seconds for one in of_epsilon),
+                queries=mean(one.queries for one in of_epsilon),
+                gradients=mean(one.gradients for one in of_epsilon),
+                examples=torch.cat([one.examples for one in of_epsilon]),
+            )
+            for of_epsilon in zip(*(part.attacked for part in parts), strict=True)
+        ],
+    )
+
+
+def memory_ran_out(error: RuntimeError) -> bool:
+    """Whether the error says that a device or the machine has no memory left."""
+    words = ("out of memory", "can't allocate memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error).lower() for word in words)
+
+
 @torch.no_grad()
-def answer(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Predicted classes and their softmax probabilities, both [N], on the CPU."""
+def answer(model: nn.Module, x: Tensor) -> Predictions:
+    """The classes that the model sees."""
     confidence, predicted = model(x).softmax(1).max(1)
-    return predicted.cpu(), confidence.cpu()
+    return Predictions(predicted.cpu(), confidence.cpu())
 
 
 def sizes(perturbation: Tensor) -> dict[Norm, Tensor]:

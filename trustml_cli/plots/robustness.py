@@ -9,24 +9,30 @@ from trustml_cli.attacks.measure import Attacked, Curve
 from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, label_answer, new_figure, show_image, tidy
 from trustml_cli.statistics import wilson_interval
 
+MARKERS = "s^Dv<>"  # of other networks
 NORM_SYMBOLS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
 
 
 def robustness_curve(curve: Curve, subject: str, norm: str) -> Figure:
     """Accuracy against epsilon, with the 95 % interval as a band and the clean accuracy as a line.
 
+    Other networks that were shown the same images have dotted lines.
     `subject` says what is attacked by what.
     """
     figure, axes = new_figure(6.4, 4.2)
     panel = axes[0, 0]
     n = len(curve.labels)
     epsilons = [attacked.epsilon for attacked in curve.attacked]
-    right = [int((attacked.predicted == curve.labels).sum()) for attacked in curve.attacked]
+    right = [int((attacked.answers.predicted == curve.labels).sum()) for attacked in curve.attacked]
     intervals = [wilson_interval(count, n) for count in right]
     clean = curve.initially_right.double().mean().item()
     low, high = zip(*intervals, strict=True)
     panel.fill_between(epsilons, low, high, color=ORANGE, alpha=0.2, linewidth=0, label="95 % interval")
     panel.plot(epsilons, [count / n for count in right], "o-", color=ORANGE, label="under attack")
+    for number, name in enumerate(curve.clean_elsewhere):
+        shown_to = [attacked.elsewhere[name].predicted == curve.labels for attacked in curve.attacked]
+        share = [flags.double().mean().item() for flags in shown_to]
+        panel.plot(epsilons, share, f"{MARKERS[number % len(MARKERS)]}:", color=GREEN, label=f"shown to {name}")
     panel.axhline(clean, color=BLUE, linestyle="--", label=f"clean: {clean:.1%}")
     panel.set_ylim(-0.02, 1.02)
     panel.set_xlim(left=0)
@@ -41,17 +47,17 @@ def adversarial_examples(
 ) -> Figure:
     """Original, perturbation and adversarial image side by side, for images that the model had right."""
     kept = len(curve.examples)
-    fell = curve.initially_right[:kept] & (attacked.predicted[:kept] != curve.labels[:kept])
+    fell = curve.initially_right[:kept] & (attacked.answers.predicted[:kept] != curve.labels[:kept])
     chosen = fell.int().argsort(descending=True, stable=True)[:count].tolist()  # those that fell come first
     perturbation = attacked.examples - curve.examples
     largest = perturbation[chosen].abs().max().item() or 1.0
     figure, axes = new_figure(1.45 * len(chosen) + 0.4, 5.3, rows=3, columns=len(chosen))
     for column, index in enumerate(chosen):
         label, before, after = (
-            int(values[index]) for values in (curve.labels, curve.clean_predicted, attacked.predicted)
+            int(values[index]) for values in (curve.labels, curve.clean.predicted, attacked.answers.predicted)
         )
-        clean_answer = label_answer(classes[before], float(curve.clean_confidence[index]))
-        answer = label_answer(classes[after], float(attacked.confidence[index]))
+        clean_answer = label_answer(classes[before], float(curve.clean.confidence[index]))
+        answer = label_answer(classes[after], float(attacked.answers.confidence[index]))
         show_image(axes[0, column], curve.examples[index], clean_answer, GREEN if before == label else ORANGE)
         show_image(axes[1, column], 0.5 + perturbation[index] / (2 * largest), "")
         show_image(axes[2, column], attacked.examples[index], answer, GREEN if after == label else ORANGE)

@@ -1,22 +1,35 @@
-"""task=fgsm: what is left of a classifier's accuracy when its images are attacked."""
+"""task=attack and task=fgsm: what is left of a classifier's accuracy when its images are attacked."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from math import isfinite
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from trustml_cli.attacks.attack import Attack, Norm
-from trustml_cli.attacks.measure import Attacked, Curve, answer, attack_curve, within_budget
+from trustml_cli.attacks.checks import (
+    BROKEN,
+    RANDOMISED,
+    Bench,
+    Finding,
+    check_gradients,
+    check_monotone,
+    check_steady,
+    telling_epsilon,
+    verdict,
+)
+from trustml_cli.attacks.measure import Attacked, Curve, Predictions, answer, attack_curve, within_budget
+from trustml_cli.attacks.surface import loss_surface
 from trustml_cli.data.batches import batches
-from trustml_cli.data.dataset import DatasetSource
+from trustml_cli.data.dataset import Dataset, DatasetSource, Split
 from trustml_cli.errors import InputError, naming
 from trustml_cli.hardware import own_randomness
 from trustml_cli.models.model import Model
+from trustml_cli.plots.loss_surface import loss_surfaces
 from trustml_cli.plots.robustness import adversarial_examples, robustness_curve
 from trustml_cli.statistics import average, proportion
 from trustml_cli.tasks.context import Context
@@ -26,18 +39,22 @@ from trustml_cli.training.trainer import Trainer
 log = logging.getLogger(__name__)
 
 SAVED = 100  # adversarial images kept for each epsilon
-ZERO_GRADIENTS = 0.01  # the share of images from which on gradients are called masked
-RISE = 0.01  # accuracy may rise with epsilon by so much before it is held against the attack
+SURFACES = 3  # images around which the loss is drawn
+POINTS = 25  # of the loss, along each side of such a drawing
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureRobustness:
     """Attack every test image at each `epsilon` (pixel units). With a target, images of its own class are left out.
 
-    `examples` images are shown for each epsilon.
+    The same images are shown to the models called in `transfer_to`. `check_images` test images are attacked again,
+    by other attacks too, to see whether the numbers can be believed (0 for no such checks). `examples` images are
+    shown for each epsilon.
     """
 
     epsilon: list[float]
+    transfer_to: list[str] | None
+    check_images: int
     examples: int
 
     def __post_init__(self) -> None:
@@ -46,54 +63,130 @@ class MeasureRobustness:
         for value in self.epsilon:
             if not (value >= 0 and isfinite(value)):
                 raise ValueError(f"epsilon: must be a number of at least 0, got {value:g}")
+        if self.check_images < 0:
+            raise ValueError(f"check_images: must be at least 0, got {self.check_images}")
         if not 1 <= self.examples <= SAVED:
             raise ValueError(f"examples: must be between 1 and {SAVED}, got {self.examples}")
 
     def __call__(
-        self, context: Context, dataset: DatasetSource, model: Model, trainer: Trainer, attack: Attack
+        self,
+        context: Context,
+        dataset: DatasetSource,
+        model: Model,
+        trainer: Trainer,
+        attack: Attack,
+        rivals: Mapping[str, Attack],
+        others: Mapping[str, Model],
     ) -> None:
-        """One row for each epsilon, smallest first, then the checks and the pictures."""
-        with naming("trainer"):
-            trainer.check(model)
+        """One row for each epsilon, smallest first, then the checks, the verdict and the pictures."""
+        for each in (model, *others.values()):
+            with naming("trainer"):
+                trainer.check(each)
         data = dataset.load()
-        test = data.test
-        if attack.target is not None:
-            with naming("attack.target"):
-                target = data.class_number(attack.target)
-            attack = replace(attack, target=target)
-            test = test.subset((test.labels != target).nonzero()[:, 0])
-            if not len(test):
-                raise InputError("attack.target: every test image is of this class; take another")
-        network = context.trained(data, model, trainer).network
+        attack, test = aimed(attack, data)
+        network = context.trained(
+            data, model, trainer, stage=context.record.choices["model"] if others else None
+        ).network
+        elsewhere = {name: context.trained(data, other, trainer, stage=name).network for name, other in others.items()}
 
-        epsilons = sorted(set(self.epsilon))
         images = batches(test.on(context.hardware.device), BATCH, context.hardware.device)
         progress = tqdm(images, total=-(-len(test) // BATCH), desc="attacking", unit="batch", disable=None)
         with own_randomness(context.seed):
-            curve = attack_curve(network, attack, progress, epsilons, keep=SAVED)
+            curve = attack_curve(network, attack, progress, sorted(set(self.epsilon)), SAVED, elsewhere)
+        if curve.batch_size is not None:
+            log.warning("memory ran out: batches of %d images were cut to %d", BATCH, curve.batch_size)
+            context.record.note(batch_size=curve.batch_size)
 
         context.record.headline("robust_accuracy")
-        name, norm = context.record.choices["attack"], attack.norm
+        self.rows(context, curve, attack)
+        findings = [check_gradients(curve), check_monotone(curve), *check_saved(context, curve, network, attack.norm)]
+        findings += self.costly_checks(context, curve, network, attack, rivals, test)
+        for finding in findings:
+            context.record.check(finding.name, finding.passed, finding.figure)
+        judged = verdict(findings)
+        context.record.note(verdict=judged)
+        log.info("verdict: %s", judged)
+        self.pictures(context, curve, network, attack, data, test)
+
+    def rows(self, context: Context, curve: Curve, attack: Attack) -> None:
+        """A row for each epsilon and network that was shown the images."""
+        name, model = context.record.choices["attack"], context.record.choices["model"]
         for attacked in curve.attacked:
-            row = robustness(curve, attacked, attack)
-            context.record.metrics({"attack": name, "norm": norm.value, "epsilon": attacked.epsilon}, **row)
-            log.info("epsilon %g: robust accuracy %.4f, n = %d", attacked.epsilon, row["robust_accuracy"], len(test))
-        check_gradients(context, curve)
-        check_monotone(context, curve)
-        check_saved(context, curve, network, norm)
-        subject = f"{name} against {context.record.choices['model']} on {context.record.choices['dataset']}"
+            condition = {"attack": name, "norm": attack.norm.value, "epsilon": attacked.epsilon}
+            judged = {model: (curve.clean, attacked.answers)}
+            judged |= {other: (curve.clean_elsewhere[other], said) for other, said in attacked.elsewhere.items()}
+            for shown_to, (clean, answers) in judged.items():
+                row = robustness(curve.labels, clean, answers, attacked, attack)
+                scored = {"scored_on": shown_to} if attacked.elsewhere else {}
+                context.record.metrics({**condition, **scored}, **row)
+                log.info(
+                    "epsilon %g: robust accuracy of %s %.4f, n = %d",
+                    attacked.epsilon, shown_to, row["robust_accuracy"], len(curve.labels),
+                )  # fmt: skip
+
+    def costly_checks(
+        self,
+        context: Context,
+        curve: Curve,
+        network: nn.Module,
+        attack: Attack,
+        rivals: Mapping[str, Attack],
+        test: Split,
+    ) -> list[Finding]:
+        """The checks on `check_images` test images, at the epsilon that tells most."""
+        if not self.check_images:
+            return []
+        shown = list(batches(drawn(test, self.check_images, context.seed), BATCH, context.hardware.device))
+        epsilon = telling_epsilon(curve)
+        bench = Bench(network, shown, epsilon or 0.0, attack.target)
+        with own_randomness(context.seed):
+            return [check_steady(network, shown[0][0]), *(bench.compare(attack, rivals) if epsilon else [])]
+
+    def pictures(
+        self, context: Context, curve: Curve, network: nn.Module, attack: Attack, data: Dataset, test: Split
+    ) -> None:
+        """Accuracy over epsilon, images, and the loss around some of them."""
+        norm = attack.norm
+        choices = context.record.choices
+        subject = f"{choices['attack']} against {choices['model']} on {choices['dataset']}"
         context.record.plot("robustness", robustness_curve(curve, subject, norm.value))
         for attacked in curve.attacked:
             if attacked.epsilon > 0:
                 figure = adversarial_examples(curve, attacked, data.classes, self.examples, subject, norm.value)
                 context.record.plot(f"examples_epsilon_{attacked.epsilon:g}", figure)
+        if (epsilon := telling_epsilon(curve)) is None or norm is Norm.l0:
+            return
+        x, y = next(batches(drawn(test, SURFACES, context.seed), SURFACES, context.hardware.device))
+        with own_randomness(context.seed):
+            each = [loss_surface(network, x[i : i + 1], y[i : i + 1], epsilon, norm, POINTS) for i in range(len(x))]
+        context.record.plot("loss_surface", loss_surfaces(each, data.classes, f"{subject}, epsilon {epsilon:g}"))
 
 
-def robustness(curve: Curve, attacked: Attacked, attack: Attack) -> dict[str, object]:
+def aimed(attack: Attack, data: Dataset) -> tuple[Attack, Split]:
+    """The attack with its target as a number, and the test images that are not of that class already."""
+    if attack.target is None:
+        return attack, data.test
+    with naming("attack.target"):
+        target = data.class_number(attack.target)
+    test = data.test.subset((data.test.labels != target).nonzero()[:, 0])
+    if not len(test):
+        raise InputError("attack.target: every test image is of this class; take another")
+    return replace(attack, target=target), test
+
+
+def drawn(split: Split, count: int, seed: int) -> Split:
+    """So many examples drawn at random, or all there are."""
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
+    return split.subset(order[:count].sort().values)
+
+
+def robustness(
+    labels: Tensor, clean: Predictions, answers: Predictions, attacked: Attacked, attack: Attack
+) -> dict[str, object]:
     """The values of one row. Success: wrong (or taken for the target) after the attack, of those right before it."""
-    right = curve.initially_right
-    still_right = attacked.predicted == curve.labels
-    reached = ~still_right if attack.target is None else attacked.predicted == attack.target
+    right = clean.predicted == labels
+    still_right = answers.predicted == labels
+    reached = ~still_right if attack.target is None else answers.predicted == attack.target
     return {
         **proportion("clean_accuracy", int(right.sum()), len(right)),
         **proportion("robust_accuracy", int(still_right.sum()), len(right)),
@@ -101,28 +194,15 @@ def robustness(curve: Curve, attacked: Attacked, attack: Attack) -> dict[str, ob
         **average("mean_l0", attacked.sizes[Norm.l0]),
         **average("mean_l2", attacked.sizes[Norm.l2]),
         **average("mean_linf", attacked.sizes[Norm.linf]),
-        **average("mean_confidence", attacked.confidence),
+        **average("mean_confidence", answers.confidence),
         "seconds": attacked.seconds,
         **average("mean_l1", attacked.sizes[Norm.l1]),
+        "queries": attacked.queries,
+        "gradients": attacked.gradients,
     }
 
 
-def check_gradients(context: Context, curve: Curve) -> None:
-    """A gradient of zero hides the way from an attack that follows it, and its number looks too good."""
-    share = curve.zero_gradient.double().mean().item()
-    context.record.check("gradients are not zero", share <= ZERO_GRADIENTS, f"{share:.2%} of images have none")
-
-
-def check_monotone(context: Context, curve: Curve) -> None:
-    """A larger budget contains the smaller one: accuracy that rises with it speaks against the attack."""
-    accuracy = [(attacked.predicted == curve.labels).double().mean().item() for attacked in curve.attacked]
-    rises = [later - earlier for earlier, later in pairwise(accuracy)]
-    largest = max(rises, default=0.0)
-    passed = largest <= RISE if rises else None
-    context.record.check("accuracy does not rise with epsilon", passed, f"largest rise {max(largest, 0):.4f}")
-
-
-def check_saved(context: Context, curve: Curve, network: nn.Module, norm: Norm) -> None:
+def check_saved(context: Context, curve: Curve, network: nn.Module, norm: Norm) -> list[Finding]:
     """Save the first images, read them back, and see that they are in range, within budget and judged the same."""
     tensors = {f"epsilon_{attacked.epsilon:g}": attacked.examples for attacked in curve.attacked}
     saved = load_file(context.record.artifact("adversarial", {"original": curve.examples, **tensors}))
@@ -131,9 +211,11 @@ def check_saved(context: Context, curve: Curve, network: nn.Module, norm: Norm) 
         x_adv = saved[f"epsilon_{attacked.epsilon:g}"]
         over += not within_budget(x_adv, saved["original"], attacked.epsilon, norm)
         predicted = torch.cat(
-            [answer(network, part.to(context.hardware.device))[0] for part in torch.split(x_adv, BATCH)]
+            [answer(network, part.to(context.hardware.device)).predicted for part in torch.split(x_adv, BATCH)]
         )
-        changed += int((predicted != attacked.predicted[: len(predicted)]).sum())
+        changed += int((predicted != attacked.answers.predicted[: len(predicted)]).sum())
     count = f"of {len(curve.attacked)} epsilons"
-    context.record.check("saved images are in [0, 1] and within epsilon", over == 0, f"{over} {count} over")
-    context.record.check("saved images are judged the same", changed == 0, f"{changed} answers changed")
+    return [
+        Finding("saved images are in [0, 1] and within epsilon", over == 0, f"{over} {count} over", BROKEN),
+        Finding("saved images are judged the same", changed == 0, f"{changed} answers changed", RANDOMISED),
+    ]

@@ -1,0 +1,32 @@
+"""The loss around an image, against a closed form on a linear model."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from trustml_cli.attacks.attack import Norm
+from trustml_cli.attacks.surface import loss_surface
+from trustml_cli.hardware import own_randomness
+
+
+class Linear(nn.Module):
+    """Two classes of 1×1×2 images; logits (0, 3a − 4b)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        score = x.flatten(1) @ torch.tensor([3.0, -4.0])
+        return torch.stack([torch.zeros_like(score), score], 1)
+
+
+def test_the_loss_rises_along_the_gradient_as_worked_out() -> None:
+    x, y = torch.tensor([[[[0.5, 0.25]]]]), torch.tensor([1])  # a score of 0.5
+    with own_randomness(0):
+        surface = loss_surface(Linear(), x, y, 0.2, Norm.linf, points=5)
+    with own_randomness(0):
+        signs = torch.randn_like(x).sign().flatten()
+    torch.testing.assert_close(surface.offsets, torch.tensor([-0.2, -0.1, 0.0, 0.1, 0.2]))
+    aside = float(signs @ torch.tensor([3.0, -4.0]))
+    # the gradient's sign is (−1, +1), along which the score falls by 7
+    score = 0.5 + surface.offsets[:, None] * aside - 7 * surface.offsets
+    torch.testing.assert_close(surface.loss, softplus(-score))
+    assert torch.equal(surface.predicted, (score > 0).long())
+    assert surface.label == 1

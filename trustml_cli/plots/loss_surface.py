@@ -1,0 +1,35 @@
+"""The loss around images, as a map."""
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from trustml_cli.attacks.surface import Surface
+from trustml_cli.plots.style import ORANGE, new_figure, tidy
+
+
+def loss_surfaces(surfaces: Sequence[Surface], classes: Sequence[str], subject: str) -> Figure:
+    """A map of the loss for each image, which is in the middle; beyond the line the model's answer is wrong.
+
+    All maps share their colours.
+    """
+    figure, axes = new_figure(3.3 * len(surfaces) + 0.9, 4.0, columns=len(surfaces))
+    highest = max(surface.loss.max().item() for surface in surfaces) or 1.0
+    for panel, surface in zip(axes[0], surfaces, strict=True):
+        offsets = surface.offsets.numpy()
+        drawn = panel.pcolormesh(
+            offsets, offsets, surface.loss.numpy(), cmap="Blues", vmin=0, vmax=highest, shading="gouraud"
+        )
+        wrong = (surface.predicted != surface.label).double()
+        if 0 < wrong.mean() < 1:
+            panel.contour(offsets, offsets, wrong.numpy(), levels=[0.5], colors=[ORANGE], linewidths=1.5)
+        panel.plot(0, 0, "+", color="black", markersize=9)
+        panel.set_aspect("equal")
+        share = f"wrong in {wrong.mean().item():.0%} of it" if wrong.any() else "right everywhere"
+        tidy(panel, f"{classes[surface.label]}: {share}", "along the gradient's direction", "")
+        panel.grid(False)
+    axes[0, 0].set_ylabel("along a random direction")
+    figure.colorbar(drawn, ax=axes[0, :].tolist(), label="cross-entropy (nats)", shrink=0.8)
+    figure.suptitle(f"Loss around images: {subject}", fontsize=11)
+    figure.supxlabel("+: the image; orange line: where the answer turns wrong", fontsize=8)
+    return figure
