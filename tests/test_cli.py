@@ -22,7 +22,7 @@ COLUMNS = {
     "train": ["train_accuracy", "test_accuracy", "test_loss", "ece", "epochs", "seconds", "images_per_second"],
     "fgsm": [
         "attack", "norm", "epsilon", "clean_accuracy", "robust_accuracy", "attack_success_rate",
-        "mean_l0", "mean_l2", "mean_linf", "mean_confidence", "seconds",
+        "mean_l0", "mean_l2", "mean_linf", "mean_confidence", "seconds", "mean_l1", "queries", "gradients",
     ],
     "ood": ["score", "threshold", "inlier_rate", "outlier_inlier_rate", "auroc", "aupr", "fpr_at_95_tpr"],
     "bnn": ["activation", "train_accuracy", "test_accuracy"],
@@ -46,6 +46,7 @@ COLUMNS = {
         "p_rule_sex", "adversary_auc_sex", "demographic_parity_difference_sex", "equalized_odds_difference_sex",
     ],
 }  # fmt: skip
+COLUMNS["attack"] = COLUMNS["fgsm"]
 
 
 def runs(folder: Path) -> list[Path]:
@@ -105,7 +106,26 @@ def test_intervals_and_counts_stand_beside_every_proportion(trustml: Cli, tmp_pa
         assert row[f"{name}_ci_low"] <= row[name] <= row[f"{name}_ci_high"]
     assert row.clean_accuracy_n == row.robust_accuracy_n == 404  # 450 test digits less 46 threes
     assert row.attack_success_rate_n == round(row.clean_accuracy * 404)
-    assert [check["passed"] for check in facts(run)["checks"]] == [True, None, True, True]
+    ended = facts(run)
+    assert [check["passed"] for check in ended["checks"]][:4] == [True, None, True, True]
+    assert len(ended["checks"]) == 10
+    assert ended["verdict"] == "trustworthy" or ended["verdict"].startswith("not trustworthy: ")
+
+
+def test_images_are_shown_to_other_models(trustml: Cli, tmp_path: Path) -> None:
+    words = ["task=attack", "attack=mifgsm", "trainer=smoke", "task.epsilon=[0,0.3]", "task.check_images=0"]
+    answer = trustml(*words, "model=mlp", "task.transfer_to=[logistic,mnist_bnn]")
+    assert answer.stderr == ""
+    (run,) = runs(tmp_path)
+    table = pandas.read_csv(run / "metrics.csv")
+    assert list(table.columns[4:8]) == ["attack", "norm", "epsilon", "scored_on"]
+    assert list(table.scored_on) == ["mlp", "logistic", "mnist_bnn"] * 2
+    before, after = table.robust_accuracy[:3].array, table.robust_accuracy[3:].array
+    assert (table.robust_accuracy[:3] == table.clean_accuracy[:3]).all()
+    assert before[0] - after[0] > 0.5
+    assert before[1] - after[1] > 0.3  # what fools the one fools the other
+    assert table.queries[3] == 10
+    assert {*pandas.read_csv(run / "history.csv").stage} == {"mlp", "logistic", "mnist_bnn"}
 
 
 TABLE = [
@@ -129,6 +149,15 @@ BAD_INPUT = [
     (["task=fgsm", "task.epsilon=[]"], ["task.epsilon", "at least one"]),
     (["task=fgsm", "task.epsilon=[1"], ["task.epsilon=[1", "KEY=VALUE"]),
     (["task=fgsm", "attack.norm=l3"], ["attack.norm", "l3", "linf, l2"]),
+    (["task=attack", "attack=pgdd"], ["attack=pgdd", "'pgd'"]),
+    (["task=attack", "attack=rfgsm", "attack.norm=l1"], ["attack.norm", "linf, l2 for this attack", "l1"]),
+    (["task=attack", "attack.steps=0"], ["attack.steps", "at least 1"]),
+    (["task=attack", "attack.restarts=2", "attack.random_start=false"], ["attack.restarts", "random_start=true"]),
+    (["task=attack", "attack=noise", "attack.target=3"], ["attack.target", "aims at nothing"]),
+    (["task=attack", "task.transfer_to=mlpp"], ["task.transfer_to=mlpp", "'mlp'"]),
+    (["task=attack", "task.transfer_to=table_mlp", "model=logistic", "trainer=sklearn"], ["trainer", "logistic"]),
+    (["task=attack", "task.check_images=-1"], ["task.check_images", "at least 0"]),
+    (["task=attack", "rivals.iterative.steps=0"], ["rivals.iterative.steps", "at least 1"]),
     (["task=fgsm", "attack.target=cat"], ["attack.target", "cat", "0 to 9"]),
     (["task=backdoor", "task.target=1"], ["task.target", "'1' is a source too"]),
     (["task=backdoor", "task.source=[2,cat]"], ["task.source", "cat", "0 to 9"]),
