@@ -108,7 +108,7 @@ def test_intervals_and_counts_stand_beside_every_proportion(trustml: Cli, tmp_pa
     assert row.attack_success_rate_n == round(row.clean_accuracy * 404)
     ended = facts(run)
     assert [check["passed"] for check in ended["checks"]][:4] == [True, None, True, True]
-    assert len(ended["checks"]) == 10
+    assert len(ended["checks"]) == 11
     assert ended["verdict"] == "trustworthy" or ended["verdict"].startswith("not trustworthy: ")
 
 

@@ -28,5 +28,5 @@ def test_the_loss_rises_along_the_gradient_as_worked_out() -> None:
     # the gradient's sign is (−1, +1), along which the score falls by 7
     score = 0.5 + surface.offsets[:, None] * aside - 7 * surface.offsets
     torch.testing.assert_close(surface.loss, softplus(-score))
-    assert torch.equal(surface.predicted, (score > 0).long())
+    torch.testing.assert_close(surface.margin, score)
     assert surface.label == 1

@@ -177,10 +177,10 @@ def test_accuracy_bars_compare_networks_on_each_kind_of_images() -> None:
 
 def test_loss_surfaces_name_the_class_and_draw_the_border() -> None:
     offsets = torch.linspace(-0.1, 0.1, 5)
-    predicted = torch.tensor([[0, 0, 0, 1, 1]] * 5)
-    surfaces = [Surface(offsets, torch.rand(5, 5), predicted, 0), Surface(offsets, torch.zeros(5, 5), predicted, 1)]
+    margin = torch.tensor([[2.0, 1.0, 0.5, -1.0, -2.0]] * 5)
+    surfaces = [Surface(offsets, torch.rand(5, 5), margin, 0), Surface(offsets, torch.zeros(5, 5), -margin, 1)]
     figure = loss_surfaces(surfaces, CLASSES, "fgsm against cnn")
     for words in (f"{CLASSES[0]}: wrong in 40% of it", f"{CLASSES[1]}: wrong in 60% of it", "fgsm against cnn", "nats"):
         assert words in texts(figure)
-    flat = Surface(offsets, torch.zeros(5, 5), torch.zeros(5, 5), 0)
+    flat = Surface(offsets, torch.zeros(5, 5), torch.ones(5, 5), 0)
     assert "right everywhere" in texts(loss_surfaces([flat], CLASSES, "nothing"))

@@ -126,19 +126,19 @@ class Bench:
     def compare(self, attack: Attack, given: Mapping[str, Attack]) -> list[Finding]:
         """Every check that needs other attacks, or this one with more effort or a larger budget."""
         rivals = Rivals.of(attack, given)
-        itself = self.stands(attack)
-        white, stronger = attack.sees is Sees.gradients, with_more(attack)
+        stronger, white = with_more(attack), attack.sees is Sees.gradients
+        itself, usual = self.stands(attack), self.stands(rivals.iterative)
         one_step = itself if white and stronger is None else self.stands(rivals.one_step)
-        iterative = itself if white and stronger is not None else self.stands(rivals.iterative)
-        white_box = itself if white else iterative
+        iterative = itself if white and stronger is not None else usual
+        white_box = itself if white else usual
         black_box = itself if attack.sees is Sees.answers else self.stands(rivals.black_box)
-        noise = self.stands(rivals.control) if attack.sees is not Sees.nothing else None
-        more = iterative if stronger is None else self.stands(stronger)
+        noise = None if attack.sees is Sees.nothing else self.stands(rivals.control)
         return [
             self.not_weaker("iterative steps are not weaker than one", iterative, one_step, MASKING),
             self.not_weaker("a white box is not weaker than a black box", white_box, black_box, MASKING),
             self.beats_noise(itself, noise),
-            self.not_weaker("more steps or restarts change nothing", itself, more, WEAK),
+            self.not_weaker("more steps or restarts change nothing", itself, self.stands(stronger), WEAK),
+            self.not_weaker("a common iterative attack is not stronger", itself, usual, WEAK),
             self.unlimited(rivals.iterative if stronger is None else attack),
         ]
 

@@ -10,20 +10,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from trustml_cli.attacks.attack import Norm, input_gradient
+from trustml_cli.attacks.attack import Norm, input_gradient, margin
 from trustml_cli.attacks.geometry import unit_step
 
 
 @dataclass(frozen=True)
 class Surface:
-    """Loss (nats) and predicted classes on a square grid around one image: [points, points], on the CPU.
+    """Loss (nats) and margin of the right class on a square grid around one image: [points, points], on the CPU.
 
     Row i, column j is the image moved by `offsets[i]` in a random direction and by `offsets[j]` in the gradient's.
     """
 
     offsets: Tensor
     loss: Tensor
-    predicted: Tensor
+    margin: Tensor
     label: int
 
 
@@ -37,10 +37,10 @@ def loss_surface(model: nn.Module, x: Tensor, y: Tensor, epsilon: float, norm: N
     uphill = unit_step(input_gradient(model, x, y), norm)
     aside = unit_step(torch.randn_like(x), norm)
     offsets = torch.linspace(-epsilon, epsilon, points, device=x.device)
-    losses, classes = [], []
+    losses, margins = [], []
     for offset in offsets:
         row = x + offset * aside + offsets.view(-1, *(1,) * (x.dim() - 1)) * uphill
         logits = model(row)
         losses.append(cross_entropy(logits, y.expand(points), reduction="none"))
-        classes.append(logits.argmax(1))
-    return Surface(offsets.cpu(), torch.stack(losses).cpu(), torch.stack(classes).cpu(), int(y))
+        margins.append(margin(logits, y.expand(points)))
+    return Surface(offsets.cpu(), torch.stack(losses).cpu(), torch.stack(margins).cpu(), int(y))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from trustml_cli.attacks.surface import Surface
@@ -11,18 +12,18 @@ from trustml_cli.plots.style import ORANGE, new_figure, tidy
 def loss_surfaces(surfaces: Sequence[Surface], classes: Sequence[str], subject: str) -> Figure:
     """A map of the loss for each image, which is in the middle; beyond the line the model's answer is wrong.
 
-    All maps share their colours.
+    All maps share their colours, which go with the root of the loss.
     """
-    figure, axes = new_figure(3.3 * len(surfaces) + 0.9, 4.0, columns=len(surfaces))
+    figure, axes = new_figure(3.3 * len(surfaces) + 0.9, 3.7, columns=len(surfaces))
     highest = max(surface.loss.max().item() for surface in surfaces) or 1.0
     for panel, surface in zip(axes[0], surfaces, strict=True):
         offsets = surface.offsets.numpy()
         drawn = panel.pcolormesh(
-            offsets, offsets, surface.loss.numpy(), cmap="Blues", vmin=0, vmax=highest, shading="gouraud"
+            offsets, offsets, surface.loss.numpy(), cmap="Blues", norm=PowerNorm(0.5, 0, highest), shading="gouraud"
         )
-        wrong = (surface.predicted != surface.label).double()
+        wrong = (surface.margin < 0).double()
         if 0 < wrong.mean() < 1:
-            panel.contour(offsets, offsets, wrong.numpy(), levels=[0.5], colors=[ORANGE], linewidths=1.5)
+            panel.contour(offsets, offsets, surface.margin.numpy(), levels=[0], colors=[ORANGE], linewidths=1.5)
         panel.plot(0, 0, "+", color="black", markersize=9)
         panel.set_aspect("equal")
         share = f"wrong in {wrong.mean().item():.0%} of it" if wrong.any() else "right everywhere"
