@@ -125,6 +125,7 @@ def test_images_are_shown_to_other_models(trustml: Cli, tmp_path: Path) -> None:
     assert before[0] - after[0] > 0.5
     assert before[1] - after[1] > 0.3  # what fools the one fools the other
     assert table.queries[3] == 10
+    assert facts(run)["verdict"] == "not judged: held against no other attack"
     assert {*pandas.read_csv(run / "history.csv").stage} == {"mlp", "logistic", "mnist_bnn"}
 
 
@@ -156,6 +157,7 @@ BAD_INPUT = [
     (["task=attack", "attack=noise", "attack.target=3"], ["attack.target", "aims at nothing"]),
     (["task=attack", "task.transfer_to=mlpp"], ["task.transfer_to=mlpp", "'mlp'"]),
     (["task=attack", "task.transfer_to=table_mlp", "model=logistic", "trainer=sklearn"], ["trainer", "logistic"]),
+    (["task=attack", "task.transfer_to=cifar_cnn"], ["task.transfer_to", "cifar_cnn is what is attacked"]),
     (["task=attack", "task.check_images=-1"], ["task.check_images", "at least 0"]),
     (["task=attack", "rivals.iterative.steps=0"], ["rivals.iterative.steps", "at least 1"]),
     (["task=fgsm", "attack.target=cat"], ["attack.target", "cat", "0 to 9"]),

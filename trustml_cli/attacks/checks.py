@@ -38,14 +38,20 @@ class Finding:
     speaks_of: str
 
 
-def verdict(findings: Sequence[Finding]) -> str:
-    """`trustworthy`, or what speaks against the number, each cause with the checks that say so."""
-    failed = [finding for finding in findings if finding.passed is False]
+def verdict(checked: Sequence[Finding], compared: Sequence[Finding]) -> str:
+    """`trustworthy`, or what speaks against the number, each cause with the checks that say so.
+
+    `compared` are the checks that hold the attack against others: where none of them applies, nothing speaks for the
+    number either, and it is `not judged`.
+    """
+    failed = [finding for finding in (*checked, *compared) if finding.passed is False]
     causes = {cause: [one for one in failed if one.speaks_of == cause] for cause in (one.speaks_of for one in failed)}
     against = [
         f"{cause} (failed: {'; '.join(f'{one.name}: {one.figure}' for one in ones)})" for cause, ones in causes.items()
     ]
-    return f"not trustworthy: {', '.join(against)}" if against else "trustworthy"
+    if against:
+        return f"not trustworthy: {', '.join(against)}"
+    return "trustworthy" if any(finding.passed for finding in compared) else "not judged: held against no other attack"
 
 
 def check_gradients(curve: Curve) -> Finding:

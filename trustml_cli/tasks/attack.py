@@ -79,14 +79,15 @@ class MeasureRobustness:
         others: Mapping[str, Model],
     ) -> None:
         """One row for each epsilon, smallest first, then the checks, the verdict and the pictures."""
+        if context.record.choices["model"] in others:
+            raise InputError(f"task.transfer_to: {context.record.choices['model']} is what is attacked; take another")
         for each in (model, *others.values()):
             with naming("trainer"):
                 trainer.check(each)
         data = dataset.load()
         attack, test = aimed(attack, data)
-        network = context.trained(
-            data, model, trainer, stage=context.record.choices["model"] if others else None
-        ).network
+        stage = context.record.choices["model"] if others else None
+        network = context.trained(data, model, trainer, stage=stage).network
         elsewhere = {name: context.trained(data, other, trainer, stage=name).network for name, other in others.items()}
 
         images = batches(test.on(context.hardware.device), BATCH, context.hardware.device)
@@ -100,10 +101,11 @@ class MeasureRobustness:
         context.record.headline("robust_accuracy")
         self.rows(context, curve, attack)
         findings = [check_gradients(curve), check_monotone(curve), *check_saved(context, curve, network, attack.norm)]
-        findings += self.costly_checks(context, curve, network, attack, rivals, test)
-        for finding in findings:
+        findings.append(check_steady(network, curve.examples.to(context.hardware.device)))
+        compared = self.held_against(context, curve, network, attack, rivals, test)
+        for finding in (*findings, *compared):
             context.record.check(finding.name, finding.passed, finding.figure)
-        judged = verdict(findings)
+        judged = verdict(findings, compared)
         context.record.note(verdict=judged)
         log.info("verdict: %s", judged)
         self.pictures(context, curve, network, attack, data, test)
@@ -124,7 +126,7 @@ class MeasureRobustness:
                     attacked.epsilon, shown_to, row["robust_accuracy"], len(curve.labels),
                 )  # fmt: skip
 
-    def costly_checks(
+    def held_against(
         self,
         context: Context,
         curve: Curve,
@@ -133,14 +135,13 @@ class MeasureRobustness:
         rivals: Mapping[str, Attack],
         test: Split,
     ) -> list[Finding]:
-        """The checks on `check_images` test images, at the epsilon that tells most."""
-        if not self.check_images:
+        """The checks on `check_images` test images, other attacks among them, at the epsilon that tells most."""
+        epsilon = telling_epsilon(curve)
+        if not self.check_images or epsilon is None:
             return []
         shown = list(batches(drawn(test, self.check_images, context.seed), BATCH, context.hardware.device))
-        epsilon = telling_epsilon(curve)
-        bench = Bench(network, shown, epsilon or 0.0, attack.target)
         with own_randomness(context.seed):
-            return [check_steady(network, shown[0][0]), *(bench.compare(attack, rivals) if epsilon else [])]
+            return Bench(network, shown, epsilon, attack.target).compare(attack, rivals)
 
     def pictures(
         self, context: Context, curve: Curve, network: nn.Module, attack: Attack, data: Dataset, test: Split
