@@ -1,0 +1,87 @@
+"""Steps until the model is sure of a wrong class, under constraints on what may be painted.
+
+The step is that of Goodfellow et al. 2015 (arXiv 1412.6572); the two-valued perturbation is trained through the sign
+function as Hubara et al. 2016 (arXiv 1602.02830) train two-valued networks.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from trustml_cli.attacks.attack import Attack, Norm, input_gradient, per_image
+from trustml_cli.models.binary import Sign
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confident(Attack):
+    """x ← x + `step_size`·sign(∇) until a wrong class (or the target) has `confidence`, or for `steps` steps.
+
+    ∇ leads towards the target, or towards the wrong class that is likeliest at each step. An image that has arrived is
+    left as it is. With `nothing_erased` no value may fall. With `binary` each value is raised by ε or not at all
+    (never beyond 1): the sign of a hidden score decides, which starts below zero and follows the gradient straight
+    through the sign; there a step is as large as the gradient, relative to its largest value.
+
+        attack = Confident(
+            norm=Norm.linf, target=None, confidence=0.9, steps=100, step_size=0.01, nothing_erased=True, binary=False
+        )
+        x_adv = attack(model, x, y, epsilon=1.0)
+    """
+
+    norms: ClassVar = (Norm.linf,)
+
+    confidence: float
+    steps: int
+    step_size: float
+    nothing_erased: bool
+    binary: bool
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.confidence < 1:
+            raise ValueError(f"confidence: must be between 0 and 1, got {self.confidence:g}")
+        if self.steps < 1:
+            raise ValueError(f"steps: must be at least 1, got {self.steps}")
+        if not 0 < self.step_size <= 1:
+            raise ValueError(f"step_size: must be above 0 and at most 1, got {self.step_size:g}")
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
+        x_adv, score = x.clone(), torch.full_like(x, -self.step_size)
+        left = torch.arange(len(x), device=x.device)
+        for _ in range(self.steps):
+            goal, arrived = self.goal(model, x_adv[left], y[left])
+            left, goal = left[~arrived], goal[~arrived]
+            if not len(left):
+                break
+            downhill = -input_gradient(model, x_adv[left], goal)
+            if self.binary:
+                score[left] = self.followed(score[left], downhill)
+                x_adv[left] = self.painted(x[left], score[left], epsilon)
+            else:
+                lowest = x[left] if self.nothing_erased else (x[left] - epsilon).clamp(min=0)
+                moved = x_adv[left] + self.step_size * downhill.sign()
+                x_adv[left] = moved.clamp(lowest, (x[left] + epsilon).clamp(max=1))
+        return x_adv
+
+    @torch.no_grad()
+    def goal(self, model: nn.Module, x_adv: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The class to go for, and whether it has the confidence that is wanted, both [N]."""
+        likelihood = model(x_adv).softmax(1)
+        if self.target is None:
+            goal = likelihood.scatter(1, y[:, None], -1.0).argmax(1)
+        else:
+            goal = torch.full_like(y, int(self.target))
+        return goal, likelihood.gather(1, goal[:, None])[:, 0] >= self.confidence
+
+    def followed(self, score: Tensor, direction: Tensor) -> Tensor:
+        """The hidden score after a step; beyond ±1 no gradient passes through the sign."""
+        with torch.enable_grad():
+            leaf = score.detach().requires_grad_(True)
+            (passed,) = torch.autograd.grad(Sign()(leaf), leaf, direction)
+        largest = passed.flatten(1).abs().amax(1)
+        return (score + self.step_size * passed / per_image(largest.where(largest > 0, 1.0), passed)).clamp(-1, 1)
+
+    def painted(self, x: Tensor, score: Tensor, epsilon: float) -> Tensor:
+        """X with ε added where the score is positive and there is room for all of it."""
+        return torch.where((score > 0) & (x + epsilon <= 1), x + epsilon, x)
