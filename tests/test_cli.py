@@ -23,6 +23,7 @@ COLUMNS = {
     "fgsm": [
         "attack", "norm", "epsilon", "clean_accuracy", "robust_accuracy", "attack_success_rate",
         "mean_l0", "mean_l2", "mean_linf", "mean_confidence", "seconds", "mean_l1", "queries", "gradients",
+        "sure_success_rate",
     ],
     "ood": ["score", "threshold", "inlier_rate", "outlier_inlier_rate", "auroc", "aupr", "fpr_at_95_tpr"],
     "bnn": ["activation", "train_accuracy", "test_accuracy"],

@@ -67,6 +67,7 @@ def test_rows_worked_out_by_hand() -> None:
     assert after["mean_l2"] == pytest.approx(0.2)
     assert after["mean_l1"] == pytest.approx(0.4)
     assert (after["mean_l1_n"], after["mean_l1_ci_low"]) == (4, pytest.approx(0.4))
+    assert after["sure_success_rate"] == 0  # 60 % sure of the wrong class
     margins = torch.tensor([0.3, 0.05, 0.2, 0.3])  # |brightness − 0.5| after the attack
     assert after["mean_confidence"] == pytest.approx(torch.sigmoid(8 * margins).mean().item(), abs=1e-6)
 
@@ -76,6 +77,13 @@ def test_a_targeted_success_is_the_target_and_nothing_else() -> None:
     assert curve.attacked[0].answers.predicted.tolist() == [0, 1, 1, 1]
     row = rows_of(curve, curve.attacked[0], 1)
     assert row["attack_success_rate"] == pytest.approx(2 / 3)  # of the three that were right, two are seen as class 1
+
+
+def test_a_success_is_sure_from_nine_tenths_of_confidence_on() -> None:
+    curve = curve_of(Brightness(4.0), [0.1, 0.5])  # 0.45 becomes 0.55, then 0.95: a confidence of 1 / (1 + e^−3.6)
+    rows = [rows_of(curve, attacked, None) for attacked in curve.attacked]
+    assert [row["attack_success_rate"] for row in rows] == [pytest.approx(1 / 3), 1.0]
+    assert [row["sure_success_rate"] for row in rows] == [0.0, pytest.approx(1 / 3)]
 
 
 def test_the_first_images_are_kept_across_batches() -> None:

@@ -39,6 +39,7 @@ from trustml_cli.training.trainer import Trainer
 log = logging.getLogger(__name__)
 
 SAVED = 100  # adversarial images kept for each epsilon
+SURE = 0.9  # confidence from which on a success is called sure
 SURFACES = 3  # images around which the loss is drawn
 POINTS = 25  # of the loss, along each side of such a drawing
 
@@ -184,14 +185,18 @@ def drawn(split: Split, count: int, seed: int) -> Split:
 def robustness(
     labels: Tensor, clean: Predictions, answers: Predictions, attacked: Attacked, attack: Attack
 ) -> dict[str, object]:
-    """The values of one row. Success: wrong (or taken for the target) after the attack, of those right before it."""
+    """The values of one row. Success: wrong (or taken for the target) after the attack, of those right before it.
+
+    It is sure where the model has a confidence of at least `SURE` in its answer.
+    """
     right = clean.predicted == labels
     still_right = answers.predicted == labels
-    reached = ~still_right if attack.target is None else answers.predicted == attack.target
+    reached = right & (~still_right if attack.target is None else answers.predicted == attack.target)
+    sure = reached & (answers.confidence >= SURE)
     return {
         **proportion("clean_accuracy", int(right.sum()), len(right)),
         **proportion("robust_accuracy", int(still_right.sum()), len(right)),
-        **proportion("attack_success_rate", int((reached & right).sum()), int(right.sum())),
+        **proportion("attack_success_rate", int(reached.sum()), int(right.sum())),
         **average("mean_l0", attacked.sizes[Norm.l0]),
         **average("mean_l2", attacked.sizes[Norm.l2]),
         **average("mean_linf", attacked.sizes[Norm.linf]),
@@ -200,6 +205,7 @@ def robustness(
         **average("mean_l1", attacked.sizes[Norm.l1]),
         "queries": attacked.queries,
         "gradients": attacked.gradients,
+        **proportion("sure_success_rate", int(sure.sum()), int(right.sum())),
     }
 
 
