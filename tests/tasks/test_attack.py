@@ -1,8 +1,11 @@
 """The rows and checks of a robustness measurement, worked out by hand on four images."""
 
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 import torch
 from torch import Tensor, nn
@@ -103,3 +106,29 @@ def test_saved_images_over_the_budget_or_judged_otherwise_are_noticed(context: C
     curve = curve_of(Brightness(4.0), [0.1])
     curve.attacked[0].epsilon = 0.09
     assert [finding.passed for finding in check_saved(context, curve, Brightness(-4.0), Norm.linf)] == [False, False]
+
+
+MNIST = ["dataset=mnist", "model=mnist_cnn", "dataset.limit=500", "trainer.epochs=15", "task.check_images=0"]
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("words", "column", "lowest", "highest"),
+    [
+        (["task.epsilon=0.3", "attack.steps=20"], "robust_accuracy", 0.0, 0.01),
+        (["attack=confident", "attack.nothing_erased=true", "task.epsilon=1"], "sure_success_rate", 0.95, 1.0),
+        (["attack=confident", "attack.binary=true", "task.epsilon=0.5"], "sure_success_rate", 0.95, 1.0),
+        (["attack=confident", "attack.target=8", "task.epsilon=1"], "sure_success_rate", 0.8, 1.0),
+    ],
+    ids=["pgd", "nothing erased", "binary", "chosen class"],
+)
+def test_an_undefended_mnist_network_falls(
+    words: list[str], column: str, lowest: float, highest: float,
+    trustml_here: Callable[..., subprocess.CompletedProcess[str]], data_dir: Path, tmp_path: Path,
+) -> None:  # fmt: skip
+    answer = trustml_here("task=attack", *MNIST, f"data_dir={data_dir}", *words)
+    assert answer.returncode == 0, answer.stderr
+    (table,) = tmp_path.glob("outputs/attack/*/metrics.csv")
+    row = pandas.read_csv(table).iloc[0]
+    assert row.clean_accuracy > 0.85
+    assert lowest <= row[column] <= highest
