@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -15,7 +16,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from trustml_cli.errors import InputError
-from trustml_cli.files import digest, write_atomically, write_json
+from trustml_cli.files import digest, held, write_atomically, write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from trustml_cli.training.trainer import Epoch
 
+DOES_NOT_COUNT = ("resume", "tracker")  # top-level keys that change nothing about what is measured
 LIBRARIES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn", "matplotlib", "hydra-core")
 
 
@@ -56,6 +58,12 @@ class Recorder:
         return {group: self.choices[group] for group in ("task", "dataset", "model")} | {"seed": self.seed}
 
     @property
+    def own_choices(self) -> dict[str, str]:
+        """The choice made from each group, but for Hydra's own groups and those that do not count."""
+        taken = {group: choice for group, choice in self.choices.items() if choice is not None}
+        return {group: taken[group] for group in taken if "/" not in group and group not in DOES_NOT_COUNT}
+
+    @property
     def completed_before(self) -> bool:
         """Whether the directory holds a completed run of this very configuration."""
         try:
@@ -71,6 +79,8 @@ class Recorder:
         left is removed.
         """
         self._clock = perf_counter()
+        self._at_work = ExitStack()
+        self._at_work.enter_context(held(self.directory))
         if again:
             self._clear()
         try:
@@ -81,6 +91,7 @@ class Recorder:
             "status": "running",
             "command": list(self.command),
             **self.identity,
+            "choices": self.own_choices,
             "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "trustml": version("trustml"),
             "git_commit": git_commit(),
@@ -110,6 +121,7 @@ class Recorder:
             from trustml_cli.report.page import write_run
 
             write_run(self.directory)
+        self._at_work.close()
 
     def headline(self, name: str) -> None:
         """Name the column of metrics.csv that answers the task's question; sweeps and listings show it first."""
