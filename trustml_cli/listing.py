@@ -14,6 +14,7 @@ import yaml
 
 from trustml_cli.build import nearest
 from trustml_cli.errors import InputError
+from trustml_cli.record import dotted
 from trustml_cli.summary import Run
 
 COLUMNS = ("started", "task", "model", "dataset", "seed", "status", "headline", "value", "figure", "seconds", "error",
@@ -158,13 +159,6 @@ def number(value: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return None if isnan(plain) else plain
-
-
-def dotted(node: Any, prefix: str = "") -> dict[str, Any]:
-    """The values in nested mappings, by their whole path."""
-    if not isinstance(node, dict):
-        return {prefix: node} if prefix else {}
-    return {path: value for key in node for path, value in dotted(node[key], f"{prefix}.{key}".lstrip(".")).items()}
 
 
 def when(started: Any) -> str:

@@ -1,12 +1,13 @@
 """The run directory: everything that a run leaves behind is written here, whole or not at all."""
 
 import json
+import logging
 import platform
 import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -15,14 +16,19 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from omegaconf import OmegaConf
+
 from trustml_cli.errors import InputError
 from trustml_cli.files import digest, held, write_atomically, write_json
+from trustml_cli.trackers.tracker import Tracker, epoch_values, metric_values
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
     from trustml_cli.training.trainer import Epoch
+
+log = logging.getLogger(__name__)
 
 DOES_NOT_COUNT = ("resume", "tracker")  # top-level keys that change nothing about what is measured
 LIBRARIES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn", "matplotlib", "hydra-core")
@@ -51,6 +57,7 @@ class Recorder:
     epochs: list[dict[str, Any]] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+    tracker: Tracker | None = None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -103,6 +110,12 @@ class Recorder:
         self._write_facts()
         write_atomically(self.directory / "config.yaml", lambda path: path.write_text(self.config, encoding="utf-8"))
 
+    def follow(self, tracker: Tracker) -> None:
+        """Have `tracker` show the run elsewhere from here on. Raises `InputError` if it cannot."""
+        parameters = dotted(OmegaConf.to_container(OmegaConf.create(self.config)))
+        tracker.start(self.directory, {**self.own_choices, **parameters}, self.facts)
+        self.tracker = tracker
+
     def note(self, **facts: Any) -> None:
         """Add facts to run.json."""
         self.facts |= facts
@@ -121,6 +134,7 @@ class Recorder:
             from trustml_cli.report.page import write_run
 
             write_run(self.directory)
+        self._track(lambda tracker: tracker.finish(status))
         self._at_work.close()
 
     def headline(self, name: str) -> None:
@@ -134,12 +148,14 @@ class Recorder:
             self.note(conditions=list(condition))
         self.rows.append({**self.identity, **condition, **values})
         self._write_table("metrics.csv", self.rows)
+        self._track(lambda tracker: tracker.metrics(metric_values(condition, values)))
 
     def history(self, epoch: "Epoch", stage: str | None = None) -> None:
         """Append a row to history.csv; `stage` names the network where a run trains more than one."""
         self.epochs.append({"stage": stage, **asdict(epoch)})
         used = [column for column in self.epochs[0] if any(row[column] is not None for row in self.epochs)]
         self._write_table("history.csv", [{column: row[column] for column in used} for row in self.epochs])
+        self._track(lambda tracker: tracker.epoch(epoch.epoch, epoch_values(asdict(epoch), stage)))
 
     def check(self, name: str, passed: bool | None, figure: str) -> None:
         """Note in run.json whether something holds that must hold for the result to be believed."""
@@ -151,6 +167,7 @@ class Recorder:
         path = self.directory / "plots" / f"{name}.png"
         path.parent.mkdir(exist_ok=True)
         write_atomically(path, lambda partial: figure.savefig(partial))
+        self._track(lambda tracker: tracker.plot(name, path))
 
     def artifact(self, name: str, tensors: "Mapping[str, Tensor]") -> Path:
         """Save tensors as artifacts/NAME.safetensors; returns the file."""
@@ -170,6 +187,18 @@ class Recorder:
         for name in ("plots", "artifacts"):
             shutil.rmtree(self.directory / name, ignore_errors=True)
 
+    def _track(self, tell: Callable[[Tracker], None]) -> None:
+        """Tell the tracker what is in the files already; the first time that it fails is the last that it is told."""
+        if self.tracker is None:
+            return
+        try:
+            tell(self.tracker)
+        except Exception as error:
+            self.tracker = None
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            log.warning("tracker failed (%s); the run goes on without it", reason)
+            log.debug("traceback", exc_info=True)
+
     def _write_facts(self) -> None:
         write_json(self.directory / "run.json", self.facts)
 
@@ -178,6 +207,13 @@ class Recorder:
 
         table = pandas.DataFrame(rows)
         write_atomically(self.directory / name, lambda partial: table.to_csv(partial, index=False))
+
+
+def dotted(node: Any, prefix: str = "") -> dict[str, Any]:
+    """The values in nested mappings by their whole path, as keys are written on the command line."""
+    if not isinstance(node, dict):
+        return {prefix: node} if prefix else {}
+    return {path: value for key in node for path, value in dotted(node[key], f"{prefix}.{key}".lstrip(".")).items()}
 
 
 def git_commit() -> str | None:

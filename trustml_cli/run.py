@@ -100,6 +100,7 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
     compute_repeatably(device)
     seed_everything(settings.seed)
     hardware = Hardware(device, settings.precision)
+    record.follow(build(config.tracker, "tracker"))
     handler(Context(settings.seed, hardware, model_store(settings.cache_dir), record), **parts)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trustml_cli.files import is_held
+from trustml_cli.record import DOES_NOT_COUNT
 
 if TYPE_CHECKING:  # a listing has no need of it, and shall not wait for its import
     import pandas
@@ -65,7 +66,9 @@ class Run:
     def overrides(self) -> dict[str, str]:
         """What the command line said, key by key, beside what the row begins with anyway."""
         words = [word.lstrip("+").partition("=") for word in self.facts.get("command", [])[1:] if "=" in word]
-        return {key: value for key, _, value in words if key not in (*IDENTITY, "resume")}
+        return {
+            key: value for key, _, value in words if key not in IDENTITY and key.partition(".")[0] not in DOES_NOT_COUNT
+        }
 
 
 def read_run(folder: Path) -> Run:
