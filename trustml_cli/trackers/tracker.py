@@ -46,8 +46,17 @@ def metric_values(condition: Mapping[str, Any], values: Mapping[str, Any]) -> di
     The condition is part of the name, for trackers know whole steps only; so the same measurement has the same name
     in every run, whatever else was measured there.
     """
-    words = [value if isinstance(value, str) else f"{name}_{written(value)}" for name, value in condition.items()]
+    words = [f"{name}_{written(value)}" if is_number(value) else str(value) for name, value in condition.items()]
     return {"/".join([name, *words]): float(value) for name, value in numbers(values).items()}
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value would say nothing without its name: a number, also as a word such as the class 3."""
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def numbers(row: Mapping[str, Any]) -> dict[str, Any]:
