@@ -86,14 +86,14 @@ class Recorder:
         left is removed.
         """
         self._clock = perf_counter()
-        self._at_work = ExitStack()
-        self._at_work.enter_context(held(self.directory))
         if again:
             self._clear()
         try:
             (self.directory / "run.json").touch(exist_ok=False)
         except FileExistsError:
             raise InputError(f"hydra.run.dir: {self.directory} holds a run already; choose another") from None
+        self._at_work = ExitStack()
+        self._at_work.enter_context(held(self.directory))
         self.facts |= {
             "status": "running",
             "command": list(self.command),
@@ -122,7 +122,12 @@ class Recorder:
         self._write_facts()
 
     def finish(self, status: str, exit_code: int, error: str | None = None) -> None:
-        """Say in run.json how the run ended, and leave a page to look at where anything was computed."""
+        """Say in run.json how the run ended, and leave a page to look at where anything was computed.
+
+        Nothing of that if it never began, for then the directory may be another's.
+        """
+        if not self.facts:
+            return
         self.note(
             status=status,
             exit_code=exit_code,
