@@ -27,6 +27,9 @@ Cli = Callable[..., subprocess.CompletedProcess[str]]
         (["runs", "--output-dir", "nowhere"], "--output-dir: there is no folder nowhere"),
         (["runs", "--limit", "0"], "--limit: must be at least 1, got 0"),
         (["runs", "--limit", "x"], "argument --limit: invalid int value: 'x'; see trustml runs --help"),
+        (["report"], "the following arguments are required: DIR; see trustml report --help"),
+        (["report", "nowhere"], "nowhere: there is no such folder; see trustml runs for those with runs"),
+        (["report", "."], ".: holds no run; see trustml runs for folders that do"),
         (["rnus"], None),  # Hydra's to answer
     ],
 )
@@ -50,6 +53,17 @@ def test_no_runs_yet_is_no_error(trustml_here: Cli) -> None:
     answer = trustml_here("runs")
     assert answer.returncode == 0
     assert answer.stdout == "no runs below outputs yet; begin with: trustml task=fgsm\n"
+
+
+def test_runs_are_put_side_by_side(trustml_here: Cli, tmp_path: Path) -> None:
+    for lr in ("0.001", "0.002"):
+        trustml_here("task=train", "model=logistic", "trainer=smoke", f"trainer.lr={lr}")
+    runs = [str(run.relative_to(tmp_path)) for run in sorted((tmp_path / "outputs" / "train").iterdir())]
+    answer = trustml_here("report", *runs, "--to", "both.html")
+    assert (answer.returncode, answer.stdout, answer.stderr) == (0, "both.html\n", "")
+    page = (tmp_path / "both.html").read_text()
+    assert "trainer.lr" in page
+    assert trustml_here("report", "outputs").stdout == "comparison.html\n"
 
 
 def test_show_is_plain_and_whole_where_nobody_watches(trustml_here: Cli) -> None:

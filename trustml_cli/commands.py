@@ -1,4 +1,4 @@
-"""The commands beside running: `trustml runs` and `trustml show`. Each imports what it needs, none of them torch."""
+"""The commands beside running: `trustml runs`, `report` and `show`. Each imports what it needs, none of them torch."""
 
 import os
 import shutil
@@ -133,6 +133,28 @@ def show(given: Namespace) -> None:
         print_table(rows, wrap=True)
 
 
+def report_arguments(parser: ArgumentParser) -> None:
+    """What `trustml report` takes."""
+    parser.add_argument("folders", metavar="DIR", nargs="+", type=Path, help="a run, or a folder with runs below it")
+    parser.add_argument("--to", metavar="FILE", type=Path, default=Path("comparison.html"), help="(comparison.html)")
+    parser.epilog = """\
+  trustml report outputs/fgsm/2026-11-21_11-30-51_c36f2d84 outputs/fgsm/2026-11-21_11-32-07_88faf547
+  trustml report outputs/multirun/2026-11-21_11-31-05_f5e561f5 --to sweep.html"""
+
+
+def report(given: Namespace) -> None:
+    """Put runs side by side."""
+    from trustml_cli.report.page import write_comparison
+    from trustml_cli.summary import read_runs
+
+    for folder in given.folders:
+        if not folder.is_dir():
+            raise InputError(f"{folder}: there is no such folder; see trustml runs for those with runs")
+        if not read_runs(folder):
+            raise InputError(f"{folder}: holds no run; see trustml runs for folders that do")
+    sys.stdout.write(f"{write_comparison(given.folders, given.to)}\n")
+
+
 def print_table(rows: Sequence[Sequence[str]], wrap: bool = False) -> None:
     """Rows as aligned columns, whole where nobody watches.
 
@@ -167,5 +189,8 @@ def colour(cell: str) -> str:
 
 COMMANDS = {
     "runs": Command("List runs: when, what, how they ended, and their headline figure.", runs_arguments, runs),
+    "report": Command(
+        "Put runs side by side on one page: what differs, and what came of it.", report_arguments, report
+    ),
     "show": Command("Show what there is to choose from, and the keys of a choice.", show_arguments, show),
 }

@@ -13,8 +13,8 @@ from typing import Any, TextIO
 import yaml
 
 from trustml_cli.build import nearest
+from trustml_cli.choices import flat
 from trustml_cli.errors import InputError
-from trustml_cli.record import dotted
 from trustml_cli.summary import Run
 
 COLUMNS = ("started", "task", "model", "dataset", "seed", "status", "headline", "value", "figure", "seconds", "error",
@@ -43,8 +43,8 @@ class Listed:
         """config.yaml with its keys as they are on the command line."""
         try:
             with (self.run.folder / "config.yaml").open(encoding="utf-8") as file:
-                return dotted(yaml.load(file, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
-        except (OSError, ValueError, yaml.YAMLError):
+                return flat(yaml.load(file, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+        except (OSError, ValueError, AttributeError, yaml.YAMLError):  # not there, or not whole
             return {}
 
     @cached_property

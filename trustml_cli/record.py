@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
+from trustml_cli.choices import flat
 from trustml_cli.errors import InputError
 from trustml_cli.files import digest, held, write_atomically, write_json
 from trustml_cli.trackers.tracker import Tracker, epoch_values, metric_values
@@ -112,7 +113,7 @@ class Recorder:
 
     def follow(self, tracker: Tracker) -> None:
         """Have `tracker` show the run elsewhere from here on. Raises `InputError` if it cannot."""
-        parameters = dotted(OmegaConf.to_container(OmegaConf.create(self.config)))
+        parameters = flat(OmegaConf.to_object(OmegaConf.create(self.config)))  # type: ignore[arg-type]
         tracker.start(self.directory, {**self.own_choices, **parameters}, self.facts)
         self.tracker = tracker
 
@@ -212,13 +213,6 @@ class Recorder:
 
         table = pandas.DataFrame(rows)
         write_atomically(self.directory / name, lambda partial: table.to_csv(partial, index=False))
-
-
-def dotted(node: Any, prefix: str = "") -> dict[str, Any]:
-    """The values in nested mappings by their whole path, as keys are written on the command line."""
-    if not isinstance(node, dict):
-        return {prefix: node} if prefix else {}
-    return {path: value for key in node for path, value in dotted(node[key], f"{prefix}.{key}".lstrip(".")).items()}
 
 
 def git_commit() -> str | None:

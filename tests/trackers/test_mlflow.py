@@ -12,11 +12,11 @@ from typing import Any
 
 import pandas
 import pytest
-from omegaconf import OmegaConf
+import yaml
 
 from tests.trackers.test_tracker import live, recorder
+from trustml_cli.choices import flat
 from trustml_cli.errors import InputError
-from trustml_cli.record import dotted
 from trustml_cli.trackers.mlflow import MLflow, allowed
 from trustml_cli.trackers.tracker import metric_values
 
@@ -41,7 +41,7 @@ def tracked(folder: Path) -> list[Any]:
 
 def assert_same(folder: Path, run: Any, directory: Path) -> None:
     """Parameters, metrics and artifacts of an MLflow run are those in a run directory."""
-    config = dotted(OmegaConf.to_container(OmegaConf.load(directory / "config.yaml")))
+    config = flat(yaml.safe_load((directory / "config.yaml").read_text()))
     facts = json.loads((directory / "run.json").read_text())
     assert run.data.params == {name: str(value) for name, value in {**facts["choices"], **config}.items()}
     assert not any(name.startswith(("tracker", "hydra")) for name in run.data.params)
