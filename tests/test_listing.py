@@ -50,6 +50,23 @@ def outputs(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(
+    ("table", "conditions", "expected"),
+    [
+        ("epsilon,on,f\n0.1,mlp,0.5\n0.1,cnn,0.25\n0.2,mlp,0.75\n", ["epsilon", "on"],
+         "f 0.25 (epsilon 0.1, cnn) to 0.75 (epsilon 0.2, mlp)"),
+        ("epsilon,f,f_ci_low,f_ci_high\n0.1,nan,0,1\n0.2,0.5,0.4,0.6\n0.3,,,\n", ["epsilon"], "f 0.5 (0.4 to 0.6)"),
+        ("epsilon,f\n0.1,\n", ["epsilon"], ""),
+        ("epsilon,g\n0.1,1\n", ["epsilon"], ""),
+    ],
+)  # fmt: skip
+def test_a_headline_under_several_conditions_names_them(
+    table: str, conditions: list[str], expected: str, tmp_path: Path
+) -> None:
+    leave_run(tmp_path / "run", table, conditions=conditions, headline="f")
+    assert [one.figure for one in selected(read_runs(tmp_path), [])] == [expected]
+
+
 def names(listed: list[Listed]) -> list[str]:
     return [one.run.folder.name for one in listed]
 

@@ -1,7 +1,7 @@
 """`trustml runs`: the runs below a directory, one in each line."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -61,9 +61,15 @@ class Listed:
     def figures(self) -> list[tuple[float, str]]:
         """The headline of every row with its condition: along a curve, otherwise from the lowest to the highest."""
         name = str(self.run.facts.get("headline"))
-        values = [(number(row.get(name)), " ".join(str(row.get(key)) for key in self.varied)) for row in self.rows]
+        values = [(number(row.get(name)), self.label(row)) for row in self.rows]
         known = [(value, label) for value, label in values if value is not None]
         return sorted(known, key=lambda figure: float(figure[1]) if self.is_curve else figure[0])
+
+    def label(self, row: Mapping[str, str]) -> str:
+        """What tells a row from the others; a number has its name with it where it does not stand alone."""
+        own = {key: str(row.get(key)) for key in self.varied}
+        words = [value if self.is_curve or number(value) is None else f"{key} {value}" for key, value in own.items()]
+        return ", ".join(words)
 
     @property
     def figure(self) -> str:
@@ -75,7 +81,8 @@ class Listed:
             if self.is_curve:
                 return f"{name} {first:.4g} to {last:.4g} ({self.varied[0]} {begin} to {end})"
             return f"{name} {first:.4g} ({begin}) to {last:.4g} ({end})"
-        low, high = (number(self.rows[0].get(f"{name}_ci_{side}")) for side in ("low", "high"))
+        row = next(row for row in self.rows if number(row.get(name)) == last)
+        low, high = (number(row.get(f"{name}_ci_{side}")) for side in ("low", "high"))
         return f"{name} {last:.4g}" + (f" ({low:.4g} to {high:.4g})" if low is not None and high is not None else "")
 
     @property

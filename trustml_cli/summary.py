@@ -88,7 +88,7 @@ def read_runs(folder: Path) -> list[Run]:
         folders[:] = [name for name in inside if not name.startswith(".")]
         if "run.json" in files:
             runs.append(read_run(Path(path)))
-    return sorted(runs, key=lambda run: str(run.facts.get("started")))
+    return sorted(runs, key=lambda run: str(run.facts.get("started", "")))
 
 
 def sweep_table(runs: Sequence[Run]) -> "pandas.DataFrame":

@@ -43,7 +43,7 @@ def assert_same(folder: Path, run: Any, directory: Path) -> None:
     """Parameters, metrics and artifacts of an MLflow run are those in a run directory."""
     config = flat(yaml.safe_load((directory / "config.yaml").read_text()))
     facts = json.loads((directory / "run.json").read_text())
-    assert run.data.params == {name: str(value) for name, value in {**facts["choices"], **config}.items()}
+    assert run.data.params == {allowed(name): str(value) for name, value in {**facts["choices"], **config}.items()}
     assert not any(name.startswith(("tracker", "hydra")) for name in run.data.params)
 
     expected = {}
