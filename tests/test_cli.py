@@ -240,6 +240,9 @@ BAD_INPUT = [
     (["task=explain", "task.target=cat"], ["task.target", "cat", "0 to 9"]),
     (["task=explain", "task.steps=0"], ["task.steps", "at least 1"]),
     (["task=explain", "explainer.occlusion.window=9"], ["explainer.occlusion.window", "at most 8"]),
+    (["tracker=mlflw"], ["tracker=mlflw", "'mlflow'"]),
+    (["tracker.uri=x"], ["tracker.uri=x", "no such key"]),
+    (["tracker=mlflow", "tracker.uri=nonsense://x"], ["tracker.uri", "nonsense://x"]),
     (["--no-such-flag"], ["--no-such-flag", "--help"]),
 ]
 

@@ -68,8 +68,10 @@ def test_a_run_says_how_it_ended(record: Recorder, status: str, exit_code: int, 
 
 def test_a_directory_belongs_to_one_run(record: Recorder) -> None:
     before = facts(record)
+    other = recorder(record.directory)
     with pytest.raises(InputError, match=r"^hydra\.run\.dir: .* holds a run already; choose another$"):
-        recorder(record.directory).start()
+        other.start()
+    other.finish("failed", 2, error="holds a run already")
     assert facts(record) == before
 
 

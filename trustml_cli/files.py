@@ -1,11 +1,14 @@
-"""Files that are whole or absent, digests, and folders that are made once."""
+"""Files that are whole or absent, digests, folders that are made once, and folders that are at work."""
 
+import fcntl
 import hashlib
 import json
 import logging
+import os
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +100,32 @@ def fill(folder: Path, make: Callable[[Path], None]) -> dict[str, str]:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return checksums
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Mark `folder` as at work inside; should the process end there, however it ends, the mark is gone with it."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(handle)
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a living process holds `folder`; False, too, where the file system cannot tell."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # gone, or somebody else's
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return False

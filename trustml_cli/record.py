@@ -1,12 +1,14 @@
 """The run directory: everything that a run leaves behind is written here, whole or not at all."""
 
 import json
+import logging
 import platform
 import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -14,8 +16,12 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from omegaconf import OmegaConf
+
+from trustml_cli.choices import flat
 from trustml_cli.errors import InputError
-from trustml_cli.files import digest, write_atomically, write_json
+from trustml_cli.files import digest, held, write_atomically, write_json
+from trustml_cli.trackers.tracker import Tracker, epoch_values, metric_values
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,6 +29,9 @@ if TYPE_CHECKING:
 
     from trustml_cli.training.trainer import Epoch
 
+log = logging.getLogger(__name__)
+
+DOES_NOT_COUNT = ("resume", "tracker")  # top-level keys that change nothing about what is measured
 LIBRARIES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn", "matplotlib", "hydra-core")
 
 
@@ -49,11 +58,18 @@ class Recorder:
     epochs: list[dict[str, Any]] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+    tracker: Tracker | None = None
 
     @property
     def identity(self) -> dict[str, Any]:
         """What every row of metrics.csv begins with."""
         return {group: self.choices[group] for group in ("task", "dataset", "model")} | {"seed": self.seed}
+
+    @property
+    def own_choices(self) -> dict[str, str]:
+        """The choice made from each group, but for Hydra's own groups and those that do not count."""
+        taken = {group: choice for group, choice in self.choices.items() if choice is not None}
+        return {group: taken[group] for group in taken if "/" not in group and group not in DOES_NOT_COUNT}
 
     @property
     def completed_before(self) -> bool:
@@ -77,10 +93,13 @@ class Recorder:
             (self.directory / "run.json").touch(exist_ok=False)
         except FileExistsError:
             raise InputError(f"hydra.run.dir: {self.directory} holds a run already; choose another") from None
+        self._at_work = ExitStack()
+        self._at_work.enter_context(held(self.directory))
         self.facts |= {
             "status": "running",
             "command": list(self.command),
             **self.identity,
+            "choices": self.own_choices,
             "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "trustml": version("trustml"),
             "git_commit": git_commit(),
@@ -92,13 +111,24 @@ class Recorder:
         self._write_facts()
         write_atomically(self.directory / "config.yaml", lambda path: path.write_text(self.config, encoding="utf-8"))
 
+    def follow(self, tracker: Tracker) -> None:
+        """Have `tracker` show the run elsewhere from here on. Raises `InputError` if it cannot."""
+        parameters = flat(OmegaConf.to_object(OmegaConf.create(self.config)))  # type: ignore[arg-type]
+        tracker.start(self.directory, {**self.own_choices, **parameters}, self.facts)
+        self.tracker = tracker
+
     def note(self, **facts: Any) -> None:
         """Add facts to run.json."""
         self.facts |= facts
         self._write_facts()
 
     def finish(self, status: str, exit_code: int, error: str | None = None) -> None:
-        """Say in run.json how the run ended, and leave a page to look at where anything was computed."""
+        """Say in run.json how the run ended, and leave a page to look at where anything was computed.
+
+        Nothing of that if it never began, for then the directory may be another's.
+        """
+        if not self.facts:
+            return
         self.note(
             status=status,
             exit_code=exit_code,
@@ -110,6 +140,8 @@ class Recorder:
             from trustml_cli.report.page import write_run
 
             write_run(self.directory)
+        self._track(lambda tracker: tracker.finish(status))
+        self._at_work.close()
 
     def headline(self, name: str) -> None:
         """Name the column of metrics.csv that answers the task's question; sweeps and listings show it first."""
@@ -122,12 +154,14 @@ class Recorder:
             self.note(conditions=list(condition))
         self.rows.append({**self.identity, **condition, **values})
         self._write_table("metrics.csv", self.rows)
+        self._track(lambda tracker: tracker.metrics(metric_values(condition, values)))
 
     def history(self, epoch: "Epoch", stage: str | None = None) -> None:
         """Append a row to history.csv; `stage` names the network where a run trains more than one."""
         self.epochs.append({"stage": stage, **asdict(epoch)})
         used = [column for column in self.epochs[0] if any(row[column] is not None for row in self.epochs)]
         self._write_table("history.csv", [{column: row[column] for column in used} for row in self.epochs])
+        self._track(lambda tracker: tracker.epoch(epoch.epoch, epoch_values(asdict(epoch), stage)))
 
     def check(self, name: str, passed: bool | None, figure: str) -> None:
         """Note in run.json whether something holds that must hold for the result to be believed."""
@@ -139,6 +173,7 @@ class Recorder:
         path = self.directory / "plots" / f"{name}.png"
         path.parent.mkdir(exist_ok=True)
         write_atomically(path, lambda partial: figure.savefig(partial))
+        self._track(lambda tracker: tracker.plot(name, path))
 
     def artifact(self, name: str, tensors: "Mapping[str, Tensor]") -> Path:
         """Save tensors as artifacts/NAME.safetensors; returns the file."""
@@ -157,6 +192,18 @@ class Recorder:
             (self.directory / name).unlink(missing_ok=True)
         for name in ("plots", "artifacts"):
             shutil.rmtree(self.directory / name, ignore_errors=True)
+
+    def _track(self, tell: Callable[[Tracker], None]) -> None:
+        """Tell the tracker what is in the files already; the first time that it fails is the last that it is told."""
+        if self.tracker is None:
+            return
+        try:
+            tell(self.tracker)
+        except Exception as error:
+            self.tracker = None
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            log.warning("tracker failed (%s); the run goes on without it", reason)
+            log.debug("traceback", exc_info=True)
 
     def _write_facts(self) -> None:
         write_json(self.directory / "run.json", self.facts)

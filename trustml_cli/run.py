@@ -18,9 +18,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from trustml_cli.build import build, build_as, is_group
 from trustml_cli.choices import changed, config_folder, register_resolvers
+from trustml_cli.commands import answer
 from trustml_cli.errors import InputError, RunFailed, naming
 from trustml_cli.explain import explain
-from trustml_cli.record import Recorder
+from trustml_cli.record import DOES_NOT_COUNT, Recorder
 from trustml_cli.sweep import Ending, add_up, resumed_words
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ def job(config: DictConfig) -> int:
     """
     hydra_config = HydraConfig.get()
     resume = config.get("resume") is True
-    what_counts = OmegaConf.masked_copy(config, [str(key) for key in config if key != "resume"])
+    what_counts = OmegaConf.masked_copy(config, [str(key) for key in config if key not in DOES_NOT_COUNT])
     record = Recorder(
         directory=Path(hydra_config.runtime.output_dir),
         choices=hydra_config.runtime.choices,
@@ -99,6 +100,7 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
     compute_repeatably(device)
     seed_everything(settings.seed)
     hardware = Hardware(device, settings.precision)
+    record.follow(build(config.tracker, "tracker"))
     handler(Context(settings.seed, hardware, model_store(settings.cache_dir), record), **parts)
 
 
@@ -140,6 +142,8 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors instead of printing them over many lines
     register_resolvers()
     try:
+        if answer(sys.argv[1:]):
+            sys.exit(0)
         check_flags()
         sys.argv[1:] = resumed_words(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(job)()

@@ -1,15 +1,20 @@
 """Many runs as one table, and that table over seeds."""
 
 import json
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import nan, sqrt
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas
+from trustml_cli.files import is_held
+from trustml_cli.record import DOES_NOT_COUNT
+
+if TYPE_CHECKING:  # a listing has no need of it, and shall not wait for its import
+    import pandas
 
 IDENTITY = ("task", "dataset", "model", "seed")
 NOT_VALUES = ("_ci_low", "_ci_high", "_n")
@@ -24,13 +29,15 @@ class Run:
 
     @property
     def status(self) -> str:
-        """`completed`, `failed`, or `killed` for one that never said how it ended."""
+        """`completed`, `failed`, `running`, or `killed` for one that is gone and never said how it ended."""
         status = self.facts.get("status", "running")
-        return "killed" if status == "running" else str(status)
+        return "killed" if status == "running" and not is_held(self.folder) else str(status)
 
     @cached_property
-    def metrics(self) -> pandas.DataFrame:
+    def metrics(self) -> "pandas.DataFrame":
         """What it measured; without rows where it came to nothing."""
+        import pandas
+
         path = self.folder / "metrics.csv"
         return pandas.read_csv(path) if path.exists() else pandas.DataFrame()
 
@@ -59,25 +66,35 @@ class Run:
     def overrides(self) -> dict[str, str]:
         """What the command line said, key by key, beside what the row begins with anyway."""
         words = [word.lstrip("+").partition("=") for word in self.facts.get("command", [])[1:] if "=" in word]
-        return {key: value for key, _, value in words if key not in (*IDENTITY, "resume")}
+        return {
+            key: value for key, _, value in words if key not in IDENTITY and key.partition(".")[0] not in DOES_NOT_COUNT
+        }
 
 
 def read_run(folder: Path) -> Run:
-    """The run whose directory this is."""
+    """The run whose directory this is; of one that was killed while it claimed it, nothing is known."""
     try:
-        return Run(folder, json.loads((folder / "run.json").read_text(encoding="utf-8")))
-    except ValueError:  # killed while it claimed its directory
-        return Run(folder, {})
+        facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        facts = {}
+    return Run(folder, facts if isinstance(facts, dict) else {})
 
 
 def read_runs(folder: Path) -> list[Run]:
-    """Every run in or below `folder`, in the order in which they started."""
-    runs = [read_run(path.parent) for path in folder.rglob("run.json")]
-    return sorted(runs, key=lambda run: str(run.facts.get("started")))
+    """Every run in or below `folder`, in the order in which they started; hidden folders hold copies at most."""
+    runs = []
+    for path, folders, files in os.walk(folder):
+        inside = [] if "run.json" in files else folders
+        folders[:] = [name for name in inside if not name.startswith(".")]
+        if "run.json" in files:
+            runs.append(read_run(Path(path)))
+    return sorted(runs, key=lambda run: str(run.facts.get("started", "")))
 
 
-def sweep_table(runs: Sequence[Run]) -> pandas.DataFrame:
+def sweep_table(runs: Sequence[Run]) -> "pandas.DataFrame":
     """Every row of every run, with its overrides as columns and its status; a run without rows has one that says so."""
+    import pandas
+
     rows = []
     for run in runs:
         begins = {key: run.facts.get(key) for key in IDENTITY} | run.overrides
@@ -89,7 +106,7 @@ def sweep_table(runs: Sequence[Run]) -> pandas.DataFrame:
     return table[[column for column in table.columns if column not in last] + last]
 
 
-def conditions_of(runs: Sequence[Run], table: pandas.DataFrame) -> list[str]:
+def conditions_of(runs: Sequence[Run], table: "pandas.DataFrame") -> list[str]:
     """The columns that say what was run, seed aside; an override that only repeats another of them is left out."""
     named = [name for run in runs for name in (*run.overrides, *run.facts.get("conditions", []))]
     found = ["task", "dataset", "model"]
@@ -100,20 +117,23 @@ def conditions_of(runs: Sequence[Run], table: pandas.DataFrame) -> list[str]:
     return found
 
 
-def same(column: pandas.Series, other: pandas.Series) -> bool:
+def same(column: "pandas.Series", other: "pandas.Series") -> bool:
     """Whether two columns say the same, be it as numbers (0.10 and 0.1) or as words."""
+    import pandas
+
     one, two = (pandas.to_numeric(values, errors="coerce").astype(float) for values in (column, other))
     if one.isna().equals(column.isna()) and one.equals(two):  # numbers throughout
         return True
     return column.astype(str).equals(other.astype(str))
 
 
-def summarise(table: pandas.DataFrame, conditions: Sequence[str]) -> pandas.DataFrame:
+def summarise(table: "pandas.DataFrame", conditions: Sequence[str]) -> "pandas.DataFrame":
     """Mean, standard deviation and 95 % interval of every value over the seeds of each condition.
 
     With two seeds or more the interval is Student's t over the seeds; with one it is the run's own Wilson interval
     where there is one. Column `seeds` says how many there are.
     """
+    import pandas
     from scipy.special import stdtrit
 
     done = table[table.status == "completed"]

@@ -1,0 +1,1 @@
+"""Where else a run can be looked at while it goes on, one tracker per file."""
