@@ -68,10 +68,11 @@ class Explain:
             with own_randomness(context.seed):
                 explained[name] = examine(method, network, x, target, random, self.steps)
         correlations = rank_correlations({name: result.contributions for name, result in explained.items()})
+        context.record.headline("deletion_auc")
         for name, result in explained.items():
             row = judged(result)
             agreement = {f"rank_correlation_{other}": value for other, value in correlations[name].items()}
-            context.record.metrics(explainer=name, **row, **agreement)
+            context.record.metrics({"explainer": name}, **row, **agreement)
             figures = (row["completeness_gap"], row["deletion_auc"], row["insertion_auc"], len(x))
             log.info("%s: completeness gap %.2g, deletion %.3f, insertion %.3f, n = %d", name, *figures)
         gap = explained["linear"].gaps.max().item() if "linear" in explained else None

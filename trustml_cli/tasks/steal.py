@@ -72,6 +72,7 @@ class Steal:
         asked = predict(network, data.test, context.hardware)
         parameters = parameters_of(network, data)
 
+        context.record.headline("agreement")
         rows: list[dict[str, Any]] = []
         stolen_weights: dict[str, Tensor] = {}
         jobs = [(name, queries) for name in thieves for queries in sorted(set(self.queries))]
@@ -86,9 +87,8 @@ class Steal:
             seconds = perf_counter() - start
             told = predict(stolen, data.test, context.hardware)
             found = parameters_of(stolen, data)
-            row = {
-                "method": name,
-                "queries": queries,
+            condition = {"method": name, "queries": queries}
+            values = {
                 **compare(asked, told),
                 "max_parameter_error": parameter_error(thieves[name], parameters, found),
                 "max_probability_error": probability_error(thieves[name], asked, told),
@@ -97,10 +97,10 @@ class Steal:
                 "round_digits": self.round_digits,
                 "seconds": seconds,
             }
-            context.record.metrics(**row)
+            context.record.metrics(condition, **values)
             context.record.artifact(f"{name}_{queries}", stolen.state_dict())
-            log.info("%s, %d queries: agreement %.4f, n = %d", name, queries, row["agreement"], len(told.labels))
-            rows.append(row)
+            log.info("%s, %d queries: agreement %.4f, n = %d", name, queries, values["agreement"], len(told.labels))
+            rows.append(condition | values)
             if found is not None:
                 stolen_weights[name] = found  # of the most queries, for they come last
         over = [row for row in rows if row["queries_used"] > row["queries"]]
