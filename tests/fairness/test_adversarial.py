@@ -13,7 +13,8 @@ from trustml_cli.fairness.adversarial import Adversary, Game, descend, log_odds
 from trustml_cli.fairness.measure import Scored, adversary_aucs
 
 GAME: dict[str, Any] = {
-    "strength": [10.0, 10.0], "rounds": 100, "batch_size": 500, "lr": 0.02, "adversary_lr": 0.01, "adversary_steps": 2,
+    "strength": [10.0, 10.0], "rounds": 100, "batch_size": 500, "lr": 0.02,
+    "adversary_batch_size": 500, "adversary_lr": 0.01,
 }  # fmt: skip
 
 
@@ -29,7 +30,7 @@ def test_an_adversary_learns_all_there_is_to_know_and_no_more() -> None:
     sensitive = torch.stack([first, second], 1)
     torch.manual_seed(0)
     adversary = Adversary([32, 32, 32], [2, 2])
-    Game(**GAME).pretrain(adversary, odds, sensitive, 300)
+    Game(**GAME).pretrain(adversary, odds, sensitive, 75)
     best = [(entropy(0.2) + entropy(0.9)) / 2, entropy(0.5)]
     assert adversary.losses(odds, sensitive).tolist() == pytest.approx(best, abs=0.002)
     # of 1100 · 900 pairs: right where only one has the score 2, even where both or none have
@@ -66,7 +67,7 @@ def played(first: float, second: float) -> Scored:
         descend(optimizer, functional.cross_entropy(classifier(x), y))
     adversary = Adversary([16, 16], [2, 2])
     game = Game(**{**GAME, "strength": [first, second]})
-    game.pretrain(adversary, log_odds(classifier(x)).detach(), sensitive, 50)
+    game.pretrain(adversary, log_odds(classifier(x)).detach(), sensitive, 25)
     assert len(list(game.play(classifier, adversary, x, y, sensitive))) == GAME["rounds"]
     with torch.no_grad():
         return Scored(log_odds(classifier(x)).double(), y, sensitive)
@@ -89,12 +90,13 @@ def test_a_round_is_a_step_of_the_adversary_on_all_rows_and_one_of_the_classifie
     x, y, sensitive = people(50)
     torch.manual_seed(3)
     classifier, adversary = nn.Linear(2, 2), Adversary([4], [2, 2])
-    game = Game(**{**GAME, "strength": [3.0, 0.5], "rounds": 1, "batch_size": 20, "adversary_steps": 1})
+    game = Game(**{**GAME, "strength": [3.0, 0.5], "rounds": 1, "batch_size": 20, "adversary_batch_size": 50})
     ours, theirs = deepcopy(classifier), deepcopy(adversary)
     torch.manual_seed(4)
     (loss,) = game.play(classifier, adversary, x, y, sensitive)
 
     torch.manual_seed(4)
+    torch.randperm(50)
     batch = torch.randint(50, (20,))
     maximize, minimize = torch.optim.Adam(theirs.parameters(), 0.01), torch.optim.Adam(ours.parameters(), 0.02)
     guesses = theirs(ours(x)[:, 1].detach() - ours(x)[:, 0].detach())

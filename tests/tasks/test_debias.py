@@ -35,8 +35,8 @@ TRAINER = SklearnTrainer(inverse_regularization=1.0, max_iter=100)
 def debias(**changes: Any) -> Debias:
     """The task with a short game."""
     short = {
-        "rounds": 60, "batch_size": 500, "lr": 0.05, "adversary_hidden": [8], "adversary_lr": 0.02,
-        "pretraining_steps": 50, "p_rule": 85,
+        "rounds": 60, "batch_size": 500, "lr": 0.05, "adversary_hidden": [8], "adversary_lr": 0.01,
+        "pretraining_epochs": 10, "p_rule": 85,
     }  # fmt: skip
     node = composed("task=debias").task
     for key, value in {**short, **changes}.items():

@@ -50,23 +50,28 @@ class Game:
     """min over the classifier, max over the adversary, of  L_y − Σ λ_A · L_A.
 
     L_y is the classifier's cross-entropy, L_A the adversary's for attribute A, and `strength` holds the λ_A. In each
-    of `rounds`, the adversary takes `adversary_steps` steps down its own losses on all rows, then the classifier one
-    step on a random batch. Both use Adam; the classifier's learning rate falls from `lr` to zero along half a
-    cosine, so that the game comes to rest.
+    of `rounds`, the adversary goes once over all rows in batches of `adversary_batch_size`, down its own losses, then
+    the classifier takes one step on a random batch of `batch_size`. Both use Adam; the classifier's learning rate
+    falls from `lr` to zero along half a cosine, so that the game comes to rest.
     """
 
     strength: Sequence[float]
     rounds: int
     batch_size: int
     lr: float
+    adversary_batch_size: int
     adversary_lr: float
-    adversary_steps: int
 
-    def pretrain(self, adversary: Adversary, odds: Tensor, sensitive: Tensor, steps: int) -> None:
+    def pretrain(self, adversary: Adversary, odds: Tensor, sensitive: Tensor, epochs: int) -> None:
         """Fit `adversary` to the groups of rows whose log-odds stay as they are."""
         optimizer = torch.optim.Adam(adversary.parameters(), self.adversary_lr)
-        for _ in range(steps):
-            descend(optimizer, adversary.losses(odds, sensitive).sum())
+        for _ in range(epochs):
+            self.pursue(adversary, optimizer, odds, sensitive)
+
+    def pursue(self, adversary: Adversary, optimizer: torch.optim.Optimizer, odds: Tensor, sensitive: Tensor) -> None:
+        """Let `adversary` go once over all rows."""
+        for batch in torch.split(torch.randperm(len(odds)).to(odds.device), self.adversary_batch_size):
+            descend(optimizer, adversary.losses(odds[batch], sensitive[batch]).sum())
 
     def play(
         self, classifier: nn.Module, adversary: Adversary, x: Tensor, y: Tensor, sensitive: Tensor
@@ -84,8 +89,7 @@ class Game:
             classifier.eval()
             with torch.no_grad():
                 odds = log_odds(classifier(x))
-            for _ in range(self.adversary_steps):
-                descend(maximize, adversary.losses(odds, sensitive).sum())
+            self.pursue(adversary, maximize, odds, sensitive)
             classifier.train()
             batch = torch.randint(len(x), (self.batch_size,)).to(x.device)
             logits = classifier(x[batch])

@@ -58,9 +58,9 @@ class Debias:
     """Train a classifier, then make it fair by `method`.
 
     `lambda` is the weight of each sensitive attribute in the game, in the order of the data set's; a single number
-    holds for all. `rounds`, `batch_size`, `lr`, `adversary_lr` and `adversary_steps` are those of the game, and
-    `pretraining_steps` are steps of the adversary before it. Of the rounds, the most accurate one is kept whose
-    p-rules are all at least `p_rule` percent, both on the share `validation_fraction` of the training rows that
+    holds for all. `rounds`, `batch_size`, `lr`, `adversary_batch_size` and `adversary_lr` are those of the game; the
+    adversary goes over all rows `pretraining_epochs` times before it. Of the rounds, the most accurate one is kept
+    whose p-rules are all at least `p_rule` percent, both on the share `validation_fraction` of the training rows that
     nothing is trained on.
     """
 
@@ -70,16 +70,16 @@ class Debias:
     batch_size: int
     lr: float
     adversary_hidden: list[int]
+    adversary_batch_size: int
     adversary_lr: float
-    adversary_steps: int
-    pretraining_steps: int
+    pretraining_epochs: int
     p_rule: float
     validation_fraction: float
 
     def __post_init__(self) -> None:
         if not self.lambda_ or not all(0 <= value < inf for value in self.lambda_):
             raise ValueError(f"lambda: must be one number of at least 0 or one for each attribute, got {self.lambda_}")
-        for name in ("rounds", "batch_size", "adversary_steps", "pretraining_steps"):
+        for name in ("rounds", "batch_size", "adversary_batch_size", "pretraining_epochs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
         if any(width < 1 for width in self.adversary_hidden):
@@ -144,8 +144,8 @@ class Debias:
             rounds=rounds,
             batch_size=self.batch_size,
             lr=self.lr,
+            adversary_batch_size=self.adversary_batch_size,
             adversary_lr=self.adversary_lr,
-            adversary_steps=self.adversary_steps,
         )
 
     def adversary(self, context: Context, game: Game, table: Table, stage: Stage) -> Adversary:
@@ -155,7 +155,7 @@ class Debias:
             adversary = Adversary(self.adversary_hidden, [len(attribute.groups) for attribute in table.attributes])
             adversary.to(device)
             odds, sensitive = stage.train.odds.float().to(device), stage.train.sensitive.to(device)
-            game.pretrain(adversary, odds, sensitive, self.pretraining_steps)
+            game.pretrain(adversary, odds, sensitive, self.pretraining_epochs)
         return adversary
 
     def play(
