@@ -13,7 +13,7 @@ from trustml_cli.fairness.adversarial import Adversary, Game, descend, log_odds
 from trustml_cli.fairness.measure import Scored, adversary_aucs
 
 GAME: dict[str, Any] = {
-    "strength": [10.0, 10.0], "rounds": 100, "batch_size": 500, "lr": 0.02,
+    "strength": [10.0, 10.0], "rounds": 100, "batch_size": 500, "lr": 0.02, "weight_decay": 0.0,
     "adversary_batch_size": 500, "adversary_lr": 0.01,
 }  # fmt: skip
 

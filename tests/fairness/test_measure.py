@@ -1,13 +1,13 @@
-"""What stages are judged by: areas against scikit-learn, intervals against drawing rows, and which round is kept."""
+"""What stages are judged by: areas against scikit-learn, and intervals against drawing rows."""
 
-from math import isnan, nan
+from math import isnan
 
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from trustml_cli.fairness.measure import Point, Scored, adversary_aucs, area, fairest, p_rule_interval
+from trustml_cli.fairness.measure import Scored, adversary_aucs, area, p_rule_interval
 from trustml_cli.fairness.metrics import p_rule
 
 
@@ -47,11 +47,3 @@ def test_the_interval_is_that_of_drawing_rows_again() -> None:
     assert low < p_rule(selected, group) < high
     assert high - low > 10
     assert isnan(p_rule_interval(torch.zeros(800).bool(), group, seed=0)[0])
-
-
-def test_the_most_accurate_of_the_fair_rounds_is_kept() -> None:
-    path = [Point(1, 0.95, [99, 50]), Point(2, 0.8, [91, 99]), Point(3, 0.85, [93, 92]), Point(4, 0.85, [95, 91])]
-    assert fairest(path, 90).round == 4  # the later of two that are as accurate
-    assert fairest(path, 94).round == 3  # none is fair enough: the one with the best worst p-rule
-    assert fairest(path, 0).round == 1
-    assert fairest([Point(1, 0.9, [nan, nan]), Point(2, 0.7, [40, 40])], 90).round == 2

@@ -52,13 +52,15 @@ class Game:
     L_y is the classifier's cross-entropy, L_A the adversary's for attribute A, and `strength` holds the λ_A. In each
     of `rounds`, the adversary goes once over all rows in batches of `adversary_batch_size`, down its own losses, then
     the classifier takes one step on a random batch of `batch_size`. Both use Adam; the classifier's learning rate
-    falls from `lr` to zero along half a cosine, so that the game comes to rest.
+    falls from `lr` to zero along half a cosine, so that the game comes to rest. `weight_decay` (L2) keeps it from
+    learning by heart who of the rows is in which group, which would look fair on these rows alone.
     """
 
     strength: Sequence[float]
     rounds: int
     batch_size: int
     lr: float
+    weight_decay: float
     adversary_batch_size: int
     adversary_lr: float
 
@@ -81,7 +83,8 @@ class Game:
         `classifier` maps features x [N, D] to logits [N, 2], y are labels 0 or 1, [N], and `sensitive` the groups by
         attribute, int64 [N, A]. Both networks change in place.
         """
-        minimize = torch.optim.Adam([w for w in classifier.parameters() if w.requires_grad], self.lr)
+        learning = [weight for weight in classifier.parameters() if weight.requires_grad]
+        minimize = torch.optim.Adam(learning, self.lr, weight_decay=self.weight_decay)
         maximize = torch.optim.Adam(adversary.parameters(), self.adversary_lr)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(minimize, T_max=self.rounds)
         strength = torch.as_tensor(self.strength, device=x.device)

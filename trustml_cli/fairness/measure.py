@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isnan
 
 import numpy as np
 import torch
@@ -63,19 +62,6 @@ class Point:
     round: int
     accuracy: float
     p_rules: Sequence[float]
-
-
-def fairest(points: Sequence[Point], target: float) -> Point:
-    """The point to keep: the most accurate with every p-rule at `target` percent or above; the later of equals.
-
-    Where none is, the one whose lowest p-rule is highest.
-    """
-
-    def merit(point: Point) -> tuple[float, float, int]:
-        rules = [0.0 if isnan(rule) else rule for rule in point.p_rules]  # nobody is selected: no parity
-        return min(*rules, target), point.accuracy, point.round
-
-    return max(points, key=merit)
 
 
 def adversary_aucs(guesses: Sequence[Tensor], sensitive: Tensor) -> list[float]:

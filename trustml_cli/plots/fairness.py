@@ -44,8 +44,8 @@ def densities(before: Scored, after: Scored, number: int, attribute: Attribute, 
     return figure
 
 
-def training_path(path: Sequence[Point], names: Sequence[str], kept: Point, target: float, subject: str) -> Figure:
-    """Accuracy and p-rules on validation rows over the rounds of the game, and the round that was kept."""
+def training_path(path: Sequence[Point], names: Sequence[str], target: float, subject: str) -> Figure:
+    """Accuracy and p-rules on validation rows over the rounds of the game."""
     figure, axes = new_figure(6.8, 5.2, rows=2)
     accuracy, rules = axes[:, 0]
     rounds = [point.round for point in path]
@@ -58,10 +58,8 @@ def training_path(path: Sequence[Point], names: Sequence[str], kept: Point, targ
     rules.set_ylim(0, 102)
     rules.yaxis.set_major_formatter(PercentFormatter(100))
     for panel in (accuracy, rules):
-        label = f"kept: round {kept.round}" if panel is accuracy else None
-        panel.axvline(kept.round, color=GREY, linestyle=":", linewidth=1.2, label=label)
         panel.set_xlim(0, rounds[-1])
-        panel.legend(frameon=False, fontsize=8, loc="lower right")
+    rules.legend(frameon=False, fontsize=8, loc="lower right")
     tidy(accuracy, f"{subject}: on validation rows", "", "accuracy")
     tidy(rules, "", "round of the game", "p-rule")
     return figure

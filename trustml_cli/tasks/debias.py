@@ -15,7 +15,7 @@ from trustml_cli.data.dataset import Dataset, DatasetSource
 from trustml_cli.data.table import Rows, Table
 from trustml_cli.errors import InputError, naming
 from trustml_cli.fairness.adversarial import Adversary, Game, log_odds
-from trustml_cli.fairness.measure import Point, Scored, adversary_aucs, fairest, p_rule_interval
+from trustml_cli.fairness.measure import Point, Scored, adversary_aucs, p_rule_interval
 from trustml_cli.fairness.metrics import demographic_parity_difference, equalized_odds_difference, p_rule
 from trustml_cli.fairness.reweighing import crossed, resample, reweighing
 from trustml_cli.fairness.thresholds import parity_thresholds, shifted
@@ -58,10 +58,10 @@ class Debias:
     """Train a classifier, then make it fair by `method`.
 
     `lambda` is the weight of each sensitive attribute in the game, in the order of the data set's; a single number
-    holds for all. `rounds`, `batch_size`, `lr`, `adversary_batch_size` and `adversary_lr` are those of the game; the
-    adversary goes over all rows `pretraining_epochs` times before it. Of the rounds, the most accurate one is kept
-    whose p-rules are all at least `p_rule` percent, both on the share `validation_fraction` of the training rows that
-    nothing is trained on.
+    holds for all. `rounds`, `batch_size`, `lr`, `weight_decay`, `adversary_batch_size` and `adversary_lr` are those of
+    the game; the adversary goes over all rows `pretraining_epochs` times before it. The share `validation_fraction` of
+    the training rows is trained on by nobody: the game is watched on them, and thresholds are chosen by them. Every
+    p-rule shall reach `p_rule` percent on them; whether it does is noted as a check.
     """
 
     method: Method
@@ -69,6 +69,7 @@ class Debias:
     rounds: int
     batch_size: int
     lr: float
+    weight_decay: float
     adversary_hidden: list[int]
     adversary_batch_size: int
     adversary_lr: float
@@ -87,6 +88,8 @@ class Debias:
         for name in ("lr", "adversary_lr"):
             if not (getattr(self, name) > 0 and isfinite(getattr(self, name))):
                 raise ValueError(f"{name}: must be above 0 and finite, got {getattr(self, name)}")
+        if not 0 <= self.weight_decay < inf:
+            raise ValueError(f"weight_decay: must be at least 0 and finite, got {self.weight_decay:g}")
         if not 0 <= self.p_rule <= 100:
             raise ValueError(f"p_rule: must be in percent, 0 to 100, got {self.p_rule:g}")
         if not 0 < self.validation_fraction < 1:
@@ -144,6 +147,7 @@ class Debias:
             rounds=rounds,
             batch_size=self.batch_size,
             lr=self.lr,
+            weight_decay=self.weight_decay,
             adversary_batch_size=self.adversary_batch_size,
             adversary_lr=self.adversary_lr,
         )
@@ -168,11 +172,9 @@ class Debias:
         train: Rows,
         validation: Rows,
     ) -> nn.Module:
-        """The game from a trained classifier on; returns the classifier of the best round."""
+        """The game from a trained classifier on, to its end; returns the classifier."""
         classifier = deepcopy(network).requires_grad_(True)
         path: list[Point] = []
-        settled: list[Point] = []
-        kept = classifier.state_dict()
         every = max(1, game.rounds // MEASURED)
         with own_randomness(context.seed):
             rows = train.on(context.hardware.device)
@@ -184,16 +186,8 @@ class Debias:
                 finite(loss)
                 scored = score(context, classifier, validation)
                 path.append(Point(number, scored.accuracy, scored.p_rules))
-                if number <= game.rounds // 2:  # it still swings: what looks fair may be so by chance
-                    continue
-                settled.append(path[-1])
-                if fairest(settled, self.p_rule) is path[-1]:
-                    kept = deepcopy(classifier.state_dict())
-        classifier.load_state_dict(kept)
-        best = fairest(settled, self.p_rule)
-        log.info("round %d of %d is kept: accuracy %.4f on validation rows", best.round, game.rounds, best.accuracy)
         names = [attribute.name for attribute in table.attributes]
-        context.record.plot("path", training_path(path, names, best, self.p_rule, self.subject(context)))
+        context.record.plot("path", training_path(path, names, self.p_rule, self.subject(context)))
         return classifier.eval().requires_grad_(False)
 
     def check(self, context: Context, table: Table, after: Stage) -> None:
