@@ -5,15 +5,16 @@ Croce and Hein 2020, arXiv 2003.01690.
 
 from dataclasses import dataclass, fields
 from enum import Enum
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.attacks.attack import Attack, Norm, per_image
+from trustml_cli.attacks.attack import Norm, per_image
 from trustml_cli.attacks.geometry import project, unit_step
 from trustml_cli.attacks.losses import cross_entropy, dlr, loss_gradient
-from trustml_cli.attacks.standing import Attempt, Standing
+from trustml_cli.attacks.standing import Attempt, Persistent, Standing
 
 MOMENTUM = 0.75  # share of the new step; the rest repeats the last one
 FIRST, SHORTER, SHORTEST = 0.22, 0.03, 0.06  # of all steps: to the first checkpoint, less each time, at least
@@ -29,15 +30,15 @@ class Loss(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class APGD(Attack):
-    """Starts at the edge of the ball with steps of 2ε; at checkpoints that come ever closer, an image whose loss rose
-    in too few of its steps (`rho`: less than that share), or has gained nothing since its step was last halved, goes
-    on from its best point with half the step.
+class APGD(Persistent):
+    """Starts at the edge of the ball with steps of 2ε, and halves them where they lead nowhere.
+
+    At checkpoints that come ever closer, an image whose loss rose in at most the share `rho` of its steps, or has
+    gained nothing since its step was last halved, goes on from its best point with half the step.
 
     `steps` in each of `restarts` runs; only images that stand are attacked again, and an image that falls is done.
     `targets` is how many of the likeliest wrong classes are tried in turn with the targeted loss (APGD-T of the
-    paper); null climbs away from the true class. Returns the first image found that the model misreads, else the one
-    that came nearest to it.
+    paper); null climbs away from the true class.
 
         attack = APGD(norm=Norm.linf, target=None, loss=Loss.dlr, steps=100, restarts=1, rho=0.75, targets=9)
         x_adv = attack(model, x, y, epsilon=8 / 255)
@@ -60,13 +61,7 @@ class APGD(Attack):
         if not 0 <= self.rho <= 1:
             raise ValueError(f"rho: must be between 0 and 1, got {self.rho:g}")
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
-        standing = Standing(model, x, y, None if self.target is None else int(self.target))
-        self.besiege(standing, epsilon)
-        return standing.best
-
     def besiege(self, standing: Standing, epsilon: float) -> None:
-        """Attack the images that stand."""
         for _ in range(self.restarts):
             for attempt in standing.attempts(self.targets):
                 standing.take(attempt, *self.run(standing.model, attempt, epsilon))
@@ -81,9 +76,7 @@ class APGD(Attack):
         window = max(int(FIRST * self.steps), 1)
         checkpoint = window
         for step in range(self.steps + 1):
-            logits, loss, state.gradient = loss_gradient(
-                model, state.x_adv, lambda logits, y=y, goal=goal: climb(logits, y, goal)
-            )
+            logits, loss, state.gradient = loss_gradient(model, state.x_adv, partial(climb, y=y, target=goal))
             lead = attempt.lead(logits, state.rows)
             state.note(loss, lead)
             fell = lead > 0
@@ -143,7 +136,7 @@ class State:
         return State(*(getattr(self, field.name)[kept] for field in fields(self)))
 
     def note(self, loss: Tensor, lead: Tensor) -> None:
-        """The loss at x_adv: did it rise, is it the best yet?"""
+        """The loss at x_adv: whether it rose, and whether it is the best yet."""
         self.rises = self.rises + (loss > self.loss)
         self.loss = loss
         better = loss > self.best_loss
@@ -154,7 +147,7 @@ class State:
         self.best_lead = torch.where(better, lead, self.best_lead)
 
     def check(self, enough: float) -> None:
-        """At a checkpoint: halve the step of rows that rose too rarely or are stuck, and take them back to their best."""
+        """At a checkpoint: rows that rose too rarely or are stuck go back to their best, with half the step."""
         stuck = ~self.halved & (self.loss_at_check >= self.best_loss)
         self.halved = (self.rises <= enough) | stuck
         self.loss_at_check = self.best_loss

@@ -4,6 +4,7 @@ Croce and Hein 2020, arXiv 1907.02044.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -23,7 +24,9 @@ BACK = 0.9  # what is left of a perturbation that reached the goal, to go on fro
 
 @dataclass(frozen=True, kw_only=True)
 class FAB(SmallestPerturbation):
-    """In each of `steps` the boundary to one class is replaced by its tangent; the iterate and the original image are
+    """Walks along a decision boundary to where it is nearest, tangent by tangent.
+
+    In each of `steps` the boundary to one class is replaced by its tangent; the iterate and the original image are
     projected onto it within [0, 1], exactly, and the next iterate lies between, a little beyond. What is misread is
     kept if it is the nearest so far, and the search goes on from closer to the original.
 
@@ -70,11 +73,12 @@ class FAB(SmallestPerturbation):
                     reached = attempt.lead(standing.model(found), torch.arange(len(found), device=found.device))
                 standing.take(attempt, found, reached.where(size <= epsilon, -torch.inf))
 
-    def run(
-        self, model: nn.Module, attempt: Attempt, radius: Tensor | None, enough: float
-    ) -> tuple[Tensor, Tensor]:
-        """One run from within `radius` of the images: for each row the nearest image that reaches the goal, and its
-        distance, ∞ for none. A row is done when its image has one within `enough`."""
+    def run(self, model: nn.Module, attempt: Attempt, radius: Tensor | None, enough: float) -> tuple[Tensor, Tensor]:
+        """One run from within `radius` of the images.
+
+        For each row the nearest image that reaches the goal, and its distance, ∞ for none. A row is done when its
+        image has one within `enough`.
+        """
         x, count = attempt.x, len(attempt.x)
         nearest, sizes = x.clone(), x.new_full((count,), torch.inf)
         rows = torch.arange(count, device=x.device)
@@ -83,7 +87,7 @@ class FAB(SmallestPerturbation):
             offset = random_start(torch.full_like(x, 0.5), 0.5, self.norm) - 0.5
             x_adv = (x + per_image(2 * radius.where(radius.isfinite(), 0.0), x) * offset).clamp(0, 1)
         for _ in range(self.steps):
-            _, ahead, normal = loss_gradient(model, x_adv, lambda logits, rows=rows: self.ahead(logits, attempt, rows))
+            _, ahead, normal = loss_gradient(model, x_adv, partial(ahead_of, attempt=attempt, rows=rows))
             x_adv = between(x[rows], x_adv, normal, ahead, self.norm)
             with torch.no_grad():
                 reached = attempt.lead(model(x_adv), rows) > 0
@@ -100,13 +104,13 @@ class FAB(SmallestPerturbation):
                     break
         return nearest, sizes
 
-    @staticmethod
-    def ahead(logits: Tensor, attempt: Attempt, rows: Tensor) -> Tensor:
-        """How far the goal is ahead of the true class; a target that counts alone must be ahead of all others."""
-        y, goal = attempt.labels(rows)
-        if attempt.target is not None or goal is None:
-            return lead(logits, y, goal)
-        return of(logits, goal) - of(logits, y)
+
+def ahead_of(logits: Tensor, attempt: Attempt, rows: Tensor) -> Tensor:
+    """How far the goal is ahead of the true class; a target that counts alone must be ahead of all others."""
+    y, goal = attempt.labels(rows)
+    if attempt.target is not None or goal is None:
+        return lead(logits, y, goal)
+    return of(logits, goal) - of(logits, y)
 
 
 def between(x: Tensor, x_adv: Tensor, normal: Tensor, ahead: Tensor, norm: Norm) -> Tensor:
@@ -129,4 +133,5 @@ def onto_hyperplane(x: Tensor, normal: Tensor, ahead: Tensor, norm: Norm) -> Ten
 
 def length(change: Tensor, norm: Norm) -> Tensor:
     """The size of the rows of `change` in `norm`."""
-    return change.norm(dim=1, p={Norm.linf: torch.inf, Norm.l2: 2, Norm.l1: 1}[norm])
+    size: Tensor = torch.linalg.vector_norm(change, {Norm.linf: torch.inf, Norm.l2: 2, Norm.l1: 1}[norm], dim=1)
+    return size

@@ -50,10 +50,8 @@ def clear_lead(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
     return lead(logits, y, target) - CLEAR * logits.abs().amax(1)
 
 
-def loss_gradient(
-    model: nn.Module, x: Tensor, loss: Callable[[Tensor], Tensor]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits [N, K], `loss` of the logits [N], and the gradient of each image's loss by its own pixels, of x's shape."""
+def loss_gradient(model: nn.Module, x: Tensor, loss: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits [N, K], `loss` of them [N], and the gradient of each image's loss by its own pixels, of x's shape."""
     x = x.detach().requires_grad_(True)
     with torch.enable_grad():
         logits = model(x)

@@ -10,19 +10,20 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.attacks.attack import Attack, Norm, per_image
+from trustml_cli.attacks.attack import Norm, per_image
 from trustml_cli.attacks.geometry import unit_step
 from trustml_cli.attacks.losses import TINY
-from trustml_cli.attacks.standing import Attempt, Standing
+from trustml_cli.attacks.standing import Attempt, Persistent, Standing
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries of 10,000 after which the squares' area halves
 
 
 @dataclass(frozen=True, kw_only=True)
-class Square(Attack):
-    """Starts from vertical stripes of ±ε (L2: from a grid of small peaks); then each query paints one random square
-    anew, within the budget, and keeps it if the goal comes nearer. `area` is the share of the image that the first
-    squares cover; it halves along the paper's schedule.
+class Square(Persistent):
+    """Paints one random square after the other anew, and keeps what brings the goal nearer.
+
+    Starts from vertical stripes of ±ε (L2: from a grid of small peaks) and stays within the budget. `area` is the
+    share of the image that the first squares cover; it halves along the paper's schedule.
 
     Asks the model for its logits, never for a gradient: at most `queries` times for each image in each of `restarts`,
     and only of images that still stand.
@@ -46,14 +47,7 @@ class Square(Attack):
             raise ValueError(f"area: must be above 0 and at most 1, got {self.area:g}")
 
     @torch.no_grad()
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
-        standing = Standing(model, x, y, None if self.target is None else int(self.target))
-        self.besiege(standing, epsilon)
-        return standing.best
-
-    @torch.no_grad()
     def besiege(self, standing: Standing, epsilon: float) -> None:
-        """Attack the images that stand."""
         for _ in range(self.restarts):
             for attempt in standing.attempts(None):
                 standing.take(attempt, *self.run(standing.model, attempt, epsilon))
@@ -84,7 +78,7 @@ class Square(Attack):
 
     def share(self, query: int) -> float:
         """Of the image that the square of this query covers."""
-        return self.area / 2 ** sum(query > halving for halving in HALVINGS)
+        return self.area * 0.5 ** sum(query > halving for halving in HALVINGS)
 
 
 def stripes(x: Tensor, epsilon: float) -> Tensor:
@@ -133,8 +127,8 @@ def move_mass(x: Tensor, x_adv: Tensor, epsilon: float, side: int) -> Tensor:
 def peak(side: int, x: Tensor) -> Tensor:
     """A square of length 1 in L2, [1, 1, side, side]: a peak in one half, a trough in the other; which way is drawn."""
     half = pyramid(side // 2, side), -pyramid(side - side // 2, side)
-    both = torch.cat([part / part.norm().clamp(min=TINY) for part in half]).to(x)
-    both = both / both.norm()
+    both = torch.cat([part / part.square().sum().sqrt().clamp(min=TINY) for part in half]).to(x)
+    both = both / both.square().sum().sqrt()
     return (both.T if torch.rand(()) > 0.5 else both)[None, None]
 
 

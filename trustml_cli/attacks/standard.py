@@ -6,25 +6,24 @@ Croce and Hein 2020, arXiv 2003.01690.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor, nn
-
 from trustml_cli.attacks.apgd import APGD, Loss
-from trustml_cli.attacks.attack import Attack, Norm
+from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.fab import FAB
 from trustml_cli.attacks.square import Square
-from trustml_cli.attacks.standing import Standing
+from trustml_cli.attacks.standing import Persistent, Standing
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standard(Attack):
-    """Auto-PGD with cross-entropy, Auto-PGD towards the `targets` likeliest wrong classes with the DLR loss, FAB
-    towards the same classes, Square: the ensemble and the order of the paper.
+class Standard(Persistent):
+    """The ensemble of the paper, in its order.
 
-    `steps` and `restarts` are those of the first three, `queries` those of Square; `rho` and `area` as in `apgd` and
-    `square`. Returns the first image found that the model misreads, else the one that came nearest to it. With a
-    target, all four seek that class.
+    Auto-PGD with cross-entropy; Auto-PGD with the DLR loss towards the `targets` likeliest wrong classes; FAB towards
+    the same classes; Square. `steps` and `restarts` are those of the first three, `queries` those of Square; `rho`
+    and `area` are as in `apgd` and `square`. With a target, all four seek that class.
 
-        attack = Standard(norm=Norm.linf, target=None, steps=100, restarts=1, targets=9, queries=5000, rho=0.75, area=0.8)
+        attack = Standard(
+            norm=Norm.linf, target=None, steps=100, restarts=1, targets=9, queries=5000, rho=0.75, area=0.8
+        )
         x_adv = attack(model, x, y, epsilon=8 / 255)
     """
 
@@ -52,8 +51,6 @@ class Standard(Attack):
         paint = Square(norm=norm, target=target, queries=self.queries, restarts=restarts, area=self.area)
         return climb, aim, skirt, paint
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
-        standing = Standing(model, x, y, None if self.target is None else int(self.target))
+    def besiege(self, standing: Standing, epsilon: float) -> None:
         for attack in self.attacks():
             attack.besiege(standing, epsilon)
-        return standing.best

@@ -1,11 +1,13 @@
 """What several attempts at the same images share: an image that has fallen is left alone."""
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
+from trustml_cli.attacks.attack import Attack
 from trustml_cli.attacks.losses import clear_lead, likeliest_wrong
 
 
@@ -105,3 +107,20 @@ class Standing:
         better = lead > self.lead[left]
         self.best[left[better]] = found[better]
         self.lead[left[better]] = lead[better]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Persistent(Attack):
+    """An attack of several attempts, each at the images that still stand.
+
+    Returns the first image found that reaches the goal, else the one that came nearest to it.
+    """
+
+    @abstractmethod
+    def besiege(self, standing: Standing, epsilon: float) -> None:
+        """Attack the images that stand."""
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
+        standing = Standing(model, x, y, None if self.target is None else int(self.target))
+        self.besiege(standing, epsilon)
+        return standing.best
