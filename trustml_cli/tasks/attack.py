@@ -90,6 +90,8 @@ class MeasureRobustness:
         stage = context.record.choices["model"] if others else None
         network = context.trained(data, model, trainer, stage=stage).network
         elsewhere = {name: context.trained(data, other, trainer, stage=name).network for name, other in others.items()}
+        with naming("attack"):
+            attack.check(network, data.shape)
 
         images = batches(test.on(context.hardware.device), BATCH, context.hardware.device)
         progress = tqdm(images, total=-(-len(test) // BATCH), desc="attacking", unit="batch", disable=None)
