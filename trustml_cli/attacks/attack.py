@@ -56,7 +56,7 @@ class Attack(ABC):
             known = ", ".join(norm.value for norm in self.norms)
             raise ValueError(f"norm: must be one of {known} for this attack, got {self.norm.value}")
 
-    def check(self, model: nn.Module, shape: tuple[int, ...]) -> None:
+    def check(self, model: nn.Module, shape: tuple[int, ...]) -> None:  # noqa: B027
         """Raise ValueError where the attack is not for this model of images of this shape."""
 
     @abstractmethod

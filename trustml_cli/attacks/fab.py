@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from trustml_cli.attacks.attack import Norm, per_image
 from trustml_cli.attacks.geometry import random_start
 from trustml_cli.attacks.halfspace import into_halfspace
-from trustml_cli.attacks.losses import lead, loss_gradient, of
+from trustml_cli.attacks.losses import lead, loss_gradient, of, rounding
 from trustml_cli.attacks.smallest import SmallestPerturbation
 from trustml_cli.attacks.standing import Attempt, Standing
 
@@ -106,11 +106,13 @@ class FAB(SmallestPerturbation):
 
 
 def ahead_of(logits: Tensor, attempt: Attempt, rows: Tensor) -> Tensor:
-    """How far the goal is ahead of the true class; a target that counts alone must be ahead of all others."""
+    """How far the goal is ahead of the true class; a target that counts alone must be ahead of all others.
+
+    Less twice what rounding may take: an iterate that came to lie on the boundary itself would stay there.
+    """
     y, goal = attempt.labels(rows)
-    if attempt.target is not None or goal is None:
-        return lead(logits, y, goal)
-    return of(logits, goal) - of(logits, y)
+    alone = goal is None or attempt.target is not None
+    return (lead(logits, y, goal) if alone else of(logits, goal) - of(logits, y)) - 2 * rounding(logits)
 
 
 def between(x: Tensor, x_adv: Tensor, normal: Tensor, ahead: Tensor, norm: Norm) -> Tensor:

@@ -8,12 +8,13 @@ from torch import Tensor, nn
 
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.halfspace import into_halfspace
-from trustml_cli.attacks.losses import clear_lead
+from trustml_cli.attacks.losses import lead
 from trustml_cli.attacks.measure import sizes
 from trustml_cli.attacks.smallest import SmallestPerturbation
 from trustml_cli.models.linear import linear_parameters
 
-BEYOND = (2.5e-6, 5e-6, 1e-5, 1e-4, 1e-3)  # of the largest logit: how far across, until the model's float32 notices
+NOTICED = 5e-7  # of the largest logit: a lead that a single linear layer does not lose by rounding
+BEYOND = (6e-7, 1.2e-6, 2.5e-6, 1e-5, 1e-4)  # of the largest logit: how far across, until the model's float32 notices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +40,16 @@ class LinearOptimum(SmallestPerturbation):
         if self.target is not None:
             raise ValueError(f"target: must be null, got {self.target}; the nearest wrong class has a closed form")
 
+    def check(self, model: nn.Module, shape: tuple[int, ...]) -> None:
+        try:
+            linear_parameters(model, shape)
+        except ValueError as error:
+            raise ValueError("needs a linear model, such as model=logistic") from error
+
     def smallest(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         parameters = linear_parameters(model, tuple(x.shape[1:]))
         with torch.no_grad():
-            standing = clear_lead(model(x), y, None) <= 0
+            standing = lead(model(x), y, None) <= 0
         nearest = x.clone()
         for beyond in BEYOND:
             rows = standing.nonzero()[:, 0]
@@ -51,7 +58,8 @@ class LinearOptimum(SmallestPerturbation):
             change = smallest_change(parameters, x[rows].flatten(1).double().cpu(), y[rows].cpu(), beyond, self.norm)
             x_adv = (x[rows].double().cpu() + change.view(-1, *x.shape[1:])).clamp(0, 1).to(x)
             with torch.no_grad():
-                crossed = clear_lead(model(x_adv), y[rows], None) > 0
+                logits = model(x_adv)
+                crossed = lead(logits, y[rows], None) > NOTICED * logits.abs().amax(1)
             nearest[rows[crossed]] = x_adv[crossed]
             standing[rows[crossed]] = False
         return nearest

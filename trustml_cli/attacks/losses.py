@@ -47,7 +47,12 @@ def lead(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
 
 def clear_lead(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
     """`lead`, less what rounding may take from it: above 0 the goal is reached, in whatever batch it is judged."""
-    return lead(logits, y, target) - CLEAR * logits.abs().amax(1)
+    return lead(logits, y, target) - rounding(logits)
+
+
+def rounding(logits: Tensor) -> Tensor:
+    """How large a lead [N] must be to be clear."""
+    return CLEAR * logits.detach().abs().amax(1)
 
 
 def loss_gradient(model: nn.Module, x: Tensor, loss: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:

@@ -102,7 +102,7 @@ def peaks(x: Tensor, epsilon: float) -> Tensor:
     change = torch.zeros_like(x)
     rows, columns = height // side, width // side
     up = signs(x.new_empty(count, channels, rows, 1, columns, 1))
-    tiles = (up * peak(side, x)[:, None]).reshape(count, channels, rows * side, columns * side)
+    tiles = (up * peak(side, x)[:, None, :]).reshape(count, channels, rows * side, columns * side)
     top, left = (height - rows * side) // 2, (width - columns * side) // 2
     change[:, :, top : top + rows * side, left : left + columns * side] = tiles
     return (x + epsilon * unit_step(change, Norm.l2)).clamp(0, 1)
@@ -125,11 +125,11 @@ def move_mass(x: Tensor, x_adv: Tensor, epsilon: float, side: int) -> Tensor:
 
 
 def peak(side: int, x: Tensor) -> Tensor:
-    """A square of length 1 in L2, [1, 1, side, side]: a peak in one half, a trough in the other; which way is drawn."""
+    """A square of length 1 in L2, [side, side]: a peak in one half, a trough in the other; which way is drawn."""
     half = pyramid(side // 2, side), -pyramid(side - side // 2, side)
     both = torch.cat([part / part.square().sum().sqrt().clamp(min=TINY) for part in half]).to(x)
     both = both / both.square().sum().sqrt()
-    return (both.T if torch.rand(()) > 0.5 else both)[None, None]
+    return both.T if torch.rand(()) > 0.5 else both
 
 
 def pyramid(height: int, width: int) -> Tensor:
