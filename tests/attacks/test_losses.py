@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.attacks.losses import clear_lead, cross_entropy, dlr, lead, likeliest_wrong, loss_gradient
+from trustml_cli.attacks.losses import (
+    clear_lead,
+    cross_entropy,
+    dlr,
+    dlr_of_target,
+    lead,
+    likeliest_wrong,
+    loss_gradient,
+)
 
 LOGITS = torch.tensor([[5.0, 1.0, 3.0, 2.0, 0.0]])
 
@@ -31,9 +39,15 @@ def test_dlr_worked_out_by_hand(y: int, target: int | None, expected: float) -> 
 
 
 def test_dlr_of_few_classes() -> None:
-    assert dlr(LOGITS[:, :3], label(0), label(2)).item() == pytest.approx(-(5 - 3) / (5 - 1))  # there is no fourth
-    assert dlr(LOGITS[:, :2], label(0), None).item() == -4  # the bare difference
+    assert dlr(LOGITS[:, :3], label(0), None).item() == pytest.approx(-(5 - 3) / (5 - 1))
+    assert dlr(LOGITS[:, :3], label(0), label(2)).item() == -2  # there is no fourth: the bare difference
+    assert dlr(LOGITS[:, :2], label(0), None).item() == -4
     assert dlr(LOGITS[:, :2], label(0), label(1)).item() == -4
+
+
+def test_dlr_of_a_target_that_must_lead_all_others() -> None:
+    assert dlr_of_target(LOGITS, label(1), label(2)).item() == pytest.approx(-(5 - 3) / (5 - (2 + 1) / 2))
+    assert dlr_of_target(LOGITS, label(1), label(0)).item() == pytest.approx((5 - 3) / (5 - (2 + 1) / 2))
 
 
 def test_cross_entropy_is_that_of_torch() -> None:

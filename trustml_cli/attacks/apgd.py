@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from trustml_cli.attacks.attack import Norm, per_image
 from trustml_cli.attacks.geometry import project, unit_step
-from trustml_cli.attacks.losses import cross_entropy, dlr, loss_gradient
+from trustml_cli.attacks.losses import cross_entropy, dlr, dlr_of_target, loss_gradient
 from trustml_cli.attacks.standing import Attempt, Persistent, Standing
 
 MOMENTUM = 0.75  # share of the new step; the rest repeats the last one
@@ -68,7 +68,8 @@ class APGD(Persistent):
 
     def run(self, model: nn.Module, attempt: Attempt, epsilon: float) -> tuple[Tensor, Tensor]:
         """One run: for each row of `attempt` the image found and its lead."""
-        climb = {Loss.ce: cross_entropy, Loss.dlr: dlr}[self.loss]
+        ratio = dlr if attempt.target is None else dlr_of_target
+        climb = {Loss.ce: cross_entropy, Loss.dlr: ratio}[self.loss]
         found = attempt.x.clone()
         leads = attempt.x.new_full((len(found),), -torch.inf)
         state = State.start(attempt.x, at_the_edge(attempt.x, epsilon, self.norm), 2 * epsilon)

@@ -111,8 +111,9 @@ def ahead_of(logits: Tensor, attempt: Attempt, rows: Tensor) -> Tensor:
     Less twice what rounding may take: an iterate that came to lie on the boundary itself would stay there.
     """
     y, goal = attempt.labels(rows)
-    alone = goal is None or attempt.target is not None
-    return (lead(logits, y, goal) if alone else of(logits, goal) - of(logits, y)) - 2 * rounding(logits)
+    if goal is None or attempt.target is not None:
+        return lead(logits, y, goal) - 2 * rounding(logits)
+    return of(logits, goal) - of(logits, y) - 2 * rounding(logits)
 
 
 def between(x: Tensor, x_adv: Tensor, normal: Tensor, ahead: Tensor, norm: Norm) -> Tensor:

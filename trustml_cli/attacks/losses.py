@@ -30,12 +30,24 @@ def dlr(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
 
     How far the likeliest wrong class (or the target) is ahead of y, over the distance between the highest logit and
     the third (with a target: the mean of the third and the fourth): it does not change when a model scales its
-    logits. Where there are too few classes the mean is that of the lowest ones, and of two classes the loss is the
-    bare difference.
+    logits. Where a model has too few classes for that it is the bare difference.
     """
-    highest = logits.topk(min(3 if target is None else 4, logits.shape[1]), dim=1).values
-    ahead = (without(logits, y).amax(1) if target is None else of(logits, target)) - of(logits, y)
-    return ahead / (highest[:, 0] - highest[:, 2:].mean(1) + TINY) if highest.shape[1] > 2 else ahead
+    if target is None:
+        return lead(logits, y, None) / spread(logits, 3)
+    return (of(logits, target) - of(logits, y)) / spread(logits, 4)
+
+
+def dlr_of_target(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
+    """The same for a target that must be ahead of all other classes, not of y alone."""
+    return lead(logits, y, target) / spread(logits, 4)
+
+
+def spread(logits: Tensor, count: int) -> Tensor:
+    """From the highest logit to the mean of the third and later of the `count` highest; 1 where there are too few."""
+    if logits.shape[1] < count:
+        return torch.ones_like(logits[:, 0])
+    highest = logits.topk(count, dim=1).values
+    return highest[:, 0] - highest[:, 2:].mean(1) + TINY
 
 
 def lead(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
