@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.attacks.attack import Norm, per_image
+from trustml_cli.attacks.attack import Norm, Sees, per_image
 from trustml_cli.attacks.geometry import unit_step
 from trustml_cli.attacks.losses import TINY
 from trustml_cli.attacks.standing import Attempt, Persistent, Standing
@@ -33,6 +33,7 @@ class Square(Persistent):
     """
 
     norms: ClassVar[tuple[Norm, ...]] = (Norm.linf, Norm.l2)
+    sees: ClassVar[Sees] = Sees.answers
 
     queries: int
     restarts: int
