@@ -16,7 +16,8 @@ from trustml_cli.attacks.smallest import SmallestPerturbation
 
 INSIDE = 0.999999  # keeps 0 and 1 at a finite place
 GROWTH = 10  # of c, as long as nothing was found
-LARGEST = 1e10  # c of the last round, where there is none known to be enough
+MANY = 10  # rounds, of which the last does not search for c any more
+LARGEST = 1e10  # c of that one, where there is none known to be enough
 PROGRESS = 1e-4  # a run that gains less in a tenth of its steps is over
 
 
@@ -62,18 +63,19 @@ class CarliniWagner(SmallestPerturbation):
         with torch.no_grad():
             far = (clear_lead(model(x), y, target) <= self.confidence).nonzero()[:, 0]
         nearest = x.clone()
-        nearest[far] = self.search(model, x[far], y[far], None if target is None else target[far])
+        if len(far):
+            nearest[far] = self.search(model, x[far], y[far], None if target is None else target[far])
         return nearest
 
     def search(self, model: nn.Module, x: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
         """The nearest images found with any c."""
         nearest, distance = x.clone(), x.new_full((len(x),), torch.inf)
-        c = torch.full_like(distance, self.constant, dtype=torch.float64)
+        c = torch.full_like(distance, self.constant)
         too_small, enough = torch.zeros_like(c), torch.full_like(c, torch.inf)
         for number in range(self.rounds):
-            if number == self.rounds - 1 and self.rounds >= GROWTH:
-                c = enough.clamp(max=LARGEST)
-            found = self.descend(model, x, y, target, c.to(x.dtype), nearest, distance)
+            if number == self.rounds - 1 and self.rounds >= MANY:
+                c = enough.clamp(max=LARGEST)  # once more with what was enough
+            found = self.descend(model, x, y, target, c, nearest, distance)
             enough, too_small = torch.where(found, c, enough), torch.where(found, too_small, c)
             c = torch.where(enough.isinf(), c * GROWTH, (too_small + enough) / 2)
         return nearest
