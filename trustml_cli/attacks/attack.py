@@ -56,6 +56,9 @@ class Attack(ABC):
             known = ", ".join(norm.value for norm in self.norms)
             raise ValueError(f"norm: must be one of {known} for this attack, got {self.norm.value}")
 
+    def check(self, model: nn.Module, shape: tuple[int, ...]) -> None:  # noqa: B027
+        """Raise ValueError where the attack is not for this model of images of this shape."""
+
     @abstractmethod
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
         """Adversarial images of x's shape, in [0, 1] and within `epsilon` of x.

@@ -32,7 +32,7 @@ from trustml_cli.models.model import Model
 from trustml_cli.plots.loss_surface import loss_surfaces
 from trustml_cli.plots.robustness import adversarial_examples, robustness_curve
 from trustml_cli.statistics import average, proportion
-from trustml_cli.tasks.context import Context
+from trustml_cli.tasks.context import Context, describe
 from trustml_cli.training.predict import BATCH
 from trustml_cli.training.trainer import Trainer
 
@@ -87,6 +87,10 @@ class MeasureRobustness:
                 trainer.check(each)
         data = dataset.load()
         attack, test = aimed(attack, data)
+        with naming("model"), own_randomness(context.seed):
+            fresh = model.build(describe(data))
+        with naming("attack"):
+            attack.check(fresh, data.shape)
         stage = context.record.choices["model"] if others else None
         network = context.trained(data, model, trainer, stage=stage).network
         elsewhere = {name: context.trained(data, other, trainer, stage=name).network for name, other in others.items()}

@@ -1,0 +1,85 @@
+"""The losses that attacks climb, worked out by hand."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from trustml_cli.attacks.losses import (
+    clear_lead,
+    cross_entropy,
+    dlr,
+    dlr_of_target,
+    lead,
+    likeliest_wrong,
+    loss_gradient,
+)
+
+LOGITS = torch.tensor([[5.0, 1.0, 3.0, 2.0, 0.0]])
+
+
+def label(number: int) -> Tensor:
+    return torch.tensor([number])
+
+
+@pytest.mark.parametrize(
+    ("y", "target", "expected"),
+    [
+        (0, None, -(5 - 3) / (5 - 2)),  # read right: behind the second, over first less third
+        (2, None, -(3 - 5) / (5 - 2)),  # read wrong: ahead is the first
+        (0, 4, -(5 - 0) / (5 - (2 + 1) / 2)),  # targeted: over first less the mean of third and fourth
+        (1, 2, -(1 - 3) / (5 - (2 + 1) / 2)),
+    ],
+)
+def test_dlr_worked_out_by_hand(y: int, target: int | None, expected: float) -> None:
+    goal = None if target is None else label(target)
+    for scale in (1.0, 1000.0, 0.01):
+        assert dlr(scale * LOGITS, label(y), goal).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_dlr_of_few_classes() -> None:
+    assert dlr(LOGITS[:, :3], label(0), None).item() == pytest.approx(-(5 - 3) / (5 - 1))
+    assert dlr(LOGITS[:, :3], label(0), label(2)).item() == -2  # there is no fourth: the bare difference
+    assert dlr(LOGITS[:, :2], label(0), None).item() == -4
+    assert dlr(LOGITS[:, :2], label(0), label(1)).item() == -4
+
+
+def test_dlr_of_a_target_that_must_lead_all_others() -> None:
+    assert dlr_of_target(LOGITS, label(1), label(2)).item() == pytest.approx(-(5 - 3) / (5 - (2 + 1) / 2))
+    assert dlr_of_target(LOGITS, label(1), label(0)).item() == pytest.approx((5 - 3) / (5 - (2 + 1) / 2))
+
+
+def test_cross_entropy_is_that_of_torch() -> None:
+    logits = torch.randn(50, 6, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(50) % 6
+    expected = nn.functional.cross_entropy(logits, y, reduction="none")
+    torch.testing.assert_close(cross_entropy(logits, y, None), expected)
+    torch.testing.assert_close(cross_entropy(logits, y.flip(0), y), -expected)
+
+
+def test_cross_entropy_keeps_its_gradient_where_a_model_is_sure() -> None:
+    model = nn.Linear(1, 2, bias=False).requires_grad_(False)
+    model.weight.copy_(torch.tensor([[0.0], [30.0]]))
+    x, y = torch.ones(1, 1), torch.tensor([1])
+    logits, loss, gradient = loss_gradient(model, x, lambda logits: cross_entropy(logits, y, None))
+    assert logits.softmax(1)[0, 1] == 1  # float32 rounds
+    assert nn.functional.cross_entropy(logits, y) == 0
+    assert loss.item() == pytest.approx(math.exp(-30), rel=1e-4)
+    assert gradient.item() == pytest.approx(-30 * math.exp(-30), rel=1e-4)
+
+
+def test_leads_worked_out_by_hand() -> None:
+    assert lead(LOGITS, label(0), None).item() == -2
+    assert lead(LOGITS, label(1), None).item() == 4
+    assert lead(LOGITS, label(0), label(2)).item() == -2
+    assert lead(LOGITS, label(1), label(0)).item() == 2
+    tied = torch.tensor([[7.0, 7.0]])
+    assert lead(tied, label(1), None).item() == 0
+    assert clear_lead(tied, label(1), None).item() < 0  # a tie is not a success, nor is what rounding may take
+    assert clear_lead(LOGITS, label(1), None).item() > 0
+
+
+def test_the_likeliest_wrong_classes_leave_out_the_true_one() -> None:
+    assert likeliest_wrong(LOGITS, label(0), 3).tolist() == [[2, 3, 1]]
+    assert likeliest_wrong(LOGITS, label(2), 9).tolist() == [[0, 3, 1, 4]]

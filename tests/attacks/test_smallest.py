@@ -1,0 +1,148 @@
+"""DeepFool and Carlini-Wagner against foolbox, and how epsilon applies to attacks that do not know it."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from trustml_cli.attacks.attack import Norm
+from trustml_cli.attacks.cw import CarliniWagner
+from trustml_cli.attacks.deepfool import DeepFool, to_the_nearest
+from trustml_cli.attacks.losses import clear_lead, lead
+from trustml_cli.attacks.measure import sizes, within_budget
+
+Digits = tuple[nn.Module, Tensor, Tensor]
+
+
+def deepfool(norm: Norm, steps: int = 50, overshoot: float = 0.02) -> DeepFool:
+    return DeepFool(norm=norm, target=None, steps=steps, candidates=10, overshoot=overshoot)
+
+
+def cw(target: int | None = None, steps: int = 60, confidence: float = 0.0, abort_early: bool = False) -> CarliniWagner:
+    return CarliniWagner(
+        norm=Norm.l2, target=target, rounds=5, steps=steps, learning_rate=0.02, constant=0.1, confidence=confidence,
+        abort_early=abort_early,
+    )  # fmt: skip
+
+
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("norm", DeepFool.norms)
+def test_deepfool_equals_that_of_foolbox(norm: Norm, digits: Digits) -> None:
+    from foolbox import PyTorchModel, attacks
+
+    model, x, y = digits
+    peer = {Norm.l2: attacks.L2DeepFoolAttack, Norm.linf: attacks.LinfDeepFoolAttack}[norm]()
+    theirs = peer.run(PyTorchModel(model, bounds=(0, 1), device="cpu"), x, y)
+    ours = deepfool(norm).smallest(model, x, y)
+    clear = (
+        clear_lead(model(theirs), y, None) > 0
+    )  # where theirs is within rounding of the boundary we take a step more
+    assert clear.double().mean() > 0.95
+    torch.testing.assert_close(ours[clear], theirs[clear], atol=2e-6, rtol=0)
+    torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=0)
+
+
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("target", "confidence"), [(None, 0.0), (3, 0.0), (None, 1.0)])
+def test_carlini_wagner_equals_that_of_foolbox(target: int | None, confidence: float, digits: Digits) -> None:
+    from foolbox import PyTorchModel, attacks, criteria
+
+    model, x, y = digits
+    x, y = (x, y) if target is None else (x[y != target], y[y != target])
+    x, y = x[:40], y[:40]
+    goal = criteria.Misclassification(y) if target is None else criteria.TargetedMisclassification(y * 0 + target)
+    peer = attacks.L2CarliniWagnerAttack(
+        binary_search_steps=5, steps=60, stepsize=0.02, confidence=confidence, initial_const=0.1, abort_early=False
+    )
+    theirs = peer.run(PyTorchModel(model, bounds=(0, 1), device="cpu"), x, goal)
+    ours = cw(target, confidence=confidence).smallest(model, x, y)
+    found = (theirs != 0).flatten(1).any(1)  # theirs is black where none was found
+    assert found.double().mean() > 0.5
+    difference = (ours - theirs)[found].flatten(1).abs().amax(1)
+    assert (difference < 1e-6).double().mean() > 0.8  # Adam divides by gradients that may be nothing but rounding
+    assert difference.max() < 0.05
+    torch.testing.assert_close(
+        *(sizes(one[found] - x[found])[Norm.l2].mean() for one in (ours, theirs)), rtol=1e-3, atol=0
+    )
+    assert torch.equal(ours[~found], x[~found])
+
+
+def test_carlini_wagner_finds_less_than_deepfool(digits: Digits) -> None:
+    model, x, y = digits[0], digits[1][:40], digits[2][:40]
+    ours = cw(steps=200, abort_early=True).smallest(model, x, y)
+    quick = deepfool(Norm.l2).smallest(model, x, y)
+    assert (model(ours).argmax(1) != y).all()
+    assert sizes(ours - x)[Norm.l2].mean() < sizes(quick - x)[Norm.l2].mean()
+
+
+def test_a_confidence_is_reached(digits: Digits) -> None:
+    model, x, y = digits[0], digits[1][:20], digits[2][:20]
+    x_adv = cw(confidence=2.0).smallest(model, x, y)
+    found = (x_adv != x).flatten(1).any(1)
+    assert found.double().mean() > 0.7
+    assert (lead(model(x_adv), y, None)[found] > 2.0).all()
+
+
+def test_a_run_that_ends_early_asks_less_and_finds_as_much(digits: Digits) -> None:
+    model, x, y = digits[0], digits[1][:10], digits[2][:10]
+    asked = []
+    counting = nn.Sequential(model)
+    counting.register_forward_pre_hook(lambda _, inputs: asked.append(len(inputs[0])))
+    whole = cw(steps=120).smallest(counting, x, y)
+    images, asked = sum(asked), []
+    early = cw(steps=120, abort_early=True).smallest(counting, x, y)
+    assert 0 < sum(asked) < 0.9 * images
+    torch.testing.assert_close(*(sizes(one - x)[Norm.l2].mean() for one in (early, whole)), rtol=0.02, atol=0)
+
+
+def test_a_step_of_deepfool_worked_out_by_hand() -> None:
+    gaps, normals = torch.tensor([[-1.0, -0.5]]), torch.tensor([[[3.0, 4.0], [0.0, 1.0]]])
+    step = to_the_nearest(gaps, normals, Norm.l2)  # at 1/5 and 1/2
+    torch.testing.assert_close(step, (0.2 + 1e-4) * torch.tensor([[0.6, 0.8]]))
+    step = to_the_nearest(gaps, normals, Norm.linf)  # at 1/7 and 1/2
+    torch.testing.assert_close(step, (1 / 7 + 1e-4) * torch.tensor([[1.0, 1.0]]))
+
+
+@pytest.mark.parametrize("attack", [deepfool(Norm.linf), deepfool(Norm.l2), cw()])
+def test_an_image_falls_where_its_smallest_perturbation_is_within_epsilon(
+    attack: DeepFool | CarliniWagner, digits: Digits
+) -> None:
+    model, x, y = digits[0], digits[1][:40], digits[2][:40]
+    size = sizes(attack.smallest(model, x, y) - x)[attack.norm]
+    found = size > 0
+    epsilon = size[found].median().item()
+    x_adv = attack(model, x, y, epsilon)
+    assert within_budget(x_adv, x, epsilon, attack.norm)
+    fell = model(x_adv).argmax(1) != y
+    assert fell[found & (size < epsilon)].all()
+    assert not fell[found & (size > 1.1 * epsilon)].any()
+    assert torch.equal(x_adv[~found], x[~found])
+
+
+def test_one_search_serves_the_whole_curve(digits: Digits) -> None:
+    model, x, y = digits
+    asked: list[int] = []
+    counting = nn.Sequential(model)
+    counting.register_forward_pre_hook(lambda _, inputs: asked.append(len(inputs[0])))
+    deepfool(Norm.l2)(counting, x, y, 0.5)
+    once = len(asked)
+    assert len(list(deepfool(Norm.l2).curve(counting, x, y, [0.1, 0.2, 0.5, 1.0]))) == 4
+    assert len(asked) == 2 * once
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda: deepfool(Norm.l2, steps=0), "steps: must be at least 1, got 0"),
+        (lambda: deepfool(Norm.l2, overshoot=-1), "overshoot: must be at least 0, got -1"),
+        (lambda: DeepFool(norm=Norm.l2, target=1, steps=1, candidates=2, overshoot=0), "target: must be null, got 1"),
+        (lambda: DeepFool(norm=Norm.l2, target=None, steps=1, candidates=1, overshoot=0), "candidates: must be at"),
+        (lambda: deepfool(Norm.l1), "norm: must be one of l2, linf"),
+        (lambda: cw(steps=0), "steps: must be at least 1, got 0"),
+        (lambda: cw(confidence=-1.0), "confidence: must be at least 0, got -1"),
+    ],
+)
+def test_values_out_of_range_are_refused(build: object, words: str) -> None:
+    with pytest.raises(ValueError, match=f"^{words}"):
+        build()  # type: ignore[operator]

@@ -1,0 +1,176 @@
+"""Auto-PGD: projected gradient ascent with momentum that finds its own step size.
+
+Croce and Hein 2020, arXiv 2003.01690.
+"""
+
+from dataclasses import dataclass, fields
+from enum import Enum
+from functools import partial
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from trustml_cli.attacks.attack import Norm, per_image
+from trustml_cli.attacks.geometry import project, unit_step
+from trustml_cli.attacks.losses import cross_entropy, dlr, dlr_of_target, loss_gradient
+from trustml_cli.attacks.standing import Attempt, Persistent, Standing
+
+MOMENTUM = 0.75  # share of the new step; the rest repeats the last one
+FIRST, SHORTER, SHORTEST = 0.22, 0.03, 0.06  # of all steps: to the first checkpoint, less each time, at least
+
+
+class Loss(Enum):
+    """What is climbed."""
+
+    ce = "ce"
+    """Cross-entropy."""
+    dlr = "dlr"
+    """Difference of logits ratio: blind to the scale of the logits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class APGD(Persistent):
+    """Starts at the edge of the ball with steps of 2ε, and halves them where they lead nowhere.
+
+    At checkpoints that come ever closer, an image whose loss rose in at most the share `rho` of its steps, or has
+    gained nothing since its step was last halved, goes on from its best point with half the step.
+
+    `steps` in each of `restarts` runs; only images that stand are attacked again, and an image that falls is done.
+    `targets` is how many of the likeliest wrong classes are tried in turn with the targeted loss (APGD-T of the
+    paper); null climbs away from the true class.
+
+        attack = APGD(norm=Norm.linf, target=None, loss=Loss.dlr, steps=100, restarts=1, rho=0.75, targets=9)
+        x_adv = attack(model, x, y, epsilon=8 / 255)
+    """
+
+    norms: ClassVar[tuple[Norm, ...]] = (Norm.linf, Norm.l2)
+
+    loss: Loss
+    steps: int
+    restarts: int
+    rho: float
+    targets: int | None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("steps", "restarts", "targets"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}: must be at least 1, got {value}")
+        if not 0 <= self.rho <= 1:
+            raise ValueError(f"rho: must be between 0 and 1, got {self.rho:g}")
+
+    def besiege(self, standing: Standing, epsilon: float) -> None:
+        for _ in range(self.restarts):
+            for attempt in standing.attempts(self.targets):
+                standing.take(attempt, *self.run(standing.model, attempt, epsilon))
+
+    def run(self, model: nn.Module, attempt: Attempt, epsilon: float) -> tuple[Tensor, Tensor]:
+        """One run: for each row of `attempt` the image found and its lead."""
+        ratio = dlr if attempt.target is None else dlr_of_target
+        climb = {Loss.ce: cross_entropy, Loss.dlr: ratio}[self.loss]
+        found = attempt.x.clone()
+        leads = attempt.x.new_full((len(found),), -torch.inf)
+        state = State.start(attempt.x, at_the_edge(attempt.x, epsilon, self.norm), 2 * epsilon)
+        y, goal = attempt.labels(state.rows)
+        window = max(int(FIRST * self.steps), 1)
+        checkpoint = window
+        for step in range(self.steps + 1):
+            logits, loss, state.gradient = loss_gradient(model, state.x_adv, partial(climb, y=y, target=goal))
+            lead = attempt.lead(logits, state.rows)
+            state.note(loss, lead)
+            fell = lead > 0
+            if fell.any():
+                found[state.rows[fell]], leads[state.rows[fell]] = state.x_adv[fell], lead[fell]
+                state = state.only(attempt.open(fell, state.rows))
+                if not len(state.rows):
+                    return found, leads
+                y, goal = attempt.labels(state.rows)
+            if step == self.steps:
+                break
+            if step == checkpoint:
+                state.check(self.rho * window)
+                window = max(window - max(int(SHORTER * self.steps), 1), max(int(SHORTEST * self.steps), 1))
+                checkpoint += window
+            state.move(epsilon, self.norm, 1.0 if step == 0 else MOMENTUM)
+        found[state.rows], leads[state.rows] = state.best, state.best_lead
+        return found, leads
+
+
+@dataclass
+class State:
+    """What the rows that are still climbing carry from step to step; the first axis of everything is theirs."""
+
+    rows: Tensor
+    x: Tensor
+    x_adv: Tensor
+    before: Tensor
+    """Where x_adv was one step ago."""
+    gradient: Tensor
+    size: Tensor
+    """Of the step."""
+    loss: Tensor
+    rises: Tensor
+    """Steps since the last checkpoint in which the loss rose."""
+    best: Tensor
+    best_gradient: Tensor
+    best_loss: Tensor
+    best_lead: Tensor
+    loss_at_check: Tensor
+    """The best loss at the last checkpoint."""
+    halved: Tensor
+    """Whether the step was halved there."""
+
+    @classmethod
+    def start(cls, x: Tensor, x_adv: Tensor, size: float) -> "State":
+        rows = torch.arange(len(x), device=x.device)
+        lowest = x.new_full((len(x),), -torch.inf)
+        return cls(
+            rows=rows, x=x, x_adv=x_adv, before=x_adv, gradient=x, size=torch.full_like(lowest, size),
+            loss=-lowest, rises=torch.zeros_like(rows), best=x_adv, best_gradient=x, best_loss=lowest,
+            best_lead=lowest, loss_at_check=lowest, halved=torch.ones_like(rows, dtype=torch.bool),
+        )  # fmt: skip
+
+    def only(self, kept: Tensor) -> "State":
+        """The state of some of the rows."""
+        return State(*(getattr(self, field.name)[kept] for field in fields(self)))
+
+    def note(self, loss: Tensor, lead: Tensor) -> None:
+        """The loss at x_adv: whether it rose, and whether it is the best yet."""
+        self.rises = self.rises + (loss > self.loss)
+        self.loss = loss
+        better = loss > self.best_loss
+        where = per_image(better, self.x)
+        self.best = torch.where(where, self.x_adv, self.best)
+        self.best_gradient = torch.where(where, self.gradient, self.best_gradient)
+        self.best_loss = torch.where(better, loss, self.best_loss)
+        self.best_lead = torch.where(better, lead, self.best_lead)
+
+    def check(self, enough: float) -> None:
+        """At a checkpoint: rows that rose too rarely or are stuck go back to their best, with half the step."""
+        stuck = ~self.halved & (self.loss_at_check >= self.best_loss)
+        self.halved = (self.rises <= enough) | stuck
+        self.loss_at_check = self.best_loss
+        self.rises = torch.zeros_like(self.rises)
+        self.size = torch.where(self.halved, self.size / 2, self.size)
+        back = per_image(self.halved, self.x)
+        self.x_adv = torch.where(back, self.best, self.x_adv)
+        self.gradient = torch.where(back, self.best_gradient, self.gradient)
+
+    def move(self, epsilon: float, norm: Norm, share: float) -> None:
+        """A step along the gradient, of which `share` counts beside the step before it."""
+        step = per_image(self.size, self.x) * unit_step(self.gradient, norm)
+        ahead = project(self.x_adv + step, self.x, epsilon, norm)
+        ahead = self.x_adv + share * (ahead - self.x_adv) + (1 - share) * (self.x_adv - self.before)
+        self.before, self.x_adv = self.x_adv, project(ahead, self.x, epsilon, norm)
+
+
+def at_the_edge(x: Tensor, epsilon: float, norm: Norm) -> Tensor:
+    """A random point at the distance `epsilon` from each image, cut to [0, 1]: where the paper's code starts."""
+    if norm is Norm.linf:
+        change = 2 * torch.rand_like(x) - 1
+        change = change / per_image(change.flatten(1).abs().amax(1), x)
+    else:
+        change = unit_step(torch.randn_like(x), norm)
+    return (x + epsilon * change).clamp(0, 1)

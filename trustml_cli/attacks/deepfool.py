@@ -1,0 +1,90 @@
+"""DeepFool: the smallest perturbation, step by step to the nearest of the linearised boundaries.
+
+Moosavi-Dezfooli, Fawzi and Frossard 2016, arXiv 1511.04599.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from trustml_cli.attacks.attack import Norm
+from trustml_cli.attacks.losses import clear_lead, of
+from trustml_cli.attacks.smallest import SmallestPerturbation
+
+NUDGE = 1e-4  # added to every step: a boundary that is touched is not crossed
+TINY = 1e-8
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepFool(SmallestPerturbation):
+    """Each of at most `steps` moves an image to where the nearest boundary would be if the logits were linear.
+
+    By |f|/‖w‖₂² · w in L2 and |f|/‖w‖₁ · sign(w) in L∞, where f is how far a class is behind the true one and w the
+    gradient of that. The sum of the steps, (1 + `overshoot`)-fold and clipped to [0, 1], is the perturbation.
+
+    Only the boundaries to the `candidates` likeliest classes (the true one among them) are looked at: one backward
+    pass for each. It has no targeted form.
+
+        attack = DeepFool(norm=Norm.l2, target=None, steps=50, candidates=10, overshoot=0.02)
+        x_adv = attack(model, x, y, epsilon=1.0)
+    """
+
+    norms: ClassVar[tuple[Norm, ...]] = (Norm.l2, Norm.linf)
+
+    steps: int
+    candidates: int
+    overshoot: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.target is not None:
+            raise ValueError(f"target: must be null, got {self.target}; DeepFool goes to the nearest class")
+        if self.steps < 1:
+            raise ValueError(f"steps: must be at least 1, got {self.steps}")
+        if self.candidates < 2:
+            raise ValueError(f"candidates: must be at least 2, got {self.candidates}")
+        if self.overshoot < 0:
+            raise ValueError(f"overshoot: must be at least 0, got {self.overshoot:g}")
+
+    def smallest(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        with torch.no_grad():
+            logits = model(x)
+        found = x.clone()
+        rows = (clear_lead(logits, y, None) <= 0).nonzero()[:, 0]
+        likeliest = logits.topk(min(self.candidates, logits.shape[1]), dim=1).indices[:, 1:]
+        total = torch.zeros_like(x[rows])
+        for _ in range(self.steps):
+            if not len(rows):
+                break
+            logits, gaps, normals = boundaries(model, found[rows], y[rows], likeliest[rows])
+            step = to_the_nearest(gaps, normals, self.norm).view_as(total)
+            standing = clear_lead(logits, y[rows], None) <= 0
+            rows, total = rows[standing], (total + step)[standing]
+            found[rows] = (x[rows] + (1 + self.overshoot) * total).clamp(0, 1)
+        return found
+
+
+def boundaries(model: nn.Module, x: Tensor, y: Tensor, classes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, how far each of `classes` [N, k] is ahead of y there [N, k], and the gradients of that [N, k, D]."""
+    x = x.detach().requires_grad_(True)
+    with torch.enable_grad():
+        logits = model(x)
+        ahead = logits.gather(1, classes) - of(logits, y)[:, None]
+    last = ahead.shape[1] - 1
+    gradients = [
+        torch.autograd.grad(ahead[:, k].sum(), x, retain_graph=k < last)[0].flatten(1) for k in range(last + 1)
+    ]
+    return logits.detach(), ahead.detach(), torch.stack(gradients, 1)
+
+
+def to_the_nearest(gaps: Tensor, normals: Tensor, norm: Norm) -> Tensor:
+    """The step [N, D] to the nearest of the hyperplanes at `gaps` [N, k] along `normals` [N, k, D]."""
+    slopes: Tensor = torch.linalg.vector_norm(normals, 2 if norm is Norm.l2 else 1, dim=2) + TINY
+    distance, nearest = (gaps.abs() / slopes).min(1)
+    row = torch.arange(len(gaps), device=gaps.device)
+    normal, distance = normals[row, nearest], distance[:, None] + NUDGE
+    if norm is Norm.l2:
+        return distance * normal / slopes[row, nearest][:, None]
+    return distance * normal.sign()

@@ -1,0 +1,140 @@
+"""Fast adaptive boundary attack: the smallest perturbation, by projections onto linearised decision boundaries.
+
+Croce and Hein 2020, arXiv 1907.02044.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from trustml_cli.attacks.attack import Norm, per_image
+from trustml_cli.attacks.geometry import random_start
+from trustml_cli.attacks.halfspace import into_halfspace
+from trustml_cli.attacks.losses import lead, loss_gradient, of, rounding
+from trustml_cli.attacks.smallest import SmallestPerturbation
+from trustml_cli.attacks.standing import Attempt, Standing
+
+PULL = 0.1  # the most that the projection of the original weighs against that of the iterate (the paper's α_max)
+OVERSHOOT = 1.05  # how far a step goes beyond the boundary (η)
+BACK = 0.9  # what is left of a perturbation that reached the goal, to go on from (β)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FAB(SmallestPerturbation):
+    """Walks along a decision boundary to where it is nearest, tangent by tangent.
+
+    In each of `steps` the boundary to one class is replaced by its tangent; the iterate and the original image are
+    projected onto it within [0, 1], exactly, and the next iterate lies between, a little beyond. What is misread is
+    kept if it is the nearest so far, and the search goes on from closer to the original.
+
+    Runs for each of the `targets` likeliest wrong classes (the targeted form of the paper, the one that scales to many
+    classes); any wrong answer counts. With a target only that class does. Of `restarts` the first begins at the
+    image, the others at random within half of the smallest perturbation known.
+
+        attack = FAB(norm=Norm.linf, target=None, steps=100, restarts=1, targets=9)
+        x_adv = attack(model, x, y, epsilon=8 / 255)
+    """
+
+    norms: ClassVar[tuple[Norm, ...]] = (Norm.linf, Norm.l2, Norm.l1)
+
+    steps: int
+    restarts: int
+    targets: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("steps", "restarts", "targets"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
+
+    def smallest(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        standing = Standing(model, x, y, None if self.target is None else int(self.target))
+        left, nearest = standing.left, x.clone()
+        sizes = torch.full_like(standing.lead, torch.inf)
+        for restart in range(self.restarts):
+            for attempt in standing.attempts(self.targets):
+                radius = sizes[left][attempt.image] / 2 if restart else None
+                found, size = self.run(model, attempt, radius, enough=0.0)
+                found, size = attempt.best(found, -size)
+                closer = -size < sizes[left]
+                nearest[left[closer]], sizes[left[closer]] = found[closer], -size[closer]
+        return nearest
+
+    def besiege(self, standing: Standing, epsilon: float) -> None:
+        """Attack the images that stand; one has fallen as soon as it is misread within `epsilon`."""
+        for restart in range(self.restarts):
+            for attempt in standing.attempts(self.targets):
+                radius = torch.full_like(attempt.x[:, 0, 0, 0], epsilon / 2) if restart else None
+                found, size = self.run(standing.model, attempt, radius, enough=epsilon)
+                with torch.no_grad():
+                    reached = attempt.lead(standing.model(found), torch.arange(len(found), device=found.device))
+                standing.take(attempt, found, reached.where(size <= epsilon, -torch.inf))
+
+    def run(self, model: nn.Module, attempt: Attempt, radius: Tensor | None, enough: float) -> tuple[Tensor, Tensor]:
+        """One run from within `radius` of the images.
+
+        For each row the nearest image that reaches the goal, and its distance, ∞ for none. A row is done when its
+        image has one within `enough`.
+        """
+        x, count = attempt.x, len(attempt.x)
+        nearest, sizes = x.clone(), x.new_full((count,), torch.inf)
+        rows = torch.arange(count, device=x.device)
+        x_adv = x
+        if radius is not None:
+            offset = random_start(torch.full_like(x, 0.5), 0.5, self.norm) - 0.5
+            x_adv = (x + per_image(2 * radius.where(radius.isfinite(), 0.0), x) * offset).clamp(0, 1)
+        for _ in range(self.steps):
+            _, ahead, normal = loss_gradient(model, x_adv, partial(ahead_of, attempt=attempt, rows=rows))
+            x_adv = between(x[rows], x_adv, normal, ahead, self.norm)
+            with torch.no_grad():
+                reached = attempt.lead(model(x_adv), rows) > 0
+            change = x_adv - x[rows]
+            size = length(change.flatten(1), self.norm)
+            closer = reached & (size < sizes[rows])
+            nearest[rows[closer]], sizes[rows[closer]] = x_adv[closer], size[closer]
+            x_adv = torch.where(per_image(reached, x), x[rows] + BACK * change, x_adv)
+            done = sizes[rows] <= enough
+            if done.any():
+                kept = attempt.open(done, rows)
+                rows, x_adv = rows[kept], x_adv[kept]
+                if not len(rows):
+                    break
+        return nearest, sizes
+
+
+def ahead_of(logits: Tensor, attempt: Attempt, rows: Tensor) -> Tensor:
+    """How far the goal is ahead of the true class; a target that counts alone must be ahead of all others.
+
+    Less twice what rounding may take: an iterate that came to lie on the boundary itself would stay there.
+    """
+    y, goal = attempt.labels(rows)
+    if goal is None or attempt.target is not None:
+        return lead(logits, y, goal) - 2 * rounding(logits)
+    return of(logits, goal) - of(logits, y) - 2 * rounding(logits)
+
+
+def between(x: Tensor, x_adv: Tensor, normal: Tensor, ahead: Tensor, norm: Norm) -> Tensor:
+    """The next iterate: between the projections of x_adv and of x onto the tangent, the nearer one weighing more."""
+    origin, here, normal = x.flatten(1), x_adv.flatten(1), normal.flatten(1)
+    at_origin = ahead + (normal * (origin - here)).sum(1)
+    step, jump = onto_hyperplane(
+        torch.cat([here, origin]), torch.cat([normal, normal]), torch.cat([ahead, at_origin]), norm
+    ).chunk(2)
+    near, far = (length(change, norm).clamp(min=1e-8) for change in (step, jump))
+    weight = (near / (near + far)).clamp(max=PULL)[:, None]
+    moved = (1 - weight) * (here + OVERSHOOT * step) + weight * (origin + OVERSHOOT * jump)
+    return moved.clamp(0, 1).view_as(x)
+
+
+def onto_hyperplane(x: Tensor, normal: Tensor, ahead: Tensor, norm: Norm) -> Tensor:
+    """The smallest change of x [N, D] after which `ahead` [N], which grows along `normal`, is 0; from either side."""
+    return into_halfspace(x, -normal * ahead.sign()[:, None], ahead.abs(), norm)
+
+
+def length(change: Tensor, norm: Norm) -> Tensor:
+    """The size of the rows of `change` in `norm`."""
+    size: Tensor = torch.linalg.vector_norm(change, {Norm.linf: torch.inf, Norm.l2: 2, Norm.l1: 1}[norm], dim=1)
+    return size

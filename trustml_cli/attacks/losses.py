@@ -1,0 +1,92 @@
+"""What attacks climb: functions of the logits [N, K], one value for each image, that rise towards the attack's goal.
+
+`y` holds the true classes, int64 [N]; `target` the classes that the images shall be taken for, int64 [N], or None for
+any wrong one.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+CLEAR = 2e-6  # of the largest logit: a lead below it may be lost when the same images are judged in another batch
+TINY = 1e-12
+
+
+def cross_entropy(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
+    """The cross-entropy with y, or minus that with the target.
+
+    Written as softplus(log Σ exp of the other logits − own): neither its value nor its gradient rounds to 0 where a
+    model is sure of itself.
+    """
+    label = y if target is None else target
+    surprise = softplus(without(logits, label).logsumexp(1) - of(logits, label))
+    return surprise if target is None else -surprise
+
+
+def dlr(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
+    """The difference of logits ratio (Croce and Hein 2020, arXiv 2003.01690, equations 6 and 7).
+
+    How far the likeliest wrong class (or the target) is ahead of y, over the distance between the highest logit and
+    the third (with a target: the mean of the third and the fourth): it does not change when a model scales its
+    logits. Where a model has too few classes for that it is the bare difference.
+    """
+    if target is None:
+        return lead(logits, y, None) / spread(logits, 3)
+    return (of(logits, target) - of(logits, y)) / spread(logits, 4)
+
+
+def dlr_of_target(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
+    """The same for a target that must be ahead of all other classes, not of y alone."""
+    return lead(logits, y, target) / spread(logits, 4)
+
+
+def spread(logits: Tensor, count: int) -> Tensor:
+    """From the highest logit to the mean of the third and later of the `count` highest; 1 where there are too few."""
+    if logits.shape[1] < count:
+        return torch.ones_like(logits[:, 0])
+    highest = logits.topk(count, dim=1).values
+    return highest[:, 0] - highest[:, 2:].mean(1) + TINY
+
+
+def lead(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
+    """How far the goal is ahead: the best wrong class of y, or the target of the best other one."""
+    if target is None:
+        return without(logits, y).amax(1) - of(logits, y)
+    return of(logits, target) - without(logits, target).amax(1)
+
+
+def clear_lead(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
+    """`lead`, less what rounding may take from it: above 0 the goal is reached, in whatever batch it is judged."""
+    return lead(logits, y, target) - rounding(logits)
+
+
+def rounding(logits: Tensor) -> Tensor:
+    """How large a lead [N] must be to be clear."""
+    return CLEAR * logits.detach().abs().amax(1)
+
+
+def loss_gradient(model: nn.Module, x: Tensor, loss: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits [N, K], `loss` of them [N], and the gradient of each image's loss by its own pixels, of x's shape."""
+    x = x.detach().requires_grad_(True)
+    with torch.enable_grad():
+        logits = model(x)
+        values = loss(logits)
+        (gradient,) = torch.autograd.grad(values.sum(), x)
+    return logits.detach(), values.detach(), gradient
+
+
+def likeliest_wrong(logits: Tensor, y: Tensor, count: int) -> Tensor:
+    """The `count` likeliest classes other than y, or all there are, likeliest first: int64 [N, count]."""
+    return without(logits, y).topk(min(count, logits.shape[1] - 1), dim=1).indices
+
+
+def of(logits: Tensor, label: Tensor) -> Tensor:
+    """Each image's logit of its `label`, [N]."""
+    return logits.gather(1, label[:, None])[:, 0]
+
+
+def without(logits: Tensor, label: Tensor) -> Tensor:
+    """The logits with minus infinity at each image's `label`."""
+    return logits.scatter(1, label[:, None], -torch.inf)

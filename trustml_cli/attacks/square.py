@@ -1,0 +1,166 @@
+"""Square attack: random search with squares of one colour, without gradients.
+
+Andriushchenko, Croce, Flammarion and Hein 2020, arXiv 1912.00049.
+"""
+
+from dataclasses import dataclass
+from math import sqrt
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from trustml_cli.attacks.attack import Norm, Sees, per_image
+from trustml_cli.attacks.geometry import unit_step
+from trustml_cli.attacks.losses import TINY
+from trustml_cli.attacks.standing import Attempt, Persistent, Standing
+
+HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries of 10,000 after which the squares' area halves
+
+
+@dataclass(frozen=True, kw_only=True)
+class Square(Persistent):
+    """Paints one random square after the other anew, and keeps what brings the goal nearer.
+
+    Starts from vertical stripes of ±ε (L2: from a grid of small peaks) and stays within the budget. `area` is the
+    share of the image that the first squares cover; it halves along the paper's schedule.
+
+    Asks the model for its logits, never for a gradient: at most `queries` times for each image in each of `restarts`,
+    and only of images that still stand.
+
+        attack = Square(norm=Norm.linf, target=None, queries=5000, restarts=1, area=0.8)
+        x_adv = attack(model, x, y, epsilon=8 / 255)
+    """
+
+    norms: ClassVar[tuple[Norm, ...]] = (Norm.linf, Norm.l2)
+    sees: ClassVar[Sees] = Sees.answers
+
+    queries: int
+    restarts: int
+    area: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("queries", "restarts"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
+        if not 0 < self.area <= 1:
+            raise ValueError(f"area: must be above 0 and at most 1, got {self.area:g}")
+
+    @torch.no_grad()
+    def besiege(self, standing: Standing, epsilon: float) -> None:
+        for _ in range(self.restarts):
+            for attempt in standing.attempts(None):
+                standing.take(attempt, *self.run(standing.model, attempt, epsilon))
+
+    def run(self, model: nn.Module, attempt: Attempt, epsilon: float) -> tuple[Tensor, Tensor]:
+        """One run: for each row of `attempt` the image found and its lead."""
+        found = (stripes if self.norm is Norm.linf else peaks)(attempt.x, epsilon)
+        leads = attempt.x.new_full((len(found),), -torch.inf)
+        rows = torch.arange(len(found), device=found.device)
+        x, x_adv, best = attempt.x, found, leads
+        proposal = found
+        for query in range(self.queries):
+            if query:
+                side = max(round(sqrt(self.share(query - 1) * x.shape[2] * x.shape[3])), 1)
+                proposal = (repaint if self.norm is Norm.linf else move_mass)(x, x_adv, epsilon, side)
+            now = attempt.lead(model(proposal), rows)
+            better = now > best
+            x_adv = torch.where(per_image(better, x), proposal, x_adv)
+            best = torch.where(better, now, best)
+            fell = best > 0
+            if fell.any():
+                found[rows[fell]], leads[rows[fell]] = x_adv[fell], best[fell]
+                rows, x, x_adv, best = rows[~fell], x[~fell], x_adv[~fell], best[~fell]
+                if not len(rows):
+                    return found, leads
+        found[rows], leads[rows] = x_adv, best
+        return found, leads
+
+    def share(self, query: int) -> float:
+        """Of the image that the square of this query covers."""
+        return self.area * 0.5 ** sum(query > halving for halving in HALVINGS)
+
+
+def stripes(x: Tensor, epsilon: float) -> Tensor:
+    """Every column of every channel brighter or darker by epsilon."""
+    return (x + epsilon * signs(x[:, :, :1, :])).clamp(0, 1)
+
+
+def repaint(x: Tensor, x_adv: Tensor, epsilon: float, side: int) -> Tensor:
+    """A random square of x_adv, every channel of it brighter or darker than x by epsilon."""
+    side = min(side, *x.shape[2:])
+    top, left = corner(x, side), corner(x.transpose(2, 3), side)
+    row, column = (torch.arange(size, device=x.device) for size in x.shape[2:])
+    inside = ((row >= top) & (row < top + side))[:, :, None] & ((column >= left) & (column < left + side))[:, None]
+    return torch.where(inside[:, None], (x + epsilon * signs(x[:, :, :1, :1])).clamp(0, 1), x_adv)
+
+
+def peaks(x: Tensor, epsilon: float) -> Tensor:
+    """A grid of about 5 × 5 small peaks, each up or down in every channel, at the distance epsilon."""
+    count, channels, height, width = x.shape
+    side = max(min(height, width) // 5, 1)
+    change = torch.zeros_like(x)
+    rows, columns = height // side, width // side
+    up = signs(x.new_empty(count, channels, rows, 1, columns, 1))
+    tiles = (up * peak(side, x)[:, None, :]).reshape(count, channels, rows * side, columns * side)
+    top, left = (height - rows * side) // 2, (width - columns * side) // 2
+    change[:, :, top : top + rows * side, left : left + columns * side] = tiles
+    return (x + epsilon * unit_step(change, Norm.l2)).clamp(0, 1)
+
+
+def move_mass(x: Tensor, x_adv: Tensor, epsilon: float, side: int) -> Tensor:
+    """The perturbation of one random square removed, and all that it and the budget leave put into another one."""
+    side = min(max(side, 3) // 2 * 2 + 1, *x.shape[2:])
+    change = x_adv - x
+    into, out_of = window(x, side), window(x, side)
+    old = change[into]
+    left_over = (epsilon**2 - change.flatten(1).square().sum(1)).clamp(min=0) / x.shape[1]
+    emptied = change.clone()
+    emptied[into] = 0
+    emptied[out_of] = 0
+    freed = (change.square() - emptied.square()).sum((2, 3), keepdim=True)
+    shape = peak(side, x) * signs(old[:, :, :1, :1]) + old / (length(old) + TINY)
+    emptied[into] = shape / (length(shape) + TINY) * (per_image(left_over, x) + freed).clamp(min=0).sqrt()
+    return (x + epsilon * unit_step(emptied, Norm.l2)).clamp(0, 1)
+
+
+def peak(side: int, x: Tensor) -> Tensor:
+    """A square of length 1 in L2, [side, side]: a peak in one half, a trough in the other; which way is drawn."""
+    half = pyramid(side // 2, side), -pyramid(side - side // 2, side)
+    both = torch.cat([part / part.square().sum().sqrt().clamp(min=TINY) for part in half]).to(x)
+    both = both / both.square().sum().sqrt()
+    return both.T if torch.rand(()) > 0.5 else both
+
+
+def pyramid(height: int, width: int) -> Tensor:
+    """Nested squares around the middle, the i-th of weight 1/i² (the paper's equation 2)."""
+    row, column = torch.arange(height) - height // 2, torch.arange(width) - width // 2
+    ring = torch.maximum(row.abs()[:, None], column.abs()[None])
+    rings = max(height, width) // 2 + 1
+    weights = 1 / torch.arange(1, rings + 1, dtype=torch.float).square()
+    return weights.flip(0).cumsum(0).flip(0)[ring]
+
+
+def corner(x: Tensor, side: int) -> Tensor:
+    """Where along the height a square may begin, drawn for each image: [N, 1]."""
+    return torch.randint(0, x.shape[2] - side + 1, (len(x), 1), device=x.device)
+
+
+def window(x: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A random square of each image, as the index that reads and writes it, [N, C, side, side]."""
+    span = torch.arange(side, device=x.device)
+    rows = (corner(x, side) + span)[:, None, :, None]
+    columns = (corner(x.transpose(2, 3), side) + span)[:, None, None, :]
+    image, channel = (torch.arange(size, device=x.device) for size in x.shape[:2])
+    return image[:, None, None, None], channel[None, :, None, None], rows, columns
+
+
+def signs(like: Tensor) -> Tensor:
+    """−1 or 1 at random."""
+    return torch.randint_like(like, 0, 2) * 2 - 1
+
+
+def length(change: Tensor) -> Tensor:
+    """L2 of each channel, [N, C, 1, 1]."""
+    return change.square().sum((2, 3), keepdim=True).sqrt()

@@ -1,0 +1,56 @@
+"""AutoAttack: four different attacks, one after the other, on what still stands; the number to report.
+
+Croce and Hein 2020, arXiv 2003.01690.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from trustml_cli.attacks.apgd import APGD, Loss
+from trustml_cli.attacks.attack import Norm
+from trustml_cli.attacks.fab import FAB
+from trustml_cli.attacks.square import Square
+from trustml_cli.attacks.standing import Persistent, Standing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standard(Persistent):
+    """The ensemble of the paper, in its order.
+
+    Auto-PGD with cross-entropy; Auto-PGD with the DLR loss towards the `targets` likeliest wrong classes; FAB towards
+    the same classes; Square. `steps` and `restarts` are those of the first three, `queries` those of Square; `rho`
+    and `area` are as in `apgd` and `square`. With a target, all four seek that class.
+
+        attack = Standard(
+            norm=Norm.linf, target=None, steps=100, restarts=1, targets=9, queries=5000, rho=0.75, area=0.8
+        )
+        x_adv = attack(model, x, y, epsilon=8 / 255)
+    """
+
+    norms: ClassVar[tuple[Norm, ...]] = (Norm.linf, Norm.l2)
+
+    steps: int
+    restarts: int
+    targets: int
+    queries: int
+    rho: float
+    area: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.attacks()
+
+    def attacks(self) -> tuple[APGD, APGD, FAB, Square]:
+        """The four, in their order. Raises ValueError for a key that one of them refuses."""
+        norm, target, steps, restarts, rho = self.norm, self.target, self.steps, self.restarts, self.rho
+        climb = APGD(norm=norm, target=target, loss=Loss.ce, steps=steps, restarts=restarts, rho=rho, targets=None)
+        aim = APGD(
+            norm=norm, target=target, loss=Loss.dlr, steps=steps, restarts=restarts, rho=rho, targets=self.targets
+        )
+        skirt = FAB(norm=norm, target=target, steps=steps, restarts=restarts, targets=self.targets)
+        paint = Square(norm=norm, target=target, queries=self.queries, restarts=restarts, area=self.area)
+        return climb, aim, skirt, paint
+
+    def besiege(self, standing: Standing, epsilon: float) -> None:
+        for attack in self.attacks():
+            attack.besiege(standing, epsilon)

@@ -1,0 +1,126 @@
+"""What several attempts at the same images share: an image that has fallen is left alone."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from trustml_cli.attacks.attack import Attack
+from trustml_cli.attacks.losses import clear_lead, likeliest_wrong
+
+
+@dataclass
+class Attempt:
+    """Images that still stand, once for every goal that they are driven to at the same time.
+
+    `x` [P, C, H, W], `y` [P]; `goal` [P] is the class that a targeted loss climbs towards, None for any wrong one;
+    `target` [P] the class that counts as success, None for any wrong one. Row i is image `image[i]` of `count`.
+    """
+
+    x: Tensor
+    y: Tensor
+    goal: Tensor | None
+    target: Tensor | None
+    image: Tensor
+    count: int
+
+    def labels(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        """True class and goal of these rows."""
+        return self.y[rows], None if self.goal is None else self.goal[rows]
+
+    def lead(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """`losses.clear_lead` of these rows."""
+        return clear_lead(logits, self.y[rows], None if self.target is None else self.target[rows])
+
+    def open(self, fell: Tensor, rows: Tensor) -> Tensor:
+        """Which of `rows` are still worth a step after those of `fell` fell: not those, nor others of their images."""
+        fallen = torch.zeros(self.count, dtype=torch.bool, device=fell.device)
+        fallen[self.image[rows[fell]]] = True
+        return ~fallen[self.image[rows]]
+
+    def best(self, found: Tensor, score: Tensor) -> tuple[Tensor, Tensor]:
+        """For each of the images the one found [P, C, H, W] with the highest score [P], and that score."""
+        score, goal = score.view(-1, self.count).max(0)
+        number = torch.arange(self.count, device=goal.device)
+        return found.view(-1, self.count, *found.shape[1:])[goal, number], score
+
+
+@dataclass
+class Standing:
+    """The images of a batch under attack: the best found of each so far, and which of them have not fallen.
+
+    The best is the one with the largest lead of the goal; images that the model misreads already have fallen as they
+    are. An attempt never works on more images at once than the batch has: goals are tried together as far as there is
+    room, and one after the other where most images stand.
+    """
+
+    model: nn.Module
+    x: Tensor
+    y: Tensor
+    target: int | None
+    best: Tensor = field(init=False)
+    lead: Tensor = field(init=False)
+    likeliest: Tensor = field(init=False)
+    """The wrong classes of each image, likeliest first, [N, K − 1]."""
+
+    def __post_init__(self) -> None:
+        self.best = self.x.clone()
+        with torch.no_grad():
+            logits = self.model(self.x)
+        self.likeliest = likeliest_wrong(logits, self.y, logits.shape[1] - 1)
+        self.lead = clear_lead(logits, self.y, self._as_labels(self.y))
+
+    def _as_labels(self, y: Tensor) -> Tensor | None:
+        return None if self.target is None else torch.full_like(y, self.target)
+
+    @property
+    def left(self) -> Tensor:
+        """Numbers of the images that have not fallen, int64."""
+        return (self.lead <= 0).nonzero()[:, 0]
+
+    def attempts(self, targets: int | None) -> Iterator[Attempt]:
+        """The images left for every goal: the target, or any wrong class, or the `targets` likeliest in turn."""
+        if self.target is not None or targets is None:
+            if len(left := self.left):
+                yield self._attempt(left, None)
+            return
+        first, last = 0, min(targets, self.likeliest.shape[1])
+        while first < last and len(left := self.left):
+            together = min(max(len(self.x) // len(left), 1), last - first)
+            yield self._attempt(left, self.likeliest[left, first : first + together].T)
+            first += together
+
+    def _attempt(self, left: Tensor, goals: Tensor | None) -> Attempt:
+        times = 1 if goals is None else len(goals)
+        rows = left.repeat(times)
+        y = self.y[rows]
+        target = self._as_labels(y)
+        image = torch.arange(len(left), device=left.device).repeat(times)
+        return Attempt(self.x[rows], y, target if goals is None else goals.flatten(), target, image, len(left))
+
+    def take(self, attempt: Attempt, found: Tensor, lead: Tensor) -> None:
+        """Keep what an attempt found: images [P, C, H, W] and their leads [P], −∞ where there is none."""
+        left = self.left
+        found, lead = attempt.best(found, lead)
+        better = lead > self.lead[left]
+        self.best[left[better]] = found[better]
+        self.lead[left[better]] = lead[better]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Persistent(Attack):
+    """An attack of several attempts, each at the images that still stand.
+
+    Returns the first image found that reaches the goal, else the one that came nearest to it.
+    """
+
+    @abstractmethod
+    def besiege(self, standing: Standing, epsilon: float) -> None:
+        """Attack the images that stand."""
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
+        standing = Standing(model, x, y, None if self.target is None else int(self.target))
+        self.besiege(standing, epsilon)
+        return standing.best
