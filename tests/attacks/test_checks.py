@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from trustml_cli.attacks.attack import Attack, Norm, Sees, margin
+from trustml_cli.attacks.attack import Attack, Norm, Sees
 from trustml_cli.attacks.bim import BIM
 from trustml_cli.attacks.checks import (
     MASKING,
@@ -25,6 +25,7 @@ from trustml_cli.attacks.checks import (
     with_more,
 )
 from trustml_cli.attacks.fgsm import FGSM
+from trustml_cli.attacks.losses import lead
 from trustml_cli.attacks.measure import Attacked, Curve, Predictions, attack_curve
 from trustml_cli.attacks.noise import Noise
 from trustml_cli.attacks.pgd import PGD
@@ -44,7 +45,7 @@ class Corners(Attack):
         for place in range(x_adv.shape[1]):
             up, down = x_adv.clone(), x_adv.clone()
             up[:, place], down[:, place] = x_adv[:, place] + epsilon, x_adv[:, place] - epsilon
-            higher = margin(model(up.view_as(x)), y) < margin(model(down.view_as(x)), y)
+            higher = lead(model(up.view_as(x)), y, None) > lead(model(down.view_as(x)), y, None)
             x_adv = torch.where(higher[:, None], up, down).clamp(0, 1)
         return x_adv.view_as(x)
 

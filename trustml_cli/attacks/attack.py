@@ -100,12 +100,6 @@ def input_gradient(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
     return gradient
 
 
-def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """By how much the logit of each image's label is above the largest other, [N]; below 0 for another answer."""
-    label = labels[:, None]
-    return (logits.gather(1, label) - logits.scatter(1, label, -torch.inf).amax(1, keepdim=True))[:, 0]
-
-
 def per_image(values: Tensor, x: Tensor) -> Tensor:
     """Values [N] in a shape that multiplies with x [N, …] image by image."""
     return values.view(-1, *(1,) * (x.dim() - 1))

@@ -9,9 +9,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.attacks.attack import margin
 from trustml_cli.attacks.geometry import random_start
 from trustml_cli.attacks.iterative import Iterative, climb
+from trustml_cli.attacks.losses import lead
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,5 +61,4 @@ class PGD(Iterative):
     @torch.no_grad()
     def reached(self, model: nn.Module, x_adv: Tensor, y: Tensor) -> Tensor:
         """How far each image is beyond its goal, [N]; above 0 once it is reached."""
-        logits = model(x_adv)
-        return -margin(logits, y) if self.target is None else margin(logits, torch.full_like(y, int(self.target)))
+        return lead(model(x_adv), y, None if self.target is None else torch.full_like(y, int(self.target)))
