@@ -133,3 +133,13 @@ def test_a_sweep_is_found_again_whatever_launches_it(tmp_path: Path, monkeypatch
     assert resumed_words(["resume=outputs/multirun/1", "launcher=slurm"], ["-m"]) == otherwise
     with pytest.raises(InputError, match="leave out seed=5"):
         resumed_words(["resume=outputs/multirun/1", "seed=5"], [])
+
+
+def test_a_job_that_slurm_took_back_begins_anew_in_its_directory(trustml_here: Cli, tmp_path: Path) -> None:
+    command = ["task=train", "trainer=smoke", "model=logistic", "hydra.run.dir=here"]
+    assert trustml_here(*command).returncode == 0
+    (tmp_path / "here" / "run.json").write_text('{"status": "running"}')  # as if taken back
+    assert "holds a run already" in trustml_here(*command).stderr
+    again = trustml_here(*command, env={"SLURM_RESTART_COUNT": "1"})
+    assert again.returncode == 0, again.stderr
+    assert json.loads((tmp_path / "here" / "run.json").read_text())["status"] == "completed"
