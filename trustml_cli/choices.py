@@ -63,7 +63,7 @@ def changed(config: DictConfig, chosen: Mapping[str, str | None]) -> dict[str, d
     """
     groups = [group for group in chosen if chosen[group] and not group.startswith(("hydra/", "experiment"))]
     plain = compose("config", [f"{group}={chosen[group]}" for group in groups])
-    defaults, values = (flat(OmegaConf.to_object(every)) for every in (plain, config))  # type: ignore[arg-type]
+    defaults, values = (flat(OmegaConf.to_container(every, resolve=True)) for every in (plain, config))  # type: ignore[arg-type]
     keys = [*values, *(key for key in defaults if key not in values)]
     return {
         key: {"default": defaults.get(key), "value": values.get(key)}
