@@ -6,7 +6,7 @@ WHEEL_VENV := .venv-wheel
 SMOKE_DIR := $(abspath build/smoke)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-data lint smoke wheel-check clean
+.PHONY: help demo test test-data test-slurm lint smoke wheel-check clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ test: $(BIN)/.installed  ## run the tests that need no real data
 
 test-data: $(BIN)/.installed  ## run the tests on the real data sets in TRUSTML_DATA_DIR
 	$(BIN)/python -m pytest -m data
+
+test-slurm: $(BIN)/.installed  ## run a sweep through a real SLURM of one node (root; apt-get install slurm-wlm munge)
+	PYTHON=$(abspath $(BIN))/python tests/slurm/run.sh
 
 lint: $(BIN)/.installed  ## ruff (rules and format) and mypy
 	$(BIN)/ruff check .

@@ -249,6 +249,10 @@ BAD_INPUT = [
     (["tracker=mlflw"], ["tracker=mlflw", "'mlflow'"]),
     (["tracker.uri=x"], ["tracker.uri=x", "no such key"]),
     (["tracker=mlflow", "tracker.uri=nonsense://x"], ["tracker.uri", "nonsense://x"]),
+    (["seed=${nope}"], ["nope", "not found"]),
+    (["launcher=joblib"], ["launcher=joblib", "add -m"]),
+    (["-m", "seed=0,1", "trainer.lrr=1"], ["trainer.lrr=1", "'lr'"]),
+    (["-m", "seed=0,1", "launcher=joblib", "hydra.launcher.jobs=2"], ["hydra.launcher.jobs", "'n_jobs'"]),
     (["--no-such-flag"], ["--no-such-flag", "--help"]),
 ]
 

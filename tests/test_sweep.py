@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -44,8 +45,8 @@ def test_a_sweep_adds_itself_up_although_jobs_failed(trustml: Cli, tmp_path: Pat
     assert "model=mlp,seed=0,task.epsilon=0.1,task=fgsm,trainer=smoke" in names
 
 
-def test_resume_runs_what_failed_or_is_missing_and_nothing_else(trustml: Cli, tmp_path: Path) -> None:
-    first = trustml(*SWEEP)
+def test_resume_runs_what_failed_or_is_missing_and_nothing_else(trustml_here: Cli, tmp_path: Path) -> None:
+    first = trustml_here(*SWEEP)
     assert first.returncode == 0, first.stderr
     sweep = only_sweep(tmp_path)
     before = (sweep / "sweep.csv").read_text()
@@ -54,36 +55,70 @@ def test_resume_runs_what_failed_or_is_missing_and_nothing_else(trustml: Cli, tm
     (jobs[0] / "run.json").write_text(json.dumps({**facts, "status": "running"}))  # as if killed
     (jobs[1] / "run.json").unlink()  # as if never begun
     for words in ([*SWEEP, "resume=true"], [f"resume={sweep}"]):
-        second = trustml(*words)
+        second = trustml_here(*words)
         assert second.returncode == 0, second.stderr
         assert second.stdout.count("completed before") == (2 if words[-1] == "resume=true" else 4)
         assert only_sweep(tmp_path) == sweep
         drop = ["seconds"]
-        old = pandas.read_csv(sweep / "sweep.csv").drop(columns=drop).sort_values("run", ignore_index=True)
+        old = pandas.read_csv(sweep / "sweep.csv").drop(columns=drop)
         path = tmp_path / "before.csv"
         path.write_text(before)
-        new = pandas.read_csv(path).drop(columns=drop).sort_values("run", ignore_index=True)
+        new = pandas.read_csv(path).drop(columns=drop)
         pandas.testing.assert_frame_equal(old, new)
 
 
-def test_a_sweep_that_was_killed_ends_as_if_it_had_not_been(trustml: Cli, tmp_path: Path, cache_dir: Path) -> None:
-    command = [sys.executable, "-m", "trustml_cli", *SWEEP]
-    environment = {**os.environ, "TRUSTML_CACHE_DIR": str(cache_dir)}
-    process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 120
-    while len(list(tmp_path.rglob("metrics.csv"))) < 1:  # in the middle: one job has measured something
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    answer = trustml(*SWEEP, "resume=true")
+def test_two_of_twelve_jobs_fail_and_are_the_only_ones_that_resuming_runs(trustml_here: Cli, tmp_path: Path) -> None:
+    rows = ["age,sex,hired", *(f"{20 + row},{'fm'[row % 2]},{'no' if row % 3 else 'yes'}" for row in range(60))]
+    for number in range(5):
+        (tmp_path / f"people_{number}.csv").write_text("\n".join(rows[: 61 - number]))
+    files = ",".join([*(f"people_{number}.csv" for number in range(5)), "late.csv"])
+    command = ["-m", "task=train", "trainer=smoke", "model=logistic", "dataset=csv", "dataset.label=hired",
+               "dataset.positive=yes", "dataset.sensitive=sex", f"dataset.path={files}", "seed=0,1"]  # fmt: skip
+    first = trustml_here(*command)
+    assert first.returncode != 0
+    assert "10 of 12 jobs completed" in first.stdout
+    named = [line for line in first.stderr.splitlines() if line.startswith("trustml: failed:")]
+    assert len(named) == 2
+    assert all("late.csv" in line for line in named)
+    sweep = only_sweep(tmp_path)
+    assert pandas.read_csv(sweep / "sweep.csv").status.value_counts().to_dict() == {"completed": 10, "failed": 2}
+    assert len(pandas.read_csv(sweep / "summary.csv")) == 5
+    assert (sweep / "sweep.png").read_bytes().startswith(b"\x89PNG")
+
+    (tmp_path / "late.csv").write_text("\n".join(rows))
+    second = trustml_here(*command, "resume=true")
+    assert second.returncode == 0, second.stderr
+    assert second.stderr == ""
+    assert "12 of 12 jobs completed" in second.stdout
+    assert second.stdout.count("completed before") == 10
+    assert second.stdout.count("test accuracy") == 2
+    assert pandas.read_csv(sweep / "sweep.csv").status.tolist() == ["completed"] * 12
+    assert len(pandas.read_csv(sweep / "summary.csv")) == 6
+
+
+def test_a_sweep_that_was_killed_at_random_moments_ends_as_if_it_had_not_been(trustml: Cli, tmp_path: Path) -> None:
+    moments = random.Random(0)
+    sweep = ["task=fgsm", "trainer=smoke", "model=logistic", "seed=0,1", "task.epsilon=0.1,0.3"]
+    undisturbed = trustml("-m", *sweep, "output_dir=undisturbed", env={"TRUSTML_CACHE_DIR": str(tmp_path / "one")})
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    killed = ["-m", *sweep, "output_dir=killed", "resume=true"]
+    environment = {**os.environ, "TRUSTML_CACHE_DIR": str(tmp_path / "two")}
+    for launcher in ("basic", "joblib", "basic", "joblib", "basic"):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "trustml_cli", *killed, f"launcher={launcher}"],
+            cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        time.sleep(moments.uniform(1, 9))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    answer = trustml(*killed, env={"TRUSTML_CACHE_DIR": str(tmp_path / "two")})
     assert answer.returncode == 0, answer.stderr
-    table = pandas.read_csv(only_sweep(tmp_path) / "sweep.csv")
-    assert table.status.tolist() == ["completed"] * 4
-    assert sorted(zip(table.seed, table.epsilon, strict=True)) == [(0, 0.1), (0, 0.3), (1, 0.1), (1, 0.3)]
+    tables = []
+    for folder in ("undisturbed", "killed"):
+        (path,) = tmp_path.glob(f"{folder}/multirun/*/sweep.csv")
+        tables.append(pandas.read_csv(path).drop(columns=["seconds", "output_dir", "run"]))
+    assert tables[0].status.tolist() == ["completed"] * 4
+    pandas.testing.assert_frame_equal(tables[0], tables[1])
 
 
 @pytest.mark.parametrize(
@@ -92,14 +127,29 @@ def test_a_sweep_that_was_killed_ends_as_if_it_had_not_been(trustml: Cli, tmp_pa
 )
 def test_a_resume_that_means_nothing_is_refused(words: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        resumed_words(words)
+        resumed_words(words, [])
 
 
-@pytest.mark.parametrize("words", [["task=train"], ["-m", "seed=0,1", "resume=false"]])
+def test_overrides_may_stand_on_both_sides_of_a_flag(trustml_here: Cli, tmp_path: Path) -> None:
+    answer = trustml_here("task=train", "-m", "seed=0,1", "--config-dir", ".", "trainer=smoke", "model=logistic")
+    assert answer.returncode == 0, answer.stderr
+    assert "2 of 2 jobs completed" in answer.stdout
+    assert pandas.read_csv(only_sweep(tmp_path) / "sweep.csv").seed.tolist() == [0, 1]
+
+
+def test_a_job_with_a_seed_that_means_nothing_is_one_line_and_hides_no_other(trustml_here: Cli) -> None:
+    answer = trustml_here("-m", "task=train", "trainer=smoke", "model=logistic", "seed=${nope},1")
+    assert answer.returncode == 2
+    assert "1 of 2 jobs completed" in answer.stdout
+    assert [line.split(":")[1].strip() for line in answer.stderr.splitlines()] == ["error", "failed"]
+    assert all("'nope' not found" in line for line in answer.stderr.splitlines())
+
+
+@pytest.mark.parametrize("words", [["task=train"], ["seed=0,1", "resume=false"]])
 def test_commands_that_resume_nothing_are_left_as_they_are(words: list[str]) -> None:
-    assert resumed_words(words) == words
+    assert resumed_words(words, ["-m"]) == [*words, "-m"]
 
 
 def test_resume_without_an_earlier_sweep_begins_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert resumed_words(["-m", "seed=0,1", "resume=true"]) == ["-m", "seed=0,1", "resume=true"]
+    assert resumed_words(["seed=0,1", "resume=true"], ["-m"]) == ["seed=0,1", "resume=true", "-m"]

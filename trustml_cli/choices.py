@@ -35,6 +35,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("user_folder", user_folder, replace=True)
     OmegaConf.register_new_resolver("token", lambda: secrets.token_hex(4), use_cache=True, replace=True)
     OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
+    OmegaConf.register_new_resolver("share_of_cores", share_of_cores, replace=True)
     OmegaConf.register_new_resolver("described", described, replace=True)
     OmegaConf.register_new_resolver("named", named, replace=True)
 
@@ -62,7 +63,7 @@ def changed(config: DictConfig, chosen: Mapping[str, str | None]) -> dict[str, d
     """
     groups = [group for group in chosen if chosen[group] and not group.startswith(("hydra/", "experiment"))]
     plain = compose("config", [f"{group}={chosen[group]}" for group in groups])
-    defaults, values = (flat(OmegaConf.to_object(every)) for every in (plain, config))  # type: ignore[arg-type]
+    defaults, values = (flat(OmegaConf.to_container(every, resolve=True)) for every in (plain, config))  # type: ignore[arg-type]
     keys = [*values, *(key for key in defaults if key not in values)]
     return {
         key: {"default": defaults.get(key), "value": values.get(key)}
@@ -83,6 +84,12 @@ def folder_name(overrides: str) -> str:
     """A job's overrides as the name of one folder: no slashes, and short enough for any file system."""
     name = re.sub(r"[^\w.,=+@-]+", "_", overrides) or "defaults"
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 9]}_{digest(overrides)[:8]}"
+
+
+def share_of_cores(processes: int) -> int:
+    """How many of the cores that we may use each of so many processes has for itself, at least one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(cores // processes, 1)
 
 
 def described(group: str = "") -> str:

@@ -5,11 +5,14 @@ from pathlib import Path
 
 import yaml
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf.errors import InterpolationResolutionError
 
 from trustml_cli.build import first_line, nearest
 from trustml_cli.errors import InputError
+
+EXTRAS = ("joblib", "submitit", "ray")  # of our own package, each with the launcher of that name
 
 
 def explain(error: Exception, conf: Path, overrides: list[str]) -> str:
@@ -18,6 +21,8 @@ def explain(error: Exception, conf: Path, overrides: list[str]) -> str:
         error = error.__context__  # what happened inside ${...}
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         group, _, choice = error.missing_cfg_file.rpartition("/")
+        if group == "hydra/launcher" and (extra := choice.partition("_")[0]) in EXTRAS:
+            return f"launcher: {extra} is not installed; pip install 'trustml[{extra}]'"
         return f"{group}={choice}: no such {group}; {nearest(choice, error.options)}"
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be read; write KEY=VALUE, or 'KEY=[VALUE,VALUE]' in quotes for a list"
@@ -35,19 +40,26 @@ def explain(error: Exception, conf: Path, overrides: list[str]) -> str:
 def unknown_key(key: str, conf: Path, overrides: list[str]) -> str:
     """What to say of an override whose key is not in the config that the other overrides compose."""
     from hydra import compose, initialize_config_dir
-    from omegaconf import DictConfig
+    from omegaconf import DictConfig, OmegaConf
 
     given = next((word for word in overrides if word.lstrip("+~").startswith(key)), key)
     GlobalHydra.instance().clear()
-    others = [word for word in overrides if "=" in word and not word.lstrip("+~").startswith(key)]
+    others = [without_sweep(word) for word in overrides if "=" in word and not word.lstrip("+~").startswith(key)]
     with initialize_config_dir(str(conf), version_base="1.3"):
-        config = compose("config", overrides=others)
+        config = compose("config", overrides=others, return_hydra_config=True)
     groups = {path.name for path in conf.iterdir() if path.is_dir() and path.name != "hydra"}
     if key in groups:
         return f"{given}: this task takes no {key}; see trustml --help for those that do"
-    group, dot, _ = key.partition(".")
-    node = config.get(group) if dot else None
-    if isinstance(node, DictConfig):
-        inner = key.partition(".")[2]
-        return f"{given}: no such key; {nearest(inner, [str(name) for name in node if name != '_target_'])}"
-    return f"{given}: no such key; {nearest(group, sorted(groups | {str(name) for name in config}))}"
+    parent, _, name = key.rpartition(".")
+    while parent and not isinstance(OmegaConf.select(config, parent), DictConfig):
+        parent, _, name = parent.rpartition(".")
+    known = OmegaConf.select(config, parent) if parent else sorted({*groups, *map(str, config)} - {"hydra"})
+    return f"{given}: no such key; {nearest(name, [str(other) for other in known if other != '_target_'])}"
+
+
+def without_sweep(word: str) -> str:
+    """An override with the first of its values, where there are several."""
+    parsed = OverridesParser.create().parse_override(word)
+    if not parsed.is_sweep_override():
+        return word
+    return f"{parsed.get_key_element()}={next(iter(parsed.sweep_string_iterator()))}"

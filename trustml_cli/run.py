@@ -22,11 +22,13 @@ from trustml_cli.commands import answer
 from trustml_cli.errors import InputError, RunFailed, naming
 from trustml_cli.explain import explain
 from trustml_cli.record import DOES_NOT_COUNT, Recorder
-from trustml_cli.sweep import Ending, add_up, resumed_words
+from trustml_cli.sweep import Ending, add_up, as_written, resumed_words, what_is_run
 
 log = logging.getLogger(__name__)
 
-TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"  # the user's wish, before this program sets it for itself
+TRACEBACK = "TRUSTML_TRACEBACK"  # the user's HYDRA_FULL_ERROR, before this program sets that for itself
+
+register_resolvers()  # here, for the processes of a launcher come to `job` by importing this file
 
 
 def job(config: DictConfig) -> int:
@@ -37,19 +39,22 @@ def job(config: DictConfig) -> int:
     hydra_config = HydraConfig.get()
     resume = config.get("resume") is True
     what_counts = OmegaConf.masked_copy(config, [str(key) for key in config if key not in DOES_NOT_COUNT])
+    resolved = as_yaml(what_counts)
     record = Recorder(
         directory=Path(hydra_config.runtime.output_dir),
         choices=hydra_config.runtime.choices,
-        seed=config.seed,
-        config=as_yaml(what_counts),
-        command=["trustml", *(word for word in hydra_config.overrides.task if not word.startswith("resume="))],
+        seed=yaml.safe_load(resolved).get("seed"),
+        config=resolved,
+        command=["trustml", *what_is_run(as_written(hydra_config.overrides.task))],
     )
-    announce(job_number())
+    if (number := job_number()) is not None:
+        record.facts["job"] = number
+        log.info("\njob %d of %s: %s", number + 1, os.environ.get(Ending.JOBS, "?"), " ".join(record.command[1:]))
     try:
         if resume and record.completed_before:
             log.info("completed before: %s", record.directory)
             return 0
-        record.start(again=resume)
+        record.start(again=resume or "SLURM_RESTART_COUNT" in os.environ)  # SLURM may take a job back and begin it anew
         record.note(changed=changed(config, hydra_config.runtime.choices))
         dispatch(config, record)
         record.finish("completed", exit_code=0)
@@ -66,7 +71,7 @@ def job(config: DictConfig) -> int:
         exit_code = 2 if isinstance(error, InputError) else 1
         log.debug("traceback", exc_info=True)
         record.finish("failed", exit_code, error=line)
-        if TRACEBACK:
+        if traceback_wanted():
             raise
         complain(line if exit_code == 2 else f"{line}; see {record.directory / 'trustml.log'}")
         return exit_code
@@ -86,6 +91,9 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
     from trustml_cli.settings import Settings
     from trustml_cli.tasks.context import Context, model_store
 
+    launcher = HydraConfig.get().runtime.choices["launcher"]
+    if launcher != "basic" and job_number() is None:
+        raise InputError(f"launcher={launcher}: goes with a multirun; add -m")
     groups = {str(key) for key, node in config.items() if is_group(node)}
     settings: Settings = build_as(Settings, {key: config[key] for key in config if key not in groups}, key="")
     handler = build(config.task, "task")
@@ -110,26 +118,31 @@ def job_number() -> int | None:
     return None if OmegaConf.is_missing(hydra_job, "num") else hydra_job.num
 
 
-def announce(number: int | None) -> None:
-    """In a multirun, a line that says which job begins."""
-    if number is not None:
-        words = " ".join(HydraConfig.get().overrides.task)
-        log.info("\njob %d of %s: %s", number + 1, os.environ.get(Ending.JOBS, "?"), words)
+def split_words(words: list[str]) -> tuple[list[str], list[str]]:
+    """The overrides in a command line, and its flags with their values; Hydra takes no overrides on both sides of one.
 
-
-def check_flags() -> None:
-    """Answer --version for ourselves, and refuse an unknown flag in one line; Hydra would print its whole usage."""
-    if "--version" in sys.argv[1:]:
+    Answers --version for ourselves, and refuses an unknown flag in one line; Hydra would print its whole usage.
+    """
+    if "--version" in words:
         sys.stdout.write(f"trustml {version('trustml')}\n")
         sys.exit(0)
     parser = get_args_parser()
     try:
         parser.exit_on_error = False
-        unknown = parser.parse_known_args()[1]
+        known, unknown = parser.parse_known_intermixed_args(words)
     except ArgumentError as error:
         raise InputError(str(error)) from error
     if unknown:
         raise InputError(f"{unknown[0]}: no such flag; see trustml --help, and write keys as KEY=VALUE")
+    flags = list(words)
+    for word in known.overrides:
+        flags.remove(word)
+    return known.overrides, flags
+
+
+def traceback_wanted() -> bool:
+    """Whether the user asked for tracebacks; the processes of a launcher know it too."""
+    return os.environ.get(TRACEBACK) == "1"
 
 
 def complain(line: str) -> None:
@@ -139,21 +152,25 @@ def complain(line: str) -> None:
 
 def main() -> None:
     """Run the command line and exit with the status that DESIGN's table gives."""
+    os.environ[TRACEBACK] = os.environ.get("HYDRA_FULL_ERROR", "0")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors instead of printing them over many lines
-    register_resolvers()
     try:
         if answer(sys.argv[1:]):
             sys.exit(0)
-        check_flags()
-        sys.argv[1:] = resumed_words(sys.argv[1:])
+        sys.argv[1:] = resumed_words(*split_words(sys.argv[1:]))
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(job)()
     except KeyboardInterrupt:
         if Ending.sweep is not None:
             add_up(Ending.sweep)
         sys.exit(130)
     except (InputError, HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-        if TRACEBACK:
+        if traceback_wanted():
             raise
         complain(explain(error, config_folder(), sys.argv[1:]))
         sys.exit(2)
+    except Exception as error:
+        if Ending.sweep is None or traceback_wanted():
+            raise
+        complain(f"launcher: {type(error).__name__}: {' '.join(str(error).split())}")
+        sys.exit(add_up(Ending.sweep) if any(Ending.sweep.rglob("run.json")) else 2)
     sys.exit(Ending.exit_code)

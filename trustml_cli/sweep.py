@@ -2,10 +2,11 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
@@ -14,8 +15,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from trustml_cli.errors import InputError
 from trustml_cli.files import write_atomically
+from trustml_cli.launchers import outlive_killed_jobs
+
+if TYPE_CHECKING:
+    from trustml_cli.summary import Run
 
 FEW = 20  # rows of a summary that still fit on a terminal
+LAUNCHER = ("launcher=", "hydra.launcher.", "hydra.sweeper.")
+HOW = ("resume=", "launcher=", "hydra.")  # words that say how jobs are run; the others say what they are
 
 
 class Ending(Callback):
@@ -27,11 +34,12 @@ class Ending(Callback):
     sweep: Path | None = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Count the jobs there will be."""
+        """Count the jobs there will be, and have the launcher bring them all to their end."""
         Ending.sweep = Path(config.hydra.sweep.dir)
-        parsed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+        parsed = OverridesParser.create().parse_overrides(as_written(config.hydra.overrides.task))
         swept = [len(list(word.sweep_string_iterator())) for word in parsed if word.is_sweep_override()]
         os.environ[Ending.JOBS] = str(prod(swept))
+        outlive_killed_jobs(config.hydra.launcher._target_)
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
         """A single run: its own status."""
@@ -44,12 +52,31 @@ class Ending(Callback):
 
 
 def add_up(sweep: Path) -> int:
-    """Write sweep.csv, summary.csv, sweep.png and index.html for the jobs below `sweep`; returns their exit status."""
+    """Write what sums up the jobs below `sweep`, and name those that failed; returns the exit status for them all."""
+    from trustml_cli.summary import read_runs
+
+    runs = sorted(read_runs(sweep), key=lambda run: run.facts.get("job", 0))  # processes begin theirs in any order
+    jobs = max(len(runs), int(os.environ.get(Ending.JOBS, 0)))
+    if runs:
+        tabulate(sweep, runs)
+    failed = [run for run in runs if run.status != "completed"]
+    for run in failed:
+        sys.stderr.write(f"trustml: {run.status}: {run.folder}: {run.facts.get('error', 'ended without a word')}\n")
+    if missing := jobs - len(runs):
+        logs = sweep / ".submitit"
+        why = f"; their logs are in {logs}" if logs.is_dir() else ""
+        sys.stderr.write(f"trustml: {missing} of {jobs} jobs never began{why}\n")
+    sys.stdout.write(f"{len(runs) - len(failed)} of {jobs} jobs completed; results are in {sweep}\n")
+    # 1, a run that was lost after computing, outweighs 2, an input that was wrong
+    return min((run.facts.get("exit_code") or 1 for run in failed), default=1 if missing else 0)
+
+
+def tabulate(sweep: Path, runs: "Sequence[Run]") -> None:
+    """Write sweep.csv, summary.csv, sweep.png and index.html for `runs`, and show the summary."""
     from trustml_cli.plots.sweep import sweep_figure
     from trustml_cli.report.page import write_sweep
-    from trustml_cli.summary import conditions_of, read_runs, summarise, sweep_table
+    from trustml_cli.summary import conditions_of, summarise, sweep_table
 
-    runs = read_runs(sweep)
     table = sweep_table(runs)
     conditions = conditions_of(runs, table)
     summary = summarise(table, conditions)
@@ -65,42 +92,53 @@ def add_up(sweep: Path) -> int:
         shown = summary[columns].head(FEW).round(4).to_string(index=False, na_rep="")
         sys.stdout.write(f"\n{shown}\n{'…' if len(summary) > FEW else ''}\n")
     write_sweep(sweep, runs, summary, conditions)
-    failed = [run for run in runs if run.status != "completed"]
-    for run in failed:
-        sys.stderr.write(f"trustml: {run.status}: {run.folder}: {run.facts.get('error', 'ended without a word')}\n")
-    sys.stdout.write(f"{len(runs) - len(failed)} of {len(runs)} jobs completed; results are in {sweep}\n")
-    # 1, a run that was lost after computing, outweighs 2, an input that was wrong
-    return min((run.facts.get("exit_code") or 1 for run in failed), default=0)
 
 
-def resumed_words(words: Sequence[str]) -> list[str]:
+def resumed_words(overrides: Sequence[str], flags: Sequence[str]) -> list[str]:
     """The command line with `resume=true` or `resume=DIRECTORY` made to go on with an earlier sweep.
 
     `resume=true` takes the newest sweep of the same command, or begins it if there is none; a directory brings its
-    command along. Anything else is returned as it is.
+    command along. Either may take another launcher than before. Anything else is returned as it is.
     """
-    asked = next((word.partition("=")[2] for word in words if word.startswith("resume=")), "false")
+    asked = next((word.partition("=")[2] for word in overrides if word.startswith("resume=")), "false")
     if asked.lower() == "false":
-        return list(words)
-    others = [word for word in words if not word.startswith("resume=")]
+        return [*overrides, *flags]
+    others = [word for word in overrides if not word.startswith("resume=")]
     if asked.lower() != "true":
         saved = Path(asked) / "multirun.yaml"
         if not saved.is_file():
             raise InputError(f"resume: {asked} is no sweep's directory (there is no {saved}); give one, or true")
-        return ["--multirun", *overrides_in(saved), "resume=true", into(Path(asked))]
-    if not {"-m", "--multirun"} & set(others):
+        if more := [word for word in others if not word.startswith(LAUNCHER)]:
+            raise InputError(f"resume: a directory brings its command along; leave out {more[0]}")
+        known = OmegaConf.load(saved).hydra.overrides
+        before = [*as_written(known.task), *as_written(known.hydra)]
+        launcher = others or [word for word in before if word.startswith(LAUNCHER)]
+        multirun = {"-m", "--multirun"}.isdisjoint(flags) * ["--multirun"]
+        return [*what_is_run(before), *launcher, "resume=true", into(Path(asked)), *multirun, *flags]
+    if {"-m", "--multirun"}.isdisjoint(flags):
         raise InputError("resume: goes with a multirun; add -m, or give the directory of the sweep to go on with")
-    keys = [word for word in others if not word.startswith("-")]
-    output_dir = next((word.partition("=")[2] for word in keys if word.startswith("output_dir=")), "outputs")
+    if any(word.startswith("hydra.sweep.dir=") for word in others):
+        return [*overrides, *flags]
+    output_dir = next((word.partition("=")[2] for word in others if word.startswith("output_dir=")), "outputs")
     saved_sweeps = sorted(Path(output_dir).glob("multirun/*/multirun.yaml"), reverse=True)
-    same = next((saved.parent for saved in saved_sweeps if overrides_in(saved) == keys), None)
-    return [*others, "resume=true", *([into(same)] if same else [])]
+    same = (saved for saved in saved_sweeps if command_of(saved) == what_is_run(others))
+    return [*others, "resume=true", *(into(saved.parent) for saved in islice(same, 1)), *flags]
 
 
-def overrides_in(saved: Path) -> list[str]:
-    """The overrides of the sweep whose multirun.yaml this is."""
-    words = OmegaConf.load(saved).hydra.overrides.task
-    return [word for word in words if not word.startswith("resume=")]
+def command_of(saved: Path) -> list[str]:
+    """What is run by the sweep whose multirun.yaml this is."""
+    return what_is_run(as_written(OmegaConf.load(saved).hydra.overrides.task))
+
+
+def as_written(words: Any) -> list[str]:
+    """The overrides in a list of Hydra's config with every ${...} as the user wrote it."""
+    written: Any = OmegaConf.to_container(words, resolve=False)
+    return list(written)
+
+
+def what_is_run(words: Iterable[str]) -> list[str]:
+    """The overrides among the words of a command that say what its jobs are."""
+    return [word for word in words if not word.startswith(HOW)]
 
 
 def into(sweep: Path) -> str:
