@@ -5,6 +5,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from hydra import compose
@@ -92,14 +93,23 @@ def share_of_cores(processes: int) -> int:
     return max(cores // processes, 1)
 
 
+def help_text() -> str:
+    """What `trustml --help` prints. Hydra has it too, but takes a second to list groups that nobody asked it for."""
+    node = OmegaConf.load(config_folder() / "hydra" / "help" / "trustml.yaml")
+    return str(OmegaConf.create({"hydra": {"help": node}}).hydra.help.template)
+
+
 def described(group: str = "") -> str:
     """For --help: each choice of a group with its description, or all other groups with the names of their choices."""
     if group:
-        files = sorted((config_folder() / group).glob("*.yaml"))
-        return "\n  ".join(f"{file.stem:<12} {description(file)}" for file in files)
-    folders = sorted(path for path in config_folder().iterdir() if path.is_dir() and path.name not in ("task", "hydra"))
-    names = {path.name: sorted(file.stem for file in path.glob("*.yaml")) for path in folders}
-    return "\n  ".join(f"{group:<12} {', '.join(choices)}" for group, choices in names.items())
+        lines = {file.stem: description(file) for file in sorted((config_folder() / group).glob("*.yaml"))}
+    else:
+        folders = [path for path in sorted(config_folder().iterdir()) if path.is_dir()]
+        names = {path.name: sorted(file.stem for file in path.glob("*.yaml")) for path in folders}
+        lines = {name: ", ".join(names[name]) for name in names if name not in ("task", "hydra")}
+    width = max(map(len, lines)) + 1
+    hanging = f"\n{' ' * (width + 2)}"
+    return "\n  ".join(f"{name:<{width}}{hanging.join(wrap(text, 98 - width))}" for name, text in lines.items())
 
 
 def description(file: Path) -> str:

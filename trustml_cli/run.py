@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trustml_cli.build import build, build_as, is_group
-from trustml_cli.choices import changed, config_folder, register_resolvers
+from trustml_cli.choices import changed, config_folder, help_text, register_resolvers
 from trustml_cli.commands import answer
 from trustml_cli.errors import InputError, RunFailed, naming
 from trustml_cli.explain import explain
@@ -121,10 +121,13 @@ def job_number() -> int | None:
 def split_words(words: list[str]) -> tuple[list[str], list[str]]:
     """The overrides in a command line, and its flags with their values; Hydra takes no overrides on both sides of one.
 
-    Answers --version for ourselves, and refuses an unknown flag in one line; Hydra would print its whole usage.
+    Answers --version and --help for ourselves. Refuses an unknown flag in one line; Hydra would print its whole usage.
     """
     if "--version" in words:
         sys.stdout.write(f"trustml {version('trustml')}\n")
+        sys.exit(0)
+    if {"--help", "-h"} & set(words):
+        sys.stdout.write(f"{help_text()}\n")
         sys.exit(0)
     parser = get_args_parser()
     try:
