@@ -67,6 +67,15 @@ def test_what_test_rows_say_changes_nothing_about_training_rows() -> None:
     assert two.test.inputs[:, -1].tolist() == [1.0] * 60  # a town that is new counts as rare
 
 
+def test_the_seed_of_the_split_decides_which_rows_are_held_out() -> None:
+    first, again, other = (source("census", rows=200, split_seed=seed).load() for seed in (3, 3, 4))
+    assert first.fingerprint == again.fingerprint != other.fingerprint
+    assert len(first.test) == len(other.test) == 60
+    assert first.test.labels.sum() == other.test.labels.sum()  # of each class, the same share
+    every = [torch.cat([part.train.inputs, part.test.inputs]).sum(0) for part in (first, other)]
+    torch.testing.assert_close(*every)  # the same people
+
+
 def test_cuts_are_where_labels_change() -> None:
     values = np.repeat([1.0, 2.0, 3.0, 4.0], 20)[:, None]
     labels = np.repeat([False, True, True, False], 20)
@@ -191,6 +200,7 @@ def test_one_s_own_table_is_read(tmp_path: Path) -> None:
         ({"sensitive": "one"}, r"^dataset\.sensitive: column 'one' has the one value '1'"),
         ({"sensitive": "id"}, r"^dataset\.sensitive: column 'id' has 60 values; make groups"),
         ({"test_fraction": 1.5}, r"^dataset\.test_fraction: must be between"),
+        ({"split_seed": -1}, r"^dataset\.split_seed: must be at least 0"),
         ({"steps": -1}, r"^dataset\.steps: must be at least 0"),
         ({"path": "nowhere.csv"}, r"^dataset\.path: no file nowhere\.csv"),
     ],

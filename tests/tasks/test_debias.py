@@ -27,7 +27,7 @@ from trustml_cli.tasks.context import Context, describe
 from trustml_cli.tasks.debias import Debias, check_groups, reweighed
 from trustml_cli.training.logistic import SklearnTrainer
 
-PEOPLE = Census(rows=4000, origin_bias=0.6, sex_bias=0.6, test_fraction=0.3, steps=0, limit=None)
+PEOPLE = Census(rows=4000, origin_bias=0.6, sex_bias=0.6, test_fraction=0.3, split_seed=0, steps=0, limit=None)
 MODEL = Logistic(normalization=Normalization.dataset, checkpoint=None)
 TRAINER = SklearnTrainer(inverse_regularization=1.0, max_iter=100)
 

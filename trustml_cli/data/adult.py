@@ -11,7 +11,7 @@ import pandas
 from pandas.api.types import is_numeric_dtype
 
 from trustml_cli.data.pictures import one_line
-from trustml_cli.data.table import Columns, Table, TableSource, check_fraction, read_frame, split_rows, tabulate
+from trustml_cli.data.table import Columns, Table, TableSource, read_frame, tabulate
 from trustml_cli.errors import InputError
 from trustml_cli.files import write_atomically
 
@@ -34,7 +34,7 @@ class AdultSplit(Enum):
     """Which rows are the test rows."""
 
     random = "random"
-    """A share of adult.data, drawn once and for all."""
+    """A share of adult.data."""
     official = "official"
     """Those of adult.test."""
 
@@ -44,25 +44,20 @@ class Adult(TableSource):
     """32,561 + 16,281 people (Kohavi 1996); the favourable label is an income above 50,000 dollars.
 
     Race and sex are sensitive and not among the features. Rows of the `races` are kept, `all` keeps every one. With
-    `split=random`, `test_fraction` of each class in adult.data is held out, always the same rows. The files lie in
-    `data_dir/adult` and are downloaded there if absent.
+    `split=random`, the test rows are a share of adult.data. The files lie in `data_dir/adult` and are downloaded there
+    if absent.
     """
 
     data_dir: Path
     races: list[str]
     split: AdultSplit
-    test_fraction: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_fraction(self.test_fraction)
 
     def read(self) -> Table:
         folder = self.data_dir / "adult"
         if self.split is AdultSplit.official:
             train, test = (self.people(folder / name) for name in FILES)
         else:
-            train, test = split_rows(self.people(folder / "adult.data"), MEANING, self.test_fraction)
+            train, test = self.divide(self.people(folder / "adult.data"), MEANING)
         return tabulate(train, test, MEANING, self.steps, source=str(folder), key="dataset.races")
 
     def people(self, path: Path) -> pandas.DataFrame:

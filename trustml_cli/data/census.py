@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas
 
-from trustml_cli.data.table import Columns, Table, TableSource, check_fraction, split_rows, tabulate
+from trustml_cli.data.table import Columns, Table, TableSource, tabulate
 
 MEANING = Columns(label="income", positive="high", sensitive=["origin", "sex"])
 JOBS = ["craft", "transport", "technical", "office", "sales", "care"]
@@ -22,18 +22,15 @@ class Census(TableSource):
     Merit comes from education, hours and age, which are drawn alike for everyone, and the better 40 % deserve a high
     income. Of those who do, a share `origin_bias` of the migrants and a share `sex_bias` of the women are denied it at
     random. So the p-rule of the labels is 100·(1 − origin_bias) by origin and 100·(1 − sex_bias) by sex, up to
-    sampling. Origin and sex are no features, but district and job give them away. `test_fraction` of each class is
-    held out, always the same rows.
+    sampling. Origin and sex are no features, but district and job give them away.
     """
 
     rows: int
     origin_bias: float
     sex_bias: float
-    test_fraction: float
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_fraction(self.test_fraction)
         if self.rows < 100:
             raise ValueError(f"rows: must be at least 100, got {self.rows}")
         for name in ("origin_bias", "sex_bias"):
@@ -42,7 +39,7 @@ class Census(TableSource):
 
     def read(self) -> Table:
         people = make_people(self.rows, self.origin_bias, self.sex_bias)
-        train, test = split_rows(people, MEANING, self.test_fraction)
+        train, test = self.divide(people, MEANING)
         return tabulate(train, test, MEANING, self.steps, source="made up by trustml", key="dataset")
 
 

@@ -3,16 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from trustml_cli.data.table import (
-    Columns,
-    Table,
-    TableSource,
-    as_text,
-    check_fraction,
-    read_frame,
-    split_rows,
-    tabulate,
-)
+from trustml_cli.data.table import Columns, Table, TableSource, as_text, read_frame, tabulate
 from trustml_cli.errors import InputError
 
 
@@ -21,8 +12,7 @@ class CsvTable(TableSource):
     """The table in the file `path`, whose first line names the columns.
 
     `label` is the column to be predicted and `positive` its favourable value; every other value is unfavourable.
-    Columns in `sensitive` and in `leave_out` are not among the features. `test_fraction` of each class is held out,
-    always the same rows.
+    Columns in `sensitive` and in `leave_out` are not among the features.
     """
 
     path: Path
@@ -30,11 +20,9 @@ class CsvTable(TableSource):
     positive: str
     sensitive: list[str]
     leave_out: list[str]
-    test_fraction: float
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_fraction(self.test_fraction)
         if not self.path.is_file():
             raise ValueError(f"path: no file {self.path}; give a file of comma-separated values with a header")
 
@@ -54,5 +42,5 @@ class CsvTable(TableSource):
                 f"there are {', '.join(values[:20])}"
             )
         columns = Columns(self.label, self.positive, self.sensitive)
-        train, test = split_rows(frame, columns, self.test_fraction)
+        train, test = self.divide(frame, columns)
         return tabulate(train, test, columns, self.steps, source=str(self.path), key="dataset.sensitive")

@@ -62,15 +62,37 @@ class TableSource(DatasetSource):
     """Reads a table. Subclasses name further keys as fields and implement `read`.
 
     `steps` yes/no columns are added for each column of numbers, at the values where a decision tree on that column
-    alone would cut; 0 leaves the number alone.
+    alone would cut; 0 leaves the number alone. `test_fraction` of each class is held out; `split_seed` decides which
+    rows, and the same seed always decides for the same.
     """
 
     steps: int
+    test_fraction: float
+    split_seed: int
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.steps < 0:
             raise ValueError(f"steps: must be at least 0, got {self.steps}")
+        if not 0.01 <= self.test_fraction <= 0.9:
+            raise ValueError(f"test_fraction: must be between 0.01 and 0.9, got {self.test_fraction}")
+        if not 0 <= self.split_seed < 2**32:
+            raise ValueError(f"split_seed: must be at least 0 and below 2**32, got {self.split_seed}")
+
+    def divide(self, frame: pandas.DataFrame, columns: "Columns") -> tuple[pandas.DataFrame, pandas.DataFrame]:
+        """Training and test rows."""
+        from sklearn.model_selection import train_test_split
+
+        favourable = columns.favourable(frame)
+        fewest = min(favourable.sum(), (~favourable).sum())
+        if fewest < 2:
+            name = f"{columns.label}={columns.positive}"
+            raise InputError(f"dataset: {name} splits the table into a class of {fewest} rows")
+        with naming("dataset"):
+            train, test = train_test_split(
+                frame, test_size=self.test_fraction, stratify=favourable, random_state=self.split_seed
+            )
+        return train, test
 
 
 @dataclass(frozen=True)
@@ -84,27 +106,6 @@ class Columns:
     def favourable(self, frame: pandas.DataFrame) -> NDArray[np.bool_]:
         """Whether each row has the favourable label, [N]."""
         return (frame[self.label] == self.positive).to_numpy(dtype=np.bool_)
-
-
-def split_rows(
-    frame: pandas.DataFrame, columns: Columns, test_fraction: float
-) -> tuple[pandas.DataFrame, pandas.DataFrame]:
-    """Training and test rows; `test_fraction` of each class is held out, always the same rows."""
-    from sklearn.model_selection import train_test_split
-
-    favourable = columns.favourable(frame)
-    fewest = min(favourable.sum(), (~favourable).sum())
-    if fewest < 2:
-        raise InputError(f"dataset: {columns.label}={columns.positive} splits the table into a class of {fewest} rows")
-    with naming("dataset"):
-        train, test = train_test_split(frame, test_size=test_fraction, stratify=favourable, random_state=0)
-    return train, test
-
-
-def check_fraction(test_fraction: float) -> None:
-    """Raise ValueError unless so much can be held out."""
-    if not 0.01 <= test_fraction <= 0.9:
-        raise ValueError(f"test_fraction: must be between 0.01 and 0.9, got {test_fraction}")
 
 
 def tabulate(
