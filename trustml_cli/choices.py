@@ -4,6 +4,7 @@ import os
 import re
 import secrets
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
@@ -63,7 +64,7 @@ def changed(config: DictConfig, chosen: Mapping[str, str | None]) -> dict[str, d
     `chosen` names the choice of each group. An experiment's values count as changes, as those of a command line do.
     """
     groups = [group for group in chosen if chosen[group] and not group.startswith(("hydra/", "experiment"))]
-    plain = compose("config", [f"{group}={chosen[group]}" for group in groups])
+    plain = composed(tuple(f"{group}={chosen[group]}" for group in groups))
     defaults, values = (flat(OmegaConf.to_container(every, resolve=True)) for every in (plain, config))  # type: ignore[arg-type]
     keys = [*values, *(key for key in defaults if key not in values)]
     return {
@@ -71,6 +72,12 @@ def changed(config: DictConfig, chosen: Mapping[str, str | None]) -> dict[str, d
         for key in keys
         if defaults.get(key) != values.get(key)
     }
+
+
+@cache
+def composed(words: tuple[str, ...]) -> DictConfig:
+    """The config of these choices, as it stands; the jobs of a sweep ask for the same one again and again."""
+    return compose("config", list(words))
 
 
 def flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """The embedded default: handwritten digits that come with scikit-learn."""
 
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,10 +26,9 @@ class Digits(DatasetSource):
             raise ValueError(f"test_fraction: must be between 0.01 and 0.9, got {self.test_fraction}")
 
     def read(self) -> Dataset:
-        from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
 
-        bunch = load_digits()
+        bunch = bundled()
         levels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[:, None]
         images, labels = torch.from_numpy(levels), torch.from_numpy(bunch.target)
         train, test = train_test_split(
@@ -41,3 +42,11 @@ class Digits(DatasetSource):
             fingerprint=digest(["digits", self.test_fraction]),
             source="scikit-learn's own copy",
         )
+
+
+@cache
+def bundled() -> Any:
+    """scikit-learn's copy; it is text, and every job of a sweep would read it anew."""
+    from sklearn.datasets import load_digits
+
+    return load_digits()

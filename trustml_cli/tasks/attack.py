@@ -40,7 +40,6 @@ log = logging.getLogger(__name__)
 
 SAVED = 100  # adversarial images kept for each epsilon
 SURE = 0.9  # confidence from which on a success is called sure
-SURFACES = 3  # images around which the loss is drawn
 POINTS = 25  # of the loss, along each side of such a drawing
 
 
@@ -50,13 +49,14 @@ class MeasureRobustness:
 
     The same images are shown to the models called in `transfer_to`. `check_images` test images are attacked again,
     by other attacks too, to see whether the numbers can be believed (0 for no such checks). `examples` images are
-    shown for each epsilon.
+    shown for each epsilon, and the loss around `surfaces` images is drawn.
     """
 
     epsilon: list[float]
     transfer_to: list[str] | None
     check_images: int
     examples: int
+    surfaces: int
 
     def __post_init__(self) -> None:
         if not self.epsilon:
@@ -64,8 +64,9 @@ class MeasureRobustness:
         for value in self.epsilon:
             if not (value >= 0 and isfinite(value)):
                 raise ValueError(f"epsilon: must be a number of at least 0, got {value:g}")
-        if self.check_images < 0:
-            raise ValueError(f"check_images: must be at least 0, got {self.check_images}")
+        for name in ("check_images", "surfaces"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: must be at least 0, got {getattr(self, name)}")
         if not 1 <= self.examples <= SAVED:
             raise ValueError(f"examples: must be between 1 and {SAVED}, got {self.examples}")
 
@@ -155,15 +156,16 @@ class MeasureRobustness:
         norm = attack.norm
         choices = context.record.choices
         subject = f"{choices['attack']} against {choices['model']} on {choices['dataset']}"
-        context.record.plot("robustness", robustness_curve(curve, subject, norm.value))
+        if len(curve.attacked) > 1:
+            context.record.plot("robustness", robustness_curve(curve, subject, norm.value))
         for attacked in curve.attacked:
             if attacked.epsilon > 0:
                 figure = adversarial_examples(curve, attacked, data.classes, self.examples, subject, norm.value)
                 context.record.plot(f"examples_epsilon_{attacked.epsilon:g}", figure)
         epsilon = curve.attacked[-1].epsilon  # the largest: a smaller one often shows a plain
-        if epsilon == 0 or norm is Norm.l0:
+        if not self.surfaces or epsilon == 0 or norm is Norm.l0:
             return
-        x, y = next(batches(drawn(test, SURFACES, context.seed), SURFACES, context.hardware.device))
+        x, y = next(batches(drawn(test, self.surfaces, context.seed), self.surfaces, context.hardware.device))
         with own_randomness(context.seed):
             each = [loss_surface(network, x[i : i + 1], y[i : i + 1], epsilon, norm, POINTS) for i in range(len(x))]
         context.record.plot("loss_surface", loss_surfaces(each, data.classes, f"{subject}, epsilon {epsilon:g}"))
