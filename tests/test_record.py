@@ -69,10 +69,23 @@ def test_a_run_says_how_it_ended(record: Recorder, status: str, exit_code: int, 
 def test_a_directory_belongs_to_one_run(record: Recorder) -> None:
     before = facts(record)
     other = recorder(record.directory)
+    other.facts["job"] = 3  # known before it begins
     with pytest.raises(InputError, match=r"^hydra\.run\.dir: .* holds a run already; choose another$"):
         other.start()
     other.finish("failed", 2, error="holds a run already")
     assert facts(record) == before
+
+
+def test_a_run_is_done_again_only_after_it_has_ended(record: Recorder) -> None:
+    record.metrics(accuracy=0.9)
+    with pytest.raises(InputError, match=r"^resume: the run in .* is still at work"):
+        recorder(record.directory).start(again=True)
+    assert (record.directory / "metrics.csv").exists()
+    record.finish("failed", 1, error="killed")
+    again = recorder(record.directory)
+    again.start(again=True)
+    assert not (record.directory / "metrics.csv").exists()
+    assert facts(again)["status"] == "running"
 
 
 def test_rows_begin_with_what_the_run_is_and_are_kept_as_they_come(record: Recorder) -> None:

@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 
 from trustml_cli.choices import flat
 from trustml_cli.errors import InputError
-from trustml_cli.files import digest, held, write_atomically, write_json
+from trustml_cli.files import digest, held, is_held, write_atomically, write_json
 from trustml_cli.trackers.tracker import Tracker, epoch_values, metric_values
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ class Recorder:
     checks: list[Check] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     tracker: Tracker | None = None
+    began: bool = False
+    """Whether the directory is this run's."""
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -84,15 +86,18 @@ class Recorder:
         """Claim the directory: run.json says `running` from here on, and config.yaml lies beside it.
 
         Raises `InputError` if the directory holds a run already, unless it shall be done `again`; then what that run
-        left is removed.
+        left is removed, but not while it is still at work.
         """
         self._clock = perf_counter()
+        if again and is_held(self.directory):
+            raise InputError(f"resume: the run in {self.directory} is still at work; wait until it has ended")
         if again:
             self._clear()
         try:
             (self.directory / "run.json").touch(exist_ok=False)
         except FileExistsError:
             raise InputError(f"hydra.run.dir: {self.directory} holds a run already; choose another") from None
+        self.began = True
         self._at_work = ExitStack()
         self._at_work.enter_context(held(self.directory))
         self.facts |= {
@@ -127,7 +132,7 @@ class Recorder:
 
         Nothing of that if it never began, for then the directory may be another's.
         """
-        if not self.facts:
+        if not self.began:
             return
         self.note(
             status=status,
