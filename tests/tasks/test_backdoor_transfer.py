@@ -29,7 +29,7 @@ DEEP = [name for name in choices("model") if name not in WITHOUT_BODY]
 
 def network(name: str) -> nn.Sequential:
     torch.manual_seed(0)
-    built: nn.Sequential = build(choice("model", name), "model").build(INPUTS)
+    built: nn.Sequential = build(composed(f"model={name}").model, "model").build(INPUTS)
     return built
 
 
