@@ -99,3 +99,33 @@ def test_a_run_killed_while_it_claimed_its_directory_counts_as_killed(tmp_path: 
 )
 def test_columns_of_numbers_and_words_are_told_apart(one: list[object], other: list[object], expected: bool) -> None:
     assert same(pandas.Series(one), pandas.Series(other)) is expected
+
+
+def test_only_shares_are_kept_within_0_and_1(tmp_path: Path) -> None:
+    for seed, size in enumerate((40.0, 50.0)):
+        leave_run(tmp_path, seed, "0.10", seed, 0.99)
+        file = tmp_path / f"job{seed}" / "metrics.csv"
+        more = {"mean_l0": size, "mean_l0_ci_low": size - 1, "mean_l0_ci_high": size + 1, "mean_l0_n": 450}
+        high = {"accuracy": 0.99 - seed / 100, "accuracy_ci_high": 1.0}
+        pandas.read_csv(file).assign(**more, **high).to_csv(file, index=False)
+    runs = read_runs(tmp_path)
+    table = sweep_table(runs)
+    row = summarise(table, conditions_of(runs, table)).iloc[0]
+    half = 12.706 * 5  # Student's t with one degree of freedom, times the standard error
+    assert (row.mean_l0_ci_low, row.mean_l0_ci_high) == pytest.approx((45 - half, 45 + half), abs=0.01)
+    assert row.accuracy_ci_high == 1.0
+
+
+def test_a_condition_stays_though_it_says_the_same_as_another_column(tmp_path: Path) -> None:
+    leave_run(tmp_path, 0, "0.10", 0, 0.9, conditions=["attack", "epsilon"])
+    file = tmp_path / "job0" / "metrics.csv"
+    pandas.read_csv(file).assign(attack="fgsm").to_csv(file, index=False)  # as the task is called, too
+    runs = read_runs(tmp_path)
+    assert conditions_of(runs, sweep_table(runs)) == ["task", "dataset", "model", "attack", "epsilon"]
+
+
+def test_a_file_that_cannot_be_read_is_a_run_without_rows(sweep: Path) -> None:
+    (sweep / "job0" / "metrics.csv").write_text("")
+    table = sweep_table(read_runs(sweep))
+    assert len(table) == 6
+    assert isnan(table.accuracy[0])

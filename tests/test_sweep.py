@@ -14,6 +14,7 @@ import pandas
 import pytest
 
 from trustml_cli.errors import InputError
+from trustml_cli.summary import read_runs
 from trustml_cli.sweep import resumed_words
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -153,3 +154,38 @@ def test_commands_that_resume_nothing_are_left_as_they_are(words: list[str]) -> 
 def test_resume_without_an_earlier_sweep_begins_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert resumed_words(["seed=0,1", "resume=true"], ["-m"]) == ["seed=0,1", "resume=true", "-m"]
+
+
+def test_what_cannot_be_summed_up_is_no_success(
+    trustml_here: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("trustml_cli.sweep.tabulate", full)
+    answer = trustml_here("-m", "task=train", "trainer=smoke", "model=logistic", "seed=0,-1")
+    assert answer.returncode == 1
+    assert "could not be summed up: OSError: no space left on device" in answer.stderr
+    assert "trustml: failed: " in answer.stderr  # the job that failed is named all the same
+    assert "1 of 2 jobs completed" in answer.stdout
+
+
+def test_another_cache_is_no_reason_to_run_a_job_again(trustml_here: Cli, tmp_path: Path) -> None:
+    words = ["-m", "task=train", "trainer=smoke", "model=logistic", "seed=3,4"]
+    trustml_here(*words)
+    answer = trustml_here(*words, "resume=true", env={"TRUSTML_CACHE_DIR": str(tmp_path / "elsewhere")})
+    assert answer.stdout.count("completed before") == 2
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_folder_of_own_choices_comes_along(trustml_here: Cli, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "trainer").mkdir(parents=True)
+    own = "defaults: [smoke, _self_]\nepochs: 1\n"
+    (tmp_path / "mine" / "trainer" / "one.yaml").write_text(own)
+    trustml_here("-m", "--config-dir", "mine", "task=train", "trainer=one", "model=logistic", "seed=5,-1")
+    (sweep,) = (tmp_path / "outputs" / "multirun").iterdir()
+    run = next(run for run in read_runs(sweep) if run.status == "completed")
+    assert run.command.startswith("trustml --config-dir ")
+    answer = trustml_here(f"resume={sweep}")
+    assert answer.stdout.count("completed before") == 1
+    assert "seed: must be at least 0" in answer.stderr

@@ -45,6 +45,8 @@ def answer(words: Sequence[str]) -> bool:
         sys.stdout.flush()
     except BrokenPipeError:  # the reader has seen enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        raise InputError(f"{error.filename or words[0]}: {error.strerror or error}") from error
     return True
 
 
@@ -147,6 +149,8 @@ def report(given: Namespace) -> None:
     from trustml_cli.report.page import write_comparison
     from trustml_cli.summary import read_runs
 
+    if given.to.is_dir():
+        raise InputError(f"--to: {given.to} is a folder; give a file, e.g. comparison.html")
     for folder in given.folders:
         if not folder.is_dir():
             raise InputError(f"{folder}: there is no such folder; see trustml runs for those with runs")

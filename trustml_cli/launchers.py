@@ -80,11 +80,15 @@ class SeparateProcesses:
             idle.put(number)
         with ThreadPoolExecutor(count) as slots:
             try:
-                return list(slots.map(run, calls))
-            finally:  # all have ended, or an interrupt: then begin none that waits, and wait for none that runs
+                returned = list(slots.map(run, calls))
+            except BaseException:  # an interrupt: begin none that waits, and wait for none that runs
                 slots.shutdown(wait=False, cancel_futures=True)
                 for each in processes:
                     each.shutdown(kill_workers=True)
+                raise
+            for each in processes:
+                each.shutdown(wait=True)
+            return returned
 
 
 def die_with(parent: int) -> None:

@@ -126,7 +126,9 @@ def known_to(listed: Sequence[Listed], key: str) -> None:
     if listed and not any(key in one.values for one in listed):
         known = sorted({name for one in listed for name in one.values})
         close = nearest(key, known)
-        raise InputError(f"{key}: no run here has such a key; {close if 'mean' in close else 'see its config.yaml'}")
+        raise InputError(
+            f"{key}: no run here has such a key; {close if close.startswith('did you mean') else 'see its config.yaml'}"
+        )
 
 
 def holds(value: Any, wanted: str) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from omegaconf import OmegaConf
 
 from trustml_cli.choices import flat
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DOES_NOT_COUNT = ("resume", "tracker")  # top-level keys that change nothing about what is measured
+WHERE = ("cache_dir", "output_dir")  # nor do these; but config.yaml keeps them
 LIBRARIES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn", "matplotlib", "hydra-core")
 
 
@@ -80,7 +82,12 @@ class Recorder:
             facts = json.loads((self.directory / "run.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return False
-        return bool(facts.get("status") == "completed" and facts.get("config_digest") == digest(self.config))
+        return bool(facts.get("status") == "completed" and facts.get("config_digest") == self.config_digest)
+
+    @property
+    def config_digest(self) -> str:
+        """What tells this configuration from others that measure something else."""
+        return digest({key: value for key, value in (yaml.safe_load(self.config) or {}).items() if key not in WHERE})
 
     def start(self, again: bool = False) -> None:
         """Claim the directory: run.json says `running` from here on, and config.yaml lies beside it.
@@ -111,7 +118,7 @@ class Recorder:
             "python": platform.python_version(),
             "platform": platform.platform(),
             "libraries": {name: version(name) for name in LIBRARIES},
-            "config_digest": digest(self.config),
+            "config_digest": self.config_digest,
         }
         self._write_facts()
         write_atomically(self.directory / "config.yaml", lambda path: path.write_text(self.config, encoding="utf-8"))

@@ -22,7 +22,7 @@ from trustml_cli.commands import answer
 from trustml_cli.errors import InputError, RunFailed, naming
 from trustml_cli.explain import explain
 from trustml_cli.record import DOES_NOT_COUNT, Recorder
-from trustml_cli.sweep import Ending, add_up, as_written, resumed_words, what_is_run
+from trustml_cli.sweep import Ending, add_up, as_written, config_dir, resumed_words, what_is_run
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,11 @@ def job(config: DictConfig) -> int:
         choices=hydra_config.runtime.choices,
         seed=yaml.safe_load(resolved).get("seed"),
         config=resolved,
-        command=["trustml", *what_is_run(as_written(hydra_config.overrides.task))],
+        command=[
+            "trustml",
+            *config_dir(hydra_config.runtime.config_sources),
+            *what_is_run(as_written(hydra_config.overrides.task)),
+        ],
     )
     if (number := job_number()) is not None:
         record.facts["job"] = number

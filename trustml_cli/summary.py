@@ -39,7 +39,10 @@ class Run:
         import pandas
 
         path = self.folder / "metrics.csv"
-        return pandas.read_csv(path) if path.exists() else pandas.DataFrame()
+        try:
+            return pandas.read_csv(path) if path.exists() else pandas.DataFrame()
+        except ValueError:  # pandas' errors about a file that is none of its own are ValueErrors
+            return pandas.DataFrame()
 
     @property
     def conditions(self) -> list[str]:
@@ -108,13 +111,20 @@ def sweep_table(runs: Sequence[Run]) -> "pandas.DataFrame":
 
 def conditions_of(runs: Sequence[Run], table: "pandas.DataFrame") -> list[str]:
     """The columns that say what was run, seed aside; an override that only repeats another of them is left out."""
-    named = [name for run in runs for name in (*run.overrides, *run.facts.get("conditions", []))]
-    found = ["task", "dataset", "model"]
     done = table[table.status == "completed"]
-    for name in sorted(dict.fromkeys(named), key=lambda name: "." in name):
+    declared = [name for run in runs for name in run.facts.get("conditions", [])]
+    found = [name for name in dict.fromkeys(["task", "dataset", "model", *declared]) if name in done]
+    for name in dict.fromkeys(name for run in runs for name in run.overrides):
         if name in done and name not in found and not any(same(done[name], done[other]) for other in found):
             found.append(name)
     return found
+
+
+def is_share(group: "pandas.DataFrame", name: str) -> bool:
+    """Whether the values are shares of something: each with a count, and an interval within [0, 1]."""
+    if f"{name}_n" not in group or f"{name}_ci_low" not in group:
+        return False
+    return bool(group[f"{name}_ci_low"].min() >= 0 and group[f"{name}_ci_high"].max() <= 1)
 
 
 def same(column: "pandas.Series", other: "pandas.Series") -> bool:
@@ -152,7 +162,7 @@ def summarise(table: "pandas.DataFrame", conditions: Sequence[str]) -> "pandas.D
             deviation = given.std() if n > 1 else nan
             half = float(stdtrit(n - 1, 0.975)) * deviation / sqrt(n) if n > 1 else nan
             low, high = mean - half, mean + half
-            if f"{name}_n" in group:  # a proportion
+            if is_share(group, name):
                 low, high = max(low, 0.0), min(high, 1.0)
             if n == 1 and f"{name}_ci_low" in group:
                 low, high = group[f"{name}_ci_low"].iloc[0], group[f"{name}_ci_high"].iloc[0]

@@ -1,5 +1,6 @@
 """Multiruns: how the whole command ended, the tables and the plot over its jobs, and how to resume one."""
 
+import logging
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -19,6 +20,8 @@ from trustml_cli.launchers import outlive_killed_jobs
 
 if TYPE_CHECKING:
     from trustml_cli.summary import Run
+
+log = logging.getLogger(__name__)
 
 FEW = 20  # rows of a summary that still fit on a terminal
 LAUNCHER = ("launcher=", "hydra.launcher.", "hydra.sweeper.")
@@ -57,8 +60,14 @@ def add_up(sweep: Path) -> int:
 
     runs = sorted(read_runs(sweep), key=lambda run: run.facts.get("job", 0))  # processes begin theirs in any order
     jobs = max(len(runs), int(os.environ.get(Ending.JOBS, 0)))
-    if runs:
-        tabulate(sweep, runs)
+    lost = 0
+    try:
+        if runs:
+            tabulate(sweep, runs)
+    except Exception as error:  # what the jobs measured lies in their own directories, and how they ended is told yet
+        log.debug("traceback", exc_info=True)
+        sys.stderr.write(f"trustml: error: the jobs could not be summed up: {type(error).__name__}: {error}\n")
+        lost = 1
     failed = [run for run in runs if run.status != "completed"]
     for run in failed:
         sys.stderr.write(f"trustml: {run.status}: {run.folder}: {run.facts.get('error', 'ended without a word')}\n")
@@ -68,7 +77,7 @@ def add_up(sweep: Path) -> int:
         sys.stderr.write(f"trustml: {missing} of {jobs} jobs never began{why}\n")
     sys.stdout.write(f"{len(runs) - len(failed)} of {jobs} jobs completed; results are in {sweep}\n")
     # 1, a run that was lost after computing, outweighs 2, an input that was wrong
-    return min((run.facts.get("exit_code") or 1 for run in failed), default=1 if missing else 0)
+    return lost or min((run.facts.get("exit_code") or 1 for run in failed), default=1 if missing else 0)
 
 
 def tabulate(sweep: Path, runs: "Sequence[Run]") -> None:
@@ -91,7 +100,9 @@ def tabulate(sweep: Path, runs: "Sequence[Run]") -> None:
         columns = [*varied, "seeds", headline, f"{headline}_std", f"{headline}_ci_low", f"{headline}_ci_high"]
         shown = summary[columns].head(FEW).round(4).to_string(index=False, na_rep="")
         sys.stdout.write(f"\n{shown}\n{'…' if len(summary) > FEW else ''}\n")
-    write_sweep(sweep, runs, summary, conditions)
+    saved = sweep / "multirun.yaml"
+    words = [*own_choices(saved), *command_of(saved)] if saved.exists() else []
+    write_sweep(sweep, runs, summary, conditions, words)
 
 
 def resumed_words(overrides: Sequence[str], flags: Sequence[str]) -> list[str]:
@@ -114,7 +125,15 @@ def resumed_words(overrides: Sequence[str], flags: Sequence[str]) -> list[str]:
         before = [*as_written(known.task), *as_written(known.hydra)]
         launcher = others or [word for word in before if word.startswith(LAUNCHER)]
         multirun = {"-m", "--multirun"}.isdisjoint(flags) * ["--multirun"]
-        return [*what_is_run(before), *launcher, "resume=true", into(Path(asked)), *multirun, *flags]
+        return [
+            *what_is_run(before),
+            *launcher,
+            "resume=true",
+            into(Path(asked)),
+            *multirun,
+            *own_choices(saved),
+            *flags,
+        ]
     if {"-m", "--multirun"}.isdisjoint(flags):
         raise InputError("resume: goes with a multirun; add -m, or give the directory of the sweep to go on with")
     if any(word.startswith("hydra.sweep.dir=") for word in others):
@@ -128,6 +147,16 @@ def resumed_words(overrides: Sequence[str], flags: Sequence[str]) -> list[str]:
 def command_of(saved: Path) -> list[str]:
     """What is run by the sweep whose multirun.yaml this is."""
     return what_is_run(as_written(OmegaConf.load(saved).hydra.overrides.task))
+
+
+def own_choices(saved: Path) -> list[str]:
+    """The flag that brings the user's own folder of choices along, for the sweep whose multirun.yaml this is."""
+    return config_dir(OmegaConf.load(saved).hydra.runtime.config_sources)
+
+
+def config_dir(sources: Iterable[Any]) -> list[str]:
+    """`--config-dir` as it was given, from Hydra's list of where choices come from; nothing without one."""
+    return [word for source in sources if source.provider == "command-line" for word in ("--config-dir", source.path)]
 
 
 def as_written(words: Any) -> list[str]:

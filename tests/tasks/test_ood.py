@@ -8,8 +8,17 @@ from subprocess import CompletedProcess
 import numpy as np
 import pandas
 import pytest
+import torch
 from safetensors.torch import load_file
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
+from tests.configs import composed
+from trustml_cli.build import build
+from trustml_cli.hardware import Hardware
+from trustml_cli.ood.measure import judge
+from trustml_cli.record import Recorder
+from trustml_cli.store import ModelStore
+from trustml_cli.tasks.context import Context
 
 Cli = Callable[..., CompletedProcess[str]]
 
@@ -119,12 +128,19 @@ def test_a_network_without_linear_layer_is_refused_before_training(trustml: Cli,
     assert "training model" not in answer.stdout
 
 
-def test_a_threshold_that_does_not_carry_over_is_noticed(trustml: Cli, tmp_path: Path) -> None:
-    folder, table = run(trustml, tmp_path, "task.score=msp")
-    (check,) = json.loads((folder / "run.json").read_text())["checks"]
-    error = 3 * np.sqrt(0.95 * 0.05 * (1 / 121 + 1 / 405))
-    assert check["passed"] == (abs(table.inlier_rate["msp"] - 0.95) <= error)
-    assert f"{error:.4f}" in check["figure"]
+@pytest.mark.parametrize(("passing", "validation", "verdict"), [(0.95, 200, True), (0.5, 200, False), (0.5, 40, None)])
+def test_a_threshold_that_does_not_carry_over_is_noticed(
+    passing: float, validation: int, verdict: bool | None, tmp_path: Path, hardware: Hardware
+) -> None:
+    record = Recorder(tmp_path, {"task": "ood", "dataset": "", "model": ""}, 0, "", ["trustml"])
+    record.start()
+    inliers = (torch.arange(400) >= 400 * passing).float()
+    result = judge(torch.zeros(validation), inliers, torch.ones(9), quantile=0.95)
+    task = build(composed("task=ood").task, "task")
+    task.check_threshold(Context(0, hardware, ModelStore(tmp_path), record), "msp", result, validation)
+    (check,) = record.checks
+    assert check.passed is verdict
+    assert f"{passing:.4f} of test inliers pass" in check.figure
 
 
 @pytest.mark.data

@@ -33,6 +33,9 @@ class CsvTable(TableSource):
                 if name not in frame.columns:
                     known = ", ".join(map(str, frame.columns))
                     raise InputError(f"dataset.{key}: no column {name!r} in {self.path}; there are {known}")
+        roles = [self.label, *self.sensitive, *self.leave_out]
+        if twice := [name for name in roles if roles.count(name) > 1]:
+            raise InputError(f"dataset: column {twice[0]!r} is named twice among label, sensitive and leave_out")
         frame = frame.drop(columns=self.leave_out)
         frame[self.label] = frame[self.label].map(as_text)
         values = sorted(set(frame[self.label]))

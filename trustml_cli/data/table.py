@@ -170,6 +170,10 @@ def encode(
     parts: list[list[Any]] = [[] for _ in frames]
     for name in numeric:
         median = fitted_to[name].median()
+        if pandas.isna(median):
+            raise InputError(f"dataset: column {name!r} holds no number in any training row; leave it out")
+        if any(np.isinf(frame[name]).any() for frame in frames):
+            raise InputError(f"dataset: column {name!r} holds infinity; mend the file or leave the column out")
         values = [frame[name].fillna(median).to_numpy(dtype=np.float64)[:, None] for frame in (fitted_to, *frames)]
         cuts = tree_cuts(values[0], favourable, steps)
         for part, column in zip(parts, values[1:], strict=True):

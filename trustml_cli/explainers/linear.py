@@ -6,8 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from trustml_cli.explainers.explainer import Explainer, Unsuitable, logit_gradient, logit_of
+from trustml_cli.models.linear import linear_parameters
 
 TOLERANCE = 1e-4  # of the largest logit: float32 rounds
+NOT_LINEAR = "needs a linear model, such as model=logistic"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +21,10 @@ class LinearWeights(Explainer):
     """
 
     def check(self, model: nn.Module, shape: tuple[int, ...]) -> None:
-        x = torch.rand(16, *shape, generator=torch.Generator().manual_seed(0))
-        self(model, x, torch.arange(16) % model(x).shape[1])
+        try:
+            linear_parameters(model, shape)
+        except ValueError as error:
+            raise Unsuitable(NOT_LINEAR) from error
 
     def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
         origin = torch.zeros_like(x)
@@ -29,5 +33,5 @@ class LinearWeights(Explainer):
             logits = logit_of(model, x, target)
             linear = (weights * x).flatten(1).sum(1) + logit_of(model, origin, target)
         if not torch.allclose(linear, logits, rtol=0, atol=TOLERANCE * (1 + logits.abs().max().item())):
-            raise Unsuitable("needs a linear model, such as model=logistic")
+            raise Unsuitable(NOT_LINEAR)
         return weights

@@ -155,6 +155,6 @@ def pretrained_state(name: str, weights: str) -> dict[str, Tensor]:
         folder, file = f"{torch.hub.get_dir()}/checkpoints", chosen.url.rpartition("/")[2]
         raise ValueError(
             f"weights: {weights} for {name} could not be downloaded ({error}); put {file} into {folder}, or train "
-            "from scratch with model.weights=null"
+            "from scratch with model.weights=null (and freeze=false)"
         ) from error
     return state

@@ -17,15 +17,21 @@ class Separation:
     """How well scores separate outliers, the positive class, from inliers; all in [0, 1].
 
     `auroc` is the chance that an outlier scores above an inlier, `aupr` the mean precision over the recall of
-    outliers, `fpr_at_95_tpr` the share of inliers flagged where 95 % of the outliers are. `fpr` and `tpr` are the
-    curve.
+    outliers, `fpr_at_95_tpr` the share of inliers flagged where 95 % of the outliers are, which are `flagged` of the
+    `inliers`. `fpr` and `tpr` are the curve.
     """
 
     auroc: float
     aupr: float
-    fpr_at_95_tpr: float
+    flagged: int
+    inliers: int
     fpr: list[float]
     tpr: list[float]
+
+    @property
+    def fpr_at_95_tpr(self) -> float:
+        """The share of inliers that is flagged with 95 % of the outliers."""
+        return self.flagged / self.inliers
 
 
 def separation(inliers: Tensor, outliers: Tensor) -> Separation:
@@ -38,7 +44,8 @@ def separation(inliers: Tensor, outliers: Tensor) -> Separation:
     return Separation(
         auroc=float(roc_auc_score(is_outlier, scores)),
         aupr=float(average_precision_score(is_outlier, scores)),
-        fpr_at_95_tpr=float(fpr[(tpr >= 0.95).argmax()]),
+        flagged=round(float(fpr[(tpr >= 0.95).argmax()]) * len(inliers)),
+        inliers=len(inliers),
         fpr=fpr.tolist(),
         tpr=tpr.tolist(),
     )

@@ -1,11 +1,13 @@
 """The look that all plots share."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:  # the picture of a sweep needs no torch
+    from torch import Tensor
 
 # after Wong 2011 (Nature Methods 8, 441), a shade darker for text: told apart with any colour vision
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#C44E00", "#007A59", "#595959"
@@ -27,7 +29,7 @@ def tidy(axes: Axes, title: str, x: str, y: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def show_image(axes: Axes, pixels: Tensor, caption: str, color: str = "black") -> None:
+def show_image(axes: Axes, pixels: "Tensor", caption: str, color: str = "black") -> None:
     """One image [C, H, W] with values in [0, 1] and a caption above it; axes without ticks."""
     image = pixels.detach().cpu().float().clamp(0, 1).permute(1, 2, 0).numpy()
     if image.shape[2] == 1:

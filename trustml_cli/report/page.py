@@ -42,17 +42,21 @@ def write_run(folder: Path) -> Path:
     )
 
 
-def write_sweep(sweep: Path, runs: Sequence[Run], summary: pandas.DataFrame, conditions: Sequence[str]) -> Path:
-    """index.html of a sweep's directory: the picture, `summary` by `conditions`, and every job; returns the file."""
+def write_sweep(
+    sweep: Path, runs: Sequence[Run], summary: pandas.DataFrame, conditions: Sequence[str], words: Sequence[str]
+) -> Path:
+    """index.html of a sweep's directory: the picture, `summary` by `conditions`, and every job; returns the file.
+
+    `words` are those of the command line.
+    """
     varied = [name for name in conditions if summary[name].nunique(dropna=False) > 1]
     fixed = [name for name in conditions if name not in varied]
-    picture, saved = sweep / "sweep.png", sweep / "multirun.yaml"
-    hydra = yaml.safe_load(saved.read_text(encoding="utf-8"))["hydra"] if saved.exists() else None
+    picture = sweep / "sweep.png"
     return write(
         sweep / "index.html",
         "sweep.html",
         title=f"{len(runs)} jobs",
-        words=shlex.join(hydra["overrides"]["task"]) if hydra else "",
+        words=shlex.join(words),
         runs=[(run, result(run), run.folder / "report.html") for run in runs],
         sweep=sweep,
         picture=as_data(picture) if picture.exists() else None,

@@ -242,6 +242,8 @@ def as_table(data: Dataset, name: str) -> Table:
 def check_groups(table: Table, *parts: Rows) -> None:
     """Every part needs two groups of each attribute, or nothing can be compared."""
     for part in parts:
+        if not len(part):
+            raise InputError("task.validation_fraction: leaves no rows on one side; take another share")
         for attribute, group in zip(table.attributes, part.sensitive.T, strict=True):
             if len(torch.unique(group)) < 2:
                 only = attribute.groups[int(group[0])]

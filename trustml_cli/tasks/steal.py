@@ -67,6 +67,8 @@ class Steal:
             trainer.check(model)
         thieves = chosen(self.method, thief, "task.method")
         data, own = self.set_aside(dataset.load(), context.seed)
+        if not (len(data.train) and len(own)):
+            raise InputError("task.held_out: leaves nothing for the victim or for the thief; take another share")
         self.check(thieves, data, own, context, model, student)
         network = context.trained(data, model, trainer).network
         asked = predict(network, data.test, context.hardware)
