@@ -109,20 +109,20 @@ class Debias:
         rows = (train, validation, table.test)
         network = context.trained(held_out, model, trainer).network
         before = ask(context, network, rows)
-        adversary = self.adversary(context, game, table, before)
-        self.measure(context, "baseline", before, adversary, table)
+        self.measure(context, "baseline", before, self.adversary(context, game, table, before.validation), table)
 
         if self.method is Method.thresholds:
             after = by_thresholds(before)
         else:
             if self.method is Method.adversarial:
+                adversary = self.adversary(context, game, table, before.train)
                 network = self.play(context, game, network, adversary, table, train, validation)
             else:
                 network = context.trained(reweighed(held_out, context.seed), model, trainer).network
             after = ask(context, network, rows)
             context.record.artifact("debiased", network.state_dict())
-        # a new adversary, fitted to the end: the one in the game may be behind
-        self.measure(context, "debiased", after, self.adversary(context, game, table, after), table)
+        # a new adversary, fitted to the end, on rows that the game could not learn by heart
+        self.measure(context, "debiased", after, self.adversary(context, game, table, after.validation), table)
 
         self.check(context, table, after)
         for number, attribute in enumerate(table.attributes):
@@ -152,13 +152,13 @@ class Debias:
             adversary_lr=self.adversary_lr,
         )
 
-    def adversary(self, context: Context, game: Game, table: Table, stage: Stage) -> Adversary:
-        """A new adversary, fitted to a classifier that stays as it is."""
+    def adversary(self, context: Context, game: Game, table: Table, part: Scored) -> Adversary:
+        """A new adversary, fitted to what a classifier that stays as it is says of these rows."""
         device = context.hardware.device
         with own_randomness(context.seed):
             adversary = Adversary(self.adversary_hidden, [len(attribute.groups) for attribute in table.attributes])
             adversary.to(device)
-            odds, sensitive = stage.train.odds.float().to(device), stage.train.sensitive.to(device)
+            odds, sensitive = part.odds.float().to(device), part.sensitive.to(device)
             game.pretrain(adversary, odds, sensitive, self.pretraining_epochs)
         return adversary
 
