@@ -132,6 +132,7 @@ def test_a_run_that_was_killed_is_called_so_when_it_is_done_again(tmp_path: Path
     other, record = recorder(tmp_path / "other"), recorder(tmp_path / "run")
     other.follow(MLflow(**tracker))
     record.follow(MLflow(**tracker))
+    record._at_work.close()  # as the end of its process does
     record.start(again=True)
     record.follow(MLflow(**tracker))
     live(record)

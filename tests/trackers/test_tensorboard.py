@@ -83,6 +83,7 @@ def test_a_run_that_is_done_again_leaves_no_curve_of_the_earlier_one(tmp_path: P
     record = recorder(tmp_path)
     record.follow(TensorBoard())
     record.metrics(old=1.0)
+    record._at_work.close()  # as the end of its process does
     record.start(again=True)
     record.follow(TensorBoard())
     live(record)
