@@ -151,7 +151,7 @@ def command_of(saved: Path) -> list[str]:
 
 def own_choices(saved: Path) -> list[str]:
     """The flag that brings the user's own folder of choices along, for the sweep whose multirun.yaml this is."""
-    return config_dir(OmegaConf.load(saved).hydra.runtime.config_sources)
+    return config_dir(OmegaConf.select(OmegaConf.load(saved), "hydra.runtime.config_sources", default=[]))
 
 
 def config_dir(sources: Iterable[Any]) -> list[str]:
