@@ -1,0 +1,187 @@
+"""Bad input, one table for all tasks: exit 2 and one line that names the key, before any computing."""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+TABLE = [
+    "task=debias", "dataset=csv", "dataset.path=people.csv", "dataset.label=hired", "dataset.positive=yes",
+    "dataset.sensitive=sex",
+]  # fmt: skip
+BAD_INPUT = [
+    (["task=fgms"], ["task=fgms", "'fgsm'"]),
+    (["model=cifar_cn"], ["model=cifar_cn", "'cifar_cnn'"]),
+    (["dataset=mnst"], ["dataset=mnst", "'mnist'"]),
+    (["experiment=cifar_rw"], ["experiment=cifar_rw", "'cifar_raw'"]),
+    (["task=fgsm", "task.epsilonn=1"], ["task.epsilonn", "'epsilon'"]),
+    (["trainer.learning_rate=1"], ["trainer.learning_rate", "there are epochs", " lr,"]),
+    (["sed=1"], ["sed=1", "'seed'"]),
+    (["+foo=1"], ["foo", "no such key"]),
+    (["+trainer.foo=1"], ["trainer.foo", "no such key"]),
+    (["attack=fgsm"], ["attack=fgsm", "task takes no attack"]),
+    (["task=fgsm", "task.epsilon=-1"], ["task.epsilon", "at least 0", "-1"]),
+    (["task=fgsm", "task.epsilon=abc"], ["task.epsilon", "number", "abc"]),
+    (["task=fgsm", "task.epsilon=nan"], ["task.epsilon", "nan"]),
+    (["task=fgsm", "task.epsilon=[]"], ["task.epsilon", "at least one"]),
+    (["task=fgsm", "task.epsilon=[1"], ["task.epsilon=[1", "KEY=VALUE"]),
+    (["task=fgsm", "attack.norm=l3"], ["attack.norm", "l3", "linf, l2"]),
+    (["task=attack", "attack=pgdd"], ["attack=pgdd", "'pgd'"]),
+    (["task=attack", "attack=rfgsm", "attack.norm=l1"], ["attack.norm", "linf, l2 for this attack", "l1"]),
+    (["task=attack", "attack.steps=0"], ["attack.steps", "at least 1"]),
+    (["task=attack", "attack.restarts=2", "attack.random_start=false"], ["attack.restarts", "random_start=true"]),
+    (["task=attack", "attack=linear"], ["attack", "needs a linear model", "model=logistic"]),
+    (["task=attack", "attack=deepfool", "attack.target=3"], ["attack.target", "must be null"]),
+    (["task=attack", "attack=square", "attack.norm=l1"], ["attack.norm", "linf, l2 for this attack", "l1"]),
+    (["task=attack", "attack=apgd_ce", "attack.loss=hinge"], ["attack.loss", "ce, dlr"]),
+    (["task=attack", "attack=standard", "attack.area=0"], ["attack.area", "above 0"]),
+    (["task=attack", "attack=cw", "attack.norm=linf"], ["attack.norm", "l2 for this attack", "linf"]),
+    (["task=attack", "attack=noise", "attack.target=3"], ["attack.target", "aims at nothing"]),
+    (["task=attack", "task.transfer_to=mlpp"], ["task.transfer_to=mlpp", "'mlp'"]),
+    (["task=attack", "task.transfer_to=table_mlp", "model=logistic", "trainer=sklearn"], ["trainer", "logistic"]),
+    (["task=attack", "task.transfer_to=cifar_cnn"], ["task.transfer_to", "cifar_cnn is what is attacked"]),
+    (["task=attack", "task.check_images=-1"], ["task.check_images", "at least 0"]),
+    (["task=attack", "rivals.iterative.steps=0"], ["rivals.iterative.steps", "at least 1"]),
+    (["task=fgsm", "attack.target=cat"], ["attack.target", "cat", "0 to 9"]),
+    (["task=backdoor", "task.target=1"], ["task.target", "'1' is a source too"]),
+    (["task=backdoor", "task.source=[2,cat]"], ["task.source", "cat", "0 to 9"]),
+    (["task=backdoor", "task.poison_rate=1.5"], ["task.poison_rate", "above 0 and at most 1", "1.5"]),
+    (["task=backdoor", "task.poison_rate=0.001"], ["task.poison_rate", "136", "take at least 0.0074"]),
+    (["task=backdoor", "trigger.size=9"], ["trigger.size", "9×9", "8×8"]),
+    (["task=backdoor", "trigger.image=broken/train/cat/text.jpg"], ["trigger.image", "text.jpg", "as an image"]),
+    (["task=backdoor", "trigger=pixel", "trigger.row=8"], ["trigger.row", "between -8 and 7", "8"]),
+    (["task=backdoor", "model.checkpoint=other.pt"], ["model.checkpoint", "leave it null"]),
+    (["task=backdoor_transfer", "task.new_classes=[3]"], ["task.new_classes", "at least two"]),
+    (["task=backdoor_transfer", "model=logistic"], ["model", "deeper"]),
+    (["trainer.epochs=0"], ["trainer.epochs", "at least 1"]),
+    (["trainer=sklearn"], ["trainer", "model=logistic"]),
+    (["device=cuda:7"], ["device", "cuda:7", "cpu"]),
+    (["precision=fp64"], ["precision", "fp32, bf16, fp16"]),
+    (["seed=-1"], ["seed", "at least 0"]),
+    (["dataset=image_folder"], ["dataset.root", "needs a value"]),
+    (["dataset=image_folder", "dataset.root=nowhere"], ["dataset.root", "nowhere", "ROOT/{train,test}/CLASS/"]),
+    (["dataset=image_folder", "dataset.root=empty"], ["empty/train/cat", "no images"]),
+    (["dataset=image_folder", "dataset.root=broken"], ["broken/train/cat/text.jpg", "image"]),
+    (["dataset=cifar10", "data_dir=nothing"], ["CIFAR-10", "nothing", "cifar-10-batches-py", "TRUSTML_DATA_DIR"]),
+    (["dataset=census"], ["model", "needs images", "rows of shape 13"]),
+    (["task=debias", "model=cifar_cnn"], ["model", "needs images", "rows of shape 13"]),
+    (["task=debias", "dataset=digits", "model=mlp"], ["dataset=digits", "sensitive columns", "census, adult or csv"]),
+    (["task=debias", "task.lambda=[1,2,3]"], ["task.lambda", "one number or 2 (origin, sex)"]),
+    (["task=debias", "task.lambda=-1"], ["task.lambda", "at least 0"]),
+    (["task=debias", "task.lambda=much"], ["task.lambda", "number", "much"]),
+    (["task=debias", "task.lamda=1"], ["task.lamda", "'lambda'"]),
+    (["task=debias", "task.method=magic"], ["task.method", "adversarial, reweighing, thresholds"]),
+    (["task=debias", "task.p_rule=200"], ["task.p_rule", "0 to 100"]),
+    (["task=debias", "task.validation_fraction=0.9999"], ["task.validation_fraction", "no rows on one side"]),
+    (["task=debias", "dataset.limit=4"], ["dataset.limit", "more rows"]),
+    (["task=debias", "dataset=adult", "data_dir=nothing"], ["nothing/adult/adult.data", "TRUSTML_DATA_DIR"]),
+    ([*TABLE, "dataset.path=absent.csv"], ["dataset.path", "absent.csv"]),
+    ([*TABLE, "dataset.positive=maybe"], ["dataset.positive", "'maybe'", "no, yes"]),
+    ([*TABLE, "dataset.sensitive=race"], ["dataset.sensitive", "'race'", "age, sex, planet, hired"]),
+    ([*TABLE, "dataset.sensitive=[sex,planet]"], ["dataset.sensitive", "'planet'", "one value 'earth'"]),
+    ([*TABLE, "dataset.sensitive=[sex,sex]"], ["'sex'", "named twice"]),
+    ([*TABLE, "dataset.leave_out=[hired]"], ["'hired'", "named twice"]),
+    ([*TABLE, "dataset.sensitive=[]"], ["dataset.sensitive", "at least one column"]),
+    (["model.checkpoint=absent.pt"], ["model.checkpoint", "absent.pt"]),
+    (["model.checkpoint=other.pt"], ["model.checkpoint", "other.pt", "another architecture"]),
+    (["model.checkpoint=evil.pt"], ["model.checkpoint", "evil.pt", "run code"]),
+    (["model=custom", "model.factory=nothing"], ["model.factory", "package.module:function"]),
+    (["task=ood", "task.holdout=cat"], ["task.holdout", "cat", "0 to 9"]),
+    (["task=ood", "task.holdout=10"], ["task.holdout", "10", "0 to 9"]),
+    (["task=ood", "task.score=mspp"], ["task.score", "mspp", "'msp'"]),
+    (["task=ood", "task.score=[]"], ["task.score", "msp, max_logit, energy, odin, mahalanobis, knn"]),
+    (["task=ood", "task.quantile=1"], ["task.quantile", "between 0 and 1", "1"]),
+    (["task=ood", "task.quantile=0"], ["task.quantile", "between 0 and 1", "0"]),
+    (["task=ood", "task.validation_fraction=1.5"], ["task.validation_fraction", "between 0 and 1"]),
+    (["task=ood", "task.validation_fraction=0.9999"], ["task.validation_fraction", "nothing to train on"]),
+    (["task=ood", "dataset.limit=1"], ["task.holdout", "dataset.limit"]),
+    (["task=ood", "task.ood_dataset=mnst"], ["task.ood_dataset=mnst", "'mnist'"]),
+    (["task=ood", "task.ood_dataset=digits"], ["task.ood_dataset", "take another"]),
+    (["task=ood", "task.ood_dataset=census"], ["task.ood_dataset", "images"]),
+    (["task=ood", "dataset=census", "model=table_mlp"], ["dataset", "needs images"]),
+    (["task=ood", "detector=mspp"], ["detector=mspp", "'msp'"]),
+    (["task=ood", "detector.knn.k=0"], ["detector.knn.k", "at least 1"]),
+    (["task=ood", "detector.knn.k=5000"], ["detector.knn.k", "at most 1090"]),
+    (["task=bnn", "model=cifar_cnn"], ["model", "cifar_cnn", "mnist_cnn"]),
+    (["task=bnn", "task.activation=tanh"], ["task.activation", "tanh", "relu, sign"]),
+    (["task=bnn", "task.activation=[]"], ["task.activation", "relu, sign"]),
+    (["task=bnn", "task.activation=relu", "task.binary_weights=true"], ["task.binary_weights", "add sign"]),
+    (["task=bnn", "model.checkpoint=other.pt"], ["model.checkpoint", "leave it null"]),
+    (["task=steal", "task.method=distil"], ["task.method", "'distill'"]),
+    (["task=steal", "thief=distil"], ["thief=distil", "'distill'"]),
+    (["task=steal", "model=mnist_cnn"], ["task.method", "linear_logits", "task.method=distill"]),
+    (["task=steal", "task.queries=0"], ["task.queries", "at least 1"]),
+    (["task=steal", "task.queries=[]"], ["task.queries", "at least one"]),
+    (["task=steal", "thief.distill.source=held_out"], ["task.queries", "1000 held-out images", "there are 269"]),
+    (["task=steal", "task.round_digits=-1"], ["task.round_digits", "at least 0"]),
+    (["task=steal", "task.returns=labels"], ["task.method", "linear_logits needs logits", "task.returns=labels"]),
+    (["task=steal", "task.returns=nothing"], ["task.returns", "logits, probabilities, labels"]),
+    (["task=steal", "task.held_out=0.9999"], ["task.held_out", "nothing for the victim"]),
+    (["task=steal", "task.held_out=1"], ["task.held_out", "between 0 and 1"]),
+    (["task=steal", "thief.distill.lr=0"], ["thief.distill.lr", "above 0"]),
+    (["task=steal", "student.checkpoint=other.pt"], ["student.checkpoint", "null"]),
+    (["task=explain", "task.explainer=salience"], ["task.explainer", "'saliency'"]),
+    (["task=explain", "task.explainer=linear"], ["task.explainer", "linear needs a linear model", "model=logistic"]),
+    (["task=explain", "explainer=linear"], ["task.explainer", "none of linear", "cifar_cnn"]),
+    (["task=explain", "task.images=451"], ["task.images", "at most 450"]),
+    (["task=explain", "task.target=cat"], ["task.target", "cat", "0 to 9"]),
+    (["task=explain", "task.steps=0"], ["task.steps", "at least 1"]),
+    (["task=explain", "explainer.occlusion.window=9"], ["explainer.occlusion.window", "at most 8"]),
+    (["tracker=mlflw"], ["tracker=mlflw", "'mlflow'"]),
+    (["tracker.uri=x"], ["tracker.uri=x", "no such key"]),
+    (["tracker=mlflow", "tracker.uri=nonsense://x"], ["tracker.uri", "nonsense://x"]),
+    (["seed=${nope}"], ["nope", "not found"]),
+    (["launcher=joblib"], ["launcher=joblib", "add -m"]),
+    (["-m", "seed=0,1", "trainer.lrr=1"], ["trainer.lrr=1", "'lr'"]),
+    (["-m", "seed=0,1", "launcher=joblib", "hydra.launcher.jobs=2"], ["hydra.launcher.jobs", "'n_jobs'"]),
+    (["--no-such-flag"], ["--no-such-flag", "--help"]),
+]
+
+
+@pytest.fixture(scope="module")
+def bad_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the broken inputs that BAD_INPUT names."""
+    import torch
+    from PIL import Image
+
+    class Evil:
+        def __reduce__(self) -> tuple[object, ...]:
+            return os.system, ("touch it_ran",)
+
+    folder = tmp_path_factory.mktemp("bad")
+    for root in ("empty", "broken"):
+        for split in ("train", "test"):
+            for name in ("cat", "dog"):
+                (folder / root / split / name).mkdir(parents=True)
+                if root == "broken":
+                    Image.new("RGB", (8, 8)).save(folder / root / split / name / "picture.png")
+    (folder / "broken" / "train" / "cat" / "text.jpg").write_text("not an image")
+    people = [f"{20 + row},{'fm'[row % 2]},earth,{'no' if row % 3 else 'yes'}" for row in range(60)]
+    (folder / "people.csv").write_text("\n".join(["age,sex,planet,hired", *people]))
+    torch.save({"weight": torch.zeros(2, 2)}, folder / "other.pt")
+    torch.save({"weight": Evil()}, folder / "evil.pt")
+    return folder
+
+
+@pytest.mark.parametrize(("words", "expected"), BAD_INPUT, ids=[" ".join(words) for words, _ in BAD_INPUT])
+def test_bad_input_ends_with_2_and_one_line_before_any_computing(
+    words: list[str], expected: list[str], trustml_here: Cli, bad_files: Path, tmp_path: Path
+) -> None:
+    for path in bad_files.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    answer = trustml_here(*words, env={"http_proxy": "http://localhost:1", "https_proxy": "http://localhost:1"})
+    assert answer.returncode == 2, answer.stderr
+    assert answer.stderr.count("\n") == 1, answer.stderr
+    assert "Traceback" not in answer.stderr + answer.stdout
+    for word in expected:
+        assert word in answer.stderr
+    assert "training model" not in answer.stdout
+    assert not (tmp_path / "it_ran").exists()
+    ended = [json.loads(file.read_text()) for file in tmp_path.rglob("run.json")]
+    assert all((facts["status"], facts["exit_code"]) == ("failed", 2) for facts in ended)
+    assert not list(tmp_path.glob("outputs/*/*/metrics.csv"))
