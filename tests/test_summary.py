@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas
 import pytest
 
-from trustml_cli.summary import conditions_of, read_runs, same, summarise, sweep_table
+from trustml_cli.summary import answers_of, conditions_of, read_runs, same, summarise, sweep_table
 
 
 def leave_run(folder: Path, number: int, epsilon: str, seed: int, accuracy: float | None, **facts: object) -> None:
@@ -129,3 +129,23 @@ def test_a_file_that_cannot_be_read_is_a_run_without_rows(sweep: Path) -> None:
     table = sweep_table(read_runs(sweep))
     assert len(table) == 6
     assert isnan(table.accuracy[0])
+
+
+def test_each_question_has_a_summary_of_its_own(sweep: Path) -> None:
+    row = {"task": "steal", "dataset": "digits", "model": "cnn", "seed": 0, "loss": 7.0, "agreement": 0.5}
+    asked = {"task": "steal", "headline": "agreement", "conditions": ["loss"]}  # a value of the other task
+    leave_run(sweep, 6, "0.0", 0, 0.1, **asked)
+    pandas.DataFrame([row]).to_csv(sweep / "job6" / "metrics.csv", index=False)
+    runs = read_runs(sweep)
+    fgsm, steal = answers_of(runs, sweep_table(runs))
+    assert (fgsm.headline, fgsm.varied, list(fgsm.summary.epsilon)) == ("accuracy", ["epsilon"], [0.0, 0.1])
+    assert fgsm.summary.loss[0] == pytest.approx(1.6)
+    assert (steal.headline, steal.varied, list(steal.summary.agreement)) == ("agreement", [], [0.5])
+    assert "loss" in steal.conditions
+    assert "accuracy" not in steal.summary
+
+
+def test_where_a_run_lies_is_no_condition(sweep: Path) -> None:
+    words = ["trustml", "output_dir=here", "data_dir=there", "task.epsilon=0.0"]
+    leave_run(sweep, 6, "0.0", 3, 0.6, command=words)
+    assert read_runs(sweep)[6].overrides == {"data_dir": "there", "task.epsilon": "0.0"}

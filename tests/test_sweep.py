@@ -117,7 +117,7 @@ def test_a_sweep_that_was_killed_at_random_moments_ends_as_if_it_had_not_been(tr
     tables = []
     for folder in ("undisturbed", "killed"):
         (path,) = tmp_path.glob(f"{folder}/multirun/*/sweep.csv")
-        tables.append(pandas.read_csv(path).drop(columns=["seconds", "output_dir", "run"]))
+        tables.append(pandas.read_csv(path).drop(columns=["seconds", "run"]))
     assert tables[0].status.tolist() == ["completed"] * 4
     pandas.testing.assert_frame_equal(tables[0], tables[1])
 

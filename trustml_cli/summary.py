@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trustml_cli.files import is_held
-from trustml_cli.record import DOES_NOT_COUNT
+from trustml_cli.record import DOES_NOT_COUNT, WHERE
 
 if TYPE_CHECKING:  # a listing has no need of it, and shall not wait for its import
     import pandas
@@ -70,8 +70,27 @@ class Run:
         """What the command line said, key by key, beside what the row begins with anyway."""
         words = [word.lstrip("+").partition("=") for word in self.facts.get("command", [])[1:] if "=" in word]
         return {
-            key: value for key, _, value in words if key not in IDENTITY and key.partition(".")[0] not in DOES_NOT_COUNT
+            key: value
+            for key, _, value in words
+            if key not in (*IDENTITY, *WHERE) and key.partition(".")[0] not in DOES_NOT_COUNT
         }
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A summary over seeds that answers one question: of the tasks that have the same headline, if they have one.
+
+    `conditions` are the columns that say under what each row was measured.
+    """
+
+    headline: str | None
+    summary: "pandas.DataFrame"
+    conditions: list[str]
+
+    @property
+    def varied(self) -> list[str]:
+        """The conditions that are not the same in all rows."""
+        return [name for name in self.conditions if self.summary[name].nunique(dropna=False) > 1]
 
 
 def read_run(folder: Path) -> Run:
@@ -169,3 +188,21 @@ def summarise(table: "pandas.DataFrame", conditions: Sequence[str]) -> "pandas.D
             row |= {name: mean, f"{name}_std": deviation, f"{name}_ci_low": low, f"{name}_ci_high": high}
         rows.append(row)
     return pandas.DataFrame(rows, columns=None if rows else [*conditions, "seeds"])
+
+
+def answers_of(runs: Sequence[Run], table: "pandas.DataFrame") -> list[Answers]:
+    """`table`, the rows of these runs, over seeds: a part for each question, in the order in which they come up.
+
+    One part without rows where no run was completed.
+    """
+    asked = {run.facts.get("task"): run.headline for run in runs if run.status == "completed"}
+    found = []
+    for headline in dict.fromkeys(asked.values()) or [None]:
+        tasks = [task for task in asked if asked[task] == headline]
+        own, rows = (
+            [run for run in runs if run.facts.get("task") in tasks],
+            table[table["task"].isin(tasks)].dropna(axis=1, how="all"),
+        )
+        conditions = conditions_of(own, rows)
+        found.append(Answers(headline, summarise(rows, conditions), conditions))
+    return found

@@ -19,7 +19,7 @@ from trustml_cli.files import write_atomically
 from trustml_cli.launchers import outlive_killed_jobs
 
 if TYPE_CHECKING:
-    from trustml_cli.summary import Run
+    from trustml_cli.summary import Answers, Run
 
 log = logging.getLogger(__name__)
 
@@ -82,27 +82,37 @@ def add_up(sweep: Path) -> int:
 
 def tabulate(sweep: Path, runs: "Sequence[Run]") -> None:
     """Write sweep.csv, summary.csv, sweep.png and index.html for `runs`, and show the summary."""
+    import pandas
+
     from trustml_cli.plots.sweep import sweep_figure
     from trustml_cli.report.page import write_sweep
-    from trustml_cli.summary import conditions_of, summarise, sweep_table
+    from trustml_cli.summary import answers_of, sweep_table
 
     table = sweep_table(runs)
-    conditions = conditions_of(runs, table)
-    summary = summarise(table, conditions)
+    answers = answers_of(runs, table)
+    summary = pandas.concat([one.summary for one in answers])
     write_atomically(sweep / "sweep.csv", lambda partial: table.to_csv(partial, index=False))
     write_atomically(sweep / "summary.csv", lambda partial: summary.to_csv(partial, index=False))
-    headlines = {run.facts["headline"] for run in runs if run.status == "completed" and "headline" in run.facts}
-    if len(headlines) == 1:
-        headline = headlines.pop()
-        figure = sweep_figure(summary, conditions, headline)
+    if told := [one for one in answers if one.headline]:
+        figure = sweep_figure(told)
         write_atomically(sweep / "sweep.png", lambda partial: figure.savefig(partial))
-        varied = [name for name in conditions if summary[name].nunique(dropna=False) > 1]
-        columns = [*varied, "seeds", headline, f"{headline}_std", f"{headline}_ci_low", f"{headline}_ci_high"]
-        shown = summary[columns].head(FEW).round(4).to_string(index=False, na_rep="")
-        sys.stdout.write(f"\n{shown}\n{'…' if len(summary) > FEW else ''}\n")
+    for one in told:
+        sys.stdout.write(f"\n{as_text(one, str(one.headline))}")
     saved = sweep / "multirun.yaml"
     words = [*own_choices(saved), *command_of(saved)] if saved.exists() else []
-    write_sweep(sweep, runs, summary, conditions, words)
+    write_sweep(sweep, runs, answers, words)
+
+
+def as_text(answers: "Answers", headline: str) -> str:
+    """The headline over what was swept, for a terminal: what all rows have in common, then the table."""
+    from trustml_cli.report.table import shown
+
+    summary, varied = answers.summary, answers.varied
+    common = ", ".join(f"{name} {shown(summary[name].iloc[0])}" for name in answers.conditions if name not in varied)
+    columns = [*varied, "seeds", *(f"{headline}{end}" for end in ("", "_std", "_ci_low", "_ci_high"))]
+    table = summary[columns].assign(**{name: summary[name].map(shown) for name in varied}).head(FEW).round(4)
+    rest = f"… {len(summary) - FEW} more in summary.csv\n" if len(summary) > FEW else ""
+    return f"{common}\n{table.to_string(index=False, na_rep='')}\n{rest}"
 
 
 def resumed_words(overrides: Sequence[str], flags: Sequence[str]) -> list[str]:

@@ -3,9 +3,11 @@
 import itertools
 
 import pandas
+import pytest
 from matplotlib.figure import Figure
 
 from trustml_cli.plots.sweep import sweep_figure
+from trustml_cli.summary import Answers
 
 CONDITIONS = ["task", "model", "epsilon", "lr"]
 
@@ -20,7 +22,7 @@ def summary(models: list[str], epsilons: list[float], rates: list[float]) -> pan
 
 
 def drawn(models: list[str], epsilons: list[float], rates: list[float]) -> Figure:
-    return sweep_figure(summary(models, epsilons, rates), CONDITIONS, "accuracy")
+    return sweep_figure([Answers("accuracy", summary(models, epsilons, rates), CONDITIONS)])
 
 
 def test_one_number_is_a_line_for_each_series_with_its_band() -> None:
@@ -39,6 +41,10 @@ def test_two_numbers_are_a_heat_map_with_every_value() -> None:
     assert {panel.get_xlabel(), panel.get_ylabel()} == {"epsilon", "lr"}
 
 
+def test_a_heat_map_promises_no_interval() -> None:
+    assert drawn(["mlp"], [0.0, 0.1], [0.1, 0.2]).axes[0].get_title() == "accuracy: mean of 3 seeds"
+
+
 def test_names_are_bars() -> None:
     (panel,) = drawn(["mlp", "cnn", "logistic"], [0.0], [0.1]).axes
     assert len(panel.patches) == 3
@@ -48,3 +54,12 @@ def test_names_are_bars() -> None:
 def test_nothing_swept_but_the_seed_is_one_bar() -> None:
     (panel,) = drawn(["mlp"], [0.0], [0.1]).axes
     assert [label.get_text() for label in panel.get_yticklabels()] == ["all"]
+
+
+def test_two_questions_are_a_panel_each_with_a_figure_of_its_own() -> None:
+    curve = Answers("accuracy", summary(["mlp"], [0.0, 0.1], [0.1]), CONDITIONS)
+    other = summary(["mlp", "cnn"], [0.0], [0.1]).rename(columns=lambda name: name.replace("accuracy", "auroc"))
+    above, below = sweep_figure([curve, Answers("auroc", other, CONDITIONS)]).axes
+    assert (above.get_ylabel(), below.get_xlabel()) == ("accuracy", "auroc")
+    assert list(above.lines[0].get_ydata()) == [0.8, pytest.approx(0.7)]
+    assert [bar.get_width() for bar in below.patches] == [0.8, 0.8]

@@ -1,5 +1,6 @@
 """The look that all plots share."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.axes import Axes
@@ -13,10 +14,12 @@ if TYPE_CHECKING:  # the picture of a sweep needs no torch
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#C44E00", "#007A59", "#595959"
 
 
-def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, NDArray[Any]]:
-    """A figure of so many inches and its axes as an array [rows, columns]."""
+def new_figure(
+    width: float, height: float, rows: int = 1, columns: int = 1, heights: Sequence[float] | None = None
+) -> tuple[Figure, NDArray[Any]]:
+    """A figure of so many inches and its axes as an array [rows, columns]; rows of equal height unless `heights`."""
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False)
+    return figure, figure.subplots(rows, columns, squeeze=False, height_ratios=heights)
 
 
 def tidy(axes: Axes, title: str, x: str, y: str) -> None:

@@ -1,35 +1,76 @@
 """One picture of a whole sweep."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from trustml_cli.plots.style import new_figure, tidy
+from trustml_cli.summary import Answers
 
 # Wong 2011, as in style, in an order in which neighbours differ in brightness
 SERIES = ("#0072B2", "#C44E00", "#007A59", "#7A4A8C", "#8C6D00", "#3A9BC9", "#B3446C", "#595959")
+LABEL = 0.075  # inches that a character of a label is wide, at most
 
 
-def sweep_figure(summary: pandas.DataFrame, conditions: Sequence[str], value: str) -> Figure:
-    """`value` over what was swept: a line for each series over one number, a heat map over two, bars over names."""
-    varied = [name for name in conditions if summary[name].nunique(dropna=False) > 1]
+@dataclass(frozen=True)
+class Drawing:
+    """What draws one panel, and the inches that it wants for that."""
+
+    draw: Callable[[Axes], None]
+    width: float
+    height: float
+
+
+def sweep_figure(answers: Sequence[Answers]) -> Figure:
+    """A panel for each question that the sweep answers, one below the other."""
+    drawings = [
+        drawing_of(one, str(one.headline), subject=of_tasks(one) if len(answers) > 1 else "") for one in answers
+    ]
+    heights = [drawing.height for drawing in drawings]
+    figure, axes = new_figure(
+        max(drawing.width for drawing in drawings), sum(heights), rows=len(drawings), heights=heights
+    )
+    for drawing, panel in zip(drawings, axes[:, 0], strict=True):
+        drawing.draw(panel)
+    return figure
+
+
+def drawing_of(answers: Answers, value: str, subject: str) -> Drawing:
+    """`value` over what was swept: a line for each series over one number, a heat map over two, bars over names.
+
+    `subject` begins the title.
+    """
+    summary, varied = answers.summary, answers.varied
     numbers = [name for name in varied if pandas.to_numeric(summary[name], errors="coerce").notna().all()]
     names = [name for name in varied if name not in numbers]
     summary = summary.astype(dict.fromkeys(numbers, float))
+    means = f"{subject}{value}: {over_seeds(summary)}"
     if len(numbers) == 2 and not names:
-        return heat_map(summary, numbers[0], numbers[1], value)
+        grid = summary.pivot_table(index=numbers[1], columns=numbers[0], values=value)
+        size = 2.5 + 0.8 * grid.shape[1], 2 + 0.55 * grid.shape[0]
+        return Drawing(lambda panel: heat_map(panel, grid, means, value), *size)
+    title = f"{means}, 95 % interval"
     if numbers:
-        return lines(summary, numbers[0], [*names, *numbers[1:]], value)
-    return bars(summary, names, value)
+        return Drawing(lambda panel: lines(panel, summary, numbers[0], [*names, *numbers[1:]], value, title), 7.2, 4.4)
+    labels = [", ".join(str(row[name]) for name in names) or "all" for _, row in summary.iterrows()]
+    size = 5 + LABEL * max(map(len, labels)), 1.4 + 0.42 * len(labels)
+    return Drawing(lambda panel: bars(panel, summary, labels, ", ".join(names), value, title), *size)
 
 
-def title_of(summary: pandas.DataFrame, value: str) -> str:
-    """What is shown, and over how many seeds."""
+def of_tasks(answers: Answers) -> str:
+    """'fgsm, attack: ', to begin a title with."""
+    return f"{', '.join(map(str, answers.summary['task'].unique()))}: "
+
+
+def over_seeds(summary: pandas.DataFrame) -> str:
+    """Over how many seeds a mean was taken."""
     seeds = sorted(set(summary["seeds"]))
     count = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    return f"{value}: mean of {count} seeds, 95 % interval" if seeds != [1] else f"{value}: one seed, 95 % interval"
+    return "one seed" if seeds == [1] else f"mean of {count} seeds"
 
 
 def series_name(key: Hashable, names: Sequence[str]) -> str:
@@ -38,10 +79,8 @@ def series_name(key: Hashable, names: Sequence[str]) -> str:
     return ", ".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
 
 
-def lines(summary: pandas.DataFrame, x: str, names: Sequence[str], value: str) -> Figure:
+def lines(panel: Axes, summary: pandas.DataFrame, x: str, names: Sequence[str], value: str, title: str) -> None:
     """A line with a band for each combination of `names` over the numbers in column `x`."""
-    figure, axes = new_figure(7.2, 4.4)
-    panel = axes[0, 0]
     groups = summary.groupby(list(names), sort=False, dropna=False) if names else [((), summary)]
     for number, (key, group) in enumerate(groups):
         ordered = group.sort_values(x)
@@ -51,18 +90,14 @@ def lines(summary: pandas.DataFrame, x: str, names: Sequence[str], value: str) -
         panel.fill_between(ordered[x], low, high, color=color, alpha=0.18, linewidth=0)
     if names:
         panel.legend(frameon=False, fontsize=8)
-    tidy(panel, title_of(summary, value), x, value)
-    return figure
+    tidy(panel, title, x, value)
 
 
-def heat_map(summary: pandas.DataFrame, x: str, y: str, value: str) -> Figure:
-    """The numbers of columns `x` and `y` as a grid of cells with their values."""
-    grid = summary.pivot_table(index=y, columns=x, values=value)
-    figure, axes = new_figure(2.5 + 0.8 * grid.shape[1], 2 + 0.55 * grid.shape[0])
-    panel = axes[0, 0]
+def heat_map(panel: Axes, grid: pandas.DataFrame, title: str, value: str) -> None:
+    """A grid of values as cells, with the numbers of its columns and rows."""
     cells = grid.to_numpy()
     image = panel.imshow(cells, cmap="viridis", aspect="auto", origin="lower")
-    figure.colorbar(image, ax=panel, label=value)
+    panel.figure.colorbar(image, ax=panel, label=value)
     panel.set_xticks(range(grid.shape[1]), [f"{number:g}" for number in grid.columns])
     panel.set_yticks(range(grid.shape[0]), [f"{number:g}" for number in grid.index])
     middle = (np.nanmin(cells) + np.nanmax(cells)) / 2
@@ -70,21 +105,17 @@ def heat_map(summary: pandas.DataFrame, x: str, y: str, value: str) -> Figure:
         if not np.isnan(cell):
             color = "white" if cell < middle else "black"
             panel.text(column, row, f"{cell:.3g}", ha="center", va="center", fontsize=8, color=color)
-    panel.set(title=title_of(summary, value), xlabel=x, ylabel=y)
-    return figure
+    panel.set(title=title, xlabel=str(grid.columns.name), ylabel=str(grid.index.name))
 
 
-def bars(summary: pandas.DataFrame, names: Sequence[str], value: str) -> Figure:
-    """A bar with its interval for each combination of `names`."""
-    labels = [", ".join(str(row[name]) for name in names) or "all" for _, row in summary.iterrows()]
-    figure, axes = new_figure(6.4, 1.4 + 0.42 * len(labels))
-    panel = axes[0, 0]
+def bars(panel: Axes, summary: pandas.DataFrame, labels: Sequence[str], names: str, value: str, title: str) -> None:
+    """A bar with its label and its interval for each row; `names` says what the labels are."""
     values = summary[value].to_numpy(dtype=float)
     low, high = summary[f"{value}_ci_low"].to_numpy(dtype=float), summary[f"{value}_ci_high"].to_numpy(dtype=float)
     panel.barh(range(len(labels)), values, color=SERIES[0], height=0.65)
     spread = np.nan_to_num(np.maximum([values - low, high - values], 0))
     panel.errorbar(values, range(len(labels)), xerr=spread, fmt="none", ecolor="black", capsize=3)
     panel.set_yticks(range(len(labels)), labels)
-    panel.invert_yaxis()
-    tidy(panel, title_of(summary, value), value, ", ".join(names))
-    return figure
+    margin = 0.5 if len(labels) > 1 else 1.0  # one bar alone stays as slim as others
+    panel.set_ylim(len(labels) - 1 + margin, -margin)
+    tidy(panel, title, value, names)

@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from trustml_cli.choices import config_folder, description, flat
 from trustml_cli.files import write_atomically
 from trustml_cli.report.table import Cell, measured, readable, shown
-from trustml_cli.summary import IDENTITY, Run, read_run, read_runs
+from trustml_cli.summary import IDENTITY, Answers, Run, read_run, read_runs
 
 FEW = 12  # headline figures that fit above everything else
 
@@ -42,15 +42,11 @@ def write_run(folder: Path) -> Path:
     )
 
 
-def write_sweep(
-    sweep: Path, runs: Sequence[Run], summary: pandas.DataFrame, conditions: Sequence[str], words: Sequence[str]
-) -> Path:
-    """index.html of a sweep's directory: the picture, `summary` by `conditions`, and every job; returns the file.
+def write_sweep(sweep: Path, runs: Sequence[Run], answers: Sequence[Answers], words: Sequence[str]) -> Path:
+    """index.html of a sweep's directory: the picture, the summary, and every job; returns the file.
 
     `words` are those of the command line.
     """
-    varied = [name for name in conditions if summary[name].nunique(dropna=False) > 1]
-    fixed = [name for name in conditions if name not in varied]
     picture = sweep / "sweep.png"
     return write(
         sweep / "index.html",
@@ -60,8 +56,14 @@ def write_sweep(
         runs=[(run, result(run), run.folder / "report.html") for run in runs],
         sweep=sweep,
         picture=as_data(picture) if picture.exists() else None,
-        summary=readable(summary.drop(columns=fixed), [*varied, "seeds"]),
-        fixed=[(name, summary[name].iloc[0]) for name in fixed] if len(summary) else [],
+        summaries=[
+            (
+                [(name, one.summary[name].iloc[0]) for name in one.conditions if name not in one.varied],
+                readable(one.summary.drop(columns=set(one.conditions) - set(one.varied)), [*one.varied, "seeds"]),
+            )
+            for one in answers
+            if len(one.summary)
+        ],
     )
 
 
