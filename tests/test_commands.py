@@ -66,6 +66,14 @@ def test_runs_are_put_side_by_side(trustml_here: Cli, tmp_path: Path) -> None:
     assert trustml_here("report", "outputs").stdout == "comparison.html\n"
 
 
+def test_files_among_the_folders_are_passed_over(trustml_here: Cli, tmp_path: Path) -> None:
+    (tmp_path / "job").mkdir()
+    (tmp_path / "job" / "run.json").write_text('{"status": "completed", "command": ["trustml"]}')
+    (tmp_path / "sweep.csv").touch()
+    assert trustml_here("report", "job", "sweep.csv").returncode == 0
+    assert "sweep.csv: there is no such folder" in trustml_here("report", "sweep.csv").stderr
+
+
 def test_show_is_plain_and_whole_where_nobody_watches(trustml_here: Cli) -> None:
     lines = trustml_here("show", "task").stdout.splitlines()
     assert [line.split()[0] for line in lines] == choices("task")

@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas
 import pytest
 
+from trustml_cli.choices import folder_name
 from trustml_cli.errors import InputError
 from trustml_cli.summary import read_runs
 from trustml_cli.sweep import resumed_words
@@ -149,6 +150,26 @@ def test_a_job_with_a_seed_that_means_nothing_is_one_line_and_hides_no_other(tru
 @pytest.mark.parametrize("words", [["task=train"], ["seed=0,1", "resume=false"]])
 def test_commands_that_resume_nothing_are_left_as_they_are(words: list[str]) -> None:
     assert resumed_words(words, ["-m"]) == [*words, "-m"]
+
+
+def test_names_of_folders_that_had_to_be_changed_are_told_apart() -> None:
+    assert folder_name("seed=0,task.epsilon=0.1") == "seed=0,task.epsilon=0.1"
+    assert folder_name("") == "defaults"
+    names = {folder_name(text) for text in ("a/b", "a_b", "a b", "a[b", 200 * "a", 201 * "a", f"{150 * 'a'}/b")}
+    assert len(names) == 7
+    assert all(len(name) <= 150 and "/" not in name for name in names)
+
+
+def test_a_sweep_that_ended_before_its_first_job_is_not_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = "hydra:\n  overrides:\n    task: [task=fgsm]\n    hydra: []\n"
+    for name in ("earlier", "later"):
+        (tmp_path / "outputs" / "multirun" / name / "job").mkdir(parents=True)
+        (tmp_path / "outputs" / "multirun" / name / "multirun.yaml").write_text(command)
+    (tmp_path / "outputs" / "multirun" / "earlier" / "job" / "run.json").write_text("{}")
+    assert "hydra.sweep.dir='outputs/multirun/earlier'" in resumed_words(["task=fgsm", "resume=true"], ["-m"])
 
 
 def test_resume_without_an_earlier_sweep_begins_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,9 +89,12 @@ def flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def folder_name(overrides: str) -> str:
-    """A job's overrides as the name of one folder: no slashes, and short enough for any file system."""
-    name = re.sub(r"[^\w.,=+@-]+", "_", overrides) or "defaults"
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 9]}_{digest(overrides)[:8]}"
+    """A job's overrides as the name of one folder: no slashes, and short enough for any file system.
+
+    What is changed for that has a digest at its end, so that a/b and a_b are two.
+    """
+    name = re.sub(r"[^\w.,=+@-]+", "_", overrides or "defaults")[: LONGEST_NAME - 9]
+    return name if name == (overrides or "defaults") else f"{name}_{digest(overrides)[:8]}"
 
 
 def share_of_cores(processes: int) -> int:

@@ -151,12 +151,13 @@ def report(given: Namespace) -> None:
 
     if given.to.is_dir():
         raise InputError(f"--to: {given.to} is a folder; give a file, e.g. comparison.html")
-    for folder in given.folders:
+    folders = [folder for folder in given.folders if not folder.is_file()]  # SWEEP/* names its tables and page too
+    for folder in folders or given.folders:
         if not folder.is_dir():
             raise InputError(f"{folder}: there is no such folder; see trustml runs for those with runs")
         if not read_runs(folder):
             raise InputError(f"{folder}: holds no run; see trustml runs for folders that do")
-    sys.stdout.write(f"{write_comparison(given.folders, given.to)}\n")
+    sys.stdout.write(f"{write_comparison(folders, given.to)}\n")
 
 
 def print_table(rows: Sequence[Sequence[str]], wrap: bool = False) -> None:

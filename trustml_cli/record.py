@@ -112,6 +112,7 @@ class Recorder:
             "command": list(self.command),
             **self.identity,
             "choices": self.own_choices,
+            "tracker": self.choices.get("tracker"),
             "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "trustml": version("trustml"),
             "git_commit": git_commit(),

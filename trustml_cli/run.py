@@ -16,13 +16,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from trustml_cli.build import build, build_as, is_group
+from trustml_cli.build import build, build_as, is_group, nearest
 from trustml_cli.choices import changed, config_folder, help_text, register_resolvers
-from trustml_cli.commands import answer
+from trustml_cli.commands import COMMANDS, answer
 from trustml_cli.errors import InputError, RunFailed, naming
 from trustml_cli.explain import explain
 from trustml_cli.record import DOES_NOT_COUNT, Recorder
-from trustml_cli.sweep import Ending, add_up, as_written, config_dir, resumed_words, what_is_run
+from trustml_cli.sweep import Ending, add_up, as_written, config_dir, refuse_repetition, resumed_words, what_is_run
 
 log = logging.getLogger(__name__)
 
@@ -143,6 +143,8 @@ def split_words(words: list[str]) -> tuple[list[str], list[str]]:
         raise InputError(f"{unknown[0]}: no such flag; see trustml --help, and write keys as KEY=VALUE")
     flags = list(words)
     for word in known.overrides:
+        if "=" not in word and not word.startswith("~"):
+            raise InputError(f"{word}: no such command; {nearest(word, COMMANDS)}; a key is set by KEY=VALUE")
         flags.remove(word)
     return known.overrides, flags
 
@@ -164,7 +166,9 @@ def main() -> None:
     try:
         if answer(sys.argv[1:]):
             sys.exit(0)
-        sys.argv[1:] = resumed_words(*split_words(sys.argv[1:]))
+        overrides, flags = split_words(sys.argv[1:])
+        refuse_repetition(overrides)
+        sys.argv[1:] = resumed_words(overrides, flags)
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(job)()
     except KeyboardInterrupt:
         if Ending.sweep is not None:

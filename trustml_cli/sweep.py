@@ -115,6 +115,14 @@ def as_text(answers: "Answers", headline: str) -> str:
     return f"{common}\n{table.to_string(index=False, na_rep='')}\n{rest}"
 
 
+def refuse_repetition(overrides: Sequence[str]) -> None:
+    """Raise `InputError` for an override that sweeps over the same value twice: its jobs would share a directory."""
+    for word in OverridesParser.create().parse_overrides(list(overrides)):
+        values = list(word.sweep_string_iterator()) if word.is_sweep_override() else []
+        if twice := [value for value in values if values.count(value) > 1]:
+            raise InputError(f"{word.input_line}: has {twice[0]} twice; give each value once")
+
+
 def resumed_words(overrides: Sequence[str], flags: Sequence[str]) -> list[str]:
     """The command line with `resume=true` or `resume=DIRECTORY` made to go on with an earlier sweep.
 
@@ -150,7 +158,8 @@ def resumed_words(overrides: Sequence[str], flags: Sequence[str]) -> list[str]:
         return [*overrides, *flags]
     output_dir = next((word.partition("=")[2] for word in others if word.startswith("output_dir=")), "outputs")
     saved_sweeps = sorted(Path(output_dir).glob("multirun/*/multirun.yaml"), reverse=True)
-    same = (saved for saved in saved_sweeps if command_of(saved) == what_is_run(others))
+    begun = (saved for saved in saved_sweeps if any(saved.parent.glob("*/run.json")))
+    same = (saved for saved in begun if command_of(saved) == what_is_run(others))
     return [*others, "resume=true", *(into(saved.parent) for saved in islice(same, 1)), *flags]
 
 

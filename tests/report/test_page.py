@@ -86,6 +86,17 @@ def test_pages_can_be_written_again_from_what_lies_there(sweep: Path) -> None:
         assert page.read_text() == before
 
 
+def test_a_comparison_of_many_runs_shows_the_pictures_of_the_first(tmp_path: Path) -> None:
+    for number in range(15):
+        plots = tmp_path / f"run{number:02}" / "plots"
+        plots.mkdir(parents=True)
+        (plots / "curve.png").write_bytes(b"png")
+        (plots.parent / "run.json").write_text(json.dumps({"status": "completed", "started": f"{number:02}"}))
+    page = write_comparison([tmp_path], tmp_path / "comparison.html").read_text()
+    assert page.count("data:image/png") == 12
+    assert "first 12 of 15 runs" in page
+
+
 def test_names_from_strangers_are_shown_and_not_run(tmp_path: Path) -> None:
     evil = "<script>alert('x')</script>"
     facts = {"status": "failed", "task": evil, "dataset": evil, "model": evil, "seed": 0, "error": evil,

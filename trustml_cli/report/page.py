@@ -16,10 +16,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from trustml_cli.choices import config_folder, description, flat
 from trustml_cli.files import write_atomically
-from trustml_cli.report.table import Cell, measured, readable, shown
+from trustml_cli.report.table import NOTHING, Cell, measured, readable, shown
 from trustml_cli.summary import IDENTITY, Answers, Run, read_run, read_runs
 
 FEW = 12  # headline figures that fit above everything else
+PICTURED = 12  # runs whose pictures a comparison shows; each is some 100 kB of the page
 
 
 def write_run(folder: Path) -> Path:
@@ -77,7 +78,7 @@ def write_comparison(folders: Sequence[Path], to: Path) -> Path:
     rows = [run.metrics.drop(columns=[*IDENTITY], errors="ignore") for run in runs]
     every = pandas.concat([part.assign(run=name) for name, part in zip(names, rows, strict=True)], ignore_index=True)
     conditions = list(dict.fromkeys(name for run in runs for name in run.conditions))
-    plots = [dict(plots_of(run.folder)) for run in runs]
+    plots = [dict(plots_of(run.folder)) for run in runs[:PICTURED]]
     return write(
         to,
         "comparison.html",
@@ -86,9 +87,10 @@ def write_comparison(folders: Sequence[Path], to: Path) -> Path:
         differences=differences(runs),
         metrics=readable(every.sort_values(conditions, kind="stable"), ["run", *conditions], mark_best=True),
         plots=[
-            (title, [(name, own[title]) for name, own in zip(names, plots, strict=True) if title in own])
+            (title, [(name, own[title]) for name, own in zip(names, plots, strict=False) if title in own])
             for title in dict.fromkeys(title for own in plots for title in own)
         ],
+        pictured=len(plots),
     )
 
 
@@ -143,7 +145,8 @@ def headlines(run: Run) -> list[tuple[str, Cell]]:
 
 def result(run: Run) -> str:
     """The headline's value in words; of several rows, the first and the last."""
-    figures = [f"{cell.text} ({condition})" if condition else cell.text for condition, cell in headlines(run)]
+    known = [(condition, cell) for condition, cell in headlines(run) if cell.text != NOTHING]
+    figures = [f"{cell.text} ({condition})" if condition else cell.text for condition, cell in known]
     return f"{run.headline} {' … '.join(figures[:1] + figures[1:][-1:])}" if figures else ""
 
 
@@ -175,4 +178,6 @@ def differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
 
 def as_written(value: Any) -> str:
     """A value as a command line has it; – for none."""
-    return "–" if value is None else json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
+    return (
+        NOTHING if value is None else json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
+    )

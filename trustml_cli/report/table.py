@@ -14,6 +14,7 @@ LOWER = (
     "*_loss", "ece", "attack_success_rate", "fpr_at_95_tpr", "outlier_inlier_rate", "completeness_gap", "deletion_auc",
     "adversary_auc_*", "demographic_parity_difference_*", "equalized_odds_difference_*", "seconds",
 )  # fmt: skip
+NOTHING = "–"  # where there is no value
 THIEFS = ("stolen_accuracy",)  # good for the thief, so of no side here
 
 
@@ -69,7 +70,7 @@ def measured(row: dict[Hashable, Any], name: str, best: bool = False) -> Cell:
     """The cell of one value, with its interval where there is one."""
     value, low, high, n = (row.get(key) for key in (name, f"{name}_ci_low", f"{name}_ci_high", f"{name}_n"))
     if pandas.isna(value):
-        return Cell("–", sort=float("-inf"))
+        return Cell(NOTHING, sort=float("-inf"))
     notes, bar = [], None
     if low is not None and high is not None and low <= value <= high:  # false where an end is nan
         notes.append(f"{shown(low)} to {shown(high)}")
@@ -104,7 +105,7 @@ def better(name: str) -> int:
 def shown(value: Any) -> str:
     """A value as people write it: four significant digits, thousands apart."""
     if value is None or (isinstance(value, float) and pandas.isna(value)):
-        return "–"
+        return NOTHING
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     if float(value).is_integer() and abs(value) < 1e15:

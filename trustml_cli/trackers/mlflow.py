@@ -37,6 +37,7 @@ class MLflow(Tracker):
             from mlflow.entities import Param
             from mlflow.tracking import MlflowClient
         logging.getLogger("mlflow").setLevel(logging.WARNING)
+        logging.getLogger("urllib3").setLevel(logging.ERROR)  # a server that does not answer is told of once, below
         tags = {
             "trustml.directory": str(folder.absolute()),
             "mlflow.user": getpass.getuser(),
