@@ -79,6 +79,8 @@ def test_a_sweep_of_failures_has_an_empty_summary(tmp_path: Path) -> None:
     runs = read_runs(tmp_path)
     table = sweep_table(runs)
     assert summarise(table, conditions_of(runs, table)).empty
+    (nothing,) = answers_of(runs, table)
+    assert (nothing.headline, len(nothing.summary)) == (None, 0)
 
 
 def test_a_run_killed_while_it_claimed_its_directory_counts_as_killed(tmp_path: Path) -> None:

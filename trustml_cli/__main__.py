@@ -1,5 +1,17 @@
-"""`python -m trustml_cli` is `trustml`."""
+"""`trustml`, and `python -m trustml_cli`."""
 
-from trustml_cli.run import main
+import sys
 
-main()
+
+def main() -> None:
+    """The command line; an interrupt is quiet from its very first import on."""
+    try:
+        from trustml_cli.run import main as run
+
+        run()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -199,10 +199,8 @@ def answers_of(runs: Sequence[Run], table: "pandas.DataFrame") -> list[Answers]:
     found = []
     for headline in dict.fromkeys(asked.values()) or [None]:
         tasks = [task for task in asked if asked[task] == headline]
-        own, rows = (
-            [run for run in runs if run.facts.get("task") in tasks],
-            table[table["task"].isin(tasks)].dropna(axis=1, how="all"),
-        )
+        own, rows = [run for run in runs if run.facts.get("task") in tasks], table[table["task"].isin(tasks)]
+        rows = rows[[name for name in rows if rows.empty or rows[name].notna().any()]]
         conditions = conditions_of(own, rows)
         found.append(Answers(headline, summarise(rows, conditions), conditions))
     return found
