@@ -18,7 +18,7 @@ from trustml_cli.hardware import own_randomness
 EPSILONS = {Norm.linf: 0.1, Norm.l2: 1.0, Norm.l1: 6.0, Norm.l0: 8.0}  # of 108 values
 
 
-QUICK = {"steps": 20, "queries": 100, "rounds": 5, "constant": 0.1, "learning_rate": 0.05}
+QUICK = {"steps": 20, "queries": 100, "rounds": 3, "constant": 1.0, "learning_rate": 0.05}
 
 
 def attacks_in(norm: str, **changes: object) -> dict[str, Attack]:

@@ -1,12 +1,15 @@
 """DeepFool and Carlini-Wagner against foolbox, and how epsilon applies to attacks that do not know it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from trustml_cli.attacks.attack import Norm
-from trustml_cli.attacks.cw import CarliniWagner
+from trustml_cli.attacks.cw import CarliniWagner, least
 from trustml_cli.attacks.deepfool import DeepFool, to_the_nearest
+from trustml_cli.attacks.linear import LinearOptimum
 from trustml_cli.attacks.losses import clear_lead, lead
 from trustml_cli.attacks.measure import sizes, within_budget
 
@@ -17,9 +20,11 @@ def deepfool(norm: Norm, steps: int = 50, overshoot: float = 0.02) -> DeepFool:
     return DeepFool(norm=norm, target=None, steps=steps, candidates=10, overshoot=overshoot)
 
 
-def cw(target: int | None = None, steps: int = 60, confidence: float = 0.0, abort_early: bool = False) -> CarliniWagner:
+def cw(
+    target: int | None = None, steps: int = 60, confidence: float = 0.0, abort_early: bool = False, norm: Norm = Norm.l2
+) -> CarliniWagner:
     return CarliniWagner(
-        norm=Norm.l2, target=target, rounds=5, steps=steps, learning_rate=0.02, constant=0.1, confidence=confidence,
+        norm=norm, target=target, rounds=5, steps=steps, learning_rate=0.02, constant=0.1, confidence=confidence,
         abort_early=abort_early,
     )  # fmt: skip
 
@@ -66,6 +71,45 @@ def test_carlini_wagner_equals_that_of_foolbox(target: int | None, confidence: f
         *(sizes(one[found] - x[found])[Norm.l2].mean() for one in (ours, theirs)), rtol=1e-3, atol=0
     )
     assert torch.equal(ours[~found], x[~found])
+
+
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore")
+def test_carlini_wagner_in_linf_is_no_larger_than_that_of_art(digits: Digits) -> None:
+    from art.attacks.evasion import CarliniLInfMethod
+    from art.estimators.classification import PyTorchClassifier
+
+    model, x, y = digits[0], digits[1][:6], digits[2][:6]
+    victim = PyTorchClassifier(model, nn.CrossEntropyLoss(), (1, 8, 8), 10, clip_values=(0, 1))
+    peer = CarliniLInfMethod(victim, max_iter=40, learning_rate=0.02, verbose=False)
+    theirs = torch.tensor(peer.generate(x.numpy(), y.numpy()))
+    ours = replace(cw(steps=100, norm=Norm.linf), learning_rate=0.01, rounds=9).smallest(model, x, y)
+    fell = model(theirs).argmax(1) != y
+    assert fell.sum() >= 3
+    assert (model(ours).argmax(1) != y)[fell].all()
+    assert (sizes(ours - x)[Norm.linf][fell] <= sizes(theirs - x)[Norm.linf][fell]).all()
+
+
+@pytest.mark.parametrize(
+    ("norm", "mean", "largest"), [(Norm.l2, 1.03, 1.25), (Norm.linf, 1.4, 3.0), (Norm.l0, 1.3, 2.0)]
+)
+def test_carlini_wagner_comes_near_to_the_smallest_there_is(
+    norm: Norm, mean: float, largest: float, linear_model: nn.Module, images: tuple[Tensor, Tensor]
+) -> None:
+    x, y = images[0], linear_model(images[0]).argmax(1)
+    exact = LinearOptimum(norm=norm, target=None).smallest(linear_model, x, y)
+    attack = cw(steps=100, norm=norm, abort_early=norm is Norm.l0)
+    found = attack.smallest(linear_model, x, y)
+    assert (linear_model(found).argmax(1) != y).all()
+    ratio = sizes(found - x)[norm] / sizes(exact - x)[norm]
+    assert ratio.min() > 1 - 1e-4
+    assert ratio.mean() < mean
+    assert ratio.max() <= largest
+
+
+def test_values_of_least_weight_are_left_out_first() -> None:
+    weight, free = torch.tensor([[3.0, 0.0, 1.0, 2.0]]), torch.tensor([[True, False, True, True]])
+    assert least(weight, free, torch.tensor([2])).tolist() == [[False, False, True, True]]
 
 
 def test_carlini_wagner_finds_less_than_deepfool(digits: Digits) -> None:
