@@ -26,6 +26,7 @@ from trustml_cli.attacks.measure import Attacked, Curve, Predictions, answer, at
 from trustml_cli.attacks.surface import loss_surface
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split
+from trustml_cli.defences.defence import Defence
 from trustml_cli.errors import InputError, naming
 from trustml_cli.hardware import own_randomness
 from trustml_cli.models.model import Model
@@ -79,6 +80,7 @@ class MeasureRobustness:
         attack: Attack,
         rivals: Mapping[str, Attack],
         others: Mapping[str, Model],
+        defence: Defence,
     ) -> None:
         """One row for each epsilon, smallest first, then the checks, the verdict and the pictures."""
         if context.record.choices["model"] in others:
@@ -93,7 +95,7 @@ class MeasureRobustness:
         with naming("attack"):
             attack.check(fresh, data.shape)
         stage = context.record.choices["model"] if others else None
-        network = context.trained(data, model, trainer, stage=stage).network
+        network = context.trained(data, model, trainer, stage=stage, defence=defence).network
         elsewhere = {name: context.trained(data, other, trainer, stage=name).network for name, other in others.items()}
 
         images = batches(test.on(context.hardware.device), BATCH, context.hardware.device)

@@ -15,10 +15,11 @@ from trustml_cli.models.model import Model
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """One row of history.csv. Losses are mean cross-entropies in nats; the train ones are of augmented batches.
+    """One row of history.csv. Losses are mean cross-entropies in nats; the train ones are of augmented batches,
+    or attacked ones where a defence trains.
 
     `seconds` and `images` are what training alone took and saw. Where training stops by validation data, their
-    columns are filled too.
+    columns are filled too, and where a defence trains, the accuracy on a few test images under attack.
     """
 
     epoch: int
@@ -31,6 +32,7 @@ class Epoch:
     images: int
     validation_loss: float | None = None
     validation_accuracy: float | None = None
+    robust_accuracy: float | None = None
 
 
 Report = Callable[[Epoch], None]
