@@ -32,18 +32,18 @@ Lesson = Callable[[Learner, Tensor, Tensor], tuple[Tensor, Tensor]]
 """What a network learns from a batch of images x [N, C, H, W] and labels y [N]; returns the loss and the logits."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Defence(ABC):
-    """Makes a network resist attacks. Subclasses name their keys as fields."""
+def learn(learner: Learner, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The lesson without a defence."""
+    return learner.step(x, y)
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoDefence(Defence):
-    """Training as it is."""
+class Defence:
+    """Makes a network resist attacks. This one does nothing; subclasses name their keys as fields."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class RobustTraining(Defence):
+class RobustTraining(Defence, ABC):
     """A way to train that has an attacker in mind who may change an image by `epsilon` (pixel units) in `norm`.
 
     After each epoch `images` test images are attacked by the same `probe`, to be looked at and nothing else.

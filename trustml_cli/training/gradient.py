@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from trustml_cli.data.batches import Augmentation, batches
 from trustml_cli.data.dataset import Dataset, Split
-from trustml_cli.defences.defence import Lesson, RobustTraining
+from trustml_cli.defences.defence import Lesson, RobustTraining, learn
 from trustml_cli.errors import InputError
 from trustml_cli.hardware import Hardware, Precision
 from trustml_cli.training.predict import predict, robust_accuracy
@@ -104,7 +104,7 @@ class GradientTrainer(Trainer):
             train, validation = train.divide(self.validation_fraction, seed=0)
         steps = max(1, len(train) // self.batch_size)
         steps = min(steps, self.steps_per_epoch or steps)
-        lesson, repeats = (defence.lessons(static), defence.steps_per_batch) if defence else (Descent.step, 1)
+        lesson, repeats = (defence.lessons(static), defence.steps_per_batch) if defence else (learn, 1)
         epochs = ceil(self.epochs / repeats)
         descent = Descent(self, network, epochs * steps * repeats, hardware, lesson)
         best_loss, best_epoch, best_weights = inf, 0, network.state_dict()
@@ -173,7 +173,7 @@ class Descent:
         return float(self.schedule.get_last_lr()[0])
 
     def epoch(self, training_batches: Iterable[tuple[Tensor, Tensor]], bar: "tqdm[NoReturn]") -> tuple[float, float]:
-        """A lesson from each batch; returns mean loss and accuracy over them. Raises `RunFailed` if the loss is lost."""
+        """A lesson for each batch; returns mean loss and accuracy. Raises `RunFailed` if the loss is lost."""
         self.network.train()
         loss_sum = torch.zeros((), device=self.hardware.device)
         correct = torch.zeros((), device=self.hardware.device)

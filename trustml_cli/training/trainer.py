@@ -15,11 +15,11 @@ from trustml_cli.models.model import Model
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """One row of history.csv. Losses are mean cross-entropies in nats; the train ones are of augmented batches,
-    or attacked ones where a defence trains.
+    """One row of history.csv. Losses are mean cross-entropies in nats; the train ones are of augmented batches.
 
-    `seconds` and `images` are what training alone took and saw. Where training stops by validation data, their
-    columns are filled too, and where a defence trains, the accuracy on a few test images under attack.
+    Where a defence trains, those batches are attacked, its loss may have further parts, and `robust_accuracy` is that
+    of a few test images under attack. `seconds` and `images` are what training alone took and saw. Where training stops
+    by validation data, their columns are filled too.
     """
 
     epoch: int
