@@ -53,7 +53,7 @@ def defended_curves(curves: Mapping[str, Curve], subject: str, norm: str) -> Fig
         low, high = zip(*(wilson_interval(count, n) for count in right), strict=True)
         clean = curve.initially_right.double().mean().item()
         panel.fill_between(epsilons, low, high, color=color, alpha=0.2, linewidth=0)
-        label = f"{'no defence' if name == 'none' else name} (clean: {clean:.1%})"
+        label = f"{'no defence' if name == 'none' else f'trained with {name}'} (clean: {clean:.1%})"
         panel.plot(epsilons, [count / n for count in right], f"{marker}-", color=color, label=label)
     panel.set_ylim(-0.02, 1.02)
     panel.set_xlim(left=0)

@@ -20,11 +20,13 @@ def training_curves(history: Sequence[Epoch]) -> Figure:
     figure, axes = new_figure(9, 3.6, columns=2)
     epochs = [row.epoch for row in history]
     marker = "o" if len(history) < 30 else None
+    defended = history[-1].robust_accuracy is not None
     for panel, what in zip(axes[0], ("loss", "accuracy"), strict=True):
         for split, color, line in (("train", BLUE, "--"), ("test", ORANGE, "-")):
             values = [getattr(row, f"{split}_{what}") for row in history]
-            panel.plot(epochs, values, line, color=color, marker=marker, markersize=3, label=split)
-        if what == "accuracy" and history[-1].robust_accuracy is not None:
+            label = "train, as attacked in training" if defended and split == "train" else split
+            panel.plot(epochs, values, line, color=color, marker=marker, markersize=3, label=label)
+        if what == "accuracy" and defended:
             under_attack = [row.robust_accuracy for row in history]
             panel.plot(epochs, under_attack, ":", color=GREEN, marker=marker, markersize=3, label="test under attack")
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
