@@ -54,6 +54,7 @@ class Replay:
             delta = self.delta.requires_grad_(True)
             loss, logits = learner.step((x + delta).clamp(0, 1), y)
             assert delta.grad is not None
-            ahead = delta.detach() + self.epsilon * delta.grad.sign()
+            uphill = delta.grad.nan_to_num().sign()  # a loss scaled for fp16 may overflow; no move then
+            ahead = delta.detach() + self.epsilon * uphill
             self.delta = ahead.clamp(-self.epsilon, self.epsilon)
         return loss, logits

@@ -101,7 +101,7 @@ class Measuring:
         return curve
 
     def rows(self, context: Context, curve: Curve, attack: Attack, defended: Mapping[str, str]) -> None:
-        """A row for each epsilon and network that was shown the images; each begins with how it is `defended`."""
+        """A row for each epsilon and network that was shown the images; each begins with how the first is `defended`."""
         name, model = context.record.choices["attack"], context.record.choices["model"]
         for attacked in curve.attacked:
             condition = {**defended, "attack": name, "norm": attack.norm.value, "epsilon": attacked.epsilon}
@@ -111,9 +111,10 @@ class Measuring:
                 row = robustness(curve.labels, clean, answers, attacked, attack)
                 scored = {"scored_on": shown_to} if attacked.elsewhere else {}
                 context.record.metrics({**condition, **scored}, **row)
+                trained = f" (defence: {defended['defence']})" if defended and shown_to == model else ""
                 log.info(
-                    "epsilon %g: robust accuracy of %s %.4f, n = %d",
-                    attacked.epsilon, shown_to, row["robust_accuracy"], len(curve.labels),
+                    "epsilon %g: robust accuracy of %s%s %.4f, n = %d",
+                    attacked.epsilon, shown_to, trained, row["robust_accuracy"], len(curve.labels),
                 )  # fmt: skip
 
     def judge(
@@ -155,7 +156,9 @@ class Measuring:
     def subject(self, context: Context) -> str:
         """What the pictures are of."""
         choices = context.record.choices
-        return f"{choices['attack']} against {choices['model']} on {choices['dataset']}"
+        network, defence = choices["model"], choices["defence"]
+        trained = network if defence == "none" else f"{network} trained with {defence}"
+        return f"{choices['attack']} against {trained} on {choices['dataset']}"
 
     def pictures(
         self, context: Context, curve: Curve, network: nn.Module, attack: Attack, data: Dataset, test: Split

@@ -57,5 +57,7 @@ class RobustTrain(Measuring):
 
         context.record.plot("curves", training_curves(trained.history))
         if len(self.epsilon) > 1:
-            context.record.plot("defended", defended_curves(curves, self.subject(context), attack.norm.value))
+            choices = context.record.choices
+            subject = f"{choices['attack']} against {choices['model']} on {choices['dataset']}"
+            context.record.plot("defended", defended_curves(curves, subject, attack.norm.value))
         self.pictures(context, curves[name], trained.network, attack, data, test)
