@@ -101,7 +101,7 @@ class Measuring:
         return curve
 
     def rows(self, context: Context, curve: Curve, attack: Attack, defended: Mapping[str, str]) -> None:
-        """A row for each epsilon and network that was shown the images; each begins with how the first is `defended`."""
+        """A row for each epsilon and network shown the images; a row begins with how the first is `defended`."""
         name, model = context.record.choices["attack"], context.record.choices["model"]
         for attacked in curve.attacked:
             condition = {**defended, "attack": name, "norm": attack.norm.value, "epsilon": attacked.epsilon}
