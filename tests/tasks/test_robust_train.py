@@ -41,6 +41,19 @@ def test_a_defence_is_held_against_none_and_every_other_task_finds_its_network_a
     assert attacked.robust_accuracy[0] == pytest.approx(rows.robust_accuracy["pgd", 0.15], abs=0.03)  # another start
 
 
+@pytest.mark.parametrize("task", ["backdoor", "explain", "fgsm", "ood", "steal", "train"])
+def test_a_defended_network_is_what_the_other_tasks_ask_too(task: str, trustml_here: Cli, tmp_path: Path) -> None:
+    own = {"explain": ["task.explainer=saliency"], "ood": ["task.score=msp"], "steal": ["task.method=linear_logits"]}
+    keys = set()
+    for defence in ("none", "free"):
+        answer = trustml_here(f"task={task}", "trainer=smoke", f"defence={defence}", *own.get(task, []))
+        assert answer.returncode == 0, answer.stderr
+        keys.add(newest(tmp_path)[1]["model_key"])
+    assert len(keys) == 2
+    attacked = pandas.read_csv(max(tmp_path.glob("outputs/*/*/history.csv"), key=lambda path: path.stat().st_mtime_ns))
+    assert attacked.robust_accuracy.notna().all()
+
+
 @pytest.mark.data
 def test_fgsm_training_on_mnist_masks_its_gradients_and_the_checks_say_so(
     trustml_here: Cli, tmp_path: Path, data_dir: Path
