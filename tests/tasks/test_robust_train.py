@@ -58,7 +58,7 @@ def test_a_defended_network_is_what_the_other_tasks_ask_too(task: str, trustml_h
 def test_fgsm_training_on_mnist_masks_its_gradients_and_the_checks_say_so(
     trustml_here: Cli, tmp_path: Path, data_dir: Path
 ) -> None:
-    words = ["experiment=robust_mnist_fgsm", f"data_dir={data_dir}", "task.images=200", "trainer.epochs=2"]
+    words = ["experiment=robust_mnist_fgsm", f"data_dir={data_dir}", "task.images=200"]
     rows, verdicts = {}, {}
     for attack in ("fgsm", "rfgsm", "pgd"):
         answer = trustml_here(*words, f"attack={attack}")
@@ -72,10 +72,10 @@ def test_fgsm_training_on_mnist_masks_its_gradients_and_the_checks_say_so(
 
 
 @pytest.mark.data
-def test_training_with_more_steps_resists_on_mnist_and_is_believed(
+def test_fast_training_resists_a_smaller_budget_on_mnist_and_is_believed(
     trustml_here: Cli, tmp_path: Path, data_dir: Path
 ) -> None:
-    fewer = ["trainer.epochs=2", "defence.epsilon=0.1", "defence.steps=5", "task.images=200"]
+    fewer = ["trainer.epochs=2", "defence=fast", "defence.epsilon=0.1", "task.images=200"]
     words = ["experiment=robust_mnist_cpu", f"data_dir={data_dir}", "attack=pgd"]
     answer = trustml_here(*words, *fewer)
     assert answer.returncode == 0, answer.stderr
