@@ -47,6 +47,7 @@ BAD_INPUT = [
     (["task=explain", "defence=free", "defence.norm=l2"], ["defence.norm", "linf for this defence"]),
     (["task=robust_train", "defence=none"], ["defence", "another than none"]),
     (["task=robust_train", "defence=none", "task.epsilon=0.1"], ["defence", "another than none"]),
+    (["task=robust_train", "model=logistic", "trainer=sklearn"], ["defence", "trainer=default"]),
     (["task=robust_train", "defence.epsilon=0"], ["defence.epsilon", "above 0"]),
     (["task=robust_train", "defence=ensemble", "defence.static=0"], ["defence.static", "at least 1", "defence=fgsm"]),
     (["task=attack", "attack=deepfool", "attack.target=3"], ["attack.target", "must be null"]),

@@ -12,7 +12,7 @@ from trustml_cli.models.model import Model
 from trustml_cli.plots.robustness import defended_curves
 from trustml_cli.plots.training import training_curves
 from trustml_cli.tasks.attack import Measuring
-from trustml_cli.tasks.context import Context
+from trustml_cli.tasks.context import Context, check_defence
 from trustml_cli.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,7 @@ class RobustTrain(Measuring):
         with naming("trainer"):
             trainer.check(model)
         data = dataset.load()
+        check_defence(defence, data, model, trainer)
         attack, test = self.begin(context, data, model, attack)
         name = context.record.choices["defence"]
         context.record.headline("robust_accuracy")
