@@ -75,9 +75,9 @@ def test_fgsm_training_on_mnist_masks_its_gradients_and_the_checks_say_so(
 def test_fast_training_resists_a_smaller_budget_on_mnist_and_is_believed(
     trustml_here: Cli, tmp_path: Path, data_dir: Path
 ) -> None:
-    fewer = ["trainer.epochs=2", "defence=fast", "defence.epsilon=0.1", "task.images=200"]
-    words = ["experiment=robust_mnist_cpu", f"data_dir={data_dir}", "attack=pgd"]
-    answer = trustml_here(*words, *fewer)
+    words = ["task=robust_train", "defence=fast", "model=mnist_cnn", "dataset=mnist", f"data_dir={data_dir}"]
+    few = ["trainer.epochs=2", "trainer.steps_per_epoch=100", "task.images=200", "task.check_images=50"]
+    answer = trustml_here(*words, *few)
     assert answer.returncode == 0, answer.stderr
     table, ended = newest(tmp_path)
     assert table.robust_accuracy[1] > max(0.85, table.robust_accuracy[0] + 0.1)
