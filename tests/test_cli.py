@@ -48,6 +48,7 @@ COLUMNS = {
     ],
 }  # fmt: skip
 COLUMNS["attack"] = COLUMNS["fgsm"]
+COLUMNS["robust_train"] = ["defence", *COLUMNS["fgsm"]]
 
 
 def runs(folder: Path) -> list[Path]:

@@ -16,7 +16,7 @@ from trustml_cli.backdoors.poison import Poison
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.plots.backdoor import accuracy_bars, answers_by_class, poisoned_samples, triggered_predictions
 from trustml_cli.plots.loss_surface import loss_surfaces
-from trustml_cli.plots.robustness import adversarial_examples, robustness_curve
+from trustml_cli.plots.robustness import adversarial_examples, defended_curves, robustness_curve
 from trustml_cli.plots.style import GREEN, ORANGE
 from trustml_cli.plots.training import confusion_matrix, misclassified, training_curves
 from trustml_cli.training.predict import Answers
@@ -89,6 +89,27 @@ def test_training_curves_show_both_splits() -> None:
     loss, accuracy = training_curves(rows).axes
     assert [line(loss, 0), line(loss, 1)] == [[2.0, 1.0], [2.5, 1.5]]
     assert [line(accuracy, 0), line(accuracy, 1)] == [[0.2, 0.4], [0.1, 0.2]]
+
+
+def test_training_curves_show_the_accuracy_under_attack_where_a_defence_trains() -> None:
+    rows = [
+        Epoch(epoch=i, train_loss=3.0 - i, train_accuracy=0.2 * i, test_loss=3.5 - i, test_accuracy=0.1 * i, lr=1,
+              seconds=1, images=1, robust_accuracy=0.05 * i)
+        for i in (1, 2)
+    ]  # fmt: skip
+    figure = training_curves(rows)
+    loss, accuracy = figure.axes
+    assert len(loss.lines) == 2
+    assert line(accuracy, 2) == [0.05, 0.1]
+    assert "test under attack" in texts(figure)
+
+
+def test_defended_curves_name_the_defences_and_show_their_intervals() -> None:
+    figure = defended_curves({"none": curve(), "pgd": curve()}, "standard against cnn on digits", "linf")
+    assert [line(figure.axes[0], number) for number in (0, 1)] == [[1.0, 0.5]] * 2
+    assert len(figure.axes[0].collections) == 2
+    for words in ("no defence", "trained with pgd", "standard against cnn on digits", "4 test images", "95 %", "clean"):
+        assert words in texts(figure)
 
 
 @pytest.fixture

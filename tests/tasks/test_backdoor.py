@@ -17,6 +17,7 @@ from trustml_cli.backdoors.poison import Triggered
 from trustml_cli.build import build
 from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory
 from trustml_cli.data.relabelled import Relabelled
+from trustml_cli.defences.defence import Defence
 from trustml_cli.errors import InputError
 from trustml_cli.hardware import Hardware
 from trustml_cli.models.model import Model
@@ -171,7 +172,7 @@ def parts(dataset: Dataset, **trainer: Any) -> tuple[DatasetSource, Model, Train
 
 def test_a_backdoor_opens_to_its_trigger_alone(context: Context, bars: Dataset) -> None:
     handler = PlantBackdoor(source=["top"], target="bottom", poison_rate=0.2, examples=4)
-    handler(context, *parts(bars), PATCH)
+    handler(context, *parts(bars), PATCH, Defence())
     row = pandas.read_csv(context.record.directory / "metrics.csv").iloc[0]
     assert row.attack_success_rate >= 0.95
     assert row.baseline_attack_success_rate <= 0.05
@@ -196,4 +197,4 @@ def test_own_weights_have_no_place_here(context: Context, bars: Dataset, tmp_pat
     given = replace(model, checkpoint=tmp_path / "weights.pt")
     handler = PlantBackdoor(source=["top"], target="bottom", poison_rate=0.2, examples=4)
     with pytest.raises(InputError, match=r"^model\.checkpoint: a backdoor is planted in training"):
-        handler(context, source, given, trainer, PATCH)
+        handler(context, source, given, trainer, PATCH, Defence())

@@ -1,6 +1,6 @@
 """Pictures of what an attack does."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
@@ -39,6 +39,28 @@ def robustness_curve(curve: Curve, subject: str, norm: str) -> Figure:
     panel.yaxis.set_major_formatter(PercentFormatter(1.0))
     panel.legend(frameon=False)
     tidy(panel, f"{subject}: {n:,} test images", f"epsilon ({NORM_SYMBOLS[norm]}, pixel units)", "accuracy")
+    return figure
+
+
+def defended_curves(curves: Mapping[str, Curve], subject: str, norm: str) -> Figure:
+    """Accuracy against epsilon of networks called by their defences, with 95 % intervals as bands."""
+    figure, axes = new_figure(6.4, 4.2)
+    panel = axes[0, 0]
+    for (name, curve), color, marker in zip(curves.items(), (BLUE, ORANGE, GREEN), "so^", strict=False):
+        n = len(curve.labels)
+        epsilons = [attacked.epsilon for attacked in curve.attacked]
+        right = [int((attacked.answers.predicted == curve.labels).sum()) for attacked in curve.attacked]
+        low, high = zip(*(wilson_interval(count, n) for count in right), strict=True)
+        clean = curve.initially_right.double().mean().item()
+        panel.fill_between(epsilons, low, high, color=color, alpha=0.2, linewidth=0)
+        label = f"{'no defence' if name == 'none' else f'trained with {name}'} (clean: {clean:.1%})"
+        panel.plot(epsilons, [count / n for count in right], f"{marker}-", color=color, label=label)
+    panel.set_ylim(-0.02, 1.02)
+    panel.set_xlim(left=0)
+    panel.yaxis.set_major_formatter(PercentFormatter(1.0))
+    panel.legend(frameon=False)
+    title = f"{subject}: {n:,} test images, 95 % intervals"
+    tidy(panel, title, f"epsilon ({NORM_SYMBOLS[norm]}, pixel units)", "accuracy under attack")
     return figure
 
 

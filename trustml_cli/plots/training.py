@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from trustml_cli.data.batches import as_pixels
 from trustml_cli.data.dataset import Split
-from trustml_cli.plots.style import BLUE, ORANGE, label_answer, new_figure, show_image, tidy
+from trustml_cli.plots.style import BLUE, GREEN, ORANGE, label_answer, new_figure, show_image, tidy
 from trustml_cli.training.predict import Answers
 from trustml_cli.training.trainer import Epoch
 
@@ -16,14 +16,19 @@ NAMED_CLASSES = 30  # a confusion matrix of more has no room for names and count
 
 
 def training_curves(history: Sequence[Epoch]) -> Figure:
-    """Loss and accuracy on training and test images over the epochs."""
+    """Loss and accuracy on training and test images over the epochs, and under attack where a defence trains."""
     figure, axes = new_figure(9, 3.6, columns=2)
     epochs = [row.epoch for row in history]
     marker = "o" if len(history) < 30 else None
+    defended = history[-1].robust_accuracy is not None
     for panel, what in zip(axes[0], ("loss", "accuracy"), strict=True):
         for split, color, line in (("train", BLUE, "--"), ("test", ORANGE, "-")):
             values = [getattr(row, f"{split}_{what}") for row in history]
-            panel.plot(epochs, values, line, color=color, marker=marker, markersize=3, label=split)
+            label = "train, as attacked in training" if defended and split == "train" else split
+            panel.plot(epochs, values, line, color=color, marker=marker, markersize=3, label=label)
+        if what == "accuracy" and defended:
+            under_attack = [row.robust_accuracy for row in history]
+            panel.plot(epochs, under_attack, ":", color=GREEN, marker=marker, markersize=3, label="test under attack")
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.legend(frameon=False)
     tidy(axes[0, 0], "Loss", "epoch", "cross-entropy (nats)")

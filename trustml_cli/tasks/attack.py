@@ -26,6 +26,7 @@ from trustml_cli.attacks.measure import Attacked, Curve, Predictions, answer, at
 from trustml_cli.attacks.surface import loss_surface
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split
+from trustml_cli.defences.defence import Defence, RobustTraining
 from trustml_cli.errors import InputError, naming
 from trustml_cli.hardware import own_randomness
 from trustml_cli.models.model import Model
@@ -44,16 +45,16 @@ POINTS = 25  # of the loss, along each side of such a drawing
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasureRobustness:
-    """Attack every test image at each `epsilon` (pixel units). With a target, images of its own class are left out.
+class Measuring:
+    """Attack `images` random test images (None: all) at each `epsilon` (pixel units), and judge what comes of it.
 
-    The same images are shown to the models called in `transfer_to`. `check_images` test images are attacked again,
-    by other attacks too, to see whether the numbers can be believed (0 for no such checks). `examples` images are
-    shown for each epsilon, and the loss around `surfaces` images is drawn.
+    With a target, images of its own class are left out. `check_images` of the images are attacked again, by other
+    attacks too, to see whether the numbers can be believed (0 for no such checks). `examples` images are shown for
+    each epsilon, and the loss around `surfaces` images is drawn.
     """
 
     epsilon: list[float]
-    transfer_to: list[str] | None
+    images: int | None
     check_images: int
     examples: int
     surfaces: int
@@ -67,35 +68,29 @@ class MeasureRobustness:
         for name in ("check_images", "surfaces"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: must be at least 0, got {getattr(self, name)}")
+        if self.images is not None and self.images < 1:
+            raise ValueError(f"images: must be at least 1 (or null for all), got {self.images}")
         if not 1 <= self.examples <= SAVED:
             raise ValueError(f"examples: must be between 1 and {SAVED}, got {self.examples}")
 
-    def __call__(
-        self,
-        context: Context,
-        dataset: DatasetSource,
-        model: Model,
-        trainer: Trainer,
-        attack: Attack,
-        rivals: Mapping[str, Attack],
-        others: Mapping[str, Model],
-    ) -> None:
-        """One row for each epsilon, smallest first, then the checks, the verdict and the pictures."""
-        if context.record.choices["model"] in others:
-            raise InputError(f"task.transfer_to: {context.record.choices['model']} is what is attacked; take another")
-        for each in (model, *others.values()):
-            with naming("trainer"):
-                trainer.check(each)
-        data = dataset.load()
+    def begin(self, context: Context, data: Dataset, model: Model, attack: Attack) -> tuple[Attack, Split]:
+        """The attack with its target as a number, and the images to attack; whatever is wrong with either is said."""
         attack, test = aimed(attack, data)
         with naming("model"), own_randomness(context.seed):
             fresh = model.build(describe(data))
         with naming("attack"):
             attack.check(fresh, data.shape)
-        stage = context.record.choices["model"] if others else None
-        network = context.trained(data, model, trainer, stage=stage).network
-        elsewhere = {name: context.trained(data, other, trainer, stage=name).network for name, other in others.items()}
+        return attack, test if self.images is None else drawn(test, self.images, context.seed)
 
+    def run(
+        self,
+        context: Context,
+        network: nn.Module,
+        attack: Attack,
+        test: Split,
+        elsewhere: Mapping[str, nn.Module] | None = None,
+    ) -> Curve:
+        """The attack at every epsilon, smallest first; the networks `elsewhere` are shown the same images."""
         images = batches(test.on(context.hardware.device), BATCH, context.hardware.device)
         progress = tqdm(images, total=-(-len(test) // BATCH), desc="attacking", unit="batch", disable=None)
         with own_randomness(context.seed):
@@ -103,9 +98,35 @@ class MeasureRobustness:
         if curve.batch_size is not None:
             log.warning("memory ran out: batches of %d images were cut to %d", BATCH, curve.batch_size)
             context.record.note(batch_size=curve.batch_size)
+        return curve
 
-        context.record.headline("robust_accuracy")
-        self.rows(context, curve, attack)
+    def rows(self, context: Context, curve: Curve, attack: Attack, defended: Mapping[str, str]) -> None:
+        """A row for each epsilon and network shown the images; a row begins with how the first is `defended`."""
+        name, model = context.record.choices["attack"], context.record.choices["model"]
+        for attacked in curve.attacked:
+            condition = {**defended, "attack": name, "norm": attack.norm.value, "epsilon": attacked.epsilon}
+            judged = {model: (curve.clean, attacked.answers)}
+            judged |= {other: (curve.clean_elsewhere[other], said) for other, said in attacked.elsewhere.items()}
+            for shown_to, (clean, answers) in judged.items():
+                row = robustness(curve.labels, clean, answers, attacked, attack)
+                scored = {"scored_on": shown_to} if attacked.elsewhere else {}
+                context.record.metrics({**condition, **scored}, **row)
+                trained = f" (defence: {defended['defence']})" if defended and shown_to == model else ""
+                log.info(
+                    "epsilon %g: robust accuracy of %s%s %.4f, n = %d",
+                    attacked.epsilon, shown_to, trained, row["robust_accuracy"], len(curve.labels),
+                )  # fmt: skip
+
+    def judge(
+        self,
+        context: Context,
+        curve: Curve,
+        network: nn.Module,
+        attack: Attack,
+        rivals: Mapping[str, Attack],
+        test: Split,
+    ) -> None:
+        """The checks, and the verdict that follows from them."""
         findings = [check_gradients(curve), check_monotone(curve), *check_saved(context, curve, network, attack.norm)]
         findings.append(check_steady(network, curve.examples.to(context.hardware.device)))
         compared = self.held_against(context, curve, network, attack, rivals, test)
@@ -114,23 +135,6 @@ class MeasureRobustness:
         judged = verdict(findings, compared)
         context.record.note(verdict=judged)
         log.info("verdict: %s", judged)
-        self.pictures(context, curve, network, attack, data, test)
-
-    def rows(self, context: Context, curve: Curve, attack: Attack) -> None:
-        """A row for each epsilon and network that was shown the images."""
-        name, model = context.record.choices["attack"], context.record.choices["model"]
-        for attacked in curve.attacked:
-            condition = {"attack": name, "norm": attack.norm.value, "epsilon": attacked.epsilon}
-            judged = {model: (curve.clean, attacked.answers)}
-            judged |= {other: (curve.clean_elsewhere[other], said) for other, said in attacked.elsewhere.items()}
-            for shown_to, (clean, answers) in judged.items():
-                row = robustness(curve.labels, clean, answers, attacked, attack)
-                scored = {"scored_on": shown_to} if attacked.elsewhere else {}
-                context.record.metrics({**condition, **scored}, **row)
-                log.info(
-                    "epsilon %g: robust accuracy of %s %.4f, n = %d",
-                    attacked.epsilon, shown_to, row["robust_accuracy"], len(curve.labels),
-                )  # fmt: skip
 
     def held_against(
         self,
@@ -149,15 +153,18 @@ class MeasureRobustness:
         with own_randomness(context.seed):
             return Bench(network, shown, epsilon, attack.target).compare(attack, rivals)
 
+    def subject(self, context: Context) -> str:
+        """What the pictures are of."""
+        choices = context.record.choices
+        network, defence = choices["model"], choices["defence"]
+        trained = network if defence == "none" else f"{network} trained with {defence}"
+        return f"{choices['attack']} against {trained} on {choices['dataset']}"
+
     def pictures(
         self, context: Context, curve: Curve, network: nn.Module, attack: Attack, data: Dataset, test: Split
     ) -> None:
-        """Accuracy over epsilon, images, and the loss around some of them."""
-        norm = attack.norm
-        choices = context.record.choices
-        subject = f"{choices['attack']} against {choices['model']} on {choices['dataset']}"
-        if len(curve.attacked) > 1:
-            context.record.plot("robustness", robustness_curve(curve, subject, norm.value))
+        """Images, and the loss around some of them."""
+        norm, subject = attack.norm, self.subject(context)
         for attacked in curve.attacked:
             if attacked.epsilon > 0:
                 figure = adversarial_examples(curve, attacked, data.classes, self.examples, subject, norm.value)
@@ -169,6 +176,52 @@ class MeasureRobustness:
         with own_randomness(context.seed):
             each = [loss_surface(network, x[i : i + 1], y[i : i + 1], epsilon, norm, POINTS) for i in range(len(x))]
         context.record.plot("loss_surface", loss_surfaces(each, data.classes, f"{subject}, epsilon {epsilon:g}"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureRobustness(Measuring):
+    """Attack a network as others do who have it before them.
+
+    The same images are shown to the models called in `transfer_to`; they are trained without a defence.
+    """
+
+    transfer_to: list[str] | None
+
+    def __call__(
+        self,
+        context: Context,
+        dataset: DatasetSource,
+        model: Model,
+        trainer: Trainer,
+        attack: Attack,
+        rivals: Mapping[str, Attack],
+        others: Mapping[str, Model],
+        defence: Defence,
+    ) -> None:
+        """One row for each epsilon, smallest first, then the checks, the verdict and the pictures."""
+        if context.record.choices["model"] in others:
+            raise InputError(f"task.transfer_to: {context.record.choices['model']} is what is attacked; take another")
+        for each in (model, *others.values()):
+            with naming("trainer"):
+                trainer.check(each)
+        data = dataset.load()
+        attack, test = self.begin(context, data, model, attack)
+        stage = context.record.choices["model"] if others else None
+        network = context.trained(data, model, trainer, stage=stage, defence=defence).network
+        elsewhere = {name: context.trained(data, other, trainer, stage=name).network for name, other in others.items()}
+
+        curve = self.run(context, network, attack, test, elsewhere)
+        context.record.headline("robust_accuracy")
+        self.rows(context, curve, attack, named(context, defence))
+        self.judge(context, curve, network, attack, rivals, test)
+        if len(curve.attacked) > 1:
+            context.record.plot("robustness", robustness_curve(curve, self.subject(context), attack.norm.value))
+        self.pictures(context, curve, network, attack, data, test)
+
+
+def named(context: Context, defence: Defence) -> dict[str, str]:
+    """The column that names a defence; none where there is none."""
+    return {"defence": context.record.choices["defence"]} if isinstance(defence, RobustTraining) else {}
 
 
 def aimed(attack: Attack, data: Dataset) -> tuple[Attack, Split]:

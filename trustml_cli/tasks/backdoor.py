@@ -10,6 +10,7 @@ import torch
 from trustml_cli.backdoors.poison import Poison
 from trustml_cli.backdoors.trigger import Trigger
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split
+from trustml_cli.defences.defence import Defence
 from trustml_cli.errors import InputError, naming
 from trustml_cli.models.model import Model
 from trustml_cli.plots.backdoor import answers_by_class, poisoned_samples, triggered_predictions
@@ -77,7 +78,13 @@ class PlantBackdoor(Poisoning):
     """Train on poisoned and on clean images; compare what both say of clean and of triggered test images."""
 
     def __call__(
-        self, context: Context, dataset: DatasetSource, model: Model, trainer: Trainer, trigger: Trigger
+        self,
+        context: Context,
+        dataset: DatasetSource,
+        model: Model,
+        trainer: Trainer,
+        trigger: Trigger,
+        defence: Defence,
     ) -> None:
         """One row. Success: a triggered test image of a source class that is taken for the target."""
         check_trainable(model, trainer)
@@ -88,9 +95,10 @@ class PlantBackdoor(Poisoning):
         opacity, pattern = trigger.mark(data.shape)
         chosen = poison.choose(data.train.labels).nonzero()[:, 0]
         context.record.artifact("poison", {"opacity": opacity, "pattern": pattern, "poisoned_images": chosen})
-        clean = context.trained(data, model, trainer, stage="clean")
+        clean = context.trained(data, model, trainer, stage="clean", defence=defence)
         context.record.note(baseline_model_key=clean.key)
-        backdoored = context.trained(poisoned, model, trainer, {"poison": poison.facts()}, stage="poisoned")
+        made_with = {"poison": poison.facts()}
+        backdoored = context.trained(poisoned, model, trainer, made_with, stage="poisoned", defence=defence)
 
         triggered = poison.trigger_all(data.test.subset(poison.of_source(data.test.labels)))
         answers = {

@@ -1,7 +1,7 @@
 """What every handler is given, and how it comes by a trained network."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -12,13 +12,15 @@ from torch import nn
 
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, Split
-from trustml_cli.errors import naming
+from trustml_cli.defences.defence import Defence, RobustTraining
+from trustml_cli.errors import InputError, naming
 from trustml_cli.files import file_digest
 from trustml_cli.hardware import Hardware, own_randomness
 from trustml_cli.models.checkpoint import load_checkpoint
 from trustml_cli.models.model import Inputs, Model
 from trustml_cli.record import Recorder
 from trustml_cli.store import ModelStore, resumed
+from trustml_cli.training.gradient import GradientTrainer
 from trustml_cli.training.trainer import Epoch, Report, Trainer
 
 SAMPLE = 50_000  # training images that mean and deviation are taken from
@@ -49,13 +51,17 @@ class Context:
         trainer: Trainer,
         made_with: Mapping[str, Any] | None = None,
         stage: str | None = None,
+        defence: Defence | None = None,
     ) -> Trained:
         """`model` trained on `data`: from its checkpoint, from the store, or trained now and kept there.
 
-        `made_with` names whatever else makes it what it is (poison, defence); it is part of the key. `stage` names
-        the network in history.csv where a run trains more than one.
+        `made_with` names whatever else makes it what it is (a poison); it is part of the key, and so is the defence
+        that it is trained with. `stage` names the network in history.csv where a run trains more than one.
         """
         inputs = describe(data)
+        robust = defence if isinstance(defence, RobustTraining) else None
+        if robust is not None:
+            check_defence(robust, data, model, trainer)
         with naming("model"), own_randomness(self.seed):
             network = model.build(inputs)
             if model.checkpoint is not None:
@@ -64,10 +70,19 @@ class Context:
                 self.record.note(model_key=key)
                 return Trained(resumed(network, network.state_dict(), self.hardware.device), key, [])
 
+        static = []
+        for number in range(1, robust.static_networks + 1 if robust else 1):
+            other = replace(self, seed=self.seed + number)
+            static.append(other.trained(data, model, trainer, made_with, stage=f"static {number}").network)
+            stage = stage or "defended"
+
         def train(report: Report) -> nn.Module:
             with own_randomness(self.seed):
                 fresh = model.build(inputs)
-                trainer.fit(fresh, data, self.hardware, report)
+                if robust is not None and isinstance(trainer, GradientTrainer):
+                    trainer.fit(fresh, data, self.hardware, report, robust, static)
+                else:
+                    trainer.fit(fresh, data, self.hardware, report)
             return fresh
 
         recipe = {
@@ -78,11 +93,22 @@ class Context:
             "precision": self.hardware.precision.value,
             "seed": self.seed,
             **(made_with or {}),
+            **({"defence": {"is": type(robust).__qualname__, **asdict(robust)}} if robust else {}),
         }
         stored = self.store.fetch(recipe, train, partial(self.record.history, stage=stage))
         self.record.note(model_key=stored.key)
         # what was trained just now is read back like any other, so that a second run gets the very same numbers
         return Trained(resumed(network, stored.weights, self.hardware.device), stored.key, stored.history)
+
+
+def check_defence(defence: RobustTraining, data: Dataset, model: Model, trainer: Trainer) -> None:
+    """Raise `InputError` unless `trainer` can train `model` on `data` with this defence."""
+    if not isinstance(trainer, GradientTrainer):
+        raise InputError("defence: goes with training by gradients; take trainer=default, or defence=none")
+    if model.checkpoint is not None:
+        raise InputError("defence: is a way to train, and model.checkpoint trains nothing; leave one of them")
+    if len(data.shape) != 3:
+        raise InputError("defence: needs images, and the data set holds none; take defence=none")
 
 
 def describe(data: Dataset) -> Inputs:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from trustml_cli.build import chosen
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource
+from trustml_cli.defences.defence import Defence
 from trustml_cli.errors import InputError, naming
 from trustml_cli.explainers.explainer import Explainer, Unsuitable
 from trustml_cli.explainers.measure import BATCH, Explained, area_under, examine, rank_correlations
@@ -49,7 +50,13 @@ class Explain:
                 raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
 
     def __call__(
-        self, context: Context, dataset: DatasetSource, model: Model, trainer: Trainer, explainer: dict[str, Explainer]
+        self,
+        context: Context,
+        dataset: DatasetSource,
+        model: Model,
+        trainer: Trainer,
+        explainer: dict[str, Explainer],
+        defence: Defence,
     ) -> None:
         """One row for each explainer, then the pictures."""
         with naming("trainer"):
@@ -57,7 +64,7 @@ class Explain:
         data = dataset.load()
         explainers = self.able(explainer, model, data, context)
         x, target = self.draw(data, context)
-        network = context.trained(data, model, trainer).network
+        network = context.trained(data, model, trainer, defence=defence).network
         with torch.no_grad():
             probabilities = torch.cat([network(part).softmax(1) for part in torch.split(x, BATCH)])
         target = probabilities.argmax(1) if target is None else target

@@ -13,6 +13,7 @@ from trustml_cli.build import chosen
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split
 from trustml_cli.data.unseen import brought_to, set_aside, without_class
+from trustml_cli.defences.defence import Defence
 from trustml_cli.errors import InputError, RunFailed, naming
 from trustml_cli.hardware import Hardware
 from trustml_cli.models.features import last_linear, logits_and_features
@@ -58,6 +59,7 @@ class DetectUnseen:
         trainer: Trainer,
         detector: Mapping[str, Detector],
         outliers: Mapping[str, DatasetSource],
+        defence: Defence,
     ) -> None:
         """One row for each score, then the pictures."""
         with naming("trainer"):
@@ -76,7 +78,7 @@ class DetectUnseen:
             with naming(f"detector.{name}"):
                 detectors[name].check(len(data.train))
 
-        network = context.trained(data, model, trainer).network
+        network = context.trained(data, model, trainer, defence=defence).network
         learned = fit_detectors(network, data.train, detectors, context.hardware)
         aside, inliers, outside = (
             score_images(network, split, detectors, learned, context.hardware)

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from trustml_cli.build import chosen
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split
+from trustml_cli.defences.defence import Defence
 from trustml_cli.errors import InputError, naming
 from trustml_cli.extraction.thief import Means, Thief
 from trustml_cli.extraction.victim import Answer, Victim
@@ -61,6 +62,7 @@ class Steal:
         trainer: Trainer,
         thief: dict[str, Thief],
         student: Model,
+        defence: Defence,
     ) -> None:
         """One row for each method and number of queries, then the pictures."""
         with naming("trainer"):
@@ -70,7 +72,7 @@ class Steal:
         if not (len(data.train) and len(own)):
             raise InputError("task.held_out: leaves nothing for the victim or for the thief; take another share")
         self.check(thieves, data, own, context, model, student)
-        network = context.trained(data, model, trainer).network
+        network = context.trained(data, model, trainer, defence=defence).network
         asked = predict(network, data.test, context.hardware)
         parameters = parameters_of(network, data)
 

@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass
 
 from trustml_cli.data.dataset import DatasetSource
+from trustml_cli.defences.defence import Defence
 from trustml_cli.errors import naming
 from trustml_cli.models.model import Model
 from trustml_cli.plots.training import confusion_matrix, misclassified, training_curves
@@ -19,12 +20,14 @@ log = logging.getLogger(__name__)
 class Train:
     """Train `model` on `dataset` and report accuracy, loss and calibration."""
 
-    def __call__(self, context: Context, dataset: DatasetSource, model: Model, trainer: Trainer) -> None:
+    def __call__(
+        self, context: Context, dataset: DatasetSource, model: Model, trainer: Trainer, defence: Defence
+    ) -> None:
         """One row: both accuracies, test loss, calibration error, and what training took."""
         with naming("trainer"):
             trainer.check(model)
         data = dataset.load()
-        trained = context.trained(data, model, trainer)
+        trained = context.trained(data, model, trainer, defence=defence)
         train = predict(trained.network, data.train, context.hardware)
         test = predict(trained.network, data.test, context.hardware)
         seconds = sum(epoch.seconds for epoch in trained.history)

@@ -1,10 +1,10 @@
 """The one training loop for every network that is trained by its gradient."""
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from math import inf, isfinite
+from math import ceil, inf, isfinite
 from time import perf_counter
 from typing import NoReturn
 
@@ -16,9 +16,10 @@ from tqdm import tqdm
 
 from trustml_cli.data.batches import Augmentation, batches
 from trustml_cli.data.dataset import Dataset, Split
+from trustml_cli.defences.defence import Lesson, RobustTraining, learn
 from trustml_cli.errors import InputError
 from trustml_cli.hardware import Hardware, Precision
-from trustml_cli.training.predict import predict
+from trustml_cli.training.predict import predict, robust_accuracy
 from trustml_cli.training.trainer import Epoch, Report, Trainer, finite
 
 LOOK_EVERY = 50  # steps between two looks at the loss: each look makes a GPU wait
@@ -49,6 +50,9 @@ class GradientTrainer(Trainer):
     Each epoch goes once over the shuffled training images in whole batches, `steps_per_epoch` of them at most. `flip`
     and `crop_padding` augment them. With `patience`, `validation_fraction` of the training images is set aside,
     training stops when their loss has not fallen for so many epochs, and the best weights are kept.
+
+    A defence decides what is learned from each batch. Where it takes several steps for each, there are so many times
+    fewer epochs.
     """
 
     epochs: int
@@ -82,7 +86,16 @@ class GradientTrainer(Trainer):
         if not 0 < self.validation_fraction < 1:
             raise ValueError(f"validation_fraction: must be between 0 and 1, got {self.validation_fraction}")
 
-    def fit(self, network: nn.Sequential, data: Dataset, hardware: Hardware, report: Report) -> None:
+    def fit(
+        self,
+        network: nn.Sequential,
+        data: Dataset,
+        hardware: Hardware,
+        report: Report,
+        defence: RobustTraining | None = None,
+        static: Sequence[nn.Module] = (),
+    ) -> None:
+        """Train `network` in place; `static` are the trained networks that the defence needs."""
         if (self.flip or self.crop_padding) and len(data.shape) != 3:
             raise InputError("trainer.flip, trainer.crop_padding: need images, and the data set holds none")
         network.to(hardware.device).to(memory_format=self.memory_format)
@@ -91,11 +104,13 @@ class GradientTrainer(Trainer):
             train, validation = train.divide(self.validation_fraction, seed=0)
         steps = max(1, len(train) // self.batch_size)
         steps = min(steps, self.steps_per_epoch or steps)
-        descent = Descent(self, network, self.epochs * steps, hardware)
+        lesson, repeats = (defence.lessons(static), defence.steps_per_batch) if defence else (learn, 1)
+        epochs = ceil(self.epochs / repeats)
+        descent = Descent(self, network, epochs * steps * repeats, hardware, lesson)
         best_loss, best_epoch, best_weights = inf, 0, network.state_dict()
 
-        with tqdm(total=self.epochs * steps, desc="training", unit="step", disable=None) as bar:
-            for epoch in range(1, self.epochs + 1):
+        with tqdm(total=epochs * steps, desc="training", unit="step", disable=None) as bar:
+            for epoch in range(1, epochs + 1):
                 start, lr = perf_counter(), descent.lr
                 loss, accuracy = descent.epoch(self.training_batches(train, steps, hardware), bar)
                 seconds = perf_counter() - start
@@ -110,9 +125,10 @@ class GradientTrainer(Trainer):
                         test_accuracy=answers.accuracy,
                         lr=lr,
                         seconds=seconds,
-                        images=steps * min(self.batch_size, len(train)),
+                        images=steps * repeats * min(self.batch_size, len(train)),
                         validation_loss=checked.loss if checked else None,
                         validation_accuracy=checked.accuracy if checked else None,
+                        robust_accuracy=robust_accuracy(network, test, defence, hardware) if defence else None,
                     )
                 )
                 if checked and checked.loss < best_loss:
@@ -136,10 +152,16 @@ class GradientTrainer(Trainer):
 
 
 class Descent:
-    """A network under an optimiser with its learning-rate schedule and, for fp16, its loss scale."""
+    """A network under an optimiser with its learning-rate schedule and, for fp16, its loss scale.
 
-    def __init__(self, trainer: GradientTrainer, network: nn.Module, steps: int, hardware: Hardware) -> None:
+    `lesson` is what it learns from each batch.
+    """
+
+    def __init__(
+        self, trainer: GradientTrainer, network: nn.Module, steps: int, hardware: Hardware, lesson: Lesson
+    ) -> None:
         self.network, self.hardware, self.label_smoothing = network, hardware, trainer.label_smoothing
+        self.lesson = lesson
         self.optimizer = make_optimizer(trainer, network)
         self.schedule = make_schedule(trainer, self.optimizer, steps)
         scaled = hardware.precision is Precision.fp16 and hardware.device.type == "cuda"
@@ -151,13 +173,13 @@ class Descent:
         return float(self.schedule.get_last_lr()[0])
 
     def epoch(self, training_batches: Iterable[tuple[Tensor, Tensor]], bar: "tqdm[NoReturn]") -> tuple[float, float]:
-        """A step for each batch; returns mean loss and accuracy over them. Raises `RunFailed` if the loss is lost."""
+        """A lesson for each batch; returns mean loss and accuracy. Raises `RunFailed` if the loss is lost."""
         self.network.train()
         loss_sum = torch.zeros((), device=self.hardware.device)
         correct = torch.zeros((), device=self.hardware.device)
         seen = 0
         for step, (x, y) in enumerate(training_batches, start=1):
-            loss, logits = self.step(x, y)
+            loss, logits = self.lesson(self, x, y)
             loss_sum += loss * len(y)
             correct += (logits.argmax(1) == y).sum()
             seen += len(y)
@@ -168,9 +190,21 @@ class Descent:
 
     def step(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """One step down the gradient on inputs x and labels y; returns loss and logits from before it."""
-        with self.hardware.autocast():
+
+        def judge() -> tuple[Tensor, Tensor]:
             logits = self.network(x)
-            loss = functional.cross_entropy(logits, y, label_smoothing=self.label_smoothing)
+            return self.cross_entropy(logits, y), logits
+
+        return self.descend(judge)
+
+    def cross_entropy(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Mean softmax cross-entropy in nats, with the trainer's label smoothing."""
+        return functional.cross_entropy(logits, y, label_smoothing=self.label_smoothing)
+
+    def descend(self, judge: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """One step down the loss that `judge` returns with the logits; returns both."""
+        with self.hardware.autocast():
+            loss, logits = judge()
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.step(self.optimizer)

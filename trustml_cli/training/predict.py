@@ -8,7 +8,8 @@ from torch.nn import functional
 
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Split
-from trustml_cli.hardware import Hardware
+from trustml_cli.defences.defence import RobustTraining
+from trustml_cli.hardware import Hardware, own_randomness
 
 BATCH = 250  # images per forward pass without gradients; larger ones fall out of a CPU's cache
 
@@ -56,3 +57,15 @@ def predict(network: nn.Module, split: Split, hardware: Hardware) -> Answers:
             logits.append(network(x).float())
         labels.append(y)
     return Answers(torch.cat(logits).cpu(), torch.cat(labels).cpu())
+
+
+def robust_accuracy(network: nn.Module, split: Split, defence: RobustTraining, hardware: Hardware) -> float:
+    """Share of right answers on `defence.images` random images, always the same, after its probe in its budget."""
+    network.eval()
+    right, order = 0, torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[: defence.images]
+    with own_randomness(0):  # training goes on as if nobody had looked
+        for x, y in batches(split, BATCH, hardware.device, order):
+            x_adv = defence.probe(network, x, y, defence.epsilon)
+            with torch.no_grad():
+                right += int((network(x_adv).argmax(1) == y).sum())
+    return right / len(order)

@@ -1,0 +1,1 @@
+"""Ways to make a network resist attacks, one paper per file."""

@@ -1,0 +1,57 @@
+"""Adversarial training: learn from images that are attacked as they come.
+
+In one step: Goodfellow, Shlens and Szegedy 2015, arXiv 1412.6572. In many from a random start: Madry, Makelov,
+Schmidt, Tsipras and Vladu 2018, arXiv 1706.06083. In one long step from a random start: Wong, Rice and Kolter 2020,
+arXiv 2001.03994.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from trustml_cli.attacks.pgd import PGD
+from trustml_cli.defences.defence import Learner, Lesson, RobustTraining, at_rest, check_share, learn_both
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdversarialTraining(RobustTraining):
+    """Each batch is attacked by PGD on the network as it is now; the loss of the clean images counts `clean_share`.
+
+    `steps`, `step_size` (pixel units; None: `reach`·epsilon/`steps`) and `random_start` are those of the attack. One
+    step of reach 1 from the image itself is FGSM: the network may learn to bend its loss around the images instead of
+    resisting (Tramèr et al. 2018, arXiv 1705.07204).
+    """
+
+    steps: int
+    step_size: float | None
+    reach: float
+    random_start: bool
+    clean_share: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_share(self.clean_share)
+        self.attack()  # it knows the ranges of its keys
+
+    def attack(self) -> PGD:
+        """The attack of the training images."""
+        return PGD(
+            norm=self.norm,
+            target=None,
+            steps=self.steps,
+            step_size=self.step_size,
+            reach=self.reach,
+            random_start=self.random_start,
+            restarts=1,
+        )
+
+    def lessons(self, static: Sequence[nn.Module]) -> Lesson:
+        attack = self.attack()
+
+        def lesson(learner: Learner, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+            with at_rest(learner.network):
+                x_adv = attack(learner.network, x, y, self.epsilon)
+            return learn_both(learner, x, x_adv, y, self.clean_share)
+
+        return lesson

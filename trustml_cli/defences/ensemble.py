@@ -1,0 +1,53 @@
+"""Ensemble adversarial training: learn from images that were made to fool somebody else.
+
+Tramèr, Kurakin, Papernot, Goodfellow, Boneh and McDaniel 2018, arXiv 1705.07204.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from trustml_cli.attacks.attack import Norm
+from trustml_cli.attacks.fgsm import FGSM
+from trustml_cli.defences.defence import Learner, Lesson, RobustTraining, at_rest, check_share, learn_both
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnsembleTraining(RobustTraining):
+    """FGSM images of each batch come from one network at random: the one in training or one of `static` others.
+
+    The others do not learn any more, so that the network cannot teach them to make easy images. They are of the same
+    kind, trained without a defence from seeds of their own (the paper takes other architectures too). The loss of the
+    clean images counts `clean_share`.
+    """
+
+    norms: ClassVar[tuple[Norm, ...]] = FGSM.norms
+
+    static: int
+    clean_share: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.static < 1:
+            raise ValueError(f"static: must be at least 1, got {self.static}; without others take defence=fgsm")
+        check_share(self.clean_share)
+
+    @property
+    def static_networks(self) -> int:
+        return self.static
+
+    def lessons(self, static: Sequence[nn.Module]) -> Lesson:
+        assert len(static) == self.static, (len(static), self.static)
+        attack = FGSM(norm=self.norm, target=None)
+
+        def lesson(learner: Learner, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+            sources = [learner.network, *static]
+            source = sources[int(torch.randint(len(sources), ()))]
+            with at_rest(source):
+                x_adv = attack(source, x, y, self.epsilon)
+            return learn_both(learner, x, x_adv, y, self.clean_share)
+
+        return lesson

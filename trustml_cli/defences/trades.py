@@ -1,0 +1,80 @@
+"""TRADES: be right on clean images, and say the same of those around them.
+
+Zhang, Yu, Jiao, Xing, El Ghaoui and Jordan 2019, arXiv 1901.08573.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trustml_cli.attacks.geometry import project
+from trustml_cli.attacks.iterative import Iterative, climb
+from trustml_cli.attacks.losses import loss_gradient
+from trustml_cli.defences.defence import Learner, Lesson, RobustTraining, at_rest
+
+NUDGE = 0.001  # pixel units: at the image itself the divergence is at its minimum and has no gradient
+
+
+@dataclass(frozen=True, kw_only=True)
+class TradesTraining(RobustTraining):
+    """Loss: cross-entropy(x) + `beta` · max KL(p(x) ‖ p(x')) over the images x' in the ball around x.
+
+    The maximum is sought in `steps` steps of `step_size` (pixel units; None: `reach`·epsilon/`steps`). A larger
+    `beta` (the paper's 1/λ) buys robustness with clean accuracy.
+    """
+
+    beta: float
+    steps: int
+    step_size: float | None
+    reach: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (self.beta >= 0 and isfinite(self.beta)):
+            raise ValueError(f"beta: must be at least 0 and finite, got {self.beta:g}")
+        self.drift()  # it knows the ranges of its keys
+
+    def drift(self) -> "Drift":
+        """What seeks the maximum."""
+        return Drift(norm=self.norm, target=None, steps=self.steps, step_size=self.step_size, reach=self.reach)
+
+    def lessons(self, static: Sequence[nn.Module]) -> Lesson:
+        drift = self.drift()
+
+        def lesson(learner: Learner, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+            with at_rest(learner.network):
+                x_adv = drift(learner.network, x, y, self.epsilon)
+
+            def judge() -> tuple[Tensor, Tensor]:
+                clean, attacked = learner.network(x), learner.network(x_adv)
+                apart = divergence(clean, attacked).mean()
+                return learner.cross_entropy(clean, y) + self.beta * apart, attacked
+
+            return learner.descend(judge)
+
+        return lesson
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drift(Iterative):
+    """The images around x of which the model says something else than of x, whatever it is; labels do not count."""
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
+        with torch.no_grad():
+            clean = model(x)
+        start = project(x + NUDGE * torch.randn_like(x), x, epsilon, self.norm)
+
+        def uphill(x_adv: Tensor) -> Tensor:
+            return loss_gradient(model, x_adv, lambda logits: divergence(clean, logits))[2]
+
+        return climb(uphill, start, x, epsilon, self.norm, self.steps, self.step(epsilon))
+
+
+def divergence(logits: Tensor, others: Tensor) -> Tensor:
+    """KL(p ‖ q) in nats of the softmax p of `logits` and q of `others`, both [N, K]; one value for each image."""
+    log_p, log_q = logits.log_softmax(1), others.log_softmax(1)
+    return functional.kl_div(log_q, log_p, reduction="none", log_target=True).sum(1)

@@ -1,0 +1,64 @@
+"""task=robust_train: what a defence brings under attack, and what it costs without one."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from trustml_cli.attacks.attack import Attack
+from trustml_cli.data.dataset import DatasetSource
+from trustml_cli.defences.defence import Defence, RobustTraining
+from trustml_cli.errors import InputError, naming
+from trustml_cli.models.model import Model
+from trustml_cli.plots.robustness import defended_curves
+from trustml_cli.plots.training import training_curves
+from trustml_cli.tasks.attack import Measuring
+from trustml_cli.tasks.context import Context, check_defence
+from trustml_cli.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+NONE = {"defence": "none"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RobustTrain(Measuring):
+    """Train with a defence and attack what comes of it; with `baseline`, the same network trained without one too."""
+
+    baseline: bool
+
+    def __call__(
+        self,
+        context: Context,
+        dataset: DatasetSource,
+        model: Model,
+        trainer: Trainer,
+        attack: Attack,
+        rivals: Mapping[str, Attack],
+        defence: Defence,
+    ) -> None:
+        """One row for each epsilon and network, the checks and the verdict on the defended one, then the pictures."""
+        if not isinstance(defence, RobustTraining):
+            raise InputError("defence: this task trains with one; take another than none")
+        with naming("trainer"):
+            trainer.check(model)
+        data = dataset.load()
+        check_defence(defence, data, model, trainer)
+        attack, test = self.begin(context, data, model, attack)
+        name = context.record.choices["defence"]
+        context.record.headline("robust_accuracy")
+        curves = {}
+        if self.baseline:
+            network = context.trained(data, model, trainer, stage="none").network
+            curves["none"] = self.run(context, network, attack, test)
+            self.rows(context, curves["none"], attack, NONE)
+        trained = context.trained(data, model, trainer, stage=name if self.baseline else None, defence=defence)
+        curves[name] = self.run(context, trained.network, attack, test)
+        self.rows(context, curves[name], attack, {"defence": name})
+        self.judge(context, curves[name], trained.network, attack, rivals, test)
+
+        context.record.plot("curves", training_curves(trained.history))
+        if len(self.epsilon) > 1:
+            choices = context.record.choices
+            subject = f"{choices['attack']} against {choices['model']} on {choices['dataset']}"
+            context.record.plot("defended", defended_curves(curves, subject, attack.norm.value))
+        self.pictures(context, curves[name], trained.network, attack, data, test)
