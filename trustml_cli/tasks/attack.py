@@ -22,7 +22,7 @@ from trustml_cli.attacks.checks import (
     telling_epsilon,
     verdict,
 )
-from trustml_cli.attacks.measure import Attacked, Curve, Predictions, answer, attack_curve, within_budget
+from trustml_cli.attacks.measure import Attacked, Counted, Curve, Predictions, answer, attack_curve, within_budget
 from trustml_cli.attacks.surface import loss_surface
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split
@@ -98,11 +98,14 @@ class MeasureRobustness:
 
         images = batches(test.on(context.hardware.device), BATCH, context.hardware.device)
         progress = tqdm(images, total=-(-len(test) // BATCH), desc="attacking", unit="batch", disable=None)
+        attack, asked = prepared(context, attack, network, data)
         with own_randomness(context.seed):
             curve = attack_curve(network, attack, progress, sorted(set(self.epsilon)), SAVED, elsewhere)
         if curve.batch_size is not None:
             log.warning("memory ran out: batches of %d images were cut to %d", BATCH, curve.batch_size)
             context.record.note(batch_size=curve.batch_size)
+        if attack.learns_from:
+            context.record.note(learning_queries=asked.queries, learning_gradients=asked.gradients)
 
         context.record.headline("robust_accuracy")
         self.rows(context, curve, attack)
@@ -181,6 +184,17 @@ def aimed(attack: Attack, data: Dataset) -> tuple[Attack, Split]:
     if not len(test):
         raise InputError("attack.target: every test image is of this class; take another")
     return replace(attack, target=target), test
+
+
+def prepared(context: Context, attack: Attack, network: nn.Module, data: Dataset) -> tuple[Attack, Counted]:
+    """The attack with what it learns from training images, drawn at random; and what counts the questions for that."""
+    counted = Counted(network)
+    if not attack.learns_from:
+        return attack, counted
+    own = drawn(data.train, attack.learns_from, context.seed)
+    x, y = next(batches(own, len(own), context.hardware.device))
+    with own_randomness(context.seed):
+        return attack.prepared(counted, x, y), counted
 
 
 def drawn(split: Split, count: int, seed: int) -> Split:
