@@ -46,6 +46,10 @@ COLUMNS = {
         "equalized_odds_difference_origin",
         "p_rule_sex", "adversary_auc_sex", "demographic_parity_difference_sex", "equalized_odds_difference_sex",
     ],
+    "universal": [
+        "found_on", "scored_on", "epsilon", "fooling_rate", "clean_accuracy", "robust_accuracy", "noise_fooling_rate",
+        "own_fooling_rate", "size",
+    ],
 }  # fmt: skip
 COLUMNS["attack"] = COLUMNS["fgsm"]
 

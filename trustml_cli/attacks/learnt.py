@@ -72,10 +72,25 @@ class LearntPerturbation(Attack):
         return (x + self.perturbation(epsilon)).clamp(0, 1)
 
 
+@dataclass(frozen=True)
+class Carried:
+    """A perturbation [1, C, H, W], the model that it was found on, and its fooling rates.
+
+    `own_rate` is that on the images that it was learnt from; `rates` are those on the test images by model, beside
+    that of noise.
+    """
+
+    found_on: str
+    epsilon: float
+    perturbation: Tensor
+    own_rate: float
+    rates: dict[str, tuple[float, float]]
+
+
 @torch.no_grad()
 def answers(model: nn.Module, x: Tensor, batch: int = 250) -> Tensor:
     """The classes that the model sees in images x [n, …], int64 [n]."""
-    return torch.cat([model(part).argmax(1) for part in x.split(batch)])
+    return torch.cat([model(part).argmax(1) for part in torch.split(x, batch)])
 
 
 def fooled(model: nn.Module, x: Tensor, v: Tensor, seen: Tensor) -> Tensor:

@@ -51,7 +51,7 @@ class UniversalGradient(LearnsPerturbation):
         highest = 0.0
         for epoch in range(self.epochs):
             size = self.step_size * epsilon * (1 - epoch / self.epochs)
-            for rows in torch.randperm(len(x), device=x.device).split(self.batch_size):
+            for rows in torch.split(torch.randperm(len(x), device=x.device), self.batch_size):
                 moving = self.momentum * moving + self.uphill(model, (x[rows] + v).clamp(0, 1), seen[rows])
                 v = onto_ball(v + size * unit_step(moving, self.norm), epsilon, self.norm)
             rate = self.success(model, x, v, seen)

@@ -59,11 +59,7 @@ class MeasureRobustness:
     surfaces: int
 
     def __post_init__(self) -> None:
-        if not self.epsilon:
-            raise ValueError("epsilon: needs at least one number")
-        for value in self.epsilon:
-            if not (value >= 0 and isfinite(value)):
-                raise ValueError(f"epsilon: must be a number of at least 0, got {value:g}")
+        check_epsilons(self.epsilon)
         for name in ("check_images", "surfaces"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: must be at least 0, got {getattr(self, name)}")
@@ -172,6 +168,15 @@ class MeasureRobustness:
         with own_randomness(context.seed):
             each = [loss_surface(network, x[i : i + 1], y[i : i + 1], epsilon, norm, POINTS) for i in range(len(x))]
         context.record.plot("loss_surface", loss_surfaces(each, data.classes, f"{subject}, epsilon {epsilon:g}"))
+
+
+def check_epsilons(values: list[float]) -> None:
+    """Raise ValueError unless they are budgets, and not none."""
+    if not values:
+        raise ValueError("epsilon: needs at least one number")
+    for value in values:
+        if not (value >= 0 and isfinite(value)):
+            raise ValueError(f"epsilon: must be a number of at least 0, got {value:g}")
 
 
 def aimed(attack: Attack, data: Dataset) -> tuple[Attack, Split]:
