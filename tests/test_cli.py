@@ -46,6 +46,9 @@ COLUMNS = {
         "equalized_odds_difference_origin",
         "p_rule_sex", "adversary_auc_sex", "demographic_parity_difference_sex", "equalized_odds_difference_sex",
     ],
+    "fooling": [
+        "method", "target", "epsilon", "fooling_rate", "target_rate", "mean_target_confidence", "mean_l2", "seconds",
+    ],
     "universal": [
         "found_on", "scored_on", "epsilon", "fooling_rate", "clean_accuracy", "robust_accuracy", "noise_fooling_rate",
         "own_fooling_rate", "size",
