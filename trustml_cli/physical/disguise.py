@@ -47,7 +47,7 @@ class Disguise(Ranges):
 
     @abstractmethod
     def worn(self, x: Tensor, pattern: Tensor | None, pose: Pose) -> Tensor:
-        """Scenes x [n, C, H, W] with the pattern in them, seen in `pose`; without any where it is None."""
+        """Scenes x [n, C, H, W] with the pattern (one, or n of them) in them, seen in `pose`; bare where it is None."""
 
     @abstractmethod
     def penalty(self, x: Tensor, pattern: Tensor) -> Tensor:

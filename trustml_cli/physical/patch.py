@@ -57,7 +57,7 @@ class Patch(Disguise):
         shift = pose.place * room.clamp(min=0)
         size = pose.size * (2 * radius / pattern.shape[-1])
         views = (pose.angle, size, shift, (height, width))
-        colour = moved(pattern[None].expand(n, -1, -1, -1), *views, border=True)
+        colour = moved(pattern.expand(n, *pattern.shape[-3:]), *views, border=True)
         cover = moved(disc(pattern.shape[-1]).to(pattern)[None].expand(n, -1, -1, -1), *views, border=False)
         return lit(torch.where(cover > 0.5, colour, x), pose)  # a soft rim would be neither patch nor scene
 

@@ -72,7 +72,7 @@ class Sticker(Disguise):
 
     def penalty(self, x: Tensor, pattern: Tensor) -> Tensor:
         mask = self.where(tuple(x.shape[1:])).to(x)
-        size = ((pattern - x) * mask).flatten(1).norm(dim=1).mean()
+        size: Tensor = ((pattern - x) * mask).flatten(1).norm(dim=1).mean()
         return self.size_weight * size + self.print_weight * non_printability(pattern, mask, self.printable)
 
     def finished(self, pattern: Tensor) -> Tensor:

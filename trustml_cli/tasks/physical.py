@@ -59,15 +59,14 @@ class Disguised:
         x, _ = next(batches(own, len(own), device))
         with own_randomness(context.seed):
             pattern = physical.learn(network, x)
-            noise = physical.finished(torch.rand_like(pattern))
         tried = drawn(test, self.images, context.seed)
         context.record.headline("success_rate")
         worn = []
         for name, ranges in transformations(physical).items():
             with own_randomness(context.seed):
-                worn.append(tried_on(network, physical, pattern, noise, name, ranges, tried, self.examples, device))
+                worn.append(tried_on(network, physical, pattern, name, ranges, tried, self.examples, device))
             self.row(context, data, worn[-1], target)
-        context.record.artifact("pattern", {PATTERN: pattern, NOISE: noise})
+        context.record.artifact("pattern", {PATTERN: pattern})
         rate = {scene: worn[-1].success(scene, target).double().mean().item() for scene in (PATTERN, NOISE, BARE)}
         figure = f"{rate[PATTERN]:.3f} against {rate[NOISE]:.3f}"
         context.record.check("the pattern fools more than noise in its place", rate[PATTERN] > rate[NOISE], figure)
@@ -120,18 +119,18 @@ def tried_on(
     network: nn.Module,
     physical: Disguise,
     pattern: Tensor,
-    noise: Tensor,
     name: str,
     ranges: Ranges,
     tried: Split,
     keep: int,
     device: torch.device,
 ) -> Worn:
-    """What the network sees in the same scenes, in the same poses: with the pattern, with noise, and bare."""
+    """What the network sees in the same poses: with the pattern, with noise that is drawn for each scene, and bare."""
     seen: dict[str, list[Tensor]] = {PATTERN: [], NOISE: [], BARE: []}
     examples, confidence, labels = [], [], []
     for x, y in batches(tried, BATCH, device):
         pose = ranges.draw(len(x), device)
+        noise = physical.finished(torch.rand(len(x), *pattern.shape, device=device))
         for scene, put in ((PATTERN, pattern), (NOISE, noise), (BARE, None)):
             shown = physical.worn(x, put, pose)
             probability = network(shown).softmax(1)
