@@ -56,6 +56,25 @@ def test_what_an_attack_asked_while_learning_is_told(trustml_here: Cli, tmp_path
     assert "masking" not in facts["verdict"]
 
 
+def test_a_substitute_tells_how_many_labels_it_asked_for(trustml_here: Cli, tmp_path: Path) -> None:
+    words = [
+        "task=attack",
+        "attack=substitute",
+        "trainer=smoke",
+        "model=mlp",
+        "task.epsilon=0.3",
+        "task.check_images=0",
+    ]
+    answer = trustml_here(*words, "attack.images=100", "attack.rounds=2", "task.surfaces=0")
+    assert answer.returncode == 0, answer.stderr
+    (file,) = tmp_path.rglob("run.json")
+    facts = json.loads(file.read_text())
+    assert (facts["learning_queries"], facts["learning_gradients"]) == (400 + 1, 0)
+    row = pandas.read_csv(file.parent / "metrics.csv").iloc[0]
+    assert row.queries == row.gradients == 0
+    assert row.robust_accuracy < row.clean_accuracy - 0.3
+
+
 @pytest.mark.data
 def test_one_perturbation_fools_many_cifar_images(trustml_here: Cli, tmp_path: Path, data_dir: Path) -> None:
     short = ["dataset.limit=1000", "trainer.epochs=4", "task.models=null", "attack.images=300"]

@@ -57,10 +57,6 @@ class LearntPerturbation(Attack):
     own: Tensor
     learnt: dict[float, Tensor] = field(default_factory=dict)
 
-    @property
-    def learns_from(self) -> int:
-        return len(self.own)
-
     def perturbation(self, epsilon: float) -> Tensor:
         """The perturbation itself, [1, C, H, W]."""
         if epsilon not in self.learnt:

@@ -100,7 +100,7 @@ class MeasureRobustness:
         if curve.batch_size is not None:
             log.warning("memory ran out: batches of %d images were cut to %d", BATCH, curve.batch_size)
             context.record.note(batch_size=curve.batch_size)
-        if attack.learns_from:
+        if asked.queries:
             context.record.note(learning_queries=asked.queries, learning_gradients=asked.gradients)
 
         context.record.headline("robust_accuracy")
