@@ -18,7 +18,11 @@ def composed(*overrides: str) -> DictConfig:
     """The config that a command line composes."""
     register_resolvers()
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        return compose("config", overrides=list(overrides))
+        config = compose("config", overrides=list(overrides))
+        for key in config:
+            if OmegaConf.is_interpolation(config, key):
+                config[key] = config[key]  # ${named:…} asks Hydra, which has gone when this returns
+        return config
 
 
 def choice(group: str, name: str, /, **changes: Any) -> DictConfig:

@@ -46,6 +46,17 @@ COLUMNS = {
         "equalized_odds_difference_origin",
         "p_rule_sex", "adversary_auc_sex", "demographic_parity_difference_sex", "equalized_odds_difference_sex",
     ],
+    "fooling": [
+        "method", "target", "epsilon", "fooling_rate", "target_rate", "mean_target_confidence", "mean_l2", "seconds",
+    ],
+    "physical": [
+        "physical", "target", "transformation", "success_rate", "noise_success_rate", "bare_success_rate", "accuracy",
+        "bare_accuracy", "mean_target_confidence",
+    ],
+    "universal": [
+        "found_on", "scored_on", "epsilon", "fooling_rate", "clean_accuracy", "robust_accuracy", "noise_fooling_rate",
+        "own_fooling_rate", "size",
+    ],
 }  # fmt: skip
 COLUMNS["attack"] = COLUMNS["fgsm"]
 COLUMNS["robust_train"] = ["defence", *COLUMNS["fgsm"]]

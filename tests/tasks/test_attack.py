@@ -16,8 +16,8 @@ from trustml_cli.attacks.measure import Attacked, Curve, attack_curve
 from trustml_cli.hardware import Hardware
 from trustml_cli.record import Recorder
 from trustml_cli.store import ModelStore
-from trustml_cli.tasks.attack import check_saved, robustness
 from trustml_cli.tasks.context import Context
+from trustml_cli.tasks.measuring import check_saved, robustness
 
 
 class Brightness(nn.Module):

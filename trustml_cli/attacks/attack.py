@@ -30,6 +30,8 @@ class Sees(Enum):
     """Everything: a white box."""
     answers = "answers"
     """Logits of images that it chooses: a black box."""
+    own_images = "own_images"
+    """Everything, but on images of the attacker's own: nothing of those that it changes."""
     nothing = "nothing"
 
 
@@ -43,6 +45,9 @@ class Attack(ABC):
 
     Each image is attacked as if it were alone in its batch. Random choices are drawn from torch's global random
     numbers, and nowhere else: whoever calls decides on their seed.
+
+    An attack that must learn something first is an error to call before it is `prepared`. What it has learnt does not
+    look at the images it is then shown, so it is weaker than an attack that does: a model that stands it is not robust.
     """
 
     norms: ClassVar[tuple[Norm, ...]]
@@ -58,6 +63,18 @@ class Attack(ABC):
 
     def check(self, model: nn.Module, shape: tuple[int, ...]) -> None:  # noqa: B027
         """Raise ValueError where the attack is not for this model of images of this shape."""
+
+    @property
+    def learns_from(self) -> int:
+        """How many images of the attacker's own it wants for `prepared`; 0 where it learns nothing."""
+        return 0
+
+    def prepared(self, model: nn.Module, x: Tensor, y: Tensor) -> "Attack":
+        """The attack with what it learns about `model` from the attacker's own images x [n, C, H, W] of classes y.
+
+        It may ask the model only later, when it is told epsilon.
+        """
+        return self
 
     @abstractmethod
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:

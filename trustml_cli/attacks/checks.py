@@ -5,7 +5,7 @@ The checks are those that Athalye, Carlini and Wagner 2018 (arXiv 1802.00420) an
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from math import comb
@@ -196,7 +196,7 @@ def sign_test(more: int, less: int) -> float:
 
 def with_more(attack: Attack) -> Attack | None:
     """The same attack with twice the steps or queries and one more restart; None where it has nothing of the kind."""
-    settings = asdict(attack)
+    settings = vars(attack)
     more: dict[str, Any] = {name: 2 * settings[name] for name in ("steps", "queries") if name in settings}
     if "restarts" in settings and settings.get("random_start", True):
         more["restarts"] = settings["restarts"] + 1

@@ -54,16 +54,23 @@ def project(x_adv: Tensor, x: Tensor, epsilon: float, norm: Norm) -> Tensor:
     """
     if norm is Norm.linf:
         return x_adv.clamp(x - epsilon, x + epsilon).clamp(0, 1)
-    change = (x_adv - x).flatten(1)
-    if norm is Norm.l2:
-        length = change.norm(dim=1, keepdim=True)
-        change = change * (epsilon / length.clamp(min=1e-12)).clamp(max=1)
+    return (x + onto_ball(x_adv - x, epsilon, norm)).clamp(0, 1)
+
+
+def onto_ball(change: Tensor, epsilon: float, norm: Norm) -> Tensor:
+    """The nearest perturbations to `change` [N, …] of a size of at most `epsilon`."""
+    flat = change.flatten(1)
+    if norm is Norm.linf:
+        flat = flat.clamp(-epsilon, epsilon)
+    elif norm is Norm.l2:
+        length = flat.norm(dim=1, keepdim=True)
+        flat = flat * (epsilon / length.clamp(min=1e-12)).clamp(max=1)
     elif norm is Norm.l1:
-        change = onto_l1_ball(change, epsilon)
+        flat = onto_l1_ball(flat, epsilon)
     else:
-        kept = change.abs().argsort(dim=1, descending=True, stable=True)[:, : int(epsilon)]
-        change = torch.zeros_like(change).scatter(1, kept, change.gather(1, kept))
-    return (x + change.view_as(x)).clamp(0, 1)
+        kept = flat.abs().argsort(dim=1, descending=True, stable=True)[:, : int(epsilon)]
+        flat = torch.zeros_like(flat).scatter(1, kept, flat.gather(1, kept))
+    return flat.view_as(change)
 
 
 def onto_l1_ball(change: Tensor, epsilon: float) -> Tensor:

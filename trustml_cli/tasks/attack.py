@@ -1,181 +1,17 @@
 """task=attack and task=fgsm: what is left of a classifier's accuracy when its images are attacked."""
 
-import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from math import isfinite
+from dataclasses import dataclass
 
-import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
-from tqdm import tqdm
-
-from trustml_cli.attacks.attack import Attack, Norm
-from trustml_cli.attacks.checks import (
-    BROKEN,
-    RANDOMISED,
-    Bench,
-    Finding,
-    check_gradients,
-    check_monotone,
-    check_steady,
-    telling_epsilon,
-    verdict,
-)
-from trustml_cli.attacks.measure import Attacked, Curve, Predictions, answer, attack_curve, within_budget
-from trustml_cli.attacks.surface import loss_surface
-from trustml_cli.data.batches import batches
-from trustml_cli.data.dataset import Dataset, DatasetSource, Split
+from trustml_cli.attacks.attack import Attack
+from trustml_cli.data.dataset import DatasetSource
 from trustml_cli.defences.defence import Defence, RobustTraining
 from trustml_cli.errors import InputError, naming
-from trustml_cli.hardware import own_randomness
 from trustml_cli.models.model import Model
-from trustml_cli.plots.loss_surface import loss_surfaces
-from trustml_cli.plots.robustness import adversarial_examples, robustness_curve
-from trustml_cli.statistics import average, proportion
-from trustml_cli.tasks.context import Context, describe
-from trustml_cli.training.predict import BATCH
+from trustml_cli.plots.robustness import robustness_curve
+from trustml_cli.tasks.context import Context
+from trustml_cli.tasks.measuring import Measuring
 from trustml_cli.training.trainer import Trainer
-
-log = logging.getLogger(__name__)
-
-SAVED = 100  # adversarial images kept for each epsilon
-SURE = 0.9  # confidence from which on a success is called sure
-POINTS = 25  # of the loss, along each side of such a drawing
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measuring:
-    """Attack `images` random test images (None: all) at each `epsilon` (pixel units), and judge what comes of it.
-
-    With a target, images of its own class are left out. `check_images` of the images are attacked again, by other
-    attacks too, to see whether the numbers can be believed (0 for no such checks). `examples` images are shown for
-    each epsilon, and the loss around `surfaces` images is drawn.
-    """
-
-    epsilon: list[float]
-    images: int | None
-    check_images: int
-    examples: int
-    surfaces: int
-
-    def __post_init__(self) -> None:
-        if not self.epsilon:
-            raise ValueError("epsilon: needs at least one number")
-        for value in self.epsilon:
-            if not (value >= 0 and isfinite(value)):
-                raise ValueError(f"epsilon: must be a number of at least 0, got {value:g}")
-        for name in ("check_images", "surfaces"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}: must be at least 0, got {getattr(self, name)}")
-        if self.images is not None and self.images < 1:
-            raise ValueError(f"images: must be at least 1 (or null for all), got {self.images}")
-        if not 1 <= self.examples <= SAVED:
-            raise ValueError(f"examples: must be between 1 and {SAVED}, got {self.examples}")
-
-    def begin(self, context: Context, data: Dataset, model: Model, attack: Attack) -> tuple[Attack, Split]:
-        """The attack with its target as a number, and the images to attack; whatever is wrong with either is said."""
-        attack, test = aimed(attack, data)
-        with naming("model"), own_randomness(context.seed):
-            fresh = model.build(describe(data))
-        with naming("attack"):
-            attack.check(fresh, data.shape)
-        return attack, test if self.images is None else drawn(test, self.images, context.seed)
-
-    def run(
-        self,
-        context: Context,
-        network: nn.Module,
-        attack: Attack,
-        test: Split,
-        elsewhere: Mapping[str, nn.Module] | None = None,
-    ) -> Curve:
-        """The attack at every epsilon, smallest first; the networks `elsewhere` are shown the same images."""
-        images = batches(test.on(context.hardware.device), BATCH, context.hardware.device)
-        progress = tqdm(images, total=-(-len(test) // BATCH), desc="attacking", unit="batch", disable=None)
-        with own_randomness(context.seed):
-            curve = attack_curve(network, attack, progress, sorted(set(self.epsilon)), SAVED, elsewhere)
-        if curve.batch_size is not None:
-            log.warning("memory ran out: batches of %d images were cut to %d", BATCH, curve.batch_size)
-            context.record.note(batch_size=curve.batch_size)
-        return curve
-
-    def rows(self, context: Context, curve: Curve, attack: Attack, defended: Mapping[str, str]) -> None:
-        """A row for each epsilon and network shown the images; a row begins with how the first is `defended`."""
-        name, model = context.record.choices["attack"], context.record.choices["model"]
-        for attacked in curve.attacked:
-            condition = {**defended, "attack": name, "norm": attack.norm.value, "epsilon": attacked.epsilon}
-            judged = {model: (curve.clean, attacked.answers)}
-            judged |= {other: (curve.clean_elsewhere[other], said) for other, said in attacked.elsewhere.items()}
-            for shown_to, (clean, answers) in judged.items():
-                row = robustness(curve.labels, clean, answers, attacked, attack)
-                scored = {"scored_on": shown_to} if attacked.elsewhere else {}
-                context.record.metrics({**condition, **scored}, **row)
-                trained = f" (defence: {defended['defence']})" if defended and shown_to == model else ""
-                log.info(
-                    "epsilon %g: robust accuracy of %s%s %.4f, n = %d",
-                    attacked.epsilon, shown_to, trained, row["robust_accuracy"], len(curve.labels),
-                )  # fmt: skip
-
-    def judge(
-        self,
-        context: Context,
-        curve: Curve,
-        network: nn.Module,
-        attack: Attack,
-        rivals: Mapping[str, Attack],
-        test: Split,
-    ) -> None:
-        """The checks, and the verdict that follows from them."""
-        findings = [check_gradients(curve), check_monotone(curve), *check_saved(context, curve, network, attack.norm)]
-        findings.append(check_steady(network, curve.examples.to(context.hardware.device)))
-        compared = self.held_against(context, curve, network, attack, rivals, test)
-        for finding in (*findings, *compared):
-            context.record.check(finding.name, finding.passed, finding.figure)
-        judged = verdict(findings, compared)
-        context.record.note(verdict=judged)
-        log.info("verdict: %s", judged)
-
-    def held_against(
-        self,
-        context: Context,
-        curve: Curve,
-        network: nn.Module,
-        attack: Attack,
-        rivals: Mapping[str, Attack],
-        test: Split,
-    ) -> list[Finding]:
-        """The checks on `check_images` test images, other attacks among them, at the epsilon that tells most."""
-        epsilon = telling_epsilon(curve)
-        if not self.check_images or epsilon is None:
-            return []
-        shown = list(batches(drawn(test, self.check_images, context.seed), BATCH, context.hardware.device))
-        with own_randomness(context.seed):
-            return Bench(network, shown, epsilon, attack.target).compare(attack, rivals)
-
-    def subject(self, context: Context) -> str:
-        """What the pictures are of."""
-        choices = context.record.choices
-        network, defence = choices["model"], choices["defence"]
-        trained = network if defence == "none" else f"{network} trained with {defence}"
-        return f"{choices['attack']} against {trained} on {choices['dataset']}"
-
-    def pictures(
-        self, context: Context, curve: Curve, network: nn.Module, attack: Attack, data: Dataset, test: Split
-    ) -> None:
-        """Images, and the loss around some of them."""
-        norm, subject = attack.norm, self.subject(context)
-        for attacked in curve.attacked:
-            if attacked.epsilon > 0:
-                figure = adversarial_examples(curve, attacked, data.classes, self.examples, subject, norm.value)
-                context.record.plot(f"examples_epsilon_{attacked.epsilon:g}", figure)
-        epsilon = curve.attacked[-1].epsilon  # the largest: a smaller one often shows a plain
-        if not self.surfaces or epsilon == 0 or norm is Norm.l0:
-            return
-        x, y = next(batches(drawn(test, self.surfaces, context.seed), self.surfaces, context.hardware.device))
-        with own_randomness(context.seed):
-            each = [loss_surface(network, x[i : i + 1], y[i : i + 1], epsilon, norm, POINTS) for i in range(len(x))]
-        context.record.plot("loss_surface", loss_surfaces(each, data.classes, f"{subject}, epsilon {epsilon:g}"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +46,7 @@ class MeasureRobustness(Measuring):
         network = context.trained(data, model, trainer, stage=stage, defence=defence).network
         elsewhere = {name: context.trained(data, other, trainer, stage=name).network for name, other in others.items()}
 
-        curve = self.run(context, network, attack, test, elsewhere)
+        curve, attack = self.run(context, network, attack, data, test, elsewhere)
         context.record.headline("robust_accuracy")
         self.rows(context, curve, attack, named(context, defence))
         self.judge(context, curve, network, attack, rivals, test)
@@ -222,67 +58,3 @@ class MeasureRobustness(Measuring):
 def named(context: Context, defence: Defence) -> dict[str, str]:
     """The column that names a defence; none where there is none."""
     return {"defence": context.record.choices["defence"]} if isinstance(defence, RobustTraining) else {}
-
-
-def aimed(attack: Attack, data: Dataset) -> tuple[Attack, Split]:
-    """The attack with its target as a number, and the test images that are not of that class already."""
-    if attack.target is None:
-        return attack, data.test
-    with naming("attack.target"):
-        target = data.class_number(attack.target)
-    test = data.test.subset((data.test.labels != target).nonzero()[:, 0])
-    if not len(test):
-        raise InputError("attack.target: every test image is of this class; take another")
-    return replace(attack, target=target), test
-
-
-def drawn(split: Split, count: int, seed: int) -> Split:
-    """So many examples drawn at random, or all there are."""
-    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
-    return split.subset(order[:count].sort().values)
-
-
-def robustness(
-    labels: Tensor, clean: Predictions, answers: Predictions, attacked: Attacked, attack: Attack
-) -> dict[str, object]:
-    """The values of one row. Success: wrong (or taken for the target) after the attack, of those right before it.
-
-    It is sure where the model has a confidence of at least `SURE` in its answer.
-    """
-    right = clean.predicted == labels
-    still_right = answers.predicted == labels
-    reached = right & (~still_right if attack.target is None else answers.predicted == attack.target)
-    sure = reached & (answers.confidence >= SURE)
-    return {
-        **proportion("clean_accuracy", int(right.sum()), len(right)),
-        **proportion("robust_accuracy", int(still_right.sum()), len(right)),
-        **proportion("attack_success_rate", int(reached.sum()), int(right.sum())),
-        **average("mean_l0", attacked.sizes[Norm.l0]),
-        **average("mean_l2", attacked.sizes[Norm.l2]),
-        **average("mean_linf", attacked.sizes[Norm.linf]),
-        **average("mean_confidence", answers.confidence),
-        "seconds": attacked.seconds,
-        **average("mean_l1", attacked.sizes[Norm.l1]),
-        "queries": attacked.queries,
-        "gradients": attacked.gradients,
-        **proportion("sure_success_rate", int(sure.sum()), int(right.sum())),
-    }
-
-
-def check_saved(context: Context, curve: Curve, network: nn.Module, norm: Norm) -> list[Finding]:
-    """Save the first images, read them back, and see that they are in range, within budget and judged the same."""
-    tensors = {f"epsilon_{attacked.epsilon:g}": attacked.examples for attacked in curve.attacked}
-    saved = load_file(context.record.artifact("adversarial", {"original": curve.examples, **tensors}))
-    over, changed = 0, 0
-    for attacked in curve.attacked:
-        x_adv = saved[f"epsilon_{attacked.epsilon:g}"]
-        over += not within_budget(x_adv, saved["original"], attacked.epsilon, norm)
-        predicted = torch.cat(
-            [answer(network, part.to(context.hardware.device)).predicted for part in torch.split(x_adv, BATCH)]
-        )
-        changed += int((predicted != attacked.answers.predicted[: len(predicted)]).sum())
-    count = f"of {len(curve.attacked)} epsilons"
-    return [
-        Finding("saved images are in [0, 1] and within epsilon", over == 0, f"{over} {count} over", BROKEN),
-        Finding("saved images are judged the same", changed == 0, f"{changed} answers changed", RANDOMISED),
-    ]

@@ -11,8 +11,8 @@ from trustml_cli.errors import InputError, naming
 from trustml_cli.models.model import Model
 from trustml_cli.plots.robustness import defended_curves
 from trustml_cli.plots.training import training_curves
-from trustml_cli.tasks.attack import Measuring
 from trustml_cli.tasks.context import Context, check_defence
+from trustml_cli.tasks.measuring import Measuring
 from trustml_cli.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -49,10 +49,10 @@ class RobustTrain(Measuring):
         curves = {}
         if self.baseline:
             network = context.trained(data, model, trainer, stage="none").network
-            curves["none"] = self.run(context, network, attack, test)
+            curves["none"], _ = self.run(context, network, attack, data, test)
             self.rows(context, curves["none"], attack, NONE)
         trained = context.trained(data, model, trainer, stage=name if self.baseline else None, defence=defence)
-        curves[name] = self.run(context, trained.network, attack, test)
+        curves[name], attack = self.run(context, trained.network, attack, data, test)
         self.rows(context, curves[name], attack, {"defence": name})
         self.judge(context, curves[name], trained.network, attack, rivals, test)
 

@@ -1,0 +1,81 @@
+"""A substitute: what it asks the victim, how well it copies it, and that what fools it fools the victim."""
+
+from typing import Any
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+
+from tests.configs import choice
+from trustml_cli.attacks.fgsm import FGSM
+from trustml_cli.attacks.learnt import answers
+from trustml_cli.attacks.measure import Counted
+from trustml_cli.attacks.substitute import CarriedOver, Substitute
+from trustml_cli.build import build
+from trustml_cli.hardware import own_randomness
+
+Digits = tuple[nn.Module, Tensor, Tensor]
+
+
+def substitute(**changes: Any) -> Substitute:
+    built: Substitute = build(choice("attack", "substitute", **{"images": 100, "rounds": 3, **changes}), "attack")
+    return built
+
+
+def prepared(attack: Substitute, model: nn.Module) -> CarriedOver:
+    own = torch.tensor(load_digits().images[: attack.images] / 16, dtype=torch.float)[:, None]
+    with own_randomness(0):
+        return attack.prepared(model, own, torch.zeros(len(own), dtype=torch.long))  # true classes are of no use to it
+
+
+def test_it_copies_the_victim_from_labels_and_its_images_fool_the_victim(digits: Digits) -> None:
+    model, x, y = digits
+    victim = Counted(model)
+    attack = prepared(substitute(images=200, epochs=10), victim)
+    assert victim.queries == 200 * 2**3 + 1  # and one image to see how many classes there are
+    assert victim.gradients == 0
+    victim.queries = 0
+    x_adv = attack(victim, x, y, 0.25)
+    assert victim.queries == 0
+    assert torch.equal(x_adv, FGSM(norm=attack.norm, target=None)(attack.substitute, x, y, 0.25))
+    assert (answers(attack.substitute, x) == answers(model, x)).double().mean() > 0.6  # of ten classes
+    noisy = (x + 0.25 * torch.randn_like(x).sign()).clamp(0, 1)
+    fell, to_noise = ((answers(model, images) != y).double().mean().item() for images in (x_adv, noisy))
+    assert fell > to_noise + 0.3, (fell, to_noise)
+
+
+def test_more_rounds_copy_better(digits: Digits) -> None:
+    model, x, _ = digits
+    agree = [
+        (answers(prepared(substitute(images=30, rounds=rounds), model).substitute, x) == answers(model, x))
+        .double()
+        .mean()
+        for rounds in (0, 4)
+    ]
+    assert agree[1] > agree[0] + 0.1, agree
+
+
+def test_no_more_labels_are_asked_for_than_there_are_queries(digits: Digits) -> None:
+    victim = Counted(digits[0])
+    prepared(substitute(images=60, rounds=5, labels=150, epochs=1), victim)
+    assert victim.queries == 150 + 1
+
+
+def test_it_is_for_images_and_is_trained_before_it_is_called(digits: Digits) -> None:
+    with pytest.raises(ValueError, match="needs images of at least 4×4"):
+        substitute().check(digits[0], (13,))
+    with pytest.raises(RuntimeError, match="trained first"):
+        substitute()(*digits, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("images", 0, "at least 1"), ("rounds", -1, "at least 0"), ("labels", 10, r"at least images \(100\)"),
+        ("jump", 0.0, "above 0"), ("lr", 0.0, "above 0"),
+    ],
+)  # fmt: skip
+def test_values_out_of_range_are_refused(key: str, value: float, words: str) -> None:
+    with pytest.raises(ValueError, match=f"^{key}: must be {words}"):
+        Substitute(**{**vars(substitute()), key: value})

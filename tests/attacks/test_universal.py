@@ -1,0 +1,154 @@
+"""One perturbation for all images: the same for each, within its budget, and far better than noise."""
+
+from typing import Any
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+
+from tests.configs import choice
+from trustml_cli.attacks.attack import Norm
+from trustml_cli.attacks.checks import with_more
+from trustml_cli.attacks.geometry import onto_ball
+from trustml_cli.attacks.learnt import LearnsPerturbation, LearntPerturbation, answers, fooled
+from trustml_cli.attacks.measure import sizes
+from trustml_cli.attacks.universal import Universal
+from trustml_cli.build import build
+from trustml_cli.hardware import own_randomness
+
+NAMES = ["universal", "universal_gradient"]
+QUICK = {"universal": {"images": 100, "epochs": 3}, "universal_gradient": {"images": 300}}
+Digits = tuple[nn.Module, Tensor, Tensor]
+
+
+def learner(name: str, **changes: Any) -> LearnsPerturbation:
+    built: LearnsPerturbation = build(choice("attack", name, **{**QUICK[name], **changes}), "attack")
+    return built
+
+
+def prepared(attack: LearnsPerturbation, model: nn.Module) -> LearntPerturbation:
+    own = torch.tensor(load_digits().images[: attack.images] / 16, dtype=torch.float)[:, None]
+    return attack.prepared(model, own, answers(model, own))
+
+
+@pytest.mark.parametrize("norm", Universal.norms)
+@pytest.mark.parametrize("name", NAMES)
+def test_it_fools_most_images_alike_and_noise_of_its_size_does_not(name: str, norm: Norm, digits: Digits) -> None:
+    model, x, _ = digits
+    seen, epsilon = answers(model, x), {Norm.linf: 0.3, Norm.l2: 2.4}[norm]  # noise of ±0.3 has 2.4 in L2
+    with own_randomness(0):
+        attack = prepared(learner(name, norm=norm.value), model)
+        v = attack.perturbation(epsilon)
+        noise = 0.3 * torch.randn_like(x).sign()
+    assert v.shape == (1, 1, 8, 8)
+    assert sizes(v)[norm].item() <= epsilon * (1 + 1e-6)
+    assert torch.equal(attack(model, x, seen, epsilon), (x + v).clamp(0, 1))
+    rate, control = (fooled(model, x, change, seen).double().mean().item() for change in (v, noise))
+    assert rate > 0.5, (rate, control)
+    assert rate > control + 0.3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_learnt_once_for_each_epsilon_and_from_nothing_but_own_images(name: str, digits: Digits) -> None:
+    model, x, y = digits
+    asked: list[int] = []
+    counting = nn.Sequential(model)
+    counting.register_forward_pre_hook(lambda _, inputs: asked.append(len(inputs[0])))
+    attack = prepared(learner(name, images=60, epochs=4), counting)
+    asked.clear()
+    first = attack(counting, x, y, 0.2)
+    assert asked
+    assert max(asked) <= 60
+    asked.clear()
+    torch.testing.assert_close(attack(counting, x, y, 0.2), first, rtol=0, atol=0)
+    assert not asked
+    assert not torch.equal(attack(counting, x, y, 0.1), first)
+    assert with_more(attack) is None
+
+
+def test_the_paper_s_loop_worked_out_by_hand() -> None:
+    linear = nn.Linear(2, 2)
+    linear.weight.data, linear.bias.data = torch.tensor([[1.0, 0.0], [0.0, 0.0]]), torch.tensor([-0.5, 0.0])
+    model = nn.Sequential(nn.Flatten(), linear)  # class 0 while the first value is above 0.5
+    own = torch.tensor([0.6, 0.7]).expand(3, 2).reshape(3, 1, 1, 2)
+    v = learner("universal", overshoot=0, images=3, epochs=1).learn(model, own, 0.5)
+    # the first image needs 0.1 and a nudge of 1e-4 to the left, then it and the others are fooled
+    torch.testing.assert_close(v.flatten(), torch.tensor([-0.1, 0.0]), atol=2e-4, rtol=0)
+    v = learner("universal", overshoot=0, images=3, epochs=1).learn(model, own, 0.05)
+    assert torch.equal(v, torch.zeros_like(v))  # what fools nobody is not kept
+
+
+def test_it_ends_once_enough_are_fooled(digits: Digits) -> None:
+    model, x, _ = digits
+    asked: list[int] = []
+    counting = nn.Sequential(model)
+    counting.register_forward_pre_hook(lambda _, inputs: asked.append(len(inputs[0])))
+    effort = []
+    for delta in (0.9, 0.0):
+        asked.clear()
+        with own_randomness(0):
+            learner("universal", delta=delta, epochs=2).learn(counting, x[:20], 0.3)
+        effort.append(len(asked))
+    assert effort[0] < 0.7 * effort[1]
+
+
+def test_a_target_draws_the_answers(digits: Digits) -> None:
+    model, x, y = digits
+    x_adv = prepared(learner("universal_gradient", target=8), model)(model, x, y, 0.4)
+    assert (answers(model, x_adv) == 8).double().mean() > 0.5
+
+
+def test_the_ball_around_nothing_may_be_left_downwards() -> None:
+    v = torch.tensor([[3.0, -4.0]])
+    assert onto_ball(v, 1.0, Norm.linf).tolist() == [[1.0, -1.0]]
+    torch.testing.assert_close(onto_ball(v, 1.0, Norm.l2), torch.tensor([[0.6, -0.8]]))
+    torch.testing.assert_close(onto_ball(v, 1.0, Norm.l1), torch.tensor([[0.0, -1.0]]))
+    assert onto_ball(v, 1.0, Norm.l0).tolist() == [[0.0, -4.0]]
+
+
+def test_it_must_learn_before_it_is_called(digits: Digits) -> None:
+    with pytest.raises(RuntimeError, match="learnt first"):
+        learner("universal")(*digits, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "words"),
+    [
+        ("universal", {"images": 0}, "images: must be at least 1"),
+        ("universal", {"delta": 1.0}, "delta: must be at least 0 and below 1"),
+        ("universal", {"target": 3}, "target: must be null"),
+        ("universal", {"candidates": 1}, "candidates: must be at least 2"),
+        ("universal_gradient", {"epochs": 0}, "epochs: must be at least 1"),
+        ("universal_gradient", {"batch_size": 0}, "batch_size: must be at least 1"),
+        ("universal_gradient", {"step_size": 0}, "step_size: must be above 0"),
+        ("universal_gradient", {"momentum": 1}, "momentum: must be at least 0 and below 1"),
+        ("universal_gradient", {"cap": 0}, "cap: must be above 0"),
+    ],
+)
+def test_values_out_of_range_are_refused(name: str, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        type(learner(name))(**{**vars(learner(name)), **changes})
+
+
+@pytest.mark.peers
+def test_it_fools_as_many_as_another_library_s(digits: Digits) -> None:
+    import numpy as np
+    from art.attacks.evasion import UniversalPerturbation
+    from art.estimators.classification import PyTorchClassifier
+
+    model, x, _ = digits
+    own = torch.tensor(load_digits().images[:50] / 16, dtype=torch.float)[:, None]
+    victim = PyTorchClassifier(model, nn.CrossEntropyLoss(), (1, 8, 8), 10, clip_values=(0.0, 1.0), device_type="cpu")
+    np.random.seed(0)
+    theirs = UniversalPerturbation(
+        victim, attacker="deepfool", attacker_params={"max_iter": 10, "nb_grads": 4, "verbose": False},
+        delta=0.05, max_iter=2, eps=0.3, norm=np.inf, batch_size=1, verbose=False,
+    )  # fmt: skip
+    theirs.generate(own.numpy())
+    with own_randomness(0):
+        ours = prepared(learner("universal", images=50, epochs=2), model).perturbation(0.3)
+    seen = answers(model, x)
+    v = torch.tensor(np.asarray(theirs.noise), dtype=torch.float).view_as(ours)
+    rates = [fooled(model, x, change, seen).double().mean().item() for change in (ours, v)]
+    assert rates[0] >= rates[1] - 0.1, rates

@@ -1,0 +1,57 @@
+"""Patches and stickers through the command line: success by transformation, beside noise and nothing."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.configs import choice, choices
+from trustml_cli.build import build
+from trustml_cli.plots.physical import Worn
+from trustml_cli.tasks.physical import transformations
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+ROWS = ["none", "rotation", "scale", "place", "brightness", "all"]
+
+
+@pytest.mark.parametrize("name", choices("physical"))
+def test_success_is_told_for_each_transformation(name: str, trustml_here: Cli, tmp_path: Path) -> None:
+    large = {"patch": ["physical.area=0.4", "physical.place=0.5"], "sticker": ["physical.bar=0.25"]}[name]
+    words = ["task=physical", f"physical={name}", "physical.target=2", "trainer=smoke", "task.images=300", *large]
+    answer = trustml_here(*words)
+    assert answer.returncode == 0, answer.stderr
+    (file,) = tmp_path.rglob("metrics.csv")
+    table = pandas.read_csv(file)
+    assert list(table.transformation) == ROWS
+    assert (table.target == 2).all()
+    assert (table.success_rate_n == 300).all()
+    assert (table.success_rate > table.noise_success_rate + 0.15).all()
+    assert (table.bare_success_rate < 0.15).all()
+    bare = table.set_index("transformation").bare_accuracy
+    assert bare["none"] > 0.85
+    assert (bare["place"] == bare["none"]) == (name == "patch")  # a patch moves alone, a sticker with its object
+    pattern = load_file(file.parent / "artifacts" / "pattern.safetensors")["pattern"]
+    assert 0 <= pattern.min() < pattern.max() <= 1
+    facts = json.loads((file.parent / "run.json").read_text())
+    assert [check["passed"] for check in facts["checks"]] == [True]
+
+
+def test_each_transformation_is_tried_alone() -> None:
+    physical = build(choice("physical", "patch"), "physical")
+    ranges = transformations(physical)
+    assert list(ranges) == ROWS
+    assert vars(ranges["none"]) == {"rotation": 0, "scale": 0, "place": 0, "brightness": 0}
+    assert vars(ranges["scale"]) == {"rotation": 0, "scale": 0.2, "place": 0, "brightness": 0}
+    assert ranges["all"] == physical.ranges
+
+
+def test_success_worked_out_by_hand() -> None:
+    predicted = {"pattern": torch.tensor([8, 1, 8]), "noise": torch.tensor([2, 8, 3])}
+    worn = Worn("all", torch.tensor([2, 1, 3]), predicted, torch.zeros(3), torch.zeros(3, 1, 2, 2))
+    assert worn.success("pattern", 8).tolist() == [True, False, True]
+    assert worn.success("noise", 8).tolist() == [False, True, False]

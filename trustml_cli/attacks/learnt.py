@@ -1,0 +1,94 @@
+"""One perturbation for all images: what the attacks share that learn it."""
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from trustml_cli.attacks.attack import Attack, Norm, Sees
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnsPerturbation(Attack):
+    """Learns one v with ‖v‖ ≤ ε from `images` images of the attacker's own, in at most `epochs` rounds through them.
+
+    Every image then becomes x + v, clipped to [0, 1]. What counts is the fooling rate: the share of images whose class
+    changes, right or wrong; so v is learnt from the model's answers, and no labels are needed.
+    """
+
+    norms: ClassVar[tuple[Norm, ...]] = (Norm.linf, Norm.l2)
+    sees: ClassVar[Sees] = Sees.own_images
+
+    images: int
+    epochs: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("images", "epochs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
+
+    @abstractmethod
+    def learn(self, model: nn.Module, x: Tensor, epsilon: float) -> Tensor:
+        """The perturbation [1, C, H, W] of size `epsilon` at most, learnt from images x [n, C, H, W]."""
+
+    @property
+    def learns_from(self) -> int:
+        return self.images
+
+    def prepared(self, model: nn.Module, x: Tensor, y: Tensor) -> "LearntPerturbation":
+        return LearntPerturbation(norm=self.norm, target=self.target, learner=self, model=model, own=x)
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
+        raise RuntimeError("the perturbation is learnt first: call prepared(model, x, y)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearntPerturbation(Attack):
+    """A `learner` with the attacker's `own` images and the `model`; it learns once for each epsilon, when asked."""
+
+    norms: ClassVar = LearnsPerturbation.norms
+    sees: ClassVar = LearnsPerturbation.sees
+
+    learner: LearnsPerturbation
+    model: nn.Module
+    own: Tensor
+    learnt: dict[float, Tensor] = field(default_factory=dict)
+
+    def perturbation(self, epsilon: float) -> Tensor:
+        """The perturbation itself, [1, C, H, W]."""
+        if epsilon not in self.learnt:
+            nothing = torch.zeros_like(self.own[:1])
+            self.learnt[epsilon] = self.learner.learn(self.model, self.own, epsilon) if epsilon else nothing
+        return self.learnt[epsilon]
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
+        return (x + self.perturbation(epsilon)).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A perturbation [1, C, H, W], the model that it was found on, and its fooling rates.
+
+    `own_rate` is that on the images that it was learnt from; `rates` are those on the test images by model, beside
+    that of noise.
+    """
+
+    found_on: str
+    epsilon: float
+    perturbation: Tensor
+    own_rate: float
+    rates: dict[str, tuple[float, float]]
+
+
+@torch.no_grad()
+def answers(model: nn.Module, x: Tensor, batch: int = 250) -> Tensor:
+    """The classes that the model sees in images x [n, …], int64 [n]."""
+    return torch.cat([model(part).argmax(1) for part in torch.split(x, batch)])
+
+
+def fooled(model: nn.Module, x: Tensor, v: Tensor, seen: Tensor) -> Tensor:
+    """Whether the class that the model sees in each image is not the one `seen` [n] before v was added, bool [n]."""
+    return answers(model, (x + v).clamp(0, 1)) != seen

@@ -1,0 +1,127 @@
+"""A substitute of the victim, trained on its labels alone, attacked in its place.
+
+Papernot, McDaniel, Goodfellow, Jha, Celik and Swami 2017, arXiv 1602.02697.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from trustml_cli.attacks.attack import Attack, Norm, Sees, input_gradient
+from trustml_cli.attacks.fgsm import FGSM
+from trustml_cli.attacks.learnt import answers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Substitute(Attack):
+    """FGSM on a network of the attacker's own; the images are carried over to the victim.
+
+    The victim labels `images` images, and the substitute is trained on them for `epochs`. Then each image known so far
+    gives another one, `jump` further along the sign of the gradient of its label's probability (Jacobian-based
+    augmentation, clipped to [0, 1]), which the victim labels too: `rounds` times, the images doubling each time, until
+    there are `labels` at most. From then on nobody asks the victim anything.
+
+    The substitute has two convolutions with max pooling and one hidden layer, of `width` channels, twice that, and
+    eight times that; it is trained by Adam in batches of `batch_size`.
+
+        attack = Substitute(
+            norm=Norm.linf, target=None, images=150, rounds=5, labels=4800, jump=0.2, epochs=6, batch_size=64,
+            lr=0.002, width=16,
+        )
+        x_adv = attack.prepared(model, own_x, own_y)(model, x, y, epsilon=0.3)
+    """
+
+    norms: ClassVar[tuple[Norm, ...]] = FGSM.norms
+    sees: ClassVar[Sees] = Sees.answers
+
+    images: int
+    rounds: int
+    labels: int
+    jump: float
+    epochs: int
+    batch_size: int
+    lr: float
+    width: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("images", "epochs", "batch_size", "width"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
+        if self.rounds < 0:
+            raise ValueError(f"rounds: must be at least 0, got {self.rounds}")
+        if self.labels < self.images:
+            raise ValueError(f"labels: must be at least images ({self.images}), got {self.labels}")
+        for name in ("jump", "lr"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: must be above 0, got {getattr(self, name):g}")
+
+    def check(self, model: nn.Module, shape: tuple[int, ...]) -> None:
+        if len(shape) != 3 or min(shape[1:]) < 4:
+            raise ValueError("the substitute needs images of at least 4×4")
+
+    @property
+    def learns_from(self) -> int:
+        return self.images
+
+    def prepared(self, model: nn.Module, x: Tensor, y: Tensor) -> "CarriedOver":
+        """Nothing is made of y: the victim labels the images."""
+        return CarriedOver(norm=self.norm, target=self.target, substitute=self.learn(model, x))
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
+        raise RuntimeError("the substitute is trained first: call prepared(model, x, y)")
+
+    def learn(self, model: nn.Module, x: Tensor) -> nn.Module:
+        """The substitute after the last round, frozen and in eval mode."""
+        with torch.no_grad():
+            classes = model(x[:1]).shape[1]
+        labels = answers(model, x)
+        for round_ in range(self.rounds + 1):
+            substitute = self.trained(network(tuple(x.shape[1:]), classes, self.width).to(x.device), x, labels)
+            room = self.labels - len(x)
+            if round_ == self.rounds or room < 1:
+                break
+            chosen = torch.randperm(len(x), device=x.device)[:room]
+            # where the label's probability rises its cross-entropy falls
+            uphill = -input_gradient(substitute, x[chosen], labels[chosen])
+            further = (x[chosen] + self.jump * uphill.sign()).clamp(0, 1)
+            x, labels = torch.cat([x, further]), torch.cat([labels, answers(model, further)])
+        return substitute
+
+    def trained(self, substitute: nn.Module, x: Tensor, labels: Tensor) -> nn.Module:
+        """The network after `epochs` on the victim's labels."""
+        optimizer = torch.optim.Adam(substitute.train().parameters(), lr=self.lr)
+        with torch.enable_grad():
+            for _ in range(self.epochs):
+                for rows in torch.split(torch.randperm(len(x), device=x.device), self.batch_size):
+                    optimizer.zero_grad()
+                    cross_entropy(substitute(x[rows]), labels[rows]).backward()  # type: ignore[no-untyped-call]
+                    optimizer.step()
+        return substitute.eval().requires_grad_(False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CarriedOver(Attack):
+    """FGSM on a trained `substitute`; the victim is asked nothing."""
+
+    norms: ClassVar = Substitute.norms
+    sees: ClassVar = Substitute.sees
+
+    substitute: nn.Module
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
+        return FGSM(norm=self.norm, target=self.target)(self.substitute, x, y, epsilon)
+
+
+def network(shape: tuple[int, ...], classes: int, width: int) -> nn.Sequential:
+    """Two convolutions with ReLU and max pooling, a hidden layer, the classes."""
+    channels, height, rest = shape
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(width, 2 * width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(2 * width * (height // 4) * (rest // 4), 8 * width), nn.ReLU(),
+        nn.Linear(8 * width, classes),
+    )  # fmt: skip

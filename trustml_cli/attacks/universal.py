@@ -1,0 +1,62 @@
+"""One perturbation for all images, by the smallest step for one after the other.
+
+Moosavi-Dezfooli, Fawzi, Fawzi and Frossard 2017, arXiv 1610.08401, algorithm 1.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from trustml_cli.attacks.attack import Norm
+from trustml_cli.attacks.deepfool import DeepFool
+from trustml_cli.attacks.geometry import onto_ball
+from trustml_cli.attacks.learnt import LearnsPerturbation, answers, fooled
+
+
+@dataclass(frozen=True, kw_only=True)
+class Universal(LearnsPerturbation):
+    """Takes the attacker's images one at a time and in random order.
+
+    Where the answer to x + v is still that to x, DeepFool in L2 (`steps`, `candidates`, `overshoot`) finds the smallest
+    step that changes it; v takes that step and is brought back into the ball. It ends once the fooling rate reaches
+    1 − `delta`; the best v of all rounds is kept. It has no targeted form.
+
+        attack = Universal(
+            norm=Norm.linf, target=None, images=1000, epochs=5, delta=0.05, steps=10, candidates=10, overshoot=0.02
+        )
+        x_adv = attack.prepared(model, own_x, own_y)(model, x, y, epsilon=10 / 255)
+    """
+
+    delta: float
+    steps: int
+    candidates: int
+    overshoot: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.delta < 1:
+            raise ValueError(f"delta: must be at least 0 and below 1, got {self.delta:g}")
+        self.step()
+
+    def step(self) -> DeepFool:
+        """What changes the answer to one image. Raises ValueError for a key that it refuses."""
+        return DeepFool(
+            norm=Norm.l2, target=self.target, steps=self.steps, candidates=self.candidates, overshoot=self.overshoot
+        )
+
+    def learn(self, model: nn.Module, x: Tensor, epsilon: float) -> Tensor:
+        seen, step = answers(model, x), self.step()
+        v = best = torch.zeros_like(x[:1])
+        highest = 0.0
+        for _ in range(self.epochs):
+            for index in torch.randperm(len(x)).tolist():
+                own = slice(index, index + 1)
+                shown = (x[own] + v).clamp(0, 1)
+                v = onto_ball(v + step.smallest(model, shown, seen[own]) - shown, epsilon, self.norm)
+            rate = fooled(model, x, v, seen).double().mean().item()
+            if rate > highest:
+                best, highest = v, rate
+            if highest >= 1 - self.delta:
+                break
+        return best

@@ -1,0 +1,72 @@
+"""One perturbation for all images, by gradients of many at once.
+
+Shafahi, Najibi, Xu, Dickerson, Davis and Goldstein 2020, arXiv 1811.11304, algorithm 1.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from trustml_cli.attacks.geometry import onto_ball, unit_step
+from trustml_cli.attacks.learnt import LearnsPerturbation, answers, fooled
+from trustml_cli.attacks.losses import lead, loss_gradient
+
+
+@dataclass(frozen=True, kw_only=True)
+class UniversalGradient(LearnsPerturbation):
+    """Climbs the mean over a batch of how far the goal leads, each image's lead capped at `cap`.
+
+    The cap (in logits) keeps images that are fooled already from pulling v along; the paper caps the cross-entropy
+    likewise. Each step is the mean gradient with `momentum` (sign in L∞, direction in L2), of the size `step_size` as a
+    share of ε, which falls to 0 along a line; then v is brought back into the ball. The best v of all rounds is kept.
+
+    Without a target v starts from nothing and moves each answer away from what it was; with one, towards that class.
+
+        attack = UniversalGradient(
+            norm=Norm.linf, target=None, images=2000, epochs=10, batch_size=100, step_size=0.3, momentum=0.9, cap=2.0
+        )
+        x_adv = attack.prepared(model, own_x, own_y)(model, x, y, epsilon=10 / 255)
+    """
+
+    batch_size: int
+    step_size: float
+    momentum: float
+    cap: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size: must be at least 1, got {self.batch_size}")
+        if not self.step_size > 0:
+            raise ValueError(f"step_size: must be above 0, got {self.step_size:g}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum: must be at least 0 and below 1, got {self.momentum:g}")
+        if not self.cap > 0:
+            raise ValueError(f"cap: must be above 0, got {self.cap:g}")
+
+    def learn(self, model: nn.Module, x: Tensor, epsilon: float) -> Tensor:
+        seen = answers(model, x)
+        v = best = moving = torch.zeros_like(x[:1])
+        highest = 0.0
+        for epoch in range(self.epochs):
+            size = self.step_size * epsilon * (1 - epoch / self.epochs)
+            for rows in torch.split(torch.randperm(len(x), device=x.device), self.batch_size):
+                moving = self.momentum * moving + self.uphill(model, (x[rows] + v).clamp(0, 1), seen[rows])
+                v = onto_ball(v + size * unit_step(moving, self.norm), epsilon, self.norm)
+            rate = self.success(model, x, v, seen)
+            if rate > highest:
+                best, highest = v, rate
+        return best
+
+    def uphill(self, model: nn.Module, shown: Tensor, seen: Tensor) -> Tensor:
+        """The mean gradient [1, C, H, W] of the capped lead."""
+        goal = None if self.target is None else torch.full_like(seen, int(self.target))
+        _, _, gradient = loss_gradient(model, shown, lambda logits: lead(logits, seen, goal).clamp(max=self.cap))
+        return gradient.mean(0, keepdim=True)
+
+    def success(self, model: nn.Module, x: Tensor, v: Tensor, seen: Tensor) -> float:
+        """The share of images that v takes to the goal."""
+        if self.target is None:
+            return fooled(model, x, v, seen).double().mean().item()
+        return (answers(model, (x + v).clamp(0, 1)) == int(self.target)).double().mean().item()

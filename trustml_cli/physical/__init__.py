@@ -1,0 +1,1 @@
+"""Patterns put into the scene, one paper per file, and how they are seen."""

@@ -1,0 +1,71 @@
+"""A round patch that works wherever it lies.
+
+Brown, Mané, Roy, Abadi and Gilmer 2017, arXiv 1712.09665.
+"""
+
+from dataclasses import dataclass
+from math import pi, sqrt
+
+import torch
+from torch import Tensor
+
+from trustml_cli.physical.disguise import Disguise
+from trustml_cli.physical.transformations import Pose, lit, moved
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patch(Disguise):
+    """A disc of the share `area` of the image, laid over it; nothing else of the image changes but its brightness.
+
+    It is turned, resized and laid anywhere inside the image (`place` is a share of the way to the edges); at rest it
+    lies in the middle.
+
+        patch = Patch(
+            target=0, images=1000, steps=500, batch_size=64, lr=0.05, area=0.1, rotation=22.5, scale=0.2, place=1.0,
+            brightness=0.2,
+        )
+        pattern = patch.learn(model, own_x)
+        x_worn = patch.worn(x, pattern, patch.ranges.draw(len(x), x.device))
+    """
+
+    area: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.area <= 0.5:
+            raise ValueError(f"area: must be above 0 and at most 0.5, got {self.area:g}")
+
+    def pattern_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        channels, height, width = shape
+        side = max(round(self.diameter(height, width)), 1)
+        return channels, side, side
+
+    def where(self, shape: tuple[int, ...]) -> Tensor:
+        return disc(self.pattern_shape(shape)[-1])
+
+    def diameter(self, height: int, width: int) -> float:
+        """In pixels."""
+        return 2 * sqrt(self.area * height * width / pi)
+
+    def worn(self, x: Tensor, pattern: Tensor | None, pose: Pose) -> Tensor:
+        if pattern is None:
+            return lit(x, pose)
+        n, _, height, width = x.shape
+        radius = self.diameter(height, width) / 2
+        # its middle stays so far from the edges that none of it is lost
+        room = torch.tensor([width / 2, height / 2], device=x.device) - radius * pose.size[:, None]
+        shift = pose.place * room.clamp(min=0)
+        size = pose.size * (2 * radius / pattern.shape[-1])
+        views = (pose.angle, size, shift, (height, width))
+        colour = moved(pattern.expand(n, *pattern.shape[-3:]), *views, border=True)
+        cover = moved(disc(pattern.shape[-1]).to(pattern)[None].expand(n, -1, -1, -1), *views, border=False)
+        return lit(torch.where(cover > 0.5, colour, x), pose)  # a soft rim would be neither patch nor scene
+
+    def penalty(self, x: Tensor, pattern: Tensor) -> Tensor:
+        return pattern.new_zeros(())
+
+
+def disc(side: int) -> Tensor:
+    """1 inside the largest circle of a square, 0 outside, [1, side, side]."""
+    place = (torch.arange(side) - (side - 1) / 2) / (side / 2)
+    return (place[:, None].square() + place[None].square() <= 1).float()[None]

@@ -1,0 +1,98 @@
+"""Stickers on an object, in colours that a printer has.
+
+Eykholt et al. 2018, arXiv 1707.08945; the printability term is that of Sharif et al. 2016.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from trustml_cli.backdoors.picture import read_picture
+from trustml_cli.physical.disguise import Disguise
+from trustml_cli.physical.transformations import Pose, lit, moved
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sticker(Disguise):
+    """Covers the object where the mask is, and is seen with it: turned, resized and moved as one.
+
+    The mask is white in the picture file `mask`, or else two bars of the height `bar`, a share of the image's, above
+    and below its middle. The penalty is `size_weight` times the L2 size of what the sticker changes plus
+    `print_weight` times its non-printability: for each value the product of its distances to all `printable` levels,
+    summed over the mask. In the end each value is printed: it becomes the nearest printable level.
+
+        sticker = Sticker(
+            target=0, images=1000, steps=500, batch_size=64, lr=0.05, mask=None, bar=0.15, size_weight=0.01,
+            print_weight=0.01, printable=[0.1, 0.5, 0.9], rotation=15, scale=0.1, place=0.1, brightness=0.2,
+        )
+        pattern = sticker.learn(model, own_x)
+        x_worn = sticker.worn(x, pattern, sticker.ranges.draw(len(x), x.device))
+    """
+
+    mask: Path | None
+    bar: float
+    size_weight: float
+    print_weight: float
+    printable: list[float]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.bar <= 0.3:
+            raise ValueError(f"bar: must be above 0 and at most 0.3, got {self.bar:g}")
+        for name in ("size_weight", "print_weight"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name}: must be at least 0, got {getattr(self, name):g}")
+        if not self.printable or not all(0 <= level <= 1 for level in self.printable):
+            raise ValueError(f"printable: must be levels between 0 and 1, got {self.printable}")
+        self.where((1, 8, 8))
+
+    def pattern_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if not self.where(shape).any():
+            raise ValueError("mask: is black everywhere; the sticker lies where it is white")
+        return shape
+
+    def where(self, shape: tuple[int, ...]) -> Tensor:
+        _, height, width = shape
+        if self.mask is None:
+            return bars(height, width, self.bar)
+        try:
+            white: Tensor = read_picture(self.mask, 1, height, width) > 0.5
+            return white.float()
+        except ValueError as error:
+            raise ValueError(f"mask: {str(error).partition(': ')[2]}") from error
+
+    def worn(self, x: Tensor, pattern: Tensor | None, pose: Pose) -> Tensor:
+        height, width = x.shape[2:]
+        scene = x if pattern is None else torch.where(self.where(tuple(x.shape[1:])).to(x) > 0, pattern, x)
+        # a shift by a share of half the image
+        shift = pose.place * torch.tensor([width / 2, height / 2], device=x.device)
+        return lit(moved(scene, pose.angle, pose.size, shift, (height, width), border=True), pose)
+
+    def penalty(self, x: Tensor, pattern: Tensor) -> Tensor:
+        mask = self.where(tuple(x.shape[1:])).to(x)
+        size: Tensor = ((pattern - x) * mask).flatten(1).norm(dim=1).mean()
+        return self.size_weight * size + self.print_weight * non_printability(pattern, mask, self.printable)
+
+    def finished(self, pattern: Tensor) -> Tensor:
+        levels = torch.tensor(self.printable, device=pattern.device)
+        nearest: Tensor = levels[(pattern[..., None] - levels).abs().argmin(-1)]
+        return nearest
+
+
+def bars(height: int, width: int, share: float) -> Tensor:
+    """Two bars across four fifths of the image, at a third and two thirds of its height, [1, H, W]."""
+    mask = torch.zeros(1, height, width)
+    thick, margin = max(round(share * height), 1), width // 10
+    for middle in (height / 3, 2 * height / 3):
+        top = round(middle - thick / 2)
+        mask[:, top : top + thick, margin : width - margin] = 1
+    return mask
+
+
+def non_printability(pattern: Tensor, mask: Tensor, printable: list[float]) -> Tensor:
+    """The sum over the mask of Π |value − level|; 0 where every value is a level."""
+    levels = torch.tensor(printable, device=pattern.device)
+    distance: Tensor = (pattern[..., None] - levels).abs().prod(-1)
+    return (distance * mask).sum()

@@ -1,0 +1,45 @@
+"""Pictures of noise that is taken for something."""
+
+from collections.abc import Mapping
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+from torch import Tensor
+
+from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, new_figure, show_image, tidy
+
+COLOURS = (GREY, BLUE, ORANGE, GREEN)
+
+
+def fooling_images(
+    shown: Mapping[str, Mapping[str, tuple[Tensor, float, bool]]], subject: str, epsilon: float
+) -> Figure:
+    """One image [C, H, W] for each method (rows) and target (columns), with the confidence in the target.
+
+    Orange where the target is the class that the model sees: it is fooled.
+    """
+    labels = list(next(iter(shown.values())))
+    figure, axes = new_figure(max(1.15 * len(labels) + 0.6, 5), 1.4 * len(shown) + 0.9, len(shown), len(labels))
+    for row, (name, by_label) in enumerate(shown.items()):
+        axes[row, 0].set_ylabel(name.replace("_", " "), fontsize=9, color=GREY)
+        for column, (label, (image, confidence, taken)) in enumerate(by_label.items()):
+            show_image(axes[row, column], image, f"{label}: {confidence:.0%}", ORANGE if taken else "black")
+    figure.suptitle(f"{subject}: noise changed by up to {epsilon:g} for each class", fontsize=11)
+    figure.supxlabel("with the model's confidence in that class; orange where it is the class that it sees", fontsize=8)
+    return figure
+
+
+def fooling_rates(rates: Mapping[str, Mapping[str, float]], subject: str, n: int, confidence: float) -> Figure:
+    """The share of images that fool, for each target, a bar for each method."""
+    labels = list(next(iter(rates.values())))
+    figure, axes = new_figure(max(0.75 * len(labels) + 1.6, 5), 3.8)
+    panel, width = axes[0, 0], 0.8 / len(rates)
+    for number, (name, by_label) in enumerate(rates.items()):
+        places = [column + (number - (len(rates) - 1) / 2) * width for column in range(len(labels))]
+        panel.bar(places, list(by_label.values()), width, color=COLOURS[number % 4], label=name.replace("_", " "))
+    panel.set_xticks(range(len(labels)), labels)
+    panel.set_ylim(0, 1.02)
+    panel.yaxis.set_major_formatter(PercentFormatter(1.0))
+    tidy(panel, f"{subject}: {n:,} noise images for each class", "taken for", f"fooled, confidence ≥ {confidence:.0%}")
+    panel.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure

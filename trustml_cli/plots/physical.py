@@ -1,0 +1,79 @@
+"""Pictures of patches and stickers, and of what they do."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+from torch import Tensor
+
+from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, new_figure, show_image, tidy
+from trustml_cli.statistics import wilson_interval
+
+SCENES = {"pattern": ("with the pattern", ORANGE), "noise": ("with noise in its place", BLUE), "bare": ("bare", GREY)}
+
+
+@dataclass(frozen=True)
+class Worn:
+    """What a network sees in n scenes under one transformation.
+
+    `predicted` holds the classes [n] by what is in the scene (`pattern`, `noise`, `bare`), `confidence` [n] that in the
+    target with the pattern; `examples` are the first few scenes with the pattern.
+    """
+
+    name: str
+    labels: Tensor
+    predicted: dict[str, Tensor]
+    confidence: Tensor
+    examples: Tensor
+
+    def success(self, scene: str, target: int) -> Tensor:
+        """Which scenes are taken for the target, bool [n]."""
+        return self.predicted[scene] == target
+
+
+def success_bars(worn: Sequence[Worn], target: int, subject: str) -> Figure:
+    """The share of scenes that are taken for the target under each transformation, with 95 % intervals."""
+    figure, axes = new_figure(7.6, 4.0)
+    panel, width = axes[0, 0], 0.27
+    n = len(worn[0].labels)
+    for number, (scene, (label, color)) in enumerate(SCENES.items()):
+        counts = [int(one.success(scene, target).sum()) for one in worn]
+        low, high = zip(*(wilson_interval(count, n) for count in counts), strict=True)
+        rates = [count / n for count in counts]
+        reach = [[rate - end for rate, end in zip(rates, low, strict=True)],
+                 [end - rate for rate, end in zip(rates, high, strict=True)]]  # fmt: skip
+        places = [place + (number - 1) * width for place in range(len(worn))]
+        panel.bar(places, rates, width, color=color, label=label, yerr=reach, error_kw={"linewidth": 0.8})
+    panel.set_xticks(range(len(worn)), [one.name for one in worn])
+    panel.set_ylim(0, 1.02)
+    panel.yaxis.set_major_formatter(PercentFormatter(1.0))
+    tidy(panel, f"{subject}\n{n:,} test images of other classes", "transformation", "taken for the target")
+    panel.legend(frameon=False, fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.16))
+    return figure
+
+
+def worn_images(worn: Sequence[Worn], classes: Sequence[str], target: int, subject: str) -> Figure:
+    """The same images in each transformation (rows), with the network's answers."""
+    count = len(worn[0].examples)
+    figure, axes = new_figure(max(1.25 * count + 0.8, 5), 1.4 * len(worn) + 0.9, len(worn), count)
+    for row, one in enumerate(worn):
+        axes[row, 0].set_ylabel(one.name, fontsize=9, color=GREY)
+        for column in range(count):
+            seen = int(one.predicted["pattern"][column])
+            color = ORANGE if seen == target else GREEN if seen == int(one.labels[column]) else "black"
+            show_image(
+                axes[row, column], one.examples[column], f"{classes[int(one.labels[column])]} → {classes[seen]}", color
+            )
+    figure.suptitle(subject, fontsize=10)
+    figure.supxlabel("orange: taken for the target, green: seen right", fontsize=8)
+    return figure
+
+
+def pattern_picture(pattern: Tensor, subject: str) -> Figure:
+    """The pattern itself [C, h, w], large."""
+    figure, axes = new_figure(4.6, 4.9)
+    height, width = pattern.shape[1:]
+    show_image(axes[0, 0], pattern, "")
+    axes[0, 0].set_title(f"{subject}\n{width}×{height} pixels", fontsize=9)
+    return figure

@@ -1,0 +1,72 @@
+"""Pictures of perturbations that fit all images."""
+
+from collections.abc import Sequence
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from trustml_cli.attacks.learnt import Carried
+from trustml_cli.attacks.measure import answer
+from trustml_cli.plots.robustness import NORM_SYMBOLS
+from trustml_cli.plots.style import GREEN, GREY, ORANGE, label_answer, new_figure, show_image
+
+
+def transfer_matrix(carried: Sequence[Carried], subject: str, norm: str) -> Figure:
+    """Fooling rates of one epsilon: found on (rows), scored on (columns); the last row is noise of the same size."""
+    names = list(carried[0].rates)
+    rows = [[one.rates[name][0] for name in names] for one in carried]
+    rows.append([sum(one.rates[name][1] for one in carried) / len(carried) for name in names])
+    figure, axes = new_figure(2.6 + 1.05 * len(names), 2.2 + 0.75 * len(names))
+    panel = axes[0, 0]
+    image = panel.imshow(rows, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    figure.colorbar(image, ax=panel, label="share of images whose class changes")
+    panel.set_xticks(range(len(names)), names, rotation=20, ha="right")
+    panel.set_yticks(range(len(rows)), [*(one.found_on for one in carried), "noise"])
+    panel.set_xlabel("shown to")
+    panel.set_ylabel("found on")
+    panel.axhline(len(carried) - 0.5, color="white", linewidth=3)
+    for row, rates in enumerate(rows):
+        for column, rate in enumerate(rates):
+            color = "white" if rate > 0.55 else "black"
+            panel.text(column, row, f"{rate:.1%}", ha="center", va="center", color=color)
+    panel.set_title(f"{subject}\n{NORM_SYMBOLS[norm]} epsilon {carried[0].epsilon:.3g}", fontsize=10)
+    return figure
+
+
+def perturbations(carried: Sequence[Carried], subject: str, norm: str) -> Figure:
+    """The perturbations themselves around grey: a row for each model, a column for each epsilon."""
+    names = list(dict.fromkeys(one.found_on for one in carried))
+    epsilons = list(dict.fromkeys(one.epsilon for one in carried))
+    figure, axes = new_figure(max(1.9 * len(epsilons) + 0.6, 5), 2.1 * len(names) + 0.7, len(names), len(epsilons))
+    for one in carried:
+        panel = axes[names.index(one.found_on), epsilons.index(one.epsilon)]
+        largest = one.perturbation.abs().max().item() or 1.0
+        caption = f"epsilon {one.epsilon:.3g}, ×{0.5 / largest:.3g}"
+        show_image(panel, 0.5 + one.perturbation[0] / (2 * largest), caption)
+    for row, name in enumerate(names):
+        axes[row, 0].set_ylabel(f"found on\n{name}", fontsize=9, color=GREY)
+    figure.suptitle(
+        f"{subject}: one perturbation for all images\n{NORM_SYMBOLS[norm]}, amplified as stated", fontsize=10
+    )
+    return figure
+
+
+def fooled_images(
+    x: Tensor, carried: Carried, network: nn.Module, classes: Sequence[str], subject: str, norm: str
+) -> Figure:
+    """A few images before and after the same perturbation, with the answers of the model that it was found on."""
+    shown = torch.stack([x, (x + carried.perturbation).clamp(0, 1)])
+    before, after = (answer(network, images) for images in shown)
+    figure, axes = new_figure(max(1.45 * len(x) + 0.5, 5), 3.9, 2, len(x))
+    for row, answers in enumerate((before, after)):
+        for column in range(len(x)):
+            label = int(answers.predicted[column])
+            color = GREEN if label == int(before.predicted[column]) else ORANGE
+            caption = label_answer(classes[label], float(answers.confidence[column]))
+            show_image(axes[row, column], shown[row, column], caption, color)
+    axes[0, 0].set_ylabel("before", fontsize=9, color=GREY)
+    axes[1, 0].set_ylabel("after", fontsize=9, color=GREY)
+    title = f"{subject}: {carried.found_on}, {NORM_SYMBOLS[norm]} epsilon {carried.epsilon:.3g}"
+    figure.suptitle(f"{title}\nthe same perturbation on every image; orange: another class than before", fontsize=9)
+    return figure

@@ -1,0 +1,162 @@
+"""task=fooling: images that look like nothing and are taken for something (Nguyen et al. 2015, arXiv 1412.1897).
+
+From Gaussian noise, in one step of the gradient (Goodfellow et al. 2015, arXiv 1412.6572, appendix) and in many.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+import torch
+from torch import Tensor, nn
+
+from trustml_cli.attacks.attack import Attack, Norm
+from trustml_cli.attacks.measure import sizes
+from trustml_cli.data.dataset import Dataset, DatasetSource
+from trustml_cli.errors import InputError, naming
+from trustml_cli.hardware import own_randomness
+from trustml_cli.models.model import Model
+from trustml_cli.plots.fooling import fooling_images, fooling_rates
+from trustml_cli.statistics import average, proportion
+from trustml_cli.tasks.context import Context
+from trustml_cli.training.predict import BATCH
+from trustml_cli.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+NOISE, ALL = "noise", "all"
+
+
+@dataclass(frozen=True)
+class Fooling:
+    """Images [n, C, H, W] and the model's confidence in their target and in the class that it sees, each [n]."""
+
+    images: Tensor
+    confidence: Tensor
+    taken: Tensor
+    """Whether the target is the class that the model sees, bool [n]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fool:
+    """Drive `images` noise images, of `deviation` around 0.5, to each class in `target`, `epsilon` far at most.
+
+    An image fools where the class is seen with a confidence of at least `confidence`.
+    """
+
+    target: list[int | str] | None
+    images: int
+    deviation: float
+    epsilon: float
+    confidence: float
+
+    def __post_init__(self) -> None:
+        if self.images < 1:
+            raise ValueError(f"images: must be at least 1, got {self.images}")
+        for name in ("deviation", "epsilon"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name}: must be at least 0, got {getattr(self, name):g}")
+        if not 0 <= self.confidence <= 1:
+            raise ValueError(f"confidence: must be between 0 and 1, got {self.confidence:g}")
+
+    def __call__(
+        self, context: Context, dataset: DatasetSource, model: Model, trainer: Trainer, methods: Mapping[str, Attack]
+    ) -> None:
+        """A row for each method and class, one for all classes of a method, and the same for the noise as it is."""
+        with naming("trainer"):
+            trainer.check(model)
+        data = dataset.load()
+        if len(data.shape) != 3:
+            raise InputError("dataset: holds no images; noise is made into images only")
+        targets = self.targets(data)
+        network = context.trained(data, model, trainer).network
+        random = torch.Generator().manual_seed(context.seed)
+        noise = (0.5 + self.deviation * torch.randn(self.images, *data.shape, generator=random)).clamp(0, 1)
+        noise = noise.to(context.hardware.device)
+
+        context.record.headline("fooling_rate")
+        found: dict[str, dict[str, Fooling]] = {}
+        for method, attack in {NOISE: None, **methods}.items():
+            found[method], begin = {}, perf_counter()
+            for number in targets:
+                start = perf_counter()
+                with own_randomness(context.seed):
+                    images = noise if attack is None else self.driven(network, noise, replace(attack, target=number))
+                found[method][data.classes[number]] = fooling = judged(network, images, number)
+                self.row(context, method, data.classes[number], fooling, noise, perf_counter() - start)
+            everything = noise.repeat(len(targets), 1, 1, 1)
+            self.row(context, method, ALL, together([*found[method].values()]), everything, perf_counter() - begin)
+        shown = {f"{name}_{label}": one.images for name in methods for label, one in found[name].items()}
+        context.record.artifact("fooling", {NOISE: noise, **shown})
+        self.check(context, found)
+        subject = f"{context.record.choices['model']} on {context.record.choices['dataset']}"
+        first = {
+            name: {label: (one.images[0], float(one.confidence[0]), bool(one.taken[0])) for label, one in by.items()}
+            for name, by in found.items()
+        }
+        context.record.plot("images", fooling_images(first, subject, self.epsilon))
+        rates = {
+            name: {label: self.fools(one).double().mean().item() for label, one in by.items()}
+            for name, by in found.items()
+        }
+        context.record.plot("rates", fooling_rates(rates, subject, self.images, self.confidence))
+
+    def targets(self, data: Dataset) -> list[int]:
+        """The classes to be taken for, by number, each once."""
+        if self.target is None:
+            return list(range(len(data.classes)))
+        if not self.target:
+            raise InputError("task.target: needs at least one class (or null for all)")
+        with naming("task.target"):
+            return list(dict.fromkeys(data.class_number(name) for name in self.target))
+
+    def driven(self, network: nn.Module, noise: Tensor, attack: Attack) -> Tensor:
+        """The noise after the attack towards its target."""
+        parts = []
+        for part in torch.split(noise, BATCH):
+            with torch.no_grad():
+                seen = network(part).argmax(1)
+            parts.append(attack(network, part, seen, self.epsilon).detach())
+        return torch.cat(parts)
+
+    def fools(self, fooling: Fooling) -> Tensor:
+        """Which images are taken for the target and with confidence, bool [n]."""
+        return fooling.taken & (fooling.confidence >= self.confidence)
+
+    def row(self, context: Context, method: str, target: str, fooling: Fooling, noise: Tensor, seconds: float) -> None:
+        """One row of metrics.csv."""
+        change = sizes(fooling.images - noise.cpu())
+        n = len(fooling.taken)
+        rate = proportion("fooling_rate", int(self.fools(fooling).sum()), n)
+        context.record.metrics(
+            {"method": method, "target": target, "epsilon": self.epsilon},
+            **rate,
+            **proportion("target_rate", int(fooling.taken.sum()), n),
+            **average("mean_target_confidence", fooling.confidence),
+            **average("mean_l2", change[Norm.l2]),
+            **average("mean_linf", change[Norm.linf]),
+            seconds=seconds,
+        )
+        if target == ALL:
+            log.info("%s: fools %.4f over all targets, n = %d", method, rate["fooling_rate"], n)
+
+    def check(self, context: Context, found: Mapping[str, Mapping[str, Fooling]]) -> None:
+        """Each method must do better than the noise that it starts from."""
+        rate = {name: self.fools(together([*by.values()])).double().mean().item() for name, by in found.items()}
+        for name in found:
+            if name != NOISE:
+                figure = f"{rate[name]:.3f} against {rate[NOISE]:.3f}"
+                context.record.check(f"{name} fools more than the noise itself", rate[name] > rate[NOISE], figure)
+
+
+@torch.no_grad()
+def judged(network: nn.Module, images: Tensor, target: int) -> Fooling:
+    """What the network makes of the images."""
+    probability = torch.cat([network(part).softmax(1) for part in torch.split(images, BATCH)]).cpu()
+    return Fooling(images.cpu(), probability[:, target], probability.argmax(1) == target)
+
+
+def together(each: list[Fooling]) -> Fooling:
+    """The images of several targets as one."""
+    return Fooling(*(torch.cat([getattr(one, name) for one in each]) for name in ("images", "confidence", "taken")))

@@ -1,0 +1,143 @@
+"""task=physical: a pattern in the scene that fools a classifier from wherever it is seen."""
+
+import logging
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor, nn
+
+from trustml_cli.data.batches import batches
+from trustml_cli.data.dataset import Dataset, DatasetSource, Split
+from trustml_cli.errors import InputError, naming
+from trustml_cli.hardware import own_randomness
+from trustml_cli.models.model import Model
+from trustml_cli.physical.disguise import Disguise
+from trustml_cli.physical.transformations import Ranges
+from trustml_cli.plots.physical import Worn, pattern_picture, success_bars, worn_images
+from trustml_cli.statistics import average, proportion
+from trustml_cli.tasks.context import Context
+from trustml_cli.tasks.measuring import drawn
+from trustml_cli.training.predict import BATCH
+from trustml_cli.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+PATTERN, NOISE, BARE = "pattern", "noise", "bare"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disguised:
+    """Learn a pattern on training images that are not of its target, and try it on `images` such test images."""
+
+    images: int
+    examples: int
+
+    def __post_init__(self) -> None:
+        for name in ("images", "examples"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
+
+    def __call__(
+        self, context: Context, dataset: DatasetSource, model: Model, trainer: Trainer, physical: Disguise
+    ) -> None:
+        """A row for each transformation on its own, for none and for all together."""
+        with naming("trainer"):
+            trainer.check(model)
+        data = dataset.load()
+        if len(data.shape) != 3:
+            raise InputError("dataset: holds no images; a pattern is put into images only")
+        with naming("physical"):
+            physical.pattern_shape(data.shape)
+        with naming("physical.target"):
+            target = data.class_number(physical.target)
+        physical = replace(physical, target=target)
+        train, test = (of_others(split, target) for split in (data.train, data.test))
+        network = context.trained(data, model, trainer).network
+
+        device = context.hardware.device
+        own = drawn(train, physical.images, context.seed)
+        x, _ = next(batches(own, len(own), device))
+        with own_randomness(context.seed):
+            pattern = physical.learn(network, x)
+        tried = drawn(test, self.images, context.seed)
+        context.record.headline("success_rate")
+        worn = []
+        for name, ranges in transformations(physical).items():
+            with own_randomness(context.seed):
+                worn.append(tried_on(network, physical, pattern, name, ranges, tried, self.examples, device))
+            self.row(context, data, worn[-1], target)
+        context.record.artifact("pattern", {PATTERN: pattern})
+        rate = {scene: worn[-1].success(scene, target).double().mean().item() for scene in (PATTERN, NOISE, BARE)}
+        figure = f"{rate[PATTERN]:.3f} against {rate[NOISE]:.3f}"
+        context.record.check("the pattern fools more than noise in its place", rate[PATTERN] > rate[NOISE], figure)
+        choices = context.record.choices
+        subject = f"{choices['physical']} for {data.classes[target]!r}: {choices['model']} on {choices['dataset']}"
+        context.record.plot("success", success_bars(worn, target, subject))
+        context.record.plot("worn", worn_images(worn, data.classes, target, subject))
+        context.record.plot("pattern", pattern_picture(physical.shown(pattern, data.shape), subject))
+
+    def row(self, context: Context, data: Dataset, worn: Worn, target: int) -> None:
+        """One row of metrics.csv."""
+        n = len(worn.labels)
+        counts = {scene: int(worn.success(scene, target).sum()) for scene in worn.predicted}
+        still_right = int((worn.predicted[PATTERN] == worn.labels).sum())
+        context.record.metrics(
+            {
+                "physical": context.record.choices["physical"],
+                "target": data.classes[target],
+                "transformation": worn.name,
+            },
+            **proportion("success_rate", counts[PATTERN], n),
+            **proportion("noise_success_rate", counts[NOISE], n),
+            **proportion("bare_success_rate", counts[BARE], n),
+            **proportion("accuracy", still_right, n),
+            **proportion("bare_accuracy", int((worn.predicted[BARE] == worn.labels).sum()), n),
+            **average("mean_target_confidence", worn.confidence),
+        )
+        log.info(
+            "%s: taken for %s %.4f, with noise %.4f, bare %.4f, n = %d",
+            worn.name, data.classes[target], *(counts[scene] / n for scene in (PATTERN, NOISE, BARE)), n,
+        )  # fmt: skip
+
+
+def of_others(split: Split, target: int) -> Split:
+    """The examples that are not of the target class."""
+    others = (split.labels != target).nonzero()[:, 0]
+    if not len(others):
+        raise InputError("physical.target: every image is of this class; take another")
+    return split.subset(others)
+
+
+def transformations(physical: Disguise) -> dict[str, Ranges]:
+    """None, each on its own, and all together."""
+    each = {field.name: physical.ranges.only(field.name) for field in fields(Ranges)}
+    return {"none": Ranges.nothing(), **each, "all": physical.ranges}
+
+
+@torch.no_grad()
+def tried_on(
+    network: nn.Module,
+    physical: Disguise,
+    pattern: Tensor,
+    name: str,
+    ranges: Ranges,
+    tried: Split,
+    keep: int,
+    device: torch.device,
+) -> Worn:
+    """What the network sees in the same poses: with the pattern, with noise that is drawn for each scene, and bare."""
+    seen: dict[str, list[Tensor]] = {PATTERN: [], NOISE: [], BARE: []}
+    examples, confidence, labels = [], [], []
+    for x, y in batches(tried, BATCH, device):
+        pose = ranges.draw(len(x), device)
+        noise = physical.finished(torch.rand(len(x), *pattern.shape, device=device))
+        for scene, put in ((PATTERN, pattern), (NOISE, noise), (BARE, None)):
+            shown = physical.worn(x, put, pose)
+            probability = network(shown).softmax(1)
+            seen[scene].append(probability.argmax(1).cpu())
+            if scene == PATTERN:
+                confidence.append(probability[:, int(physical.target)].cpu())
+                examples.append(shown[:keep].cpu())
+        labels.append(y.cpu())
+    predicted = {scene: torch.cat(parts) for scene, parts in seen.items()}
+    return Worn(name, torch.cat(labels), predicted, torch.cat(confidence), torch.cat(examples)[:keep])

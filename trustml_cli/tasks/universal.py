@@ -1,0 +1,159 @@
+"""task=universal: one perturbation for all images, and how far it carries from model to model."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from trustml_cli.attacks.attack import Attack
+from trustml_cli.attacks.geometry import unit_step
+from trustml_cli.attacks.learnt import Carried, LearnsPerturbation, answers, fooled
+from trustml_cli.attacks.measure import Counted, sizes
+from trustml_cli.data.batches import batches
+from trustml_cli.data.dataset import Dataset, DatasetSource
+from trustml_cli.errors import InputError, naming
+from trustml_cli.hardware import own_randomness
+from trustml_cli.models.model import Model
+from trustml_cli.plots.universal import fooled_images, perturbations, transfer_matrix
+from trustml_cli.statistics import proportion
+from trustml_cli.tasks.context import Context
+from trustml_cli.tasks.measuring import check_epsilons, drawn
+from trustml_cli.training.predict import BATCH
+from trustml_cli.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferUniversal:
+    """Learn a perturbation at each `epsilon` (pixel units) on `model` and on those called in `models`.
+
+    Each is scored on all of them, beside noise of the same size; `examples` images are shown.
+    """
+
+    models: list[str] | None
+    epsilon: list[float]
+    examples: int
+
+    def __post_init__(self) -> None:
+        check_epsilons(self.epsilon)
+        if self.examples < 1:
+            raise ValueError(f"examples: must be at least 1, got {self.examples}")
+
+    def __call__(
+        self,
+        context: Context,
+        dataset: DatasetSource,
+        model: Model,
+        trainer: Trainer,
+        attack: Attack,
+        others: Mapping[str, Model],
+    ) -> None:
+        """A row for each epsilon, model that a perturbation was found on, and model that it is scored on."""
+        if not isinstance(attack, LearnsPerturbation):
+            raise InputError("attack: makes another perturbation for each image; take universal or universal_gradient")
+        models = {context.record.choices["model"]: model}
+        models |= {name: other for name, other in others.items() if name not in models}
+        for each in models.values():
+            with naming("trainer"):
+                trainer.check(each)
+        data = dataset.load()
+        if attack.target is not None:
+            with naming("attack.target"):
+                attack = replace(attack, target=data.class_number(attack.target))
+        networks = {name: context.trained(data, each, trainer, stage=name).network for name, each in models.items()}
+
+        context.record.headline("fooling_rate")
+        carried, asked = self.learnt(context, attack, networks, data)
+        context.record.note(learning_queries={name: counted.queries for name, counted in asked.items()})
+        context.record.note(learning_gradients={name: counted.gradients for name, counted in asked.items()})
+        self.rows(context, attack, carried, networks, data)
+
+        tensors = {f"{one.found_on}_epsilon_{one.epsilon:g}": one.perturbation[0] for one in carried}
+        context.record.artifact("perturbations", tensors)
+        subject = f"{context.record.choices['attack']} on {context.record.choices['dataset']}"
+        norm = attack.norm.value
+        context.record.plot("perturbations", perturbations(carried, subject, norm))
+        for epsilon in sorted(set(self.epsilon)):
+            of_epsilon = [one for one in carried if one.epsilon == epsilon]
+            context.record.plot(f"transfer_epsilon_{epsilon:g}", transfer_matrix(of_epsilon, subject, norm))
+            x, _ = next(batches(drawn(data.test, self.examples, context.seed), self.examples, context.hardware.device))
+            figure = fooled_images(x, of_epsilon[0], networks[of_epsilon[0].found_on], data.classes, subject, norm)
+            context.record.plot(f"examples_epsilon_{epsilon:g}", figure)
+
+    def learnt(
+        self, context: Context, attack: LearnsPerturbation, networks: Mapping[str, nn.Module], data: Dataset
+    ) -> tuple[list[Carried], dict[str, Counted]]:
+        """A perturbation for each epsilon and model, from the same training images; and what it took to learn them."""
+        own = drawn(data.train, attack.learns_from, context.seed)
+        x, y = next(batches(own, len(own), context.hardware.device))
+        asked = {name: Counted(network) for name, network in networks.items()}
+        carried = []
+        for name, counted in asked.items():
+            ready = attack.prepared(counted, x, y)
+            for epsilon in sorted(set(self.epsilon)):
+                with own_randomness(context.seed):
+                    v = ready.perturbation(epsilon)
+                rate = fooled(networks[name], x, v, answers(networks[name], x)).double().mean().item()
+                log.info("found on %s at epsilon %g: fools %.4f of its own %d images", name, epsilon, rate, len(x))
+                carried.append(Carried(name, epsilon, v, rate, {}))
+        return carried, asked
+
+    def rows(
+        self,
+        context: Context,
+        attack: LearnsPerturbation,
+        carried: list[Carried],
+        networks: Mapping[str, nn.Module],
+        data: Dataset,
+    ) -> None:
+        """Score every perturbation on every network, beside noise."""
+        over, beaten = 0, 0
+        for one in carried:
+            size = sizes(one.perturbation)[attack.norm].item()
+            over += size > one.epsilon * (1 + 1e-6)
+            for name, network in networks.items():
+                with own_randomness(context.seed):
+                    counts = scored(context, network, data, one, attack)
+                n = len(data.test)
+                row = {
+                    **proportion("fooling_rate", counts["fooled"], n),
+                    **proportion("clean_accuracy", counts["right"], n),
+                    **proportion("robust_accuracy", counts["still_right"], n),
+                    **proportion("noise_fooling_rate", counts["fooled_by_noise"], n),
+                    "own_fooling_rate": one.own_rate,
+                    "size": size,
+                }
+                found = {"found_on": one.found_on, "scored_on": name, "epsilon": one.epsilon}
+                attacked_by = {"attack": context.record.choices["attack"], "norm": attack.norm.value}
+                context.record.metrics({**attacked_by, **found}, **row)
+                log.info(
+                    "epsilon %g, found on %s: fools %.4f of %s, noise %.4f, n = %d",
+                    one.epsilon, one.found_on, row["fooling_rate"], name, row["noise_fooling_rate"], n,
+                )  # fmt: skip
+                one.rates[name] = row["fooling_rate"], row["noise_fooling_rate"]
+                beaten += name == one.found_on and one.epsilon > 0 and counts["fooled"] <= counts["fooled_by_noise"]
+        of = f"of {len(carried)} perturbations"
+        context.record.check("perturbations are within epsilon", over == 0, f"{over} {of} are larger")
+        context.record.check("perturbations fool more than noise where found", beaten == 0, f"{beaten} {of} do not")
+
+
+def scored(
+    context: Context, network: nn.Module, data: Dataset, one: Carried, attack: LearnsPerturbation
+) -> dict[str, int]:
+    """How many test images are right before and after, and how many change their class; also by noise of that size.
+
+    The noise is drawn for each image: ±epsilon in L∞, a random direction of the length epsilon in L2.
+    """
+    counts = {"right": 0, "still_right": 0, "fooled": 0, "fooled_by_noise": 0}
+    for x, y in batches(data.test, BATCH, context.hardware.device):
+        before = answers(network, x)
+        after = answers(network, (x + one.perturbation).clamp(0, 1))
+        noise: Tensor = one.epsilon * unit_step(torch.randn_like(x), attack.norm)
+        counts["right"] += int((before == y).sum())
+        counts["still_right"] += int((after == y).sum())
+        counts["fooled"] += int((after != before).sum())
+        counts["fooled_by_noise"] += int(fooled(network, x, noise, before).sum())
+    return counts
