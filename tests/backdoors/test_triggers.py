@@ -14,10 +14,10 @@ from PIL import Image
 from torch import Tensor
 
 from tests.configs import choice, choices
-from trustml_cli.backdoors.picture import read_picture
 from trustml_cli.backdoors.trigger import Trigger
 from trustml_cli.build import build
 from trustml_cli.errors import InputError
+from trustml_cli.picture import read_picture
 
 
 def trigger(name: str, **changes: Any) -> Trigger:

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from trustml_cli.backdoors.picture import check_picture, picture_identity, read_picture
 from trustml_cli.backdoors.trigger import Trigger
+from trustml_cli.picture import check_picture, picture_identity, read_picture
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Pictures that serve as triggers."""
+"""Picture files that methods put into images: triggers and masks."""
 
 from functools import lru_cache
 from pathlib import Path
