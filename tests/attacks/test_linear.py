@@ -71,7 +71,9 @@ def test_no_other_attack_is_smaller(norm: Norm, linear_model: nn.Module, images:
         node = choice("attack", name)
         quick = {key: value for key, value in {"steps": 50, "queries": 50, "rounds": 5}.items() if key in node}
         try:
-            rivals.append(build(choice("attack", name, norm=norm.value, **quick), "attack"))
+            rivals.append(
+                build(choice("attack", name, norm=norm.value, **quick), "attack").prepared(linear_model, x, y)
+            )
         except InputError:
             continue
     for rival in rivals:
