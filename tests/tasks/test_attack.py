@@ -1,5 +1,6 @@
 """The rows and checks of a robustness measurement, worked out by hand on four images."""
 
+import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -132,3 +133,27 @@ def test_an_undefended_mnist_network_falls(
     row = pandas.read_csv(table).iloc[0]
     assert row.clean_accuracy > 0.85
     assert lowest <= row[column] <= highest
+
+
+def test_a_run_whose_memory_runs_out_goes_on_in_smaller_batches_and_says_so(
+    trustml_here: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["task=fgsm", "model=logistic", "trainer=smoke", "task.epsilon=0.1", "task.check_images=0"]
+    assert trustml_here(*words, "output_dir=whole").returncode == 0
+    enough = FGSM.loss_gradient
+
+    def scarce(attack: FGSM, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        if len(x) > 70:
+            raise torch.OutOfMemoryError("out of memory")
+        return enough(attack, model, x, y)
+
+    monkeypatch.setattr(FGSM, "loss_gradient", scarce)
+    answer = trustml_here(*words, "output_dir=halved")
+    assert answer.returncode == 0, answer.stderr
+    assert "memory ran out: batches of 250 images were cut to 62" in answer.stdout + answer.stderr
+    (whole,), (halved,) = ([*tmp_path.glob(f"{name}/fgsm/*/metrics.csv")] for name in ("whole", "halved"))
+    timing = ["seconds"]
+    pandas.testing.assert_frame_equal(
+        pandas.read_csv(whole).drop(columns=timing), pandas.read_csv(halved).drop(columns=timing)
+    )
+    assert json.loads((halved.parent / "run.json").read_text())["batch_size"] == 62
