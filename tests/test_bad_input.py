@@ -54,7 +54,7 @@ BAD_INPUT = [
     (["task=attack", "attack=square", "attack.norm=l1"], ["attack.norm", "linf, l2 for this attack", "l1"]),
     (["task=attack", "attack=apgd_ce", "attack.loss=hinge"], ["attack.loss", "ce, dlr"]),
     (["task=attack", "attack=standard", "attack.area=0"], ["attack.area", "above 0"]),
-    (["task=attack", "attack=cw", "attack.norm=linf"], ["attack.norm", "l2 for this attack", "linf"]),
+    (["task=attack", "attack=cw", "attack.norm=l1"], ["attack.norm", "l2, linf, l0 for this attack", "l1"]),
     (["task=attack", "attack=noise", "attack.target=3"], ["attack.target", "aims at nothing"]),
     (["task=attack", "task.transfer_to=mlpp"], ["task.transfer_to=mlpp", "'mlp'"]),
     (["task=attack", "task.transfer_to=table_mlp", "model=logistic", "trainer=sklearn"], ["trainer", "logistic"]),
