@@ -25,7 +25,7 @@ from trustml_cli.attacks.checks import (
 from trustml_cli.attacks.measure import Attacked, Counted, Curve, Predictions, answer, attack_curve, within_budget
 from trustml_cli.attacks.surface import loss_surface
 from trustml_cli.data.batches import batches
-from trustml_cli.data.dataset import Dataset, Split
+from trustml_cli.data.dataset import Dataset, Split, drawn
 from trustml_cli.errors import InputError, naming
 from trustml_cli.hardware import own_randomness
 from trustml_cli.models.model import Model
@@ -209,12 +209,6 @@ def prepared(context: Context, attack: Attack, network: nn.Module, data: Dataset
     x, y = next(batches(own, len(own), context.hardware.device))
     with own_randomness(context.seed):
         return attack.prepared(counted, x, y), counted
-
-
-def drawn(split: Split, count: int, seed: int) -> Split:
-    """So many examples drawn at random, or all there are."""
-    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
-    return split.subset(order[:count].sort().values)
 
 
 def robustness(
