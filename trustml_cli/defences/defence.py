@@ -48,10 +48,11 @@ class Defence:
 
 @dataclass(frozen=True, kw_only=True)
 class InFront(Defence, ABC):
-    """A network of its own in front of a classifier that is trained as usual, frozen, and not touched.
+    """A network of its own in front of a classifier that is trained as usual, frozen, and not touched."""
 
-    `around` returns both as an `nn.Sequential`, what stands in front first.
-    """
+    @abstractmethod
+    def around(self, network: nn.Module, shape: tuple[int, ...]) -> nn.Sequential:
+        """What stands in front, and `network`."""
 
     @property
     @abstractmethod

@@ -14,7 +14,7 @@ FLOOR = 1e-6  # pixel units; under the logarithm, where a change is zero
 
 
 def features(change: Tensor) -> NDArray[np.float64]:
-    """log |DCT-II| of changes [N, C, H, W], channel by channel, orthonormal, in natural logarithms; [N, C·H·W]."""
+    """Log |DCT-II| of changes [N, C, H, W], channel by channel, orthonormal, in natural logarithms; [N, C·H·W]."""
     from scipy.fft import dctn
 
     spectrum = dctn(change.cpu().double().numpy(), type=2, axes=(-2, -1), norm="ortho")

@@ -18,13 +18,13 @@ from trustml_cli.attacks.learnt import LearnsPerturbation, answers
 from trustml_cli.attacks.universal_gradient import UniversalGradient
 from trustml_cli.defences.defence import InFront
 
-CLEAN = 0.5  # share of the images in a batch that are shown as they are
+NEAR = 0.1  # of the usual weights, in the last layer at the start
 
 
 class RectifyingNetwork(nn.Module):
     """Images [N, C, H, W] to x + r(x): a convolution, `blocks` residual blocks of `width` channels, two convolutions.
 
-    All are 3×3 and keep the size. It begins as the identity, and its output is not clipped, so that a gradient passes
+    All are 3×3 and keep the size. It begins near the identity, and its output is not clipped, so that a gradient passes
     everywhere. `perturbations` [P, C, H, W] are those that it learnt from, kept with the weights.
     """
 
@@ -34,15 +34,15 @@ class RectifyingNetwork(nn.Module):
         super().__init__()
         narrow = max(1, width // 4)  # 16 of 64 in the paper
         last = conv(narrow, shape[0])
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
-        self.residual = nn.Sequential(
-            conv(shape[0], width), nn.ReLU(), *(Block(width) for _ in range(blocks)), conv(width, narrow), nn.ReLU(), last
-        )  # fmt: skip
+        with torch.no_grad():
+            last.weight.mul_(NEAR)
+        first = [conv(shape[0], width), nn.ReLU(), *(Block(width) for _ in range(blocks))]
+        self.residual = nn.Sequential(*first, conv(width, narrow), nn.ReLU(), last)
         self.register_buffer("perturbations", torch.zeros(perturbations, *shape))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.residual(x)
+        rectified: Tensor = x + self.residual(x)
+        return rectified
 
 
 class Block(nn.Module):
@@ -50,7 +50,9 @@ class Block(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.change = nn.Sequential(conv(width, width), nn.BatchNorm2d(width), nn.ReLU(), conv(width, width), nn.BatchNorm2d(width))
+        self.change = nn.Sequential(
+            conv(width, width), nn.BatchNorm2d(width), nn.ReLU(), conv(width, width), nn.BatchNorm2d(width)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.relu(x + self.change(x))
@@ -66,10 +68,11 @@ class Rectifier(InFront):
     """Learns to give the classifier an image that it answers as it answers the clean one.
 
     The loss is the classifier's cross-entropy with its own answer to the clean image; its weights stay as they are.
-    Half of each batch is clean; every other image carries one of the perturbations of size `epsilon` (pixel units) at
-    most in `norm`: `perturbations` are learnt on the bare classifier, one class after the other as their target and one
-    with none, and `synthetic` more are made of these (see `walk`). Adam takes `epochs` rounds through `images` training
-    images in batches of `batch_size`; its rate begins at `lr` and falls to 0 along half a cosine.
+    Half of the images are shown clean, the others with a perturbation of size `epsilon` (pixel units) at most in `norm`
+    each. `perturbations` of them are learnt on the bare classifier, the first without a target and the others towards
+    one class after the other; synthetic ones are made of these as they are needed, where the paper makes a set of them
+    by random steps along learnt ones (its algorithm 1). Adam takes `epochs` rounds through `images` training images in
+    batches of `batch_size`; its rate begins at `lr` and falls to 0 along half a cosine.
     """
 
     norm: Norm
@@ -111,10 +114,11 @@ class Rectifier(InFront):
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         for _ in range(self.epochs):
             front.train()
-            lr, loss_sum, agreed = schedule.get_last_lr()[0], 0.0, 0
+            lr, loss_sum, agreed = float(schedule.get_last_lr()[0]), 0.0, 0
             for rows in torch.split(torch.randperm(len(x), device=x.device), self.batch_size):
+                clean, noisy = x[rows], perturbed(x[rows], front.perturbations, self.epsilon, self.norm)
                 with torch.enable_grad():
-                    logits = network(front(shown(x[rows], front.perturbations, self.epsilon, self.norm)))
+                    logits = network(front(torch.where(coins(clean), clean, noisy)))
                     loss = functional.cross_entropy(logits, seen[rows])
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -144,15 +148,18 @@ class Rectifier(InFront):
         )
 
 
-def shown(x: Tensor, learnt: Tensor, epsilon: float, norm: Norm) -> Tensor:
-    """Images x [N, C, H, W], about half of them with a perturbation each, clipped to [0, 1].
+def perturbed(x: Tensor, learnt: Tensor, epsilon: float, norm: Norm) -> Tensor:
+    """Images x [N, C, H, W] with a perturbation each, clipped to [0, 1].
 
-    Half of the perturbations are drawn from the `learnt` [P, C, H, W]. The others are synthetic: sums of these with
-    random weights, positive or negative, brought to the edge of the ball.
+    Half of them are drawn from the `learnt` [P, C, H, W]. The others are synthetic: sums of these with random weights,
+    positive or negative, brought to the edge of the ball.
     """
-    kind = torch.rand(len(x), 1, 1, 1, device=x.device)
     as_learnt = learnt[torch.randint(len(learnt), (len(x),), device=x.device)]
     weights = torch.randn(len(x), len(learnt), device=x.device)
     synthetic = epsilon * unit_step(torch.einsum("np,pchw->nchw", weights, learnt), norm)
-    perturbed = (x + torch.where(kind < CLEAN / 2, as_learnt, synthetic)).clamp(0, 1)
-    return torch.where(kind < CLEAN, perturbed, x)
+    return (x + torch.where(coins(x), as_learnt, synthetic)).clamp(0, 1)
+
+
+def coins(x: Tensor) -> Tensor:
+    """For each image x [N, C, H, W] true or false, half of the time each; bool [N, 1, 1, 1]."""
+    return torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5

@@ -104,7 +104,6 @@ class Context:
         # what was trained just now is read back like any other, so that a second run gets the very same numbers
         return Trained(resumed(network, stored.weights, self.hardware.device), stored.key, stored.history)
 
-
     def guarded(self, data: Dataset, trained: Trained, defence: InFront) -> Trained:
         """The classifier behind what `defence` puts in front of it, which is kept in the store by itself."""
 
