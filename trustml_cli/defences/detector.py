@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-FLOOR = 1e-6  # pixel units; under the logarithm, where a change is zero
+FLOOR = 0.01  # pixel units, added under the logarithm: what is smaller than a grey level or two is alike
 
 
 def features(change: Tensor) -> NDArray[np.float64]:
@@ -51,5 +51,5 @@ class FittedDetector:
     machine: object
 
     def score(self, change: Tensor) -> Tensor:
-        """How perturbed images look by their changes [N, C, H, W]: signed distances [N], in float64; higher is more so."""
+        """How perturbed images look by their changes [N, C, H, W]: float64 [N], higher is more so."""
         return torch.from_numpy(self.machine.decision_function(features(change)))  # type: ignore[attr-defined]

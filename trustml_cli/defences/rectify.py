@@ -67,7 +67,10 @@ def conv(channels: int, out: int) -> nn.Conv2d:
 class Rectifier(InFront):
     """Learns to give the classifier an image that it answers as it answers the clean one.
 
-    The loss is the classifier's cross-entropy with its own answer to the clean image; its weights stay as they are.
+    The loss is the classifier's cross-entropy with its own answer to the clean image, whose weights stay as they are,
+    and `fidelity` times the mean squared distance to the clean image (pixel units). The paper has the first part alone;
+    then clean images may be changed as much as perturbed ones, and a detector has little to go by.
+
     Half of the images are shown clean, the others with a perturbation of size `epsilon` (pixel units) at most in `norm`
     each. `perturbations` of them are learnt on the bare classifier, the first without a target and the others towards
     one class after the other; synthetic ones are made of these as they are needed, where the paper makes a set of them
@@ -84,6 +87,7 @@ class Rectifier(InFront):
     lr: float
     blocks: int
     width: int
+    fidelity: float
 
     def __post_init__(self) -> None:
         if self.norm not in LearnsPerturbation.norms:
@@ -95,6 +99,9 @@ class Rectifier(InFront):
         for name in ("perturbations", "images", "epochs", "batch_size", "blocks", "width"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
+
+        if not (self.fidelity >= 0 and isfinite(self.fidelity)):
+            raise ValueError(f"fidelity: must be at least 0 and finite, got {self.fidelity:g}")
 
     @property
     def learns_from(self) -> int:
@@ -118,8 +125,10 @@ class Rectifier(InFront):
             for rows in torch.split(torch.randperm(len(x), device=x.device), self.batch_size):
                 clean, noisy = x[rows], perturbed(x[rows], front.perturbations, self.epsilon, self.norm)
                 with torch.enable_grad():
-                    logits = network(front(torch.where(coins(clean), clean, noisy)))
+                    rectified = front(torch.where(coins(clean), clean, noisy))
+                    logits = network(rectified)
                     loss = functional.cross_entropy(logits, seen[rows])
+                    loss = loss + self.fidelity * functional.mse_loss(rectified, clean)
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
