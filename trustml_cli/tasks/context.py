@@ -143,7 +143,7 @@ class Context:
         with own_randomness(self.seed):
             both = defence.around(trained.network, data.shape)
         resumed(both[0], stored.weights, self.hardware.device)
-        return Trained(both, stored.key, trained.history)
+        return Trained(both.eval(), stored.key, trained.history)
 
 
 def check_defence(defence: Defence, data: Dataset, model: Model, trainer: Trainer) -> None:

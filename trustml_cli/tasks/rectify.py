@@ -73,8 +73,8 @@ class Rectify:
         dataset: DatasetSource,
         model: Model,
         trainer: Trainer,
-        attacks: Mapping[str, Attack],
         defence: Defence,
+        attacks: Mapping[str, Attack],
     ) -> None:
         """A row for clean images, and one for each attack and what it was made on; then the pictures."""
         if not isinstance(defence, Rectifier):
