@@ -86,7 +86,9 @@ def test_tasks_that_need_a_linear_network_refuse_one_behind_a_rectifier(trustml_
     answer = trustml_here("task=attack", "model=logistic", "attack=linear", "defence=rectify")
     assert answer.returncode == 2
     assert "needs a linear model" in answer.stderr
-    answer = trustml_here("task=explain", "model=logistic", "defence=rectify", *SMALL[2:], "trainer=smoke", "task.images=20")
+    answer = trustml_here(
+        "task=explain", "model=logistic", "defence=rectify", *SMALL[2:], "trainer=smoke", "task.images=20"
+    )
     assert answer.returncode == 0, answer.stderr
     assert "linear is left out" in answer.stdout
     assert "linear" not in set(newest(tmp_path)[0].explainer)

@@ -76,6 +76,7 @@ def roc_curves(results: Mapping[str, Judged], subject: str, kinds: tuple[str, st
     panel.set_ylim(-0.01, 1.01)
     for axis in (panel.xaxis, panel.yaxis):
         axis.set_major_formatter(percent)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    columns = 2 if max(map(len, results)) < 15 else 1  # longer names do not fit beside each other
+    figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
     tidy(panel, subject, f"{kinds[0]} flagged (false positives)", f"{kinds[1]} flagged (true positives)")
     return figure

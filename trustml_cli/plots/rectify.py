@@ -33,7 +33,7 @@ def accuracies(shown: Mapping[tuple[str, str], Shown], threshold: float, subject
         panel.bar(places, shares, width=0.26, color=color, label=name)
         panel.errorbar(places, shares, yerr=reach, fmt="none", ecolor="black", capsize=2, linewidth=0.9)
         for place, share, (_, high) in zip(places, shares, ends, strict=True):
-            panel.text(place, high + 0.01, f"{100 * share:.0f}", ha="center", va="bottom", fontsize=8)
+            panel.text(place, high + 0.01, f"{100 * share:.1f}", ha="center", va="bottom", fontsize=7)
     names = ["clean" if name == "none" else f"{name}\nmade on {made_on}" for name, made_on in shown]
     panel.set_xticks(range(len(shown)), names, fontsize=8)
     panel.set_ylim(0, 1.1)
