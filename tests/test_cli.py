@@ -53,6 +53,10 @@ COLUMNS = {
         "physical", "target", "transformation", "success_rate", "noise_success_rate", "bare_success_rate", "accuracy",
         "bare_accuracy", "mean_target_confidence",
     ],
+    "rectify": [
+        "perturbation", "made_on", "norm", "epsilon", "accuracy", "rectified_accuracy", "combined_accuracy",
+        "fooling_rate", "rectified_fooling_rate", "combined_fooling_rate", "flagged_rate", "threshold",
+    ],
     "universal": [
         "found_on", "scored_on", "epsilon", "fooling_rate", "clean_accuracy", "robust_accuracy", "noise_fooling_rate",
         "own_fooling_rate", "size",

@@ -42,7 +42,8 @@ def defence(name: str, **changes: object) -> RobustTraining:
     return built
 
 
-ROBUST = [name for name in choices("defence") if name != "none"]
+IN_FRONT = ["rectify"]  # these train no classifier
+ROBUST = [name for name in choices("defence") if name not in ("none", *IN_FRONT)]
 
 
 class Bench:

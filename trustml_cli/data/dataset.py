@@ -63,6 +63,12 @@ class InMemory(Split):
         return self
 
 
+def drawn(split: Split, count: int, seed: int) -> Split:
+    """So many examples drawn at random, or all there are."""
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
+    return split.subset(order[:count].sort().values)
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A data set that has been read.

@@ -41,6 +41,32 @@ def learn(learner: Learner, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 class Defence:
     """Makes a network resist attacks. This one does nothing; subclasses name their keys as fields."""
 
+    def around(self, network: nn.Module, shape: tuple[int, ...]) -> nn.Module:
+        """What is asked in place of `network` about images of this shape; nothing in it is trained yet."""
+        return network
+
+
+@dataclass(frozen=True, kw_only=True)
+class InFront(Defence, ABC):
+    """A network of its own in front of a classifier that is trained as usual, frozen, and not touched."""
+
+    @abstractmethod
+    def around(self, network: nn.Module, shape: tuple[int, ...]) -> nn.Sequential:
+        """What stands in front, and `network`."""
+
+    @property
+    @abstractmethod
+    def learns_from(self) -> int:
+        """How many training images it wants for `learn`."""
+
+    @abstractmethod
+    def learn(self, front: nn.Module, network: nn.Module, x: Tensor) -> Iterator[tuple[float, float, float]]:
+        """Train `front` from images x [n, C, H, W], so that `network` stands attacks behind it.
+
+        After each epoch it is in eval mode, and yields its learning rate, the mean loss, and the share of training
+        images that are answered as they should be.
+        """
+
 
 @dataclass(frozen=True, kw_only=True)
 class RobustTraining(Defence, ABC):

@@ -55,8 +55,11 @@ def score_histograms(results: Mapping[str, Judged], subject: str) -> Figure:
     return figure
 
 
-def roc_curves(results: Mapping[str, Judged], subject: str) -> Figure:
-    """Outliers found against inliers flagged by mistake (on a logarithmic axis), for every threshold of every score."""
+def roc_curves(results: Mapping[str, Judged], subject: str, kinds: tuple[str, str] = ("inliers", "outliers")) -> Figure:
+    """Outliers found against inliers flagged by mistake (on a logarithmic axis), for every threshold of every score.
+
+    `kinds` is what the two are called.
+    """
     figure, axes = new_figure(6.6, 5.4)
     panel = axes[0, 0]
     least = 0.5 / max(len(result.inliers) for result in results.values())
@@ -73,6 +76,7 @@ def roc_curves(results: Mapping[str, Judged], subject: str) -> Figure:
     panel.set_ylim(-0.01, 1.01)
     for axis in (panel.xaxis, panel.yaxis):
         axis.set_major_formatter(percent)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
-    tidy(panel, subject, "inliers flagged (false positives)", "outliers flagged (true positives)")
+    columns = 2 if max(map(len, results)) < 15 else 1  # longer names do not fit beside each other
+    figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
+    tidy(panel, subject, f"{kinds[0]} flagged (false positives)", f"{kinds[1]} flagged (true positives)")
     return figure

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from trustml_cli.attacks.attack import Attack
 from trustml_cli.data.dataset import DatasetSource
-from trustml_cli.defences.defence import Defence, RobustTraining
+from trustml_cli.defences.defence import Defence
 from trustml_cli.errors import InputError, naming
 from trustml_cli.models.model import Model
 from trustml_cli.plots.robustness import robustness_curve
@@ -41,7 +41,7 @@ class MeasureRobustness(Measuring):
             with naming("trainer"):
                 trainer.check(each)
         data = dataset.load()
-        attack, test = self.begin(context, data, model, attack)
+        attack, test = self.begin(context, data, model, attack, defence)
         stage = context.record.choices["model"] if others else None
         network = context.trained(data, model, trainer, stage=stage, defence=defence).network
         elsewhere = {name: context.trained(data, other, trainer, stage=name).network for name, other in others.items()}
@@ -57,4 +57,4 @@ class MeasureRobustness(Measuring):
 
 def named(context: Context, defence: Defence) -> dict[str, str]:
     """The column that names a defence; none where there is none."""
-    return {"defence": context.record.choices["defence"]} if isinstance(defence, RobustTraining) else {}
+    return {"defence": context.record.choices["defence"]} if type(defence) is not Defence else {}

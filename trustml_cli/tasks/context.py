@@ -5,14 +5,15 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import torch
 from torch import nn
 
 from trustml_cli.data.batches import batches
-from trustml_cli.data.dataset import Dataset, Split
-from trustml_cli.defences.defence import Defence, RobustTraining
+from trustml_cli.data.dataset import Dataset, Split, drawn
+from trustml_cli.defences.defence import Defence, InFront, RobustTraining
 from trustml_cli.errors import InputError, naming
 from trustml_cli.files import file_digest
 from trustml_cli.hardware import Hardware, own_randomness
@@ -21,7 +22,8 @@ from trustml_cli.models.model import Inputs, Model
 from trustml_cli.record import Recorder
 from trustml_cli.store import ModelStore, resumed
 from trustml_cli.training.gradient import GradientTrainer
-from trustml_cli.training.trainer import Epoch, Report, Trainer
+from trustml_cli.training.predict import predict
+from trustml_cli.training.trainer import Epoch, Report, Trainer, finite
 
 SAMPLE = 50_000  # training images that mean and deviation are taken from
 
@@ -58,10 +60,12 @@ class Context:
         `made_with` names whatever else makes it what it is (a poison); it is part of the key, and so is the defence
         that it is trained with. `stage` names the network in history.csv where a run trains more than one.
         """
+        if defence is not None:
+            check_defence(defence, data, model, trainer)
+        if isinstance(defence, InFront):
+            return self.guarded(data, self.trained(data, model, trainer, made_with, stage), defence)
         inputs = describe(data)
         robust = defence if isinstance(defence, RobustTraining) else None
-        if robust is not None:
-            check_defence(robust, data, model, trainer)
         with naming("model"), own_randomness(self.seed):
             network = model.build(inputs)
             if model.checkpoint is not None:
@@ -100,14 +104,55 @@ class Context:
         # what was trained just now is read back like any other, so that a second run gets the very same numbers
         return Trained(resumed(network, stored.weights, self.hardware.device), stored.key, stored.history)
 
+    def guarded(self, data: Dataset, trained: Trained, defence: InFront) -> Trained:
+        """The classifier behind what `defence` puts in front of it, which is kept in the store by itself."""
 
-def check_defence(defence: RobustTraining, data: Dataset, model: Model, trainer: Trainer) -> None:
-    """Raise `InputError` unless `trainer` can train `model` on `data` with this defence."""
-    if not isinstance(trainer, GradientTrainer):
+        def train(report: Report) -> nn.Module:
+            with own_randomness(self.seed):
+                split = drawn(data.train, defence.learns_from, self.seed)
+                x, _ = next(batches(split, len(split), self.hardware.device))
+                both = defence.around(trained.network, data.shape).to(self.hardware.device)
+                start = perf_counter()
+                for number, (lr, loss, agreed) in enumerate(defence.learn(both[0], trained.network, x), start=1):
+                    seconds = perf_counter() - start
+                    told = predict(both, data.test, self.hardware)
+                    report(
+                        Epoch(
+                            epoch=number,
+                            train_loss=finite(loss),
+                            train_accuracy=agreed,
+                            test_loss=finite(told.loss),
+                            test_accuracy=told.accuracy,
+                            lr=lr,
+                            seconds=seconds,
+                            images=len(x),
+                        )
+                    )
+                    start = perf_counter()
+            return both[0]
+
+        recipe = {
+            "trustml": version("trustml"),
+            "dataset": {"fingerprint": data.fingerprint, "shape": data.shape},
+            "in_front_of": trained.key,
+            "defence": {"is": type(defence).__qualname__, **asdict(defence)},
+            "seed": self.seed,
+        }
+        stored = self.store.fetch(recipe, train, partial(self.record.history, stage="in front"))
+        self.record.note(model_key=stored.key)
+        with own_randomness(self.seed):
+            both = defence.around(trained.network, data.shape)
+        resumed(both[0], stored.weights, self.hardware.device)
+        return Trained(both.eval(), stored.key, trained.history)
+
+
+def check_defence(defence: Defence, data: Dataset, model: Model, trainer: Trainer) -> None:
+    """Raise `InputError` unless the defence goes with `model`, `trainer` and `data`."""
+    if isinstance(defence, RobustTraining) and not isinstance(trainer, GradientTrainer):
         raise InputError("defence: goes with training by gradients; take trainer=default, or defence=none")
-    if model.checkpoint is not None:
+    if isinstance(defence, RobustTraining) and model.checkpoint is not None:
         raise InputError("defence: is a way to train, and model.checkpoint trains nothing; leave one of them")
-    if len(data.shape) != 3:
+    if type(defence) is not Defence and len(data.shape) != 3:
         raise InputError("defence: needs images, and the data set holds none; take defence=none")
 
 

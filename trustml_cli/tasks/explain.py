@@ -62,7 +62,7 @@ class Explain:
         with naming("trainer"):
             trainer.check(model)
         data = dataset.load()
-        explainers = self.able(explainer, model, data, context)
+        explainers = self.able(explainer, model, data, context, defence)
         x, target = self.draw(data, context)
         network = context.trained(data, model, trainer, defence=defence).network
         with torch.no_grad():
@@ -99,13 +99,15 @@ class Explain:
         if len(explained) > 1:
             context.record.plot("rank_correlation", correlation_matrix(correlations, subject, len(x)))
 
-    def able(self, family: dict[str, Explainer], model: Model, data: Dataset, context: Context) -> dict[str, Explainer]:
+    def able(
+        self, family: dict[str, Explainer], model: Model, data: Dataset, context: Context, defence: Defence
+    ) -> dict[str, Explainer]:
         """The explainers to run, checked before anything is trained; those that are not named may stay out of it."""
         inputs = describe(data)
         with naming("dataset"):
             require_images(inputs)
         with naming("model"), own_randomness(context.seed):
-            fresh = model.build(inputs)
+            fresh = defence.around(model.build(inputs), data.shape)
         able = {}
         for name, explainer in (family if self.explainer is None else chosen(self.explainer, family, KEY)).items():
             try:

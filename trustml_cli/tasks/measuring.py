@@ -25,7 +25,8 @@ from trustml_cli.attacks.checks import (
 from trustml_cli.attacks.measure import Attacked, Counted, Curve, Predictions, answer, attack_curve, within_budget
 from trustml_cli.attacks.surface import loss_surface
 from trustml_cli.data.batches import batches
-from trustml_cli.data.dataset import Dataset, Split
+from trustml_cli.data.dataset import Dataset, Split, drawn
+from trustml_cli.defences.defence import Defence
 from trustml_cli.errors import InputError, naming
 from trustml_cli.hardware import own_randomness
 from trustml_cli.models.model import Model
@@ -67,11 +68,13 @@ class Measuring:
         if not 1 <= self.examples <= SAVED:
             raise ValueError(f"examples: must be between 1 and {SAVED}, got {self.examples}")
 
-    def begin(self, context: Context, data: Dataset, model: Model, attack: Attack) -> tuple[Attack, Split]:
+    def begin(
+        self, context: Context, data: Dataset, model: Model, attack: Attack, defence: Defence
+    ) -> tuple[Attack, Split]:
         """The attack with its target as a number, and the images to attack; whatever is wrong with either is said."""
         attack, test = aimed(attack, data)
         with naming("model"), own_randomness(context.seed):
-            fresh = model.build(describe(data))
+            fresh = defence.around(model.build(describe(data)), data.shape)
         with naming("attack"):
             attack.check(fresh, data.shape)
         return attack, test if self.images is None else drawn(test, self.images, context.seed)
@@ -158,8 +161,8 @@ class Measuring:
         """What the pictures are of."""
         choices = context.record.choices
         network, defence = choices["model"], choices["defence"]
-        trained = network if defence == "none" else f"{network} trained with {defence}"
-        return f"{choices['attack']} against {trained} on {choices['dataset']}"
+        defended = network if defence == "none" else f"{network} defended by {defence}"
+        return f"{choices['attack']} against {defended} on {choices['dataset']}"
 
     def pictures(
         self, context: Context, curve: Curve, network: nn.Module, attack: Attack, data: Dataset, test: Split
@@ -209,12 +212,6 @@ def prepared(context: Context, attack: Attack, network: nn.Module, data: Dataset
     x, y = next(batches(own, len(own), context.hardware.device))
     with own_randomness(context.seed):
         return attack.prepared(counted, x, y), counted
-
-
-def drawn(split: Split, count: int, seed: int) -> Split:
-    """So many examples drawn at random, or all there are."""
-    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
-    return split.subset(order[:count].sort().values)
 
 
 def robustness(

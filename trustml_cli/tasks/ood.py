@@ -91,7 +91,7 @@ class DetectUnseen:
         for name, result in results.items():
             context.record.metrics({"score": name}, **row(result), **accuracy, outliers=unseen_name)
             log.info("%s: %.4f of inliers pass, %.4f of outliers", name, *passed(result))
-            self.check_threshold(context, name, result, len(validation))
+            check_threshold(context, name, result, len(validation), self.quantile)
         kept = {"validation": aside, "inliers": inliers, "outliers": outside}
         tensors = {f"{split}.{name}": kept[split][name] for split in kept for name in detectors}
         context.record.artifact("scores", tensors)
@@ -121,17 +121,18 @@ class DetectUnseen:
             raise InputError("task.holdout: the data set has no images with it or no others; raise dataset.limit")
         return known, unseen, data.classes[number]
 
-    def check_threshold(self, context: Context, name: str, result: Judged, validation: int) -> None:
-        """A threshold from validation images holds for test images too, within three standard errors.
 
-        With so few of them that hardly one lies beyond it, nothing can be said.
-        """
-        share, _ = passed(result)
-        enough = validation * (1 - self.quantile) >= FEWEST
-        error = sqrt(self.quantile * (1 - self.quantile) * (1 / validation + 1 / len(result.inliers)))
-        holds = abs(share - self.quantile) <= 3 * error
-        figure = f"{share:.4f} of test inliers pass, {self.quantile:g} ± {3 * error:.4f} expected"
-        context.record.check(f"the threshold of {name} holds for test images", holds if enough else None, figure)
+def check_threshold(context: Context, name: str, result: Judged, validation: int, quantile: float) -> None:
+    """A threshold from validation images holds for test images too, within three standard errors.
+
+    With so few of them that hardly one lies beyond it, nothing can be said.
+    """
+    share, _ = passed(result)
+    enough = validation * (1 - quantile) >= FEWEST
+    error = sqrt(quantile * (1 - quantile) * (1 / validation + 1 / len(result.inliers)))
+    holds = abs(share - quantile) <= 3 * error
+    figure = f"{share:.4f} of test inliers pass, {quantile:g} ± {3 * error:.4f} expected"
+    context.record.check(f"the threshold of {name} holds for test images", holds if enough else None, figure)
 
 
 def fit_detectors(

@@ -38,12 +38,12 @@ class RobustTrain(Measuring):
     ) -> None:
         """One row for each epsilon and network, the checks and the verdict on the defended one, then the pictures."""
         if not isinstance(defence, RobustTraining):
-            raise InputError("defence: this task trains with one; take another than none")
+            raise InputError("defence: this task trains with one; take another than none, or task=attack for rectify")
         with naming("trainer"):
             trainer.check(model)
         data = dataset.load()
         check_defence(defence, data, model, trainer)
-        attack, test = self.begin(context, data, model, attack)
+        attack, test = self.begin(context, data, model, attack, defence)
         name = context.record.choices["defence"]
         context.record.headline("robust_accuracy")
         curves = {}

@@ -71,7 +71,7 @@ class Steal:
         data, own = self.set_aside(dataset.load(), context.seed)
         if not (len(data.train) and len(own)):
             raise InputError("task.held_out: leaves nothing for the victim or for the thief; take another share")
-        self.check(thieves, data, own, context, model, student)
+        self.check(thieves, data, own, context, model, student, defence)
         network = context.trained(data, model, trainer, defence=defence).network
         asked = predict(network, data.test, context.hardware)
         parameters = parameters_of(network, data)
@@ -124,7 +124,14 @@ class Steal:
         return replace(data, train=kept, fingerprint=fingerprint), own
 
     def check(
-        self, thieves: dict[str, Thief], data: Dataset, own: Split, context: Context, model: Model, student: Model
+        self,
+        thieves: dict[str, Thief],
+        data: Dataset,
+        own: Split,
+        context: Context,
+        model: Model,
+        student: Model,
+        defence: Defence,
     ) -> None:
         """Raise `InputError` for what cannot be stolen in this way, before anything is trained."""
         inputs = describe(data)
@@ -143,14 +150,16 @@ class Steal:
         with naming("student"):
             student.build(inputs)
         with naming("model"), own_randomness(context.seed):
-            fresh = model.build(inputs)
+            fresh = defence.around(model.build(inputs), data.shape)
         try:
             linear_parameters(fresh, data.shape)
         except ValueError:
             if linear := [name for name, thief in thieves.items() if thief.linear]:
+                choices = context.record.choices
+                defended = "" if type(defence) is Defence else f" with defence={choices['defence']}"
                 raise InputError(
-                    f"task.method: {linear[0]} steals linear classifiers only, and "
-                    f"model={context.record.choices['model']} is not one; take task.method=distill"
+                    f"task.method: {linear[0]} steals linear classifiers only, and model={choices['model']}{defended} "
+                    "is not one; take task.method=distill"
                 ) from None
 
 

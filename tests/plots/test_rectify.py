@@ -1,0 +1,55 @@
+"""What the pictures of a rectifier say."""
+
+import torch
+from torch import nn
+
+from trustml_cli.defences.measure import Shown
+from trustml_cli.plots.rectify import accuracies, rectified_images
+
+
+class Reddest(nn.Module):
+    """Two classes: whether the left or the right pixel of 1×1×2 images is brighter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(5.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.scale * x.flatten(1)
+
+
+class Mirror(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flip(-1)
+
+
+def shown(images: torch.Tensor, bare: list[int], score: list[float]) -> Shown:
+    said = torch.tensor(bare)
+    count, truth = len(bare), torch.zeros(len(bare)).long()
+    return Shown(truth, truth, said, 1 - said, torch.tensor(score), torch.zeros(count), images)
+
+
+def test_bars_are_the_accuracies_with_and_without_the_rectifier() -> None:
+    images = torch.rand(4, 1, 1, 2)
+    kinds = {
+        ("none", "none"): shown(images, [0, 0, 0, 0], [0.0] * 4),
+        ("fgsm", "classifier"): shown(images, [1, 1, 1, 0], [1.0, 1.0, 0.0, 0.0]),
+    }
+    panel = accuracies(kinds, 0.5, "rectify").axes[0]
+    heights = [[bar.get_height() for bar in bars] for bars in panel.containers if len(bars) == 2 and bars.patches]
+    assert heights == [[1.0, 0.25], [0.0, 0.75], [1.0, 0.75]]  # the detector sends two of the four to the rectifier
+    assert [label.get_text() for label in panel.get_xticklabels()] == ["clean", "fgsm\nmade on classifier"]
+    assert "4 test images" in panel.get_title()
+
+
+def test_images_stand_under_each_other_with_answers_and_the_detectors_verdict() -> None:
+    images = torch.tensor([[0.9, 0.1], [0.2, 0.6]]).view(2, 1, 1, 2)
+    clean, noisy = shown(images, [0, 0], [0.0, 0.0]), shown(images.flip(-1), [1, 0], [0.9, 0.1])
+    guarded = nn.Sequential(Mirror(), Reddest())
+    figure = rectified_images(clean, noisy, guarded, 0.5, ("left", "right"), 2, "rectify")
+    captions = [axes.get_title() for axes in figure.axes]
+    assert [caption.split(" ")[0] for caption in captions] == [
+        "left", "right", "right", "left", "left", "right", "flagged", "passes",
+    ]  # fmt: skip
+    assert [axes.get_ylabel() for axes in figure.axes[::2]][:3] == ["clean", "perturbed", "rectified"]
+    assert figure.axes[6].get_ylabel() == "change, ×0.63"  # 0.8 is the largest change

@@ -1,0 +1,136 @@
+"""The rectifier through the command line: by its own task, and as a defence that every other task asks."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pandas
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from tests.configs import choice
+from tests.tasks.test_context import MODEL, TRAINER, context  # noqa: F401
+from trustml_cli.build import build
+from trustml_cli.data.dataset import Dataset
+from trustml_cli.defences.rectify import Rectifier
+from trustml_cli.tasks.context import Context
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+SMALL = ["model=mlp", "trainer.epochs=6", "defence.perturbations=4", "defence.epochs=6"]
+RECTIFIER: Rectifier = build(
+    choice("defence", "rectify", perturbations=2, epochs=1, images=50, blocks=1, width=4), "defence"
+)
+
+
+def newest(tmp_path: Path) -> tuple[pandas.DataFrame, dict[str, object]]:
+    run = max(tmp_path.glob("outputs/*/*/run.json"), key=lambda path: path.stat().st_mtime_ns).parent
+    return pandas.read_csv(run / "metrics.csv", keep_default_na=False), json.loads((run / "run.json").read_text())
+
+
+def test_rectified_accuracy_detection_and_what_an_attacker_makes_of_it_who_knows_both(
+    trustml_here: Cli, tmp_path: Path
+) -> None:
+    answer = trustml_here("task=rectify", *SMALL)
+    assert answer.returncode == 0, answer.stderr
+    table, ended = newest(tmp_path)
+    rows = table.set_index(["perturbation", "made_on"])
+    assert list(rows.index) == [
+        ("none", "none"), ("universal", "classifier"), ("universal", "rectified"),
+        ("fgsm", "classifier"), ("fgsm", "rectified"), ("noise", "classifier"),
+    ]  # fmt: skip
+    clean, unseen = rows.loc["none", "none"], rows.loc["universal", "classifier"]
+    assert clean.rectified_accuracy > clean.accuracy - 0.04
+    assert clean.combined_accuracy > clean.accuracy - 0.02
+    assert clean.fooling_rate == 0
+    assert clean.flagged_rate < 0.15
+    assert unseen.accuracy < 0.7
+    assert unseen.rectified_accuracy > unseen.accuracy + 0.2
+    assert unseen.combined_accuracy > unseen.accuracy + 0.2
+    assert unseen.rectified_fooling_rate < unseen.fooling_rate - 0.2
+    assert float(unseen.auroc) > 0.85
+    assert 0 < float(unseen.nearest_cosine) < 1
+    known = rows.loc["fgsm", "rectified"]
+    assert known.rectified_accuracy < 0.6, "gradients pass through the rectifier"
+    assert (rows.accuracy_n == 450).all()
+    assert (rows.rectified_accuracy_ci_low <= rows.rectified_accuracy).all()
+    checks = {check["name"]: check["passed"] for check in ended["checks"]}
+    assert checks["the threshold of the detector holds for test images"] is True
+    assert checks["fgsm gains nothing from knowing the rectifier"] is False
+
+
+def test_any_attack_goes_through_the_rectifier_and_the_verdict_is_on_both(trustml_here: Cli, tmp_path: Path) -> None:
+    accuracy = {}
+    for defence, keys in (("none", SMALL[:2]), ("rectify", SMALL)):
+        words = ["task=attack", f"defence={defence}", *keys, "task.epsilon=0.2", "task.surfaces=0"]
+        answer = trustml_here(*words, "task.check_images=40")
+        assert answer.returncode == 0, answer.stderr
+        table, ended = newest(tmp_path)
+        accuracy[defence] = table.clean_accuracy[0], table.robust_accuracy[0]
+        checks = {check["name"]: check["passed"] for check in ended["checks"]}
+        assert checks["the model is in eval mode and deterministic"] is True
+    assert table.defence[0] == "rectify"
+    assert accuracy["rectify"][0] > accuracy["none"][0] - 0.04
+    assert accuracy["rectify"][1] < 0.3, "against an attack of each image's own it is no defence"
+    assert checks["gradients are not zero"] is True
+
+
+def test_tasks_that_need_a_linear_network_refuse_one_behind_a_rectifier(trustml_here: Cli, tmp_path: Path) -> None:
+    answer = trustml_here("task=steal", "defence=rectify")
+    assert (answer.returncode, answer.stderr.count("\n")) == (2, 1)
+    assert "model=logistic with defence=rectify is not one" in answer.stderr
+    answer = trustml_here("task=attack", "model=logistic", "attack=linear", "defence=rectify")
+    assert answer.returncode == 2
+    assert "needs a linear model" in answer.stderr
+    answer = trustml_here(
+        "task=explain", "model=logistic", "defence=rectify", *SMALL[2:], "trainer=smoke", "task.images=20"
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert "linear is left out" in answer.stdout
+    assert "linear" not in set(newest(tmp_path)[0].explainer)
+
+
+def weights(network: nn.Module) -> torch.Tensor:
+    return torch.cat([value.float().flatten() for value in network.state_dict().values()])
+
+
+def test_the_classifier_is_trained_once_and_each_rectifier_has_a_key_of_its_own(
+    context: Context,  # noqa: F811
+    tiny_data: Dataset,
+) -> None:
+    plain = context.trained(tiny_data, MODEL, TRAINER)
+    first, again, other = (
+        context.trained(tiny_data, MODEL, TRAINER, defence=each)
+        for each in (RECTIFIER, RECTIFIER, replace(RECTIFIER, epsilon=0.1))
+    )
+    assert len({plain.key, first.key, other.key}) == 3
+    assert again.key == first.key
+    kept = {folder.name for folder in context.store.root.iterdir() if (folder / "model.json").exists()}
+    assert kept == {plain.key, first.key, other.key}
+    assert isinstance(first.network, nn.Sequential)
+    assert isinstance(again.network, nn.Sequential)
+    assert torch.equal(weights(first.network[1]), weights(plain.network))
+    assert torch.equal(weights(first.network[0]), weights(again.network[0]))
+    assert not torch.equal(weights(first.network[0]), weights(other.network[0]))  # type: ignore[index]
+    assert not any(layer.training for layer in first.network.modules())
+    assert not any(weight.requires_grad for weight in first.network.parameters())
+    stored = load_file(context.store.root / first.key / "model.safetensors")
+    assert stored["perturbations"].shape == (2, 1, 8, 8)
+    assert not any(name.startswith("classifier") for name in stored)
+
+
+@pytest.mark.data
+def test_a_classifier_of_mnist_is_brought_back_from_universal_perturbations(
+    trustml_here: Cli, tmp_path: Path, data_dir: Path
+) -> None:
+    few = ["dataset.limit=2000", "trainer.epochs=3", "defence.images=1800", "defence.epochs=3", "task.held_out=2"]
+    answer = trustml_here("task=rectify", "model=mnist_cnn", "dataset=mnist", f"data_dir={data_dir}", *few)
+    assert answer.returncode == 0, answer.stderr
+    rows = newest(tmp_path)[0].set_index(["perturbation", "made_on"])
+    unseen = rows.loc["universal", "classifier"]
+    assert unseen.rectified_accuracy > unseen.accuracy + 0.2
+    assert float(unseen.auroc) > 0.9

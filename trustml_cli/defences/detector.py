@@ -1,0 +1,55 @@
+"""Tells perturbed images by what a rectifying network wants to change in them.
+
+Akhtar, Liu and Mian 2018, arXiv 1711.05929, section 3.3.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+FLOOR = 0.01  # pixel units, added under the logarithm: what is smaller than a grey level or two is alike
+
+
+def features(change: Tensor) -> NDArray[np.float64]:
+    """Log |DCT-II| of changes [N, C, H, W], channel by channel, orthonormal, in natural logarithms; [N, C·H·W]."""
+    from scipy.fft import dctn
+
+    spectrum = dctn(change.cpu().double().numpy(), type=2, axes=(-2, -1), norm="ortho")
+    logarithms: NDArray[np.float64] = np.log(np.abs(spectrum) + FLOOR).reshape(len(change), -1)
+    return logarithms
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerturbationDetector:
+    """A linear support vector machine on standardised `features`; `penalty` is its C: larger fits closer."""
+
+    penalty: float
+
+    def __post_init__(self) -> None:
+        if not self.penalty > 0:
+            raise ValueError(f"penalty: must be above 0, got {self.penalty:g}")
+
+    def fit(self, clean: Tensor, perturbed: Tensor) -> "FittedDetector":
+        """Learn from the changes of clean and of perturbed images, both [N, C, H, W]."""
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+        from sklearn.svm import LinearSVC
+
+        machine = make_pipeline(StandardScaler(), LinearSVC(C=self.penalty, dual=False, random_state=0))
+        is_perturbed = np.repeat([0, 1], [len(clean), len(perturbed)])
+        machine.fit(np.concatenate([features(clean), features(perturbed)]), is_perturbed)
+        return FittedDetector(machine)
+
+
+@dataclass(frozen=True)
+class FittedDetector:
+    """A trained `machine`, scikit-learn's."""
+
+    machine: object
+
+    def score(self, change: Tensor) -> Tensor:
+        """How perturbed images look by their changes [N, C, H, W]: float64 [N], higher is more so."""
+        return torch.from_numpy(self.machine.decision_function(features(change)))  # type: ignore[attr-defined]

@@ -1,0 +1,174 @@
+"""A network in front of a frozen classifier that takes perturbations out of its images.
+
+Akhtar, Liu and Mian 2018, "Defense against Universal Adversarial Perturbations", arXiv 1711.05929.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import isfinite
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trustml_cli.attacks.attack import Norm
+from trustml_cli.attacks.geometry import unit_step
+from trustml_cli.attacks.learnt import LearnsPerturbation, answers
+from trustml_cli.attacks.universal_gradient import UniversalGradient
+from trustml_cli.defences.defence import InFront
+
+NEAR = 0.1  # of the usual weights, in the last layer at the start
+
+
+class RectifyingNetwork(nn.Module):
+    """Images [N, C, H, W] to x + r(x): a convolution, `blocks` residual blocks of `width` channels, two convolutions.
+
+    All are 3×3 and keep the size. It begins near the identity, and its output is not clipped, so that a gradient passes
+    everywhere. `perturbations` [P, C, H, W] are those that it learnt from, kept with the weights.
+    """
+
+    perturbations: Tensor
+
+    def __init__(self, shape: tuple[int, ...], blocks: int, width: int, perturbations: int) -> None:
+        super().__init__()
+        narrow = max(1, width // 4)  # 16 of 64 in the paper
+        last = conv(narrow, shape[0])
+        with torch.no_grad():
+            last.weight.mul_(NEAR)
+        first = [conv(shape[0], width), nn.ReLU(), *(Block(width) for _ in range(blocks))]
+        self.residual = nn.Sequential(*first, conv(width, narrow), nn.ReLU(), last)
+        self.register_buffer("perturbations", torch.zeros(perturbations, *shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        rectified: Tensor = x + self.residual(x)
+        return rectified
+
+
+class Block(nn.Module):
+    """ReLU(x + two convolutions of x)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.change = nn.Sequential(
+            conv(width, width), nn.BatchNorm2d(width), nn.ReLU(), conv(width, width), nn.BatchNorm2d(width)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.relu(x + self.change(x))
+
+
+def conv(channels: int, out: int) -> nn.Conv2d:
+    """A 3×3 convolution that keeps height and width."""
+    return nn.Conv2d(channels, out, 3, padding=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rectifier(InFront):
+    """Learns to give the classifier an image that it answers as it answers the clean one.
+
+    The loss is the classifier's cross-entropy with its own answer to the clean image, whose weights stay as they are,
+    and `fidelity` times the mean squared distance to the clean image (pixel units). The paper has the first part alone;
+    then clean images may be changed as much as perturbed ones, and a detector has little to go by.
+
+    Half of the images are shown clean, the others with a perturbation of size `epsilon` (pixel units) at most in `norm`
+    each. `perturbations` of them are learnt on the bare classifier, the first without a target and the others towards
+    one class after the other; synthetic ones are made of these as they are needed, where the paper makes a set of them
+    by random steps along learnt ones (its algorithm 1). Adam takes `epochs` rounds through `images` training images in
+    batches of `batch_size`; its rate begins at `lr` and falls to 0 along half a cosine.
+    """
+
+    norm: Norm
+    epsilon: float
+    perturbations: int
+    images: int
+    epochs: int
+    batch_size: int
+    lr: float
+    blocks: int
+    width: int
+    fidelity: float
+
+    def __post_init__(self) -> None:
+        if self.norm not in LearnsPerturbation.norms:
+            known = ", ".join(norm.value for norm in LearnsPerturbation.norms)
+            raise ValueError(f"norm: must be one of {known} for this defence, got {self.norm.value}")
+        for name in ("epsilon", "lr"):
+            if not (getattr(self, name) > 0 and isfinite(getattr(self, name))):
+                raise ValueError(f"{name}: must be above 0 and finite, got {getattr(self, name):g}")
+        for name in ("perturbations", "images", "epochs", "batch_size", "blocks", "width"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
+
+        if not (self.fidelity >= 0 and isfinite(self.fidelity)):
+            raise ValueError(f"fidelity: must be at least 0 and finite, got {self.fidelity:g}")
+
+    @property
+    def learns_from(self) -> int:
+        return self.images
+
+    def around(self, network: nn.Module, shape: tuple[int, ...]) -> nn.Sequential:
+        """`network` behind a fresh rectifying network, as layers `rectifier` and `classifier`."""
+        rectifier = RectifyingNetwork(shape, self.blocks, self.width, self.perturbations)
+        return nn.Sequential(OrderedDict(rectifier=rectifier, classifier=network))
+
+    def learn(self, front: nn.Module, network: nn.Module, x: Tensor) -> Iterator[tuple[float, float, float]]:
+        assert isinstance(front, RectifyingNetwork), type(front)
+        seen = answers(network, x)
+        front.perturbations = self.learnt(network, x)
+        optimizer = torch.optim.Adam(front.parameters(), lr=self.lr)
+        steps = self.epochs * -(-len(x) // self.batch_size)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        for _ in range(self.epochs):
+            front.train()
+            lr, loss_sum, agreed = float(schedule.get_last_lr()[0]), 0.0, 0
+            for rows in torch.split(torch.randperm(len(x), device=x.device), self.batch_size):
+                clean, noisy = x[rows], perturbed(x[rows], front.perturbations, self.epsilon, self.norm)
+                with torch.enable_grad():
+                    rectified = front(torch.where(coins(clean), clean, noisy))
+                    logits = network(rectified)
+                    loss = functional.cross_entropy(logits, seen[rows])
+                    loss = loss + self.fidelity * functional.mse_loss(rectified, clean)
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                schedule.step()
+                loss_sum += loss.item() * len(rows)
+                agreed += int((logits.argmax(1) == seen[rows]).sum())
+            front.eval()
+            yield lr, loss_sum / len(x), agreed / len(x)
+
+    def learnt(self, network: nn.Module, x: Tensor) -> Tensor:
+        """The perturbations [P, C, H, W] of the classifier, each from other images and towards another class."""
+        with torch.no_grad():
+            classes = network(x[:1]).shape[1]
+        goals = [None, *range(classes)]
+        found = []
+        for number in range(self.perturbations):
+            learner = self.learner(goals[number % len(goals)])
+            own = x[torch.randperm(len(x), device=x.device)[: learner.images]]
+            found.append(learner.learn(network, own, self.epsilon))
+        return torch.cat(found)
+
+    def learner(self, target: int | None) -> UniversalGradient:
+        """What finds a perturbation."""
+        return UniversalGradient(
+            norm=self.norm, target=target, images=500, epochs=6, batch_size=100, step_size=0.3, momentum=0.9, cap=2.0
+        )
+
+
+def perturbed(x: Tensor, learnt: Tensor, epsilon: float, norm: Norm) -> Tensor:
+    """Images x [N, C, H, W] with a perturbation each, clipped to [0, 1].
+
+    Half of them are drawn from the `learnt` [P, C, H, W]. The others are synthetic: sums of these with random weights,
+    positive or negative, brought to the edge of the ball.
+    """
+    as_learnt = learnt[torch.randint(len(learnt), (len(x),), device=x.device)]
+    weights = torch.randn(len(x), len(learnt), device=x.device)
+    synthetic = epsilon * unit_step(torch.einsum("np,pchw->nchw", weights, learnt), norm)
+    return (x + torch.where(coins(x), as_learnt, synthetic)).clamp(0, 1)
+
+
+def coins(x: Tensor) -> Tensor:
+    """For each image x [N, C, H, W] true or false, half of the time each; bool [N, 1, 1, 1]."""
+    return torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5

@@ -1,0 +1,209 @@
+"""task=rectify: a rectifying network in front of a frozen classifier, and a detector that says when it is needed.
+
+Akhtar, Liu and Mian 2018, arXiv 1711.05929.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from trustml_cli.attacks.attack import Attack, Sees
+from trustml_cli.data.batches import batches
+from trustml_cli.data.dataset import Dataset, DatasetSource, Split, drawn
+from trustml_cli.data.unseen import set_aside
+from trustml_cli.defences.defence import Defence
+from trustml_cli.defences.detector import FittedDetector, PerturbationDetector
+from trustml_cli.defences.measure import Shown, look, together
+from trustml_cli.defences.rectify import Rectifier, RectifyingNetwork, perturbed
+from trustml_cli.errors import InputError, naming
+from trustml_cli.hardware import own_randomness
+from trustml_cli.models.model import Model
+from trustml_cli.ood.measure import Judged, judge
+from trustml_cli.plots.ood import roc_curves
+from trustml_cli.plots.rectify import accuracies, rectified_images
+from trustml_cli.statistics import proportion
+from trustml_cli.tasks.context import Context, check_defence, describe
+from trustml_cli.tasks.measuring import check_epsilons, prepared
+from trustml_cli.tasks.ood import check_threshold
+from trustml_cli.training.predict import BATCH
+from trustml_cli.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+CLEAN = ("none", "none")
+POINT = 0.01  # accuracies that differ by no more are called the same
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rectify:
+    """Train a classifier, a rectifier for it, and a detector; show them images that are changed by each of `attacks`.
+
+    The test images are attacked at `epsilon` (pixel units) in `held_out` parts, each by an attack that learns anew from
+    another seed than the rectifier's: on the bare classifier, and through the rectifier, by somebody who knows it. The
+    detector learns from `detector_images` training images with perturbations that the rectifier learnt from; its
+    support vector machine has the `penalty` C. It lets the share `quantile` of clean validation images pass; these are
+    `validation_fraction` of the training images, set aside before training. `examples` images are shown.
+    """
+
+    epsilon: float
+    held_out: int
+    penalty: float
+    detector_images: int
+    quantile: float
+    validation_fraction: float
+    examples: int
+
+    def __post_init__(self) -> None:
+        check_epsilons([self.epsilon])
+        for name in ("held_out", "detector_images", "examples"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
+        for name in ("quantile", "validation_fraction"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name}: must be between 0 and 1, got {getattr(self, name):g}")
+        PerturbationDetector(penalty=self.penalty)  # it knows the range
+
+    def __call__(
+        self,
+        context: Context,
+        dataset: DatasetSource,
+        model: Model,
+        trainer: Trainer,
+        defence: Defence,
+        attacks: Mapping[str, Attack],
+    ) -> None:
+        """A row for clean images, and one for each attack and what it was made on; then the pictures."""
+        if not isinstance(defence, Rectifier):
+            raise InputError("defence: this task is for rectify; take task=robust_train or task=attack for others")
+        with naming("trainer"):
+            trainer.check(model)
+        whole = dataset.load()
+        check_defence(defence, whole, model, trainer)
+        data, validation = set_aside(whole, self.validation_fraction, context.seed)
+        if not len(data.train):
+            raise InputError("task.validation_fraction: leaves nothing to train on; lower it")
+        attacks = aimed(context, attacks, data, model, defence)
+
+        guarded = context.trained(data, model, trainer, stage="classifier", defence=defence).network
+        assert isinstance(guarded, nn.Sequential), type(guarded)
+        machine = self.detector(context, guarded, defence, data.train)
+        aside = self.show(context, guarded, machine, data, validation)
+        shown = {CLEAN: self.show(context, guarded, machine, data, data.test)}
+        for name, each in attacks.items():
+            for made_on, network in (("classifier", guarded[1]), ("rectified", guarded)):
+                if made_on == "classifier" or each.sees is not Sees.nothing:
+                    shown[name, made_on] = self.show(context, guarded, machine, data, data.test, each, network)
+        clean = shown[CLEAN]
+        judged = {key: judge(aside.score, clean.score, one.score, self.quantile) for key, one in shown.items()}
+
+        context.record.headline("rectified_accuracy")
+        for (name, made_on), one in shown.items():
+            condition = {"perturbation": name, "made_on": made_on, "norm": "none", "epsilon": 0.0}
+            if name != CLEAN[0]:
+                condition |= {"norm": attacks[name].norm.value, "epsilon": self.epsilon}
+            values = row(one, judged[name, made_on], clean=name == CLEAN[0])
+            context.record.metrics(condition, **values)
+            log.info(
+                "%s made on %s: accuracy %.4f, rectified %.4f, with the detector %.4f; flagged %.4f, n = %d",
+                name, made_on, values["accuracy"], values["rectified_accuracy"], values["combined_accuracy"],
+                values["flagged_rate"], len(one.labels),
+            )  # fmt: skip
+        check_threshold(context, "the detector", judged[CLEAN], len(validation), self.quantile)
+        check_known(context, shown)
+
+        choices = context.record.choices
+        subject = f"rectify in front of {choices['model']} on {choices['dataset']}"
+        threshold = judged[CLEAN].threshold
+        context.record.plot("accuracy", accuracies(shown, threshold, f"{subject}, epsilon {self.epsilon:.3g}"))
+        del judged[CLEAN]
+        named = {f"{name} on {made_on}": one for (name, made_on), one in judged.items()}
+        context.record.plot("roc", roc_curves(named, subject, ("clean images", "perturbed images")))
+        for (name, made_on), one in shown.items():
+            if name != CLEAN[0]:
+                title = f"{subject}\n{name} made on the {made_on}, epsilon {self.epsilon:.3g}"
+                figure = rectified_images(clean, one, guarded, threshold, data.classes, self.examples, title)
+                context.record.plot(f"examples_{name}_{made_on}", figure)
+
+    def detector(self, context: Context, guarded: nn.Sequential, defence: Rectifier, train: Split) -> FittedDetector:
+        """The detector, fitted to what the rectifier changes in training images, clean and perturbed."""
+        own, rectifier = drawn(train, self.detector_images, context.seed), guarded[0]
+        assert isinstance(rectifier, RectifyingNetwork), type(rectifier)
+        changes: tuple[list[torch.Tensor], list[torch.Tensor]] = [], []
+        with own_randomness(context.seed), torch.no_grad():
+            for x, _ in batches(own, BATCH, context.hardware.device):
+                noisy = perturbed(x, rectifier.perturbations, defence.epsilon, defence.norm)
+                for kept, images in zip(changes, (x, noisy), strict=True):
+                    kept.append(rectifier(images) - images)
+        return PerturbationDetector(penalty=self.penalty).fit(*(torch.cat(parts) for parts in changes))
+
+    def show(
+        self,
+        context: Context,
+        guarded: nn.Sequential,
+        machine: FittedDetector,
+        data: Dataset,
+        images: Split,
+        attack: Attack | None = None,
+        network: nn.Module | None = None,
+    ) -> Shown:
+        """What is said of `images`, in a random order: as they are, or each part with `attack` made on `network`."""
+        order, parts = torch.randperm(len(images), generator=torch.Generator().manual_seed(context.seed)), []
+        for number, rows in enumerate(torch.tensor_split(order, self.held_out)):
+            own = replace(context, seed=context.seed + 1 + number)
+            if attack is not None and network is not None:
+                attack, _ = prepared(own, attack, network, data)
+            with own_randomness(own.seed):
+                for x, y in batches(images, BATCH, context.hardware.device, rows):
+                    x_adv = x if attack is None or network is None else attack(network, x, y, self.epsilon)
+                    parts.append(look(guarded, machine, x, x_adv, y))
+        return together(parts)
+
+
+def aimed(
+    context: Context, attacks: Mapping[str, Attack], data: Dataset, model: Model, defence: Rectifier
+) -> dict[str, Attack]:
+    """The attacks with their targets as numbers; whatever is wrong with one is said."""
+    with naming("model"), own_randomness(context.seed):
+        fresh = defence.around(model.build(describe(data)), data.shape)
+    ready = {}
+    for name, each in attacks.items():
+        with naming(f"attacks.{name}.target"):
+            target = None if each.target is None else data.class_number(each.target)
+        ready[name] = replace(each, target=target)
+        with naming(f"attacks.{name}"):
+            ready[name].check(fresh, data.shape)
+    return ready
+
+
+def row(shown: Shown, judged: Judged, clean: bool) -> dict[str, Any]:
+    """The values of one row. An image is fooled where its answer is not the classifier's to the clean image."""
+    n, said = len(shown.labels), {"": shown.bare, "rectified_": shown.rectified}
+    said["combined_"] = shown.combined(judged.threshold)
+    values: dict[str, Any] = {}
+    for name, answers in said.items():
+        values |= proportion(f"{name}accuracy", int((answers == shown.labels).sum()), n)
+    for name, answers in said.items():
+        values |= proportion(f"{name}fooling_rate", int((answers != shown.before).sum()), n)
+    return {
+        **values,
+        **proportion("flagged_rate", n - judged.outliers_passed, n),
+        "threshold": judged.threshold,
+        "auroc": None if clean else judged.separation.auroc,
+        "nearest_cosine": None if clean else shown.likeness.mean().item(),
+    }
+
+
+def check_known(context: Context, shown: Mapping[tuple[str, str], Shown]) -> None:
+    """A defence that stands only while nobody knows it is there is none."""
+    for name, made_on in shown:
+        if made_on == "rectified":
+            unknown, known = (
+                (one.rectified == one.labels).double().mean().item()
+                for one in (shown[name, "classifier"], shown[name, made_on])
+            )
+            figure = f"rectified accuracy {known:.4f}, {unknown:.4f} where the rectifier is not known"
+            context.record.check(f"{name} gains nothing from knowing the rectifier", known >= unknown - POINT, figure)
