@@ -35,7 +35,7 @@ def newest(tmp_path: Path) -> tuple[pandas.DataFrame, dict[str, object]]:
 def test_rectified_accuracy_detection_and_what_an_attacker_makes_of_it_who_knows_both(
     trustml_here: Cli, tmp_path: Path
 ) -> None:
-    answer = trustml_here("task=rectify", *SMALL)
+    answer = trustml_here("task=rectify", "trainer.epochs=6")
     assert answer.returncode == 0, answer.stderr
     table, ended = newest(tmp_path)
     rows = table.set_index(["perturbation", "made_on"])
@@ -49,9 +49,9 @@ def test_rectified_accuracy_detection_and_what_an_attacker_makes_of_it_who_knows
     assert clean.fooling_rate == 0
     assert clean.flagged_rate < 0.15
     assert unseen.accuracy < 0.7
-    assert unseen.rectified_accuracy > unseen.accuracy + 0.2
+    assert unseen.rectified_accuracy > unseen.accuracy + 0.25
     assert unseen.combined_accuracy > unseen.accuracy + 0.2
-    assert unseen.rectified_fooling_rate < unseen.fooling_rate - 0.2
+    assert unseen.rectified_fooling_rate < unseen.fooling_rate - 0.25
     assert float(unseen.auroc) > 0.85
     assert 0 < float(unseen.nearest_cosine) < 1
     known = rows.loc["fgsm", "rectified"]
@@ -132,5 +132,5 @@ def test_a_classifier_of_mnist_is_brought_back_from_universal_perturbations(
     assert answer.returncode == 0, answer.stderr
     rows = newest(tmp_path)[0].set_index(["perturbation", "made_on"])
     unseen = rows.loc["universal", "classifier"]
-    assert unseen.rectified_accuracy > unseen.accuracy + 0.2
+    assert unseen.rectified_accuracy > unseen.accuracy + 0.25
     assert float(unseen.auroc) > 0.9

@@ -32,7 +32,7 @@ class RectifyingNetwork(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], blocks: int, width: int, perturbations: int) -> None:
         super().__init__()
-        narrow = max(1, width // 4)  # 16 of 64 in the paper
+        narrow = max(1, width // 4)
         last = conv(narrow, shape[0])
         with torch.no_grad():
             last.weight.mul_(NEAR)
@@ -69,7 +69,7 @@ class Rectifier(InFront):
 
     The loss is the classifier's cross-entropy with its own answer to the clean image, whose weights stay as they are,
     and `fidelity` times the mean squared distance to the clean image (pixel units). The paper has the first part alone;
-    then clean images may be changed as much as perturbed ones, and a detector has little to go by.
+    then clean images may be changed as much as perturbed ones, which leaves a detector of 8×8 digits little to go by.
 
     Half of the images are shown clean, the others with a perturbation of size `epsilon` (pixel units) at most in `norm`
     each. `perturbations` of them are learnt on the bare classifier, the first without a target and the others towards
@@ -99,7 +99,6 @@ class Rectifier(InFront):
         for name in ("perturbations", "images", "epochs", "batch_size", "blocks", "width"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
-
         if not (self.fidelity >= 0 and isfinite(self.fidelity)):
             raise ValueError(f"fidelity: must be at least 0 and finite, got {self.fidelity:g}")
 

@@ -63,7 +63,9 @@ class Context:
         if defence is not None:
             check_defence(defence, data, model, trainer)
         if isinstance(defence, InFront):
-            return self.guarded(data, self.trained(data, model, trainer, made_with, stage), defence)
+            stage = stage or "classifier"
+            trained = self.trained(data, model, trainer, made_with, stage)
+            return self.guarded(data, trained, defence, stage=f"in front of {stage}")
         inputs = describe(data)
         robust = defence if isinstance(defence, RobustTraining) else None
         with naming("model"), own_randomness(self.seed):
@@ -104,8 +106,11 @@ class Context:
         # what was trained just now is read back like any other, so that a second run gets the very same numbers
         return Trained(resumed(network, stored.weights, self.hardware.device), stored.key, stored.history)
 
-    def guarded(self, data: Dataset, trained: Trained, defence: InFront) -> Trained:
-        """The classifier behind what `defence` puts in front of it, which is kept in the store by itself."""
+    def guarded(self, data: Dataset, trained: Trained, defence: InFront, stage: str) -> Trained:
+        """The classifier behind what `defence` puts in front of it, which is kept in the store by itself.
+
+        The history is that of the classifier.
+        """
 
         def train(report: Report) -> nn.Module:
             with own_randomness(self.seed):
@@ -138,7 +143,7 @@ class Context:
             "defence": {"is": type(defence).__qualname__, **asdict(defence)},
             "seed": self.seed,
         }
-        stored = self.store.fetch(recipe, train, partial(self.record.history, stage="in front"))
+        stored = self.store.fetch(recipe, train, partial(self.record.history, stage=stage))
         self.record.note(model_key=stored.key)
         with own_randomness(self.seed):
             both = defence.around(trained.network, data.shape)

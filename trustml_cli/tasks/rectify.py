@@ -88,7 +88,7 @@ class Rectify:
             raise InputError("task.validation_fraction: leaves nothing to train on; lower it")
         attacks = aimed(context, attacks, data, model, defence)
 
-        guarded = context.trained(data, model, trainer, stage="classifier", defence=defence).network
+        guarded = context.trained(data, model, trainer, defence=defence).network
         assert isinstance(guarded, nn.Sequential), type(guarded)
         machine = self.detector(context, guarded, defence, data.train)
         aside = self.show(context, guarded, machine, data, validation)
