@@ -6,7 +6,7 @@ WHEEL_VENV := .venv-wheel
 SMOKE_DIR := $(abspath build/smoke)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-data test-slurm lint smoke wheel-check clean
+.PHONY: help demo test test-data test-slurm bench lint smoke wheel-check clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ test-data: $(BIN)/.installed  ## run the tests on the real data sets in TRUSTML_
 
 test-slurm: $(BIN)/.installed  ## run a sweep through a real SLURM of one node (root; apt-get install slurm-wlm munge)
 	PYTHON=$(abspath $(BIN))/python tests/slurm/run.sh
+
+bench: $(BIN)/.installed  ## measure the speed against peers and write benchmarks/results.md
+	$(BIN)/python -m benchmarks
 
 lint: $(BIN)/.installed  ## ruff (rules and format) and mypy
 	$(BIN)/ruff check .

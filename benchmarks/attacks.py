@@ -1,0 +1,137 @@
+"""Attacks against those of peers and against a bare loop, on one network and the same images."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from benchmarks.interleaved import Ratio, ratios
+from trustml_cli.attacks.attack import Norm
+from trustml_cli.attacks.fgsm import FGSM
+from trustml_cli.attacks.folded import folded
+from trustml_cli.attacks.pgd import PGD
+from trustml_cli.models.cifar_cnn import CifarCnn
+from trustml_cli.models.model import Inputs, Normalization
+
+EPSILON = 8 / 255
+IMAGES = 100
+Attack = Callable[[], Tensor]
+
+
+def network() -> nn.Module:
+    """`cifar_cnn` for CIFAR-10 with random weights, and BatchNorm as if it had seen data."""
+    torch.manual_seed(0)
+    inputs = Inputs((3, 32, 32), 10, (0.49, 0.48, 0.45), (0.25, 0.24, 0.26))
+    model = CifarCnn(normalization=Normalization.dataset, checkpoint=None).build(inputs)
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+            assert layer.running_mean is not None
+            assert layer.running_var is not None
+            layer.running_mean.normal_(0, 0.1)
+            layer.running_var.uniform_(0.5, 2)
+    return model.eval().requires_grad_(False)
+
+
+def bare(model: nn.Module, x: Tensor, y: Tensor, steps: int, size: float) -> Tensor:
+    """Projected gradient ascent with nothing around it; one step of the size of the budget is FGSM."""
+    x_adv = x
+    for _ in range(steps):
+        x_adv = x_adv.detach().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(cross_entropy(model(x_adv), y, reduction="sum"), x_adv)
+        x_adv = x_adv.detach() + size * gradient.sign()
+        x_adv = torch.min(torch.max(x_adv, x - EPSILON), x + EPSILON).clamp(0, 1)
+    return x_adv
+
+
+def ours(model: nn.Module, x: Tensor, y: Tensor, attack: FGSM | PGD) -> Tensor:
+    """As a task does it: on a folded copy, channels last."""
+    return attack(folded(model), x, y, EPSILON)
+
+
+def of_art(model: nn.Module, x: Tensor, y: Tensor, steps: int, size: float) -> Tensor:
+    """The attacks of ART."""
+    from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescentPyTorch
+    from art.estimators.classification import PyTorchClassifier
+
+    shape = tuple(x.shape[1:])
+    peer = PyTorchClassifier(model, nn.CrossEntropyLoss(), shape, 10, clip_values=(0, 1), device_type="cpu")
+    attack: Any = (
+        FastGradientMethod(peer, eps=EPSILON, batch_size=len(x))
+        if steps == 1
+        else ProjectedGradientDescentPyTorch(
+            peer, eps=EPSILON, eps_step=size, max_iter=steps, batch_size=len(x), verbose=False
+        )
+    )
+    return torch.from_numpy(attack.generate(x.numpy(), y.numpy()))
+
+
+def of_foolbox(model: nn.Module, x: Tensor, y: Tensor, steps: int, size: float) -> Tensor:
+    """The attacks of foolbox."""
+    import foolbox
+
+    peer = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
+    attack: Any = (
+        foolbox.attacks.LinfFastGradientAttack()
+        if steps == 1
+        else foolbox.attacks.LinfBasicIterativeAttack(abs_stepsize=size, steps=steps, random_start=False)
+    )
+    result: Tensor = attack.run(peer, x, foolbox.criteria.Misclassification(y), epsilon=EPSILON)
+    return result
+
+
+def gradient_attacks(n: int) -> list[Ratio]:
+    """FGSM, PGD in ten steps and in forty; every peer's images must equal ours to 1e-6 but for roundings."""
+    warnings.filterwarnings("ignore")
+    model = network()
+    x, y = torch.rand(IMAGES, 3, 32, 32), torch.randint(0, 10, (IMAGES,))
+    last = model.to(memory_format=torch.channels_last)
+    plain = network()
+    found = []
+    for name, steps, size in (("FGSM", 1, EPSILON), ("PGD-10", 10, EPSILON / 4), ("PGD-40", 40, EPSILON / 10)):
+        attack: FGSM | PGD = FGSM(norm=Norm.linf, target=None)
+        if steps > 1:
+            attack = PGD(
+                norm=Norm.linf, target=None, steps=steps, step_size=size, reach=2.5, random_start=False, restarts=1
+            )
+
+        def own(attack: FGSM | PGD = attack) -> Tensor:
+            return ours(last, x.contiguous(memory_format=torch.channels_last), y, attack)
+
+        peers: dict[str, Attack] = {
+            label: lambda make=make, steps=steps, size=size: make(plain, x, y, steps, size)  # type: ignore[misc]
+            for label, make in (("a bare loop", bare), ("foolbox", of_foolbox), ("ART", of_art))
+        }
+        for label, peer in peers.items():
+            assert_equal(own(), peer(), f"{name}: {label}")
+        found += ratios(f"{name}, {IMAGES} images of 3×32×32, `cifar_cnn`", own, peers, n if steps < 40 else -(-n // 3))
+    return found
+
+
+def curve(n: int) -> list[Ratio]:
+    """Eight budgets from one gradient against a call for each."""
+    model = network().to(memory_format=torch.channels_last)
+    x, y = torch.rand(IMAGES, 3, 32, 32).contiguous(memory_format=torch.channels_last), torch.randint(0, 10, (IMAGES,))
+    epsilons = [number / 100 for number in range(1, 9)]
+    attack = FGSM(norm=Norm.linf, target=None)
+
+    def at_once() -> list[Tensor]:
+        return list(attack.curve(model, x, y, epsilons))
+
+    def one_by_one() -> list[Tensor]:
+        return [attack(model, x, y, epsilon) for epsilon in epsilons]
+
+    for ours, theirs in zip(at_once(), one_by_one(), strict=True):
+        assert torch.equal(ours, theirs)
+    return ratios("FGSM at eight budgets", at_once, {"eight calls": one_by_one}, n)
+
+
+def assert_equal(ours: Tensor, theirs: Tensor, what: str) -> None:
+    """Raise AssertionError unless the images are the same, but for values whose gradient rounds to the other sign.
+
+    On a network with random weights that happens, and in forty steps one such value makes more of them.
+    """
+    same = ((ours - theirs).abs() <= 1e-6).double().mean().item()
+    assert same > 0.95, f"{what}: only {same:.2%} of the values are equal"
