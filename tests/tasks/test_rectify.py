@@ -127,15 +127,22 @@ def test_the_classifier_is_trained_once_and_each_rectifier_has_a_key_of_its_own(
 def test_a_classifier_of_mnist_is_brought_back_from_universal_perturbations(
     trustml_here: Cli, tmp_path: Path, data_dir: Path
 ) -> None:
-    few = [
-        "dataset.limit=2000",
-        "trainer.epochs=3",
-        "defence.images=1800",
+    few = ["dataset.limit=2000", "trainer.epochs=4", "task.images=200", "task.held_out=1"]
+    small = [
+        "defence.images=1200",
         "defence.epochs=3",
-        "task.held_out=2",
-        "task.images=500",
+        "defence.perturbations=3",
+        "defence.blocks=2",
+        "defence.width=8",
     ]
-    answer = trustml_here("task=rectify", "model=mnist_cnn", "dataset=mnist", f"data_dir={data_dir}", *few)
+    weak = [
+        "defence.perturbations=3",
+        "task.detector_images=500",
+        "attacks.universal.images=300",
+        "attacks.universal.epochs=6",
+        "attacks.pgd.steps=2",
+    ]
+    answer = trustml_here("experiment=rectify_mnist", f"data_dir={data_dir}", *few, *small, *weak)
     assert answer.returncode == 0, answer.stderr
     rows = newest(tmp_path)[0].set_index(["perturbation", "made_on"])
     unseen = rows.loc["universal", "classifier"]
