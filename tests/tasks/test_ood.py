@@ -12,13 +12,12 @@ import torch
 from safetensors.torch import load_file
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from tests.configs import composed
-from trustml_cli.build import build
 from trustml_cli.hardware import Hardware
 from trustml_cli.ood.measure import judge
 from trustml_cli.record import Recorder
 from trustml_cli.store import ModelStore
 from trustml_cli.tasks.context import Context
+from trustml_cli.tasks.ood import check_threshold
 
 Cli = Callable[..., CompletedProcess[str]]
 
@@ -136,8 +135,7 @@ def test_a_threshold_that_does_not_carry_over_is_noticed(
     record.start()
     inliers = (torch.arange(400) >= 400 * passing).float()
     result = judge(torch.zeros(validation), inliers, torch.ones(9), quantile=0.95)
-    task = build(composed("task=ood").task, "task")
-    task.check_threshold(Context(0, hardware, ModelStore(tmp_path), record), "msp", result, validation)
+    check_threshold(Context(0, hardware, ModelStore(tmp_path), record), "msp", result, validation, quantile=0.95)
     (check,) = record.checks
     assert check.passed is verdict
     assert f"{passing:.4f} of test inliers pass" in check.figure

@@ -42,14 +42,16 @@ POINT = 0.01  # accuracies that differ by no more are called the same
 class Rectify:
     """Train a classifier, a rectifier for it, and a detector; show them images that are changed by each of `attacks`.
 
-    The test images are attacked at `epsilon` (pixel units) in `held_out` parts, each by an attack that learns anew from
-    another seed than the rectifier's: on the bare classifier, and through the rectifier, by somebody who knows it. The
-    detector learns from `detector_images` training images with perturbations that the rectifier learnt from; its
-    support vector machine has the `penalty` C. It lets the share `quantile` of clean validation images pass; these are
-    `validation_fraction` of the training images, set aside before training. `examples` images are shown.
+    `images` random test images (None: all) are attacked at `epsilon` (pixel units) in `held_out` parts, each by an
+    attack that learns anew from another seed than the rectifier's: on the bare classifier, and through the rectifier,
+    by somebody who knows it. The detector learns from `detector_images` training images with perturbations that the
+    rectifier learnt from; its support vector machine has the `penalty` C. It lets the share `quantile` of clean
+    validation images pass; these are `validation_fraction` of the training images, set aside before training.
+    `examples` images are shown.
     """
 
     epsilon: float
+    images: int | None
     held_out: int
     penalty: float
     detector_images: int
@@ -59,8 +61,8 @@ class Rectify:
 
     def __post_init__(self) -> None:
         check_epsilons([self.epsilon])
-        for name in ("held_out", "detector_images", "examples"):
-            if getattr(self, name) < 1:
+        for name in ("images", "held_out", "detector_images", "examples"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
         for name in ("quantile", "validation_fraction"):
             if not 0 < getattr(self, name) < 1:
@@ -91,12 +93,13 @@ class Rectify:
         guarded = context.trained(data, model, trainer, defence=defence).network
         assert isinstance(guarded, nn.Sequential), type(guarded)
         machine = self.detector(context, guarded, defence, data.train)
+        test = data.test if self.images is None else drawn(data.test, self.images, context.seed)
         aside = self.show(context, guarded, machine, data, validation)
-        shown = {CLEAN: self.show(context, guarded, machine, data, data.test)}
+        shown = {CLEAN: self.show(context, guarded, machine, data, test)}
         for name, each in attacks.items():
             for made_on, network in (("classifier", guarded[1]), ("rectified", guarded)):
                 if made_on == "classifier" or each.sees is not Sees.nothing:
-                    shown[name, made_on] = self.show(context, guarded, machine, data, data.test, each, network)
+                    shown[name, made_on] = self.show(context, guarded, machine, data, test, each, network)
         clean = shown[CLEAN]
         judged = {key: judge(aside.score, clean.score, one.score, self.quantile) for key, one in shown.items()}
 
