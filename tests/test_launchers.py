@@ -123,7 +123,9 @@ def saved_sweep(folder: Path, task: list[str], hydra: list[str]) -> Path:
 
 def test_a_sweep_is_found_again_whatever_launches_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    saved_sweep(tmp_path, ["launcher=joblib", "seed=0,1"], ["hydra.launcher.n_jobs=3", "hydra.mode=MULTIRUN"])
+    sweep = saved_sweep(tmp_path, ["launcher=joblib", "seed=0,1"], ["hydra.launcher.n_jobs=3", "hydra.mode=MULTIRUN"])
+    (sweep / "job").mkdir()
+    (sweep / "job" / "run.json").touch()
     here = "hydra.sweep.dir='outputs/multirun/1'"
     flags = ["--config-dir", "yours"]
     assert resumed_words(["seed=0,1", "resume=true"], ["-m", *flags]) == ["seed=0,1", "resume=true", here, "-m", *flags]

@@ -9,6 +9,7 @@ from tests.configs import composed
 from tests.test_experiments import Cli, metrics
 from trustml_cli.build import build
 from trustml_cli.data.dataset import Dataset
+from trustml_cli.defences.defence import Defence
 from trustml_cli.errors import InputError
 from trustml_cli.explainers.explainer import Explainer
 from trustml_cli.explainers.measure import Explained
@@ -33,13 +34,13 @@ def parts(*words: str) -> tuple[Explain, dict[str, Explainer], Model]:
 
 def test_those_that_cannot_serve_the_model_stay_out_unless_they_are_named(tiny_data: Dataset, context: Context) -> None:
     task, family, logistic = parts("model=logistic")
-    assert list(task.able(family, logistic, tiny_data, context)) == list(family)
+    assert list(task.able(family, logistic, tiny_data, context, Defence())) == list(family)
     task, family, mlp = parts("model=mlp")
-    assert list(task.able(family, mlp, tiny_data, context)) == [name for name in family if name != "linear"]
+    assert list(task.able(family, mlp, tiny_data, context, Defence())) == [name for name in family if name != "linear"]
     named, _, _ = parts("task.explainer=[saliency,linear]")
-    assert list(named.able(family, logistic, tiny_data, context)) == ["saliency", "linear"]
+    assert list(named.able(family, logistic, tiny_data, context, Defence())) == ["saliency", "linear"]
     with pytest.raises(InputError, match=r"^task\.explainer: linear needs a linear model"):
-        named.able(family, mlp, tiny_data, context)
+        named.able(family, mlp, tiny_data, context, Defence())
 
 
 def test_images_are_drawn_by_the_seed_and_the_target_by_name(tiny_data: Dataset, context: Context) -> None:
