@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
@@ -21,24 +22,15 @@ def robustness_curve(curve: Curve, subject: str, norm: str) -> Figure:
     """
     figure, axes = new_figure(6.4, 4.2)
     panel = axes[0, 0]
-    n = len(curve.labels)
     epsilons = [attacked.epsilon for attacked in curve.attacked]
-    right = [int((attacked.answers.predicted == curve.labels).sum()) for attacked in curve.attacked]
-    intervals = [wilson_interval(count, n) for count in right]
-    clean = curve.initially_right.double().mean().item()
-    low, high = zip(*intervals, strict=True)
-    panel.fill_between(epsilons, low, high, color=ORANGE, alpha=0.2, linewidth=0, label="95 % interval")
-    panel.plot(epsilons, [count / n for count in right], "o-", color=ORANGE, label="under attack")
+    accuracy_line(panel, curve, ORANGE, "o", label="under attack", band="95 % interval")
     for number, name in enumerate(curve.clean_elsewhere):
         shown_to = [attacked.elsewhere[name].predicted == curve.labels for attacked in curve.attacked]
         share = [flags.double().mean().item() for flags in shown_to]
         panel.plot(epsilons, share, f"{MARKERS[number % len(MARKERS)]}:", color=GREEN, label=f"shown to {name}")
+    clean = clean_accuracy(curve)
     panel.axhline(clean, color=BLUE, linestyle="--", label=f"clean: {clean:.1%}")
-    panel.set_ylim(-0.02, 1.02)
-    panel.set_xlim(left=0)
-    panel.yaxis.set_major_formatter(PercentFormatter(1.0))
-    panel.legend(frameon=False)
-    tidy(panel, f"{subject}: {n:,} test images", f"epsilon ({NORM_SYMBOLS[norm]}, pixel units)", "accuracy")
+    over_epsilon(panel, f"{subject}: {len(curve.labels):,} test images", norm, "accuracy")
     return figure
 
 
@@ -47,21 +39,35 @@ def defended_curves(curves: Mapping[str, Curve], subject: str, norm: str) -> Fig
     figure, axes = new_figure(6.4, 4.2)
     panel = axes[0, 0]
     for (name, curve), color, marker in zip(curves.items(), (BLUE, ORANGE, GREEN), "so^", strict=False):
-        n = len(curve.labels)
-        epsilons = [attacked.epsilon for attacked in curve.attacked]
-        right = [int((attacked.answers.predicted == curve.labels).sum()) for attacked in curve.attacked]
-        low, high = zip(*(wilson_interval(count, n) for count in right), strict=True)
-        clean = curve.initially_right.double().mean().item()
-        panel.fill_between(epsilons, low, high, color=color, alpha=0.2, linewidth=0)
-        label = f"{'no defence' if name == 'none' else f'trained with {name}'} (clean: {clean:.1%})"
-        panel.plot(epsilons, [count / n for count in right], f"{marker}-", color=color, label=label)
+        trained = "no defence" if name == "none" else f"trained with {name}"
+        accuracy_line(panel, curve, color, marker, label=f"{trained} (clean: {clean_accuracy(curve):.1%})")
+    n = len(next(iter(curves.values())).labels)
+    over_epsilon(panel, f"{subject}: {n:,} test images, 95 % intervals", norm, "accuracy under attack")
+    return figure
+
+
+def accuracy_line(panel: Axes, curve: Curve, color: str, marker: str, label: str, band: str | None = None) -> None:
+    """Accuracy under attack over epsilon, with its 95 % interval as a `band`, which has a label if it is given one."""
+    n = len(curve.labels)
+    epsilons = [attacked.epsilon for attacked in curve.attacked]
+    right = [int((attacked.answers.predicted == curve.labels).sum()) for attacked in curve.attacked]
+    low, high = zip(*(wilson_interval(count, n) for count in right), strict=True)
+    panel.fill_between(epsilons, low, high, color=color, alpha=0.2, linewidth=0, label=band)
+    panel.plot(epsilons, [count / n for count in right], f"{marker}-", color=color, label=label)
+
+
+def clean_accuracy(curve: Curve) -> float:
+    """The share of images that the model has right before the attack."""
+    return curve.initially_right.double().mean().item()
+
+
+def over_epsilon(panel: Axes, title: str, norm: str, what: str) -> None:
+    """Axes for shares in percent over epsilon, from 0 on."""
     panel.set_ylim(-0.02, 1.02)
     panel.set_xlim(left=0)
     panel.yaxis.set_major_formatter(PercentFormatter(1.0))
     panel.legend(frameon=False)
-    title = f"{subject}: {n:,} test images, 95 % intervals"
-    tidy(panel, title, f"epsilon ({NORM_SYMBOLS[norm]}, pixel units)", "accuracy under attack")
-    return figure
+    tidy(panel, title, f"epsilon ({NORM_SYMBOLS[norm]}, pixel units)", what)
 
 
 def adversarial_examples(
