@@ -11,8 +11,8 @@ from torch.nn.functional import cross_entropy
 from benchmarks.interleaved import Ratio, ratios
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.fgsm import FGSM
-from trustml_cli.attacks.folded import folded
 from trustml_cli.attacks.pgd import PGD
+from trustml_cli.attacks.stand_in import stand_in
 from trustml_cli.models.cifar_cnn import CifarCnn
 from trustml_cli.models.model import Inputs, Normalization
 
@@ -48,7 +48,7 @@ def bare(model: nn.Module, x: Tensor, y: Tensor, steps: int, size: float) -> Ten
 
 def ours(model: nn.Module, x: Tensor, y: Tensor, attack: FGSM | PGD) -> Tensor:
     """As a task does it: on a folded copy, channels last."""
-    return attack(folded(model), x, y, EPSILON)
+    return attack(stand_in(model), x, y, EPSILON)
 
 
 def of_art(model: nn.Module, x: Tensor, y: Tensor, steps: int, size: float) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from trustml_cli.hardware import (
     Hardware,
@@ -13,6 +14,7 @@ from trustml_cli.hardware import (
     choose_device,
     compute_repeatably,
     devices_present,
+    find_compiler,
     own_randomness,
     seed_everything,
 )
@@ -127,3 +129,36 @@ def test_products_are_computed_in_the_precision_asked_for(precision: Precision, 
     with Hardware(torch.device("cpu"), precision).autocast():
         assert (x @ x).dtype == dtype
     assert (x @ x).dtype == torch.float32
+
+
+@pytest.mark.parametrize("precision", list(Precision))
+def test_fast_answers_are_float32_and_round_as_the_precision_does(precision: Precision) -> None:
+    torch.manual_seed(0)
+    network = nn.Linear(64, 8)
+    x = torch.rand(4, 64)
+    answers = Hardware(torch.device("cpu"), precision).fast(network)(x)
+    assert answers.dtype == torch.float32
+    assert torch.equal(answers, network(x)) == (precision is Precision.fp32)
+    torch.testing.assert_close(answers, network(x), rtol=0, atol=0.02)
+
+
+@pytest.mark.skipif(find_compiler() is None, reason="needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore")  # of the compiler's own making
+def test_a_compiled_network_answers_alike_and_learns_the_same_weights() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
+    x = torch.rand(4, 8, requires_grad=True)
+    compiled = Hardware(torch.device("cpu"), Precision.fp32, compile=True).compiled(network)
+    assert compiled is not network
+    torch.testing.assert_close(compiled(x), network(x))
+    ours, theirs = (torch.autograd.grad(asked(x).square().sum(), x)[0] for asked in (compiled, network))
+    torch.testing.assert_close(ours, theirs)
+    assert all(ours is theirs for ours, theirs in zip(compiled.parameters(), network.parameters(), strict=True))
+
+
+def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ValueError, match=r"needs a C\+\+ compiler"):
+        Hardware(torch.device("cpu"), Precision.fp32, compile=True)
+    Hardware(torch.device("cpu"), Precision.fp32)

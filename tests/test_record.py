@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from safetensors.torch import load_file
 
 from trustml_cli.errors import InputError
-from trustml_cli.record import LIBRARIES, Recorder
+from trustml_cli.record import LIBRARIES, Recorder, git_commit
 from trustml_cli.training.trainer import Epoch
 
 
@@ -163,3 +163,8 @@ def test_artifacts_keep_tensors_exactly_though_they_share_memory(record: Recorde
     assert torch.equal(read["images"], images)
     assert torch.equal(read["first"], images[:2])
     assert torch.equal(read["transposed"], images.mT)
+
+
+def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert git_commit() is None

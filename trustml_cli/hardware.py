@@ -3,6 +3,7 @@
 import ctypes
 import os
 import random
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from enum import Enum
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 
 class Precision(Enum):
@@ -23,15 +25,45 @@ class Precision(Enum):
 
 @dataclass(frozen=True)
 class Hardware:
-    """A device and the number format to compute in."""
+    """A device, the number format to compute in, and whether networks are compiled for it."""
 
     device: torch.device
     precision: Precision
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        if self.compile and self.device.type == "cpu" and not find_compiler():
+            raise ValueError("needs a C++ compiler on a CPU; install g++, or name one in CXX, or take compile=false")
 
     def autocast(self) -> torch.autocast:
         """Mixed precision where it was asked for; changes nothing for fp32."""
         dtype = torch.float16 if self.precision is Precision.fp16 else torch.bfloat16
         return torch.autocast(self.device.type, dtype=dtype, enabled=self.precision is not Precision.fp32)
+
+    def compiled(self, network: nn.Module) -> nn.Module:
+        """The same network with the same weights, compiled where that was asked for."""
+        return torch.compile(network) if self.compile else network  # type: ignore[return-value]
+
+    def fast(self, network: nn.Module) -> nn.Module:
+        """`network` for many questions: compiled, and in the run's precision; its answers are float32."""
+        return self.compiled(network if self.precision is Precision.fp32 else InPrecision(network, self))
+
+
+class InPrecision(nn.Module):
+    """A network under `hardware.autocast()` with answers in float32."""
+
+    def __init__(self, network: nn.Module, hardware: Hardware) -> None:
+        super().__init__()
+        self.network, self.hardware = network, hardware
+
+    def forward(self, x: Tensor) -> Tensor:
+        with self.hardware.autocast():
+            return self.network(x).float()  # type: ignore[no-any-return]
+
+
+def find_compiler() -> str | None:
+    """Where the C++ compiler is that `torch.compile` would call for a CPU; None if there is none."""
+    return next(filter(None, map(shutil.which, [os.environ.get("CXX", "g++"), "clang++"])), None)
 
 
 def devices_present() -> list[str]:

@@ -229,9 +229,9 @@ class Recorder:
 
 
 def git_commit() -> str | None:
-    """The commit of the checkout that trustml runs from; None for an installed package."""
+    """The commit of the checkout that trustml runs from; None for an installed package, or where there is no git."""
     root = Path(__file__).parent.parent
-    if not (root / ".git").exists():
+    if not (root / ".git").exists() or shutil.which("git") is None:
         return None
     command = ["git", "-C", str(root), "rev-parse", "--verify", "--quiet", "HEAD"]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None

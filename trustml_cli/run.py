@@ -111,7 +111,8 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
     keep_freed_memory()
     compute_repeatably(device)
     seed_everything(settings.seed)
-    hardware = Hardware(device, settings.precision)
+    with naming("compile"):
+        hardware = Hardware(device, settings.precision, settings.compile)
     record.follow(build(config.tracker, "tracker"))
     handler(Context(settings.seed, hardware, model_store(settings.cache_dir), record), **parts)
 

@@ -13,6 +13,7 @@ class Settings:
     seed: int
     device: str
     precision: Precision
+    compile: bool
     data_dir: Path
     cache_dir: Path
     output_dir: Path

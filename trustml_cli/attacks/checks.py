@@ -114,18 +114,20 @@ class Rivals:
 
 @dataclass(frozen=True)
 class Bench:
-    """Images on which attacks are compared: batches of x and y, a budget, and the goal."""
+    """Images on which attacks are compared: batches of x and y, a budget, and the goal; attacks ask `faster`."""
 
     model: nn.Module
     batches: Sequence[tuple[Tensor, Tensor]]
     epsilon: float
     target: int | str | None
+    faster: nn.Module | None = None
 
     def stands(self, attack: Attack | None, epsilon: float | None = None) -> Tensor | None:
         """Whether each image does not reach the attack's goal, bool [N]; None where there is no attack."""
         if attack is None:
             return None
-        curve = attack_curve(self.model, attack, self.batches, [self.epsilon if epsilon is None else epsilon], keep=0)
+        budget = self.epsilon if epsilon is None else epsilon
+        curve = attack_curve(self.model, attack, self.batches, [budget], keep=0, faster=self.faster)
         predicted = curve.attacked[0].answers.predicted
         return predicted == curve.labels if self.target is None else predicted != int(self.target)
 

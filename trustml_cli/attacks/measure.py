@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trustml_cli.attacks.attack import Attack, Norm, input_gradient
-from trustml_cli.attacks.folded import folded
+from trustml_cli.attacks.stand_in import stand_in
 
 TOLERANCE = 1e-6  # float32 rounds x + ε·d: a perturbation may be over its budget by as much
 ROUNDING = 2**-24  # and each of its values by as much
@@ -88,16 +88,17 @@ def attack_curve(
     epsilons: Sequence[float],
     keep: int,
     elsewhere: Mapping[str, nn.Module] | None = None,
+    faster: nn.Module | None = None,
 ) -> Curve:
     """Attack every batch at every epsilon; `keep` images are kept as examples. All results are on the CPU.
 
-    The attack asks a folded copy of `model`; whatever is said of the images is said by `model` itself. The networks
-    `elsewhere` are shown the same images. Where memory runs out the batch is halved, and those that
+    The attack asks `faster`, or a `stand_in` for the model; whatever is said of the images is said by `model` itself.
+    The networks `elsewhere` are shown the same images. Where memory runs out the batch is halved, and those that
     follow are cut to that size. `seconds`, `queries` and `gradients` are what it took to make the images of an
     epsilon, and `seconds` to judge them. Where the attack shares work between epsilons, its time is counted with the
     first of them, and each has all queries and gradients up to its own.
     """
-    stand_in = folded(model)
+    faster = stand_in(model) if faster is None else faster
     parts: list[Curve] = []
     size = sys.maxsize
     for x, y in batches:
@@ -107,7 +108,7 @@ def attack_curve(
             left = keep - sum(len(part.examples) for part in parts)
             try:
                 parts.append(
-                    attack_batch(model, stand_in, attack, x[now], y[now], epsilons, max(left, 0), elsewhere or {})
+                    attack_batch(model, faster, attack, x[now], y[now], epsilons, max(left, 0), elsewhere or {})
                 )
             except RuntimeError as error:
                 size = min(size, len(x) - start) // 2
@@ -122,7 +123,7 @@ def attack_curve(
 
 def attack_batch(
     model: nn.Module,
-    stand_in: nn.Module,
+    faster: nn.Module,
     attack: Attack,
     x: Tensor,
     y: Tensor,
@@ -130,14 +131,14 @@ def attack_batch(
     keep: int,
     elsewhere: Mapping[str, nn.Module],
 ) -> Curve:
-    """`attack_curve` of one batch; the attack asks its `stand_in`, and `model` judges what comes of it."""
+    """`attack_curve` of one batch; the attack asks `faster`, and `model` judges what comes of it."""
 
     def others(images: Tensor) -> dict[str, Predictions]:
         return {name: answer(network, images) for name, network in elsewhere.items()}
 
     zero = input_gradient(model, x, y).flatten(1).abs().amax(1) == 0
     curve = Curve(y.cpu(), answer(model, x), others(x), zero.cpu(), x[:keep].cpu())
-    counted = Counted(stand_in)
+    counted = Counted(faster)
     start = perf_counter()
     for epsilon, x_adv in zip(epsilons, attack.curve(counted, x, y, epsilons), strict=True):
         assert x_adv.shape == x.shape

@@ -97,6 +97,7 @@ class Context:
             "model": {"is": type(model).__qualname__, **asdict(model), **model.identity()},
             "trainer": {"is": type(trainer).__qualname__, **asdict(trainer)},
             "precision": self.hardware.precision.value,
+            **({"compile": True} if self.hardware.compile else {}),
             "seed": self.seed,
             **(made_with or {}),
             **({"defence": {"is": type(robust).__qualname__, **asdict(robust)}} if robust else {}),

@@ -23,6 +23,7 @@ from trustml_cli.attacks.checks import (
     verdict,
 )
 from trustml_cli.attacks.measure import Attacked, Counted, Curve, Predictions, answer, attack_curve, within_budget
+from trustml_cli.attacks.stand_in import stand_in
 from trustml_cli.attacks.surface import loss_surface
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, Split, drawn
@@ -96,7 +97,8 @@ class Measuring:
         progress = tqdm(images, total=-(-len(test) // BATCH), desc="attacking", unit="batch", disable=None)
         attack, asked = prepared(context, attack, network, data)
         with own_randomness(context.seed):
-            curve = attack_curve(network, attack, progress, sorted(set(self.epsilon)), SAVED, elsewhere)
+            faster = context.hardware.fast(stand_in(network))
+            curve = attack_curve(network, attack, progress, sorted(set(self.epsilon)), SAVED, elsewhere, faster)
         if curve.batch_size is not None:
             log.warning("memory ran out: batches of %d images were cut to %d", BATCH, curve.batch_size)
             context.record.note(batch_size=curve.batch_size)
@@ -155,7 +157,8 @@ class Measuring:
             return []
         shown = list(batches(drawn(test, self.check_images, context.seed), BATCH, context.hardware.device))
         with own_randomness(context.seed):
-            return Bench(network, shown, epsilon, attack.target).compare(attack, rivals)
+            faster = context.hardware.fast(stand_in(network))
+            return Bench(network, shown, epsilon, attack.target, faster).compare(attack, rivals)
 
     def subject(self, context: Context) -> str:
         """What the pictures are of."""

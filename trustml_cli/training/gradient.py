@@ -106,7 +106,7 @@ class GradientTrainer(Trainer):
         steps = min(steps, self.steps_per_epoch or steps)
         lesson, repeats = (defence.lessons(static), defence.steps_per_batch) if defence else (learn, 1)
         epochs = ceil(self.epochs / repeats)
-        descent = Descent(self, network, epochs * steps * repeats, hardware, lesson)
+        descent = Descent(self, hardware.compiled(network), epochs * steps * repeats, hardware, lesson)
         best_loss, best_epoch, best_weights = inf, 0, network.state_dict()
 
         with tqdm(total=epochs * steps, desc="training", unit="step", disable=None) as bar:
