@@ -1,13 +1,13 @@
 """The embedded default: handwritten digits that come with scikit-learn."""
 
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory
+from trustml_cli.data.decoded import Arrays, decoded
 from trustml_cli.files import digest
 
 
@@ -19,6 +19,7 @@ class Digits(DatasetSource):
     """
 
     test_fraction: float
+    cache_dir: Path
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -26,27 +27,31 @@ class Digits(DatasetSource):
             raise ValueError(f"test_fraction: must be between 0.01 and 0.9, got {self.test_fraction}")
 
     def read(self) -> Dataset:
-        from sklearn.model_selection import train_test_split
-
-        bunch = bundled()
-        levels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[:, None]
-        images, labels = torch.from_numpy(levels), torch.from_numpy(bunch.target)
-        train, test = train_test_split(
-            np.arange(len(labels)), test_size=self.test_fraction, stratify=bunch.target, random_state=0
+        # kept like what is downloaded: to import scikit-learn and read its text takes longer than many an attack
+        arrays, _ = decoded(self.cache_dir, "digits", {"test_fraction": self.test_fraction}, self.divided)
+        train, test = (
+            InMemory(torch.from_numpy(arrays[f"{name}_images"]), torch.from_numpy(arrays[f"{name}_labels"]))
+            for name in ("train", "test")
         )
-        whole = InMemory(images, labels)
         return Dataset(
-            train=whole.subset(torch.from_numpy(train)),
-            test=whole.subset(torch.from_numpy(test)),
-            classes=tuple(str(name) for name in bunch.target_names),
+            train=train,
+            test=test,
+            classes=tuple("0123456789"),
             fingerprint=digest(["digits", self.test_fraction]),
             source="scikit-learn's own copy",
         )
 
+    def divided(self) -> Arrays:
+        """Images uint8 [N, 1, 8, 8] and labels int64 [N] of both splits."""
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
 
-@cache
-def bundled() -> Any:
-    """scikit-learn's copy; it is text, and every job of a sweep would read it anew."""
-    from sklearn.datasets import load_digits
-
-    return load_digits()
+        bunch = load_digits()
+        images, labels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[:, None], bunch.target
+        train, test = train_test_split(
+            np.arange(len(labels)), test_size=self.test_fraction, stratify=labels, random_state=0
+        )
+        both = {"train": train, "test": test}
+        return {f"{name}_images": images[order] for name, order in both.items()} | {
+            f"{name}_labels": labels[order] for name, order in both.items()
+        }

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from trustml_cli.attacks.measure import Attacked, Curve
-from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, label_answer, new_figure, show_image, tidy
+from trustml_cli.plots.style import BLUE, GREEN, ORANGE, label_answer, name_rows, new_figure, tidy, tile
 from trustml_cli.statistics import wilson_interval
 
 MARKERS = "s^Dv<>"  # of other networks
@@ -79,22 +79,22 @@ def adversarial_examples(
     chosen = fell.int().argsort(descending=True, stable=True)[:count].tolist()  # those that fell come first
     perturbation = attacked.examples - curve.examples
     largest = perturbation[chosen].abs().max().item() or 1.0
-    figure, axes = new_figure(max(1.45 * len(chosen) + 0.4, 5), 5.3, rows=3, columns=len(chosen))
+    figure, axes = new_figure(max(1.45 * len(chosen) + 0.4, 5), 5.3)
+    panel = axes[0, 0]
     for column, index in enumerate(chosen):
         label, before, after = (
             int(values[index]) for values in (curve.labels, curve.clean.predicted, attacked.answers.predicted)
         )
         clean_answer = label_answer(classes[before], float(curve.clean.confidence[index]))
         answer = label_answer(classes[after], float(attacked.answers.confidence[index]))
-        show_image(axes[0, column], curve.examples[index], clean_answer, GREEN if before == label else ORANGE)
-        show_image(axes[1, column], 0.5 + perturbation[index] / (2 * largest), "")
-        show_image(axes[2, column], attacked.examples[index], answer, GREEN if after == label else ORANGE)
+        tile(panel, 0, column, curve.examples[index], clean_answer, GREEN if before == label else ORANGE)
+        tile(panel, 1, column, 0.5 + perturbation[index] / (2 * largest))
+        tile(panel, 2, column, attacked.examples[index], answer, GREEN if after == label else ORANGE)
     factor = 0.5 / largest
-    for row, name in enumerate(("original", f"perturbation\n×{factor:.3g} around grey", "adversarial")):
-        axes[row, 0].set_ylabel(name, fontsize=9, color=GREY)
+    name_rows(panel, ["original", f"perturbation\n×{factor:.3g} around grey", "adversarial"])
     figure.suptitle(f"{subject}, {NORM_SYMBOLS[norm]} epsilon {attacked.epsilon:g}", fontsize=11)
     figure.supxlabel("green: the right class, orange: a wrong one; with the model's confidence", fontsize=8)
-    # all is known of this grid, and laying it out by search takes longer than all else in a sweep's job
+    # all is known of these tiles, and laying them out by search takes longer than all else in a sweep's job
     figure.set_layout_engine(None)
-    figure.subplots_adjust(left=0.5 / figure.get_figwidth(), right=0.99, top=0.9, bottom=0.06, wspace=0.06, hspace=0.16)
+    figure.subplots_adjust(left=0.5 / figure.get_figwidth(), right=0.99, top=0.9, bottom=0.06)
     return figure

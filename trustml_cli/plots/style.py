@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # the picture of a sweep needs no torch
 
 # after Wong 2011 (Nature Methods 8, 441), a shade darker for text: told apart with any colour vision
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#C44E00", "#007A59", "#595959"
+GAP = 0.06  # between tiles, in widths of one; three of them between rows, for the captions
 
 
 def new_figure(
@@ -32,16 +33,37 @@ def tidy(axes: Axes, title: str, x: str, y: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def as_picture(pixels: "Tensor") -> NDArray[Any]:
+    """An image [C, H, W] as matplotlib takes it: [H, W, 3], or [H, W] where it is grey."""
+    image = pixels.detach().cpu().float().clamp(0, 1).permute(1, 2, 0).numpy()
+    return image[:, :, 0] if image.shape[2] == 1 else image
+
+
 def show_image(axes: Axes, pixels: "Tensor", caption: str, color: str = "black") -> None:
     """One image [C, H, W] with values in [0, 1] and a caption above it; axes without ticks."""
-    image = pixels.detach().cpu().float().clamp(0, 1).permute(1, 2, 0).numpy()
-    if image.shape[2] == 1:
-        axes.imshow(image[:, :, 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    else:
-        axes.imshow(image, interpolation="nearest")
+    axes.imshow(as_picture(pixels), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_title(caption, fontsize=8, color=color)
     axes.set_xticks([])
     axes.set_yticks([])
+
+
+def tile(axes: Axes, row: int, column: int, pixels: "Tensor", caption: str = "", color: str = "black") -> None:
+    """One image in a grid of equal ones that share `axes`: an axes for each would take longer than its picture."""
+    image, height = as_picture(pixels), pixels.shape[1] / pixels.shape[2]
+    left, top = column * (1 + GAP), row * (height + 3 * GAP)
+    axes.imshow(image, extent=(left, left + 1, top + height, top), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.text(left + 0.5, top - GAP / 3, caption, fontsize=8, color=color, ha="center", va="bottom")
+
+
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Names beside the rows of tiles; to be called once all of them are there."""
+    tiles = [image.get_extent() for image in axes.images]
+    for row, name in enumerate(names):
+        _, _, bottom, top = tiles[row]
+        axes.text(-GAP, (top + bottom) / 2, name, fontsize=9, color=GREY, rotation=90, ha="right", va="center")
+    axes.set_xlim(0, max(right for _, right, _, _ in tiles))
+    axes.set_ylim(max(bottom for _, _, bottom, _ in tiles), -2 * GAP)
+    axes.set_axis_off()
 
 
 def label_answer(name: str, confidence: float) -> str:
