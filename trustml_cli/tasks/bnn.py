@@ -1,7 +1,10 @@
 """task=bnn: what a classifier loses when its hidden units know two values only."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,21 +25,32 @@ log = logging.getLogger(__name__)
 LOOKED_AT = 200  # test images whose pre-activations are drawn
 
 
+class Export(Enum):
+    """What else a network becomes."""
+
+    packed = "packed"
+    """Bits, with sums by XOR and popcount."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Binarise:
     """Train the same model with each `activation` everywhere but at the output, side by side.
 
-    With `binary_weights` the sign network computes with the signs of its weights too.
+    With `binary_weights` the sign network computes with the signs of its weights too. `export` writes that network
+    in another form, and compares the two.
     """
 
     activation: list[Activation]
     binary_weights: bool
+    export: Export | None
 
     def __post_init__(self) -> None:
         if not self.activation:
             raise ValueError("activation: needs at least one of relu, sign")
         if self.binary_weights and Activation.sign not in self.activation:
             raise ValueError("binary_weights: are those of the sign network; add sign to task.activation")
+        if self.export is Export.packed and not self.binary_weights:
+            raise ValueError("export: packed needs a network of signs throughout; add task.binary_weights=true")
 
     def __call__(self, context: Context, dataset: DatasetSource, model: Model, trainer: Trainer) -> None:
         """One row for each activation, then the curves and what the activations are given."""
@@ -47,6 +61,7 @@ class Binarise:
             raise InputError("model.checkpoint: this task trains its networks itself; leave it null")
         with naming("trainer"):
             trainer.check(model)
+        export = exporter() if self.export is Export.packed else None
         data = dataset.load()
         shown, _ = next(batches(data.test, LOOKED_AT, context.hardware.device))
         histories, pre_activations = {}, {}
@@ -63,6 +78,7 @@ class Binarise:
                 binary_weights=binary,
                 epochs=trained.history[-1].epoch,
                 seconds=sum(epoch.seconds for epoch in trained.history),
+                **(export(context, trained.network, data) if export and binary else {}),
             )
             log.info("%s: test accuracy %.4f, n = %d", label, test.accuracy, len(test.labels))
             seen = at_activations(trained.network, shown)
@@ -72,6 +88,18 @@ class Binarise:
         subject = f"{name} on {context.record.choices['dataset']}"
         context.record.plot("curves", compared_curves(histories, subject))
         context.record.plot("pre_activations", pre_activation_histograms(pre_activations, subject))
+
+
+def exporter() -> Callable[..., dict[str, Any]]:
+    """`export_packed`, which needs an extra that is imported only where it is asked for."""
+    try:
+        from trustml_cli.tasks.packing import export_packed
+    except ImportError as error:
+        missing = error.name or str(error)
+        raise InputError(
+            f"task.export: packed needs {missing}; install it with: pip install 'trustml[packed]'"
+        ) from error
+    return export_packed
 
 
 @torch.no_grad()
