@@ -105,9 +105,7 @@ def load_packed(path: Path) -> nn.Sequential:
         if "norm" in own:
             layers[name] = ToLogits(**own)
         elif "bias" in own:
-            known = [
-                tuple(own.pop(f"normalize.{part}").tolist()) for part in ("mean", "std") if f"normalize.{part}" in own
-            ]
+            known = [tuple(own.pop(part).tolist()) for part in ("normalize.mean", "normalize.std") if part in own]
             layers[name] = FromPixels(Normalize(*known) if known else nn.Identity(), **own)
         else:
             layers[name] = Bits(**own)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from trustml_cli.data.batches import batches
-from trustml_cli.data.dataset import DatasetSource
+from trustml_cli.data.dataset import Dataset, DatasetSource
 from trustml_cli.errors import InputError, naming
 from trustml_cli.models.binary import Activation, BinarizableModel, Sign
 from trustml_cli.models.model import Model
@@ -61,8 +61,8 @@ class Binarise:
             raise InputError("model.checkpoint: this task trains its networks itself; leave it null")
         with naming("trainer"):
             trainer.check(model)
-        export = exporter() if self.export is Export.packed else None
         data = dataset.load()
+        export = exporter(model, data) if self.export is Export.packed else None
         shown, _ = next(batches(data.test, LOOKED_AT, context.hardware.device))
         histories, pre_activations = {}, {}
         context.record.headline("test_accuracy")
@@ -90,15 +90,14 @@ class Binarise:
         context.record.plot("pre_activations", pre_activation_histograms(pre_activations, subject))
 
 
-def exporter() -> Callable[..., dict[str, Any]]:
-    """`export_packed`, which needs an extra that is imported only where it is asked for."""
+def exporter(model: BinarizableModel, data: Dataset) -> Callable[..., dict[str, Any]]:
+    """`export_packed`, seen to be possible; what it needs is an extra, imported only where it is asked for."""
     try:
-        from trustml_cli.tasks.packing import export_packed
+        from trustml_cli.tasks.packing import check_packable, export_packed
     except ImportError as error:
-        missing = error.name or str(error)
-        raise InputError(
-            f"task.export: packed needs {missing}; install it with: pip install 'trustml[packed]'"
-        ) from error
+        why = " ".join(str(error).split())
+        raise InputError(f"task.export: packed needs numba ({why}); pip install 'trustml[packed]'") from error
+    check_packable(replace(model, activation=Activation.sign, binary_weights=True), data)
     return export_packed
 
 

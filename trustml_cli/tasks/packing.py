@@ -10,12 +10,15 @@ from torch import Tensor, nn
 
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset
+from trustml_cli.errors import naming
+from trustml_cli.hardware import own_randomness
 from trustml_cli.models.binary import Sign
 from trustml_cli.models.cost import costs
+from trustml_cli.models.model import Model
 from trustml_cli.models.packed import from_bits, in_layers, load_packed, pack
 from trustml_cli.plots.packed import packed_layers
 from trustml_cli.statistics import proportion
-from trustml_cli.tasks.context import Context
+from trustml_cli.tasks.context import Context, describe
 from trustml_cli.training.predict import BATCH
 
 log = logging.getLogger(__name__)
@@ -23,6 +26,12 @@ log = logging.getLogger(__name__)
 CPU = torch.device("cpu")
 TIMINGS = 15  # of each layer in each form
 CLOSE = 1e-5  # how far logits may be apart, relative to their size
+
+
+def check_packable(model: Model, data: Dataset) -> None:
+    """Raise `InputError` where the networks that `model` builds have no form in bits."""
+    with naming("model"), own_randomness(0):
+        pack(model.build(describe(data)), data.shape)
 
 
 @torch.no_grad()
