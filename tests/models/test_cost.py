@@ -23,7 +23,7 @@ def test_bytes_are_those_of_weights_and_of_one_images_activations() -> None:
     assert second.packed_activation_bytes == 64 * 14 * 14 // 8
     assert (sixth.kind, sixth.shape) == ("linear", "128×2×2 → 100")
     assert sixth.packed_activation_bytes == 16
-    assert [row.computes_in for row in rows] == ["float32", *["bits"] * 6, ""]
+    assert [row.computes_in for row in rows] == ["float32", *["bits"] * 6, "both"]
     assert whole.packed_bytes == sum(row.packed_bytes for row in rows[:-1])
     assert whole.float32_bytes == sum(row.float32_bytes for row in rows[:-1])
     assert {(row.n, row.batch, row.threads) for row in rows} == {(1, 20, torch.get_num_threads())}

@@ -100,6 +100,12 @@ def test_a_file_gives_the_same_network_again(name: str, tmp_path: Path) -> None:
     assert not list(loaded.parameters())
 
 
+def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
+    save_file({"network.0.weight": torch.zeros(2)}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"model\.safetensors holds no packed network; task=bnn"):
+        load_packed(tmp_path / "model.safetensors")
+
+
 def test_layers_of_floats_do_what_the_network_does_with_weights_that_are_signs_already() -> None:
     network, shape = NETWORKS["28 px"]
     layers = in_layers(network)

@@ -2,7 +2,9 @@
 
 import platform
 from collections.abc import Iterator
+from types import SimpleNamespace
 
+import numpy
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
+from trustml_cli.models import popcount
 from trustml_cli.models.packed import from_bits, in_bits
 from trustml_cli.models.popcount import fire, fire_kernel, reach, sums
 
@@ -87,11 +90,25 @@ def test_sums_and_signs_are_those_of_a_convolution_of_floats(
     assert torch.equal(fired, as_bits(expected.float()))  # the bits beyond the outputs are 0
 
 
-def test_threads_share_the_images_and_change_nothing(threads: int) -> None:
+@pytest.mark.parametrize("enough", [1, 10**9])
+def test_threads_share_the_images_and_change_nothing(
+    enough: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(popcount, "ENOUGH", enough)
+    parts: list[int] = []
+
+    def split(values: object, count: int) -> object:
+        parts.append(count)
+        return numpy.array_split(values, count)
+
+    monkeypatch.setattr(popcount, "np", SimpleNamespace(**{**vars(numpy), "array_split": split}))
     x, weight = signs(7, 70, 5, 5), signs(70, 70, 3, 3)
-    made = sums(as_bits(x), in_bits(weight), 70, 70, 2, 1)
+    bits = as_bits(x)
+    parts.clear()
+    made = sums(bits, in_bits(weight), 70, 70, 2, 1)
     assert torch.equal(made.permute(0, 3, 1, 2), functional.conv2d(x, weight, stride=2, padding=1))
-    assert len(sums(as_bits(x)[:0], in_bits(weight), 70, 70, 2, 1)) == 0
+    assert parts == ([] if threads == 1 or enough > 1 else [threads, threads])
+    assert len(sums(bits[:0], in_bits(weight), 70, 70, 2, 1)) == 0
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="other processors call it something else")

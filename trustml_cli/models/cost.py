@@ -13,26 +13,28 @@ from trustml_cli.models.model import shape_text
 
 @dataclass(frozen=True)
 class Cost:
-    """One layer as floats and in bits. Bytes are those of the weights, and of what comes out for one image.
+    """One layer, with its BatchNorm and sign, as torch computes it in float32 and packed.
 
-    Milliseconds are medians over `n` runs on a batch, in turn, on `threads` threads.
+    Bytes are those of the weights and what else it holds, and of what comes out for one image. Milliseconds are medians
+    over `n` runs on a batch, in turn, on `threads` threads.
     """
 
     layer: str
     kind: str
-    computes_in: str
     shape: str
     float32_bytes: int
     packed_bytes: int
     memory_ratio: float
-    float32_activation_bytes: int
-    packed_activation_bytes: int
     float32_ms: float
     packed_ms: float
     speedup: float
     n: int
     batch: int
     threads: int
+    computes_in: str
+    """What the packed form multiplies: `bits`, or `float32` where it is given pixels."""
+    float32_activation_bytes: int
+    packed_activation_bytes: int
 
 
 @torch.no_grad()
@@ -53,19 +55,19 @@ def cost(name: str, what: str, layer: nn.Module, bits: nn.Module, of_floats: Ten
     return Cost(
         layer=name,
         kind=what,
-        computes_in="" if name == "all" else "bits" if of_bits.dtype == torch.int64 else "float32",
         shape=f"{shape_text(tuple(of_floats.shape[1:]))} → {shape_text(tuple(made.shape[1:]))}",
         float32_bytes=float32_bytes,
         packed_bytes=packed_bytes,
         memory_ratio=float32_bytes / packed_bytes,
-        float32_activation_bytes=made[0].nbytes,
-        packed_activation_bytes=made_bits[0].nbytes,
         float32_ms=float32_ms,
         packed_ms=packed_ms,
         speedup=float32_ms / packed_ms,
         n=n,
         batch=len(of_floats),
         threads=torch.get_num_threads(),
+        computes_in="both" if name == "all" else "bits" if of_bits.dtype == torch.int64 else "float32",
+        float32_activation_bytes=made[0].nbytes,
+        packed_activation_bytes=made_bits[0].nbytes,
     )
 
 

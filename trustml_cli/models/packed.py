@@ -94,11 +94,16 @@ def keep(layer: nn.Module, tensors: dict[str, Tensor]) -> None:
 
 
 def load_packed(path: Path) -> nn.Sequential:
-    """The packed network in a .safetensors file, from pixels [N, *shape] in [0, 1] to logits [N, classes]."""
+    """The packed network in a .safetensors file, from pixels [N, *shape] in [0, 1] to logits [N, classes].
+
+    Raises ValueError where the file holds something else.
+    """
     tensors: dict[str, dict[str, Tensor]] = {}
     for name, tensor in load_file(path).items():
         layer, _, part = name.partition(".")
         tensors.setdefault(layer, {})[part] = tensor
+    if not all(name.isdigit() for name in tensors):
+        raise ValueError(f"{path} holds no packed network; task=bnn task.export=packed writes one")
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for name in sorted(tensors, key=int):
         own = tensors[name]

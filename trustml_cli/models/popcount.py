@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 WORD = 64
+ENOUGH = 2**21  # words to compare, a tenth of a millisecond or two: with fewer, a thread costs more than it brings
 Array = NDArray[Any]
 
 
@@ -96,14 +97,16 @@ def reach_kernel(values: Array, made: Array, thresholds: Array) -> None:
 def fire(x: Tensor, weights: Tensor, thresholds: Tensor, channels: int, stride: int, padding: int) -> Tensor:
     """Bits [N, H, W, blocks]: whether the sum over a window of x is at least the output's threshold [blocks, 64]."""
     made = np.empty((len(x), *out_size(x, weights, stride, padding), len(weights)), np.int64)
-    in_threads(fire_kernel, rows_of(x), made, rows_of(weights), thresholds.numpy(), channels, stride, padding)
+    work = made.size * weights[0].numel()
+    in_threads(fire_kernel, work, rows_of(x), made, rows_of(weights), thresholds.numpy(), channels, stride, padding)
     return torch.from_numpy(made)
 
 
 def sums(x: Tensor, weights: Tensor, outputs: int, channels: int, stride: int, padding: int) -> Tensor:
     """The sum over each window of x, float32 [N, H, W, outputs]; whole numbers, exact."""
     made = np.empty((len(x), *out_size(x, weights, stride, padding), outputs), np.float32)
-    in_threads(sums_kernel, rows_of(x), made, rows_of(weights), channels, stride, padding)
+    work = made.size // outputs * weights.numel()
+    in_threads(sums_kernel, work, rows_of(x), made, rows_of(weights), channels, stride, padding)
     return torch.from_numpy(made)
 
 
@@ -112,7 +115,7 @@ def reach(values: Tensor, thresholds: Tensor) -> Tensor:
     *places, channels = values.shape
     made = np.empty((*places, -(-channels // WORD)), np.int64)
     flat = values.contiguous().numpy().reshape(-1, channels)
-    in_threads(reach_kernel, flat, made.reshape(-1, made.shape[-1]), thresholds.numpy())
+    in_threads(reach_kernel, flat.size, flat, made.reshape(-1, made.shape[-1]), thresholds.numpy())
     return torch.from_numpy(made)
 
 
@@ -126,12 +129,12 @@ def out_size(x: Tensor, weights: Tensor, stride: int, padding: int) -> Sequence[
     return [(x.shape[side] + 2 * padding - weights.shape[side]) // stride + 1 for side in (1, 2)]
 
 
-def in_threads(kernel: Callable[..., None], given: Array, made: Array, *rest: object) -> None:
-    """Run `kernel` on as many parts of `given` and `made` as torch has threads; kernels release the lock."""
-    parts = min(torch.get_num_threads(), len(given))
+def in_threads(kernel: Callable[..., None], work: int, given: Array, made: Array, *rest: object) -> None:
+    """Run `kernel` on as many parts of `given` and `made` as torch has threads and `work` is enough for."""
+    parts = min(torch.get_num_threads(), len(given), 1 + work // ENOUGH)
     if parts <= 1:
         kernel(given, made, *rest)
         return
-    with ThreadPoolExecutor(parts) as pool:
-        halves = zip(np.array_split(given, parts), np.array_split(made, parts), strict=True)
-        list(pool.map(lambda both: kernel(*both, *rest), halves))
+    with ThreadPoolExecutor(parts) as pool:  # kernels release the lock
+        pairs = zip(np.array_split(given, parts), np.array_split(made, parts), strict=True)
+        list(pool.map(lambda pair: kernel(*pair, *rest), pairs))
