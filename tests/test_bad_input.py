@@ -155,6 +155,8 @@ BAD_INPUT = [
     (["task=bnn", "task.activation=tanh"], ["task.activation", "tanh", "relu, sign"]),
     (["task=bnn", "task.activation=[]"], ["task.activation", "relu, sign"]),
     (["task=bnn", "task.activation=relu", "task.binary_weights=true"], ["task.binary_weights", "add sign"]),
+    (["task=bnn", "task.export=packed"], ["task.export", "task.binary_weights=true"]),
+    (["task=bnn", "task.export=bits"], ["task.export", "bits", "packed"]),
     (["task=bnn", "model.checkpoint=other.pt"], ["model.checkpoint", "leave it null"]),
     (["task=steal", "task.method=distil"], ["task.method", "'distill'"]),
     (["task=steal", "thief=distil"], ["thief=distil", "'distill'"]),

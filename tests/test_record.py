@@ -78,13 +78,14 @@ def test_a_directory_belongs_to_one_run(record: Recorder) -> None:
 
 def test_a_run_is_done_again_only_after_it_has_ended(record: Recorder) -> None:
     record.metrics(accuracy=0.9)
+    record.table("layers", [{"layer": 1}])
     with pytest.raises(InputError, match=r"^resume: the run in .* is still at work"):
         recorder(record.directory).start(again=True)
     assert (record.directory / "metrics.csv").exists()
     record.finish("failed", 1, error="killed")
     again = recorder(record.directory)
     again.start(again=True)
-    assert not (record.directory / "metrics.csv").exists()
+    assert not list(record.directory.glob("*.csv"))
     assert facts(again)["status"] == "running"
 
 
@@ -102,6 +103,11 @@ def test_a_column_that_only_some_rows_have_is_empty_in_the_others(record: Record
     record.metrics(method="a")
     record.metrics(method="b", queries=3)
     assert [row[4:] for row in table(record, "metrics.csv")] == [["method", "queries"], ["a", ""], ["b", "3.0"]]
+
+
+def test_a_table_of_other_rows_stands_beside_them(record: Recorder) -> None:
+    record.table("layers", [{"layer": "1", "ms": 0.5}, {"layer": "all", "ms": 2.0}])
+    assert table(record, "layers.csv") == [["layer", "ms"], ["1", "0.5"], ["all", "2.0"]]
 
 
 def test_the_history_has_a_row_per_epoch_and_validation_only_where_there_was_one(record: Recorder) -> None:

@@ -181,6 +181,10 @@ class Recorder:
         self.checks.append(Check(name, passed, figure))
         self.note(checks=[asdict(check) for check in self.checks])
 
+    def table(self, name: str, rows: list[dict[str, Any]]) -> None:
+        """Write NAME.csv: what is told by other rows than those of metrics.csv."""
+        self._write_table(f"{name}.csv", rows)
+
     def plot(self, name: str, figure: "Figure") -> None:
         """Save a figure as plots/NAME.png."""
         path = self.directory / "plots" / f"{name}.png"
@@ -201,7 +205,9 @@ class Recorder:
 
     def _clear(self) -> None:
         """Remove what an earlier run left here, its run.json last; Hydra's own files are of this run already."""
-        for name in ("report.html", "metrics.csv", "history.csv", "config.yaml", "run.json"):
+        for path in self.directory.glob("*.csv"):
+            path.unlink()
+        for name in ("report.html", "config.yaml", "run.json"):
             (self.directory / name).unlink(missing_ok=True)
         for name in ("plots", "artifacts"):
             shutil.rmtree(self.directory / name, ignore_errors=True)

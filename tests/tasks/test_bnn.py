@@ -1,17 +1,31 @@
 """task=bnn through the command line."""
 
+import copy
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
+from types import SimpleNamespace
+from typing import cast
 
 import pandas
 import pytest
 import torch
 from torch import nn
 
-from trustml_cli.models.binary import Sign
+from tests.configs import choice
+from trustml_cli.build import build
+from trustml_cli.data.batches import batches
+from trustml_cli.data.dataset import Dataset
+from trustml_cli.models.binary import Activation, Sign
+from trustml_cli.models.mnist_cnn import MnistCnn
+from trustml_cli.models.model import Inputs, Normalization
+from trustml_cli.models.packed import load_packed, pack
 from trustml_cli.tasks.bnn import at_activations
+from trustml_cli.tasks.context import Context
+from trustml_cli.tasks.packing import check_equal
 
 Cli = Callable[..., CompletedProcess[str]]
 
@@ -45,6 +59,77 @@ def test_the_sign_network_alone_with_binary_weights(trustml: Cli, tmp_path: Path
     assert table.test_accuracy_ci_low["sign"] > 0.5
 
 
+PACKED = ["task.activation=sign", "task.binary_weights=true", "task.export=packed"]
+
+
+def test_packed_says_the_same_in_less_memory_and_its_file_can_be_loaded(trustml_here: Cli, tmp_path: Path) -> None:
+    folder, table = run(trustml_here, tmp_path, "trainer.epochs=4", *PACKED)
+    row = table.loc["sign"]
+    assert (row.packed_agreement, row.packed_agreement_n) == (1, 450)
+    assert row.packed_accuracy == row.test_accuracy > 0.5
+    assert row.float32_bytes / row.packed_bytes > 25
+    layers = pandas.read_csv(folder / "packed.csv").set_index("layer")
+    assert list(layers.index) == ["1", "2", "3", "4", "5", "6", "7", "all"]
+    assert layers["packed_bytes"]["all"] == row.packed_bytes == layers.packed_bytes[:-1].sum()
+    assert (layers.speedup == layers.float32_ms / layers.packed_ms).all()
+    assert layers.speedup["all"] > 1  # some five times, on a machine at rest
+    facts = json.loads((folder / "run.json").read_text())
+    assert [check["passed"] for check in facts["checks"]] == [True] * 4
+    assert [check["figure"] for check in facts["checks"][::2]] == [
+        "0 of 1,773,000 differ",  # 450 images through 3,940 hidden units
+        "450 of 450 test images agree",
+    ]
+    assert (folder / "plots" / "packed.png").exists()
+    assert "128×1×1 → 100" in (folder / "report.html").read_text()
+
+    test = build(choice("dataset", "digits"), "dataset").load().test
+    images, labels = next(batches(test, 450, torch.device("cpu")))
+    answers = load_packed(folder / "artifacts" / "packed.safetensors")(images).argmax(1)
+    assert int((answers == labels).sum()) == round(450 * row.packed_accuracy)
+
+
+def test_a_packed_form_that_differs_is_found_out(tiny_data: Dataset) -> None:
+    """One weight of the second layer, one threshold, one bias: each is seen by the check that is there for it."""
+    torch.manual_seed(0)
+    model = MnistCnn(activation=Activation.sign, binary_weights=True, normalization=Normalization.none, checkpoint=None)
+    network = model.build(Inputs((1, 8, 8), 2, (0.5,), (0.5,))).requires_grad_(False)
+
+    def found(change: Callable[[nn.Sequential], object]) -> list[bool]:
+        packed = pack(network, (1, 8, 8))
+        change(packed)
+        checks: list[bool] = []
+        record = SimpleNamespace(check=lambda name, passed, figure: checks.append(passed))
+        with torch.no_grad():
+            check_equal(cast(Context, SimpleNamespace(record=record)), copy.deepcopy(network), packed, tiny_data)
+        return checks
+
+    assert found(lambda packed: None) == [True, True, True]
+    assert found(lambda packed: packed[1].threshold.add_(8))[0] is False
+    assert found(lambda packed: packed[1].weight.bitwise_not_())[0] is False
+    assert found(lambda packed: packed[-1].bias.add_(0.01)) == [True, False, True]
+    assert found(lambda packed: packed[-1].bias.copy_(torch.tensor([99.0, -99.0])))[2] is False
+
+
+def test_without_the_extra_packed_says_how_to_get_it(
+    trustml_here: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("numba", "numba.extending"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for name in ("tasks.packing", "models.packed", "models.popcount"):
+        monkeypatch.delitem(sys.modules, f"trustml_cli.{name}", raising=False)
+    answer = trustml_here("task=bnn", *PACKED)
+    assert answer.returncode == 2
+    assert answer.stderr.count("\n") == 1
+    assert "task.export: packed needs numba" in answer.stderr
+    assert "pip install 'trustml[packed]'" in answer.stderr
+    assert "training model" not in answer.stdout
+
+
+def test_nothing_of_the_extra_is_imported_where_it_is_not_asked_for() -> None:
+    code = "import sys, trustml_cli.tasks.bnn; sys.exit('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_what_goes_into_and_comes_out_of_each_activation() -> None:
     first, second = nn.Linear(2, 2, bias=False), nn.Linear(2, 1, bias=False)
     first.weight.data, second.weight.data = torch.eye(2), torch.tensor([[1.0, 1.0]])
@@ -61,3 +146,12 @@ def test_on_mnist_sign_is_close_to_relu(trustml: Cli, tmp_path: Path, data_dir: 
     _, table = run(trustml, tmp_path, "experiment=bnn_mnist", *short, f"data_dir={data_dir}")
     assert table.test_accuracy["relu"] >= 0.96
     assert table.test_accuracy["sign"] >= 0.94
+
+
+@pytest.mark.data
+def test_on_mnist_packed_agrees_on_every_image(trustml: Cli, tmp_path: Path, data_dir: Path) -> None:
+    short = ["trainer.epochs=1", "dataset.limit=8000", "dataset=mnist", f"data_dir={data_dir}"]
+    _, table = run(trustml, tmp_path, *PACKED, *short)
+    row = table.loc["sign"]
+    assert (row.packed_agreement, row.packed_agreement_n) == (1, 8000)
+    assert row.packed_accuracy == row.test_accuracy > 0.9

@@ -37,6 +37,12 @@ def write_run(folder: Path) -> Path:
         headlines=headlines(run)[:FEW],
         plots=plots_of(folder),
         metrics=readable(run.metrics.drop(columns=[*IDENTITY], errors="ignore"), run.conditions),
+        tables=[
+            (path.stem.replace("_", " "), readable(frame, list(frame.columns[:1])))
+            for path in sorted(folder.glob("*.csv"))
+            if path.name not in ("metrics.csv", "history.csv")
+            for frame in [pandas.read_csv(path)]
+        ],
         history=readable(pandas.read_csv(history), []) if history.exists() else None,
         changed=[(key, *map(as_written, both.values())) for key, both in run.facts.get("changed", {}).items()],
         config=config_of(run),

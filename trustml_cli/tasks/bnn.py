@@ -1,13 +1,16 @@
 """task=bnn: what a classifier loses when its hidden units know two values only."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from trustml_cli.data.batches import batches
-from trustml_cli.data.dataset import DatasetSource
+from trustml_cli.data.dataset import Dataset, DatasetSource
 from trustml_cli.errors import InputError, naming
 from trustml_cli.models.binary import Activation, BinarizableModel, Sign
 from trustml_cli.models.model import Model
@@ -22,21 +25,32 @@ log = logging.getLogger(__name__)
 LOOKED_AT = 200  # test images whose pre-activations are drawn
 
 
+class Export(Enum):
+    """What else a network becomes."""
+
+    packed = "packed"
+    """Bits, with sums by XOR and popcount."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Binarise:
     """Train the same model with each `activation` everywhere but at the output, side by side.
 
-    With `binary_weights` the sign network computes with the signs of its weights too.
+    With `binary_weights` the sign network computes with the signs of its weights too. `export` writes that network
+    in another form, and compares the two.
     """
 
     activation: list[Activation]
     binary_weights: bool
+    export: Export | None
 
     def __post_init__(self) -> None:
         if not self.activation:
             raise ValueError("activation: needs at least one of relu, sign")
         if self.binary_weights and Activation.sign not in self.activation:
             raise ValueError("binary_weights: are those of the sign network; add sign to task.activation")
+        if self.export is Export.packed and not self.binary_weights:
+            raise ValueError("export: packed needs a network of signs throughout; add task.binary_weights=true")
 
     def __call__(self, context: Context, dataset: DatasetSource, model: Model, trainer: Trainer) -> None:
         """One row for each activation, then the curves and what the activations are given."""
@@ -48,6 +62,7 @@ class Binarise:
         with naming("trainer"):
             trainer.check(model)
         data = dataset.load()
+        export = exporter(model, data) if self.export is Export.packed else None
         shown, _ = next(batches(data.test, LOOKED_AT, context.hardware.device))
         histories, pre_activations = {}, {}
         context.record.headline("test_accuracy")
@@ -63,6 +78,7 @@ class Binarise:
                 binary_weights=binary,
                 epochs=trained.history[-1].epoch,
                 seconds=sum(epoch.seconds for epoch in trained.history),
+                **(export(context, trained.network, data) if export and binary else {}),
             )
             log.info("%s: test accuracy %.4f, n = %d", label, test.accuracy, len(test.labels))
             seen = at_activations(trained.network, shown)
@@ -72,6 +88,17 @@ class Binarise:
         subject = f"{name} on {context.record.choices['dataset']}"
         context.record.plot("curves", compared_curves(histories, subject))
         context.record.plot("pre_activations", pre_activation_histograms(pre_activations, subject))
+
+
+def exporter(model: BinarizableModel, data: Dataset) -> Callable[..., dict[str, Any]]:
+    """`export_packed`, seen to be possible; what it needs is an extra, imported only where it is asked for."""
+    try:
+        from trustml_cli.tasks.packing import check_packable, export_packed
+    except ImportError as error:
+        why = " ".join(str(error).split())
+        raise InputError(f"task.export: packed needs numba ({why}); pip install 'trustml[packed]'") from error
+    check_packable(replace(model, activation=Activation.sign, binary_weights=True), data)
+    return export_packed
 
 
 @torch.no_grad()
