@@ -113,7 +113,9 @@ def input_gradient(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
     label = labels[:, None]
     others = logits.detach().softmax(1).scatter(1, label, 0.0)
     by_logits = others.scatter(1, label, -others.sum(1, keepdim=True))
-    (gradient,) = torch.autograd.grad(logits, x, by_logits)
+    with torch.enable_grad():
+        toward = (logits * by_logits).sum()  # given by_logits to start from, torch would import its compiler's algebra
+    (gradient,) = torch.autograd.grad(toward, x)
     return gradient
 
 
