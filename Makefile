@@ -6,7 +6,7 @@ WHEEL_VENV := .venv-wheel
 SMOKE_DIR := $(abspath build/smoke)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-data test-slurm bench lint smoke wheel-check clean
+.PHONY: help demo test test-data test-faults test-slurm bench lint smoke wheel-check clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,16 +21,21 @@ demo: $(BIN)/.installed  ## install, then attack a small network on the embedded
 	$(BIN)/trustml task=fgsm model=cifar_cnn
 
 test: $(BIN)/.installed  ## run the tests that need no real data
-	$(BIN)/python -m pytest -m 'not data'
+	$(BIN)/python -m pytest -m 'not data and not faults'
 
 test-data: $(BIN)/.installed  ## run the tests on the real data sets in TRUSTML_DATA_DIR
 	$(BIN)/python -m pytest -m data
+
+test-faults: $(BIN)/.installed  ## run the long tests of kills, full disks, races and hostile input, in full
+	$(BIN)/python -m pytest -m faults
 
 test-slurm: $(BIN)/.installed  ## run a sweep through a real SLURM of one node (root; apt-get install slurm-wlm munge)
 	PYTHON=$(abspath $(BIN))/python tests/slurm/run.sh
 
 bench: $(BIN)/.installed  ## measure the speed against peers and write benchmarks/results.md
-	$(BIN)/python -m benchmarks
+	# torchattacks pins versions that the other peers do not live with, so that it lies in a folder of its own
+	$(BIN)/python -m pip install --quiet --no-deps --target build/torchattacks torchattacks
+	PYTHONPATH=build/torchattacks $(BIN)/python -m benchmarks
 
 lint: $(BIN)/.installed  ## ruff (rules and format) and mypy
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -47,7 +48,7 @@ def bare(model: nn.Module, x: Tensor, y: Tensor, steps: int, size: float) -> Ten
 
 
 def ours(model: nn.Module, x: Tensor, y: Tensor, attack: FGSM | PGD) -> Tensor:
-    """As a task does it: on a folded copy, channels last."""
+    """As a task does it: asking a stand-in, channels last."""
     return attack(stand_in(model), x, y, EPSILON)
 
 
@@ -82,6 +83,27 @@ def of_foolbox(model: nn.Module, x: Tensor, y: Tensor, steps: int, size: float) 
     return result
 
 
+def of_torchattacks(model: nn.Module, x: Tensor, y: Tensor, steps: int, size: float) -> Tensor:
+    """The attacks of torchattacks."""
+    import torchattacks
+
+    attack = (
+        torchattacks.FGSM(model, eps=EPSILON)
+        if steps == 1
+        else torchattacks.PGD(model, eps=EPSILON, alpha=size, steps=steps, random_start=False)
+    )
+    result: Tensor = attack(x, y)
+    return result
+
+
+def peer_attacks() -> dict[str, Callable[[nn.Module, Tensor, Tensor, int, float], Tensor]]:
+    """What ours are held against, by name."""
+    known = {"a bare loop": bare, "foolbox": of_foolbox, "ART": of_art, "torchattacks": of_torchattacks}
+    if find_spec("torchattacks") is None:  # it pins versions that nothing else here lives with; see the Makefile
+        del known["torchattacks"]
+    return known
+
+
 def gradient_attacks(n: int) -> list[Ratio]:
     """FGSM, PGD in ten steps and in forty; every peer's images must equal ours to 1e-6 but for roundings."""
     warnings.filterwarnings("ignore")
@@ -102,7 +124,7 @@ def gradient_attacks(n: int) -> list[Ratio]:
 
         peers: dict[str, Attack] = {
             label: lambda make=make, steps=steps, size=size: make(plain, x, y, steps, size)  # type: ignore[misc]
-            for label, make in (("a bare loop", bare), ("foolbox", of_foolbox), ("ART", of_art))
+            for label, make in peer_attacks().items()
         }
         for label, peer in peers.items():
             assert_equal(own(), peer(), f"{name}: {label}")

@@ -131,17 +131,6 @@ def test_products_are_computed_in_the_precision_asked_for(precision: Precision, 
     assert (x @ x).dtype == torch.float32
 
 
-@pytest.mark.parametrize("precision", list(Precision))
-def test_fast_answers_are_float32_and_round_as_the_precision_does(precision: Precision) -> None:
-    torch.manual_seed(0)
-    network = nn.Linear(64, 8)
-    x = torch.rand(4, 64)
-    answers = Hardware(torch.device("cpu"), precision).fast(network)(x)
-    assert answers.dtype == torch.float32
-    assert torch.equal(answers, network(x)) == (precision is Precision.fp32)
-    torch.testing.assert_close(answers, network(x), rtol=0, atol=0.02)
-
-
 @pytest.mark.skipif(find_compiler() is None, reason="needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore")  # of the compiler's own making
 def test_a_compiled_network_answers_alike_and_learns_the_same_weights() -> None:

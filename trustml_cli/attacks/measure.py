@@ -137,7 +137,7 @@ def attack_batch(
         return {name: answer(network, images) for name, network in elsewhere.items()}
 
     zero = input_gradient(model, x, y).flatten(1).abs().amax(1) == 0
-    curve = Curve(y.cpu(), answer(model, x), others(x), zero.cpu(), x[:keep].cpu())
+    curve = Curve(y.cpu(), answer(model, x), others(x), zero.cpu(), x[:keep].cpu().clone())
     counted = Counted(faster)
     start = perf_counter()
     for epsilon, x_adv in zip(epsilons, attack.curve(counted, x, y, epsilons), strict=True):
@@ -146,7 +146,7 @@ def attack_batch(
         answers = answer(model, x_adv)
         seconds = perf_counter() - start
         asked, followed = counted.queries / len(x), counted.gradients / len(x)
-        size, shown = sizes(x_adv - x), x_adv[:keep].cpu()
+        size, shown = sizes(x_adv - x), x_adv[:keep].cpu().clone()
         curve.attacked.append(Attacked(epsilon, answers, others(x_adv), size, seconds, asked, followed, shown))
         if not attack.shares_work:
             counted.queries, counted.gradients = 0, 0

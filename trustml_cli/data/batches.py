@@ -8,6 +8,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from trustml_cli.data.dataset import Split
+from trustml_cli.hardware import give_back_freed_memory
+
+TIDY_EVERY = 8  # batches, in a pass over all examples
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,11 @@ def batches(
 
     Images come with their channels last in memory unless told otherwise: convolutions are faster that way.
     """
+    whole = order is None  # whoever goes through all of them once keeps what they were answered
     order = torch.arange(len(split)) if order is None else order
-    for raw, labels in split.stream(order, batch_size):
+    for number, (raw, labels) in enumerate(split.stream(order, batch_size), start=1):
+        if whole and number % TIDY_EVERY == 0:
+            give_back_freed_memory()
         raw, labels = raw.to(device, non_blocking=True), labels.to(device, non_blocking=True)
         raw = augmentation(raw) if augmentation else raw
         yield as_pixels(raw.contiguous(memory_format=memory_format) if raw.dim() == 4 else raw), labels

@@ -97,7 +97,7 @@ class Measuring:
         progress = tqdm(images, total=-(-len(test) // BATCH), desc="attacking", unit="batch", disable=None)
         attack, asked = prepared(context, attack, network, data)
         with own_randomness(context.seed):
-            faster = context.hardware.fast(stand_in(network))
+            faster = context.hardware.compiled(stand_in(network))
             curve = attack_curve(network, attack, progress, sorted(set(self.epsilon)), SAVED, elsewhere, faster)
         if curve.batch_size is not None:
             log.warning("memory ran out: batches of %d images were cut to %d", BATCH, curve.batch_size)
@@ -157,7 +157,7 @@ class Measuring:
             return []
         shown = list(batches(drawn(test, self.check_images, context.seed), BATCH, context.hardware.device))
         with own_randomness(context.seed):
-            faster = context.hardware.fast(stand_in(network))
+            faster = context.hardware.compiled(stand_in(network))
             return Bench(network, shown, epsilon, attack.target, faster).compare(attack, rivals)
 
     def subject(self, context: Context) -> str:

@@ -1,0 +1,115 @@
+"""Time and memory of an attack and of training as images and widths grow, each point in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+IMAGES, WIDTH, EPOCHS = 1000, 512, 2
+STEPS = [(1, 1), (2, 1), (4, 1), (8, 1), (1, 4)]  # times the images, times the width
+PICTURE = Path(__file__).with_name("growth.png")
+
+
+@dataclass(frozen=True)
+class Point:
+    """Processor seconds, and MB of memory beyond what was held before, for a task at so many images and units."""
+
+    task: str
+    images: int
+    width: int
+    seconds: float
+    memory: float
+    n: int
+
+
+def growth(n: int) -> list[Point]:
+    """Every point in a process of its own, in turn; medians of `n`."""
+    place = {**os.environ, "OMP_NUM_THREADS": "1"}
+    found = []
+    for task in ("fgsm", "train"):
+        for images, width in STEPS:
+            sizes = (images * IMAGES, width * WIDTH)
+            command = [sys.executable, "-m", "benchmarks.growth", task, *map(str, sizes)]
+            output = [
+                json.loads(subprocess.run(command, env=place, check=True, capture_output=True).stdout) for _ in range(n)
+            ]
+            seconds, memory = (median(run[name] for run in output) for name in ("seconds", "memory"))
+            found.append(Point(task, *sizes, seconds, memory, n))
+    return found
+
+
+def one(task: str, images: int, width: int) -> dict[str, float]:
+    """A network of one hidden layer on random images of 3×32×32, attacked or trained as a task does it."""
+    import resource
+    from time import process_time
+
+    import torch
+
+    from trustml_cli.attacks.attack import Norm
+    from trustml_cli.attacks.fgsm import FGSM
+    from trustml_cli.attacks.measure import attack_curve
+    from trustml_cli.data.batches import batches
+    from trustml_cli.data.dataset import Dataset, InMemory
+    from trustml_cli.hardware import Hardware, Precision, keep_freed_memory, seed_everything
+    from trustml_cli.models.dense import Mlp
+    from trustml_cli.models.model import Inputs, Normalization
+    from trustml_cli.training.gradient import GradientTrainer, Optimizer, Schedule
+    from trustml_cli.training.predict import BATCH
+
+    def peak() -> float:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+    seed_everything(0)
+    keep_freed_memory()
+    cpu = torch.device("cpu")
+    inputs = Inputs((3, 32, 32), 10, (0.5,) * 3, (0.25,) * 3)
+    network = Mlp(hidden=[width], dropout=0.0, normalization=Normalization.dataset, checkpoint=None).build(inputs)
+    before = peak()
+    shape = (images, 3, 32, 32)
+    split = InMemory(torch.randint(0, 256, shape, dtype=torch.uint8), torch.randint(0, 10, (images,)))
+    start = process_time()
+    if task == "fgsm":
+        network.eval().requires_grad_(False)
+        attack_curve(
+            network, FGSM(norm=Norm.linf, target=None), batches(split, BATCH, cpu), [0.01, 0.02, 0.05], keep=10
+        )
+    else:
+        trainer = GradientTrainer(
+            epochs=EPOCHS, steps_per_epoch=None, batch_size=100, optimizer=Optimizer.adam, lr=0.001, momentum=0.9,
+            weight_decay=0.0, schedule=Schedule.constant, label_smoothing=0.0, flip=False, crop_padding=0,
+            patience=None, validation_fraction=0.1, channels_last=True,
+        )  # fmt: skip
+        data = Dataset(split, split.subset(torch.arange(100)), tuple("0123456789"), "", "")
+        trainer.fit(network, data, Hardware(cpu, Precision.fp32), report=lambda epoch: None)
+    return {"seconds": process_time() - start, "memory": peak() - before}
+
+
+def draw(points: list[Point]) -> None:
+    """Seconds and memory over images and over width, with the straight line through the first point."""
+    from trustml_cli.plots.style import BLUE, GREY, ORANGE, new_figure, tidy
+
+    figure, axes = new_figure(9, 6.4, rows=2, columns=2)
+    for column, (axis, fixed) in enumerate((("images", "width"), ("width", "images"))):
+        least = min(getattr(point, fixed) for point in points)
+        for row, (value, unit) in enumerate((("seconds", "processor seconds"), ("memory", "memory, MB"))):
+            panel = axes[row, column]
+            for task, color, marker in (("fgsm", ORANGE, "o"), ("train", BLUE, "s")):
+                line = [point for point in points if point.task == task and getattr(point, fixed) == least]
+                places = [getattr(point, axis) for point in line]
+                values = [getattr(point, value) for point in line]
+                panel.plot(places, values, f"{marker}-", color=color, label=f"task={task}")
+                straight = [values[0] * place / places[0] for place in places]
+                panel.plot(places, straight, ":", color=color, label="in proportion to the first")
+            panel.set_xlim(left=0)
+            panel.set_ylim(bottom=0)
+            panel.legend(frameon=False, fontsize=8)
+            tidy(panel, f"{value} over {axis}", f"{axis} ({least:,} {fixed})", unit)
+            panel.title.set_color(GREY)
+    figure.savefig(PICTURE)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(one(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))))
