@@ -4,9 +4,8 @@ import re
 from pathlib import Path
 
 import yaml
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import MissingConfigException, OverrideParseException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import InterpolationResolutionError
 
 from trustml_cli.build import first_line, nearest
@@ -39,14 +38,15 @@ def explain(error: Exception, conf: Path, overrides: list[str]) -> str:
 
 def unknown_key(key: str, conf: Path, overrides: list[str]) -> str:
     """What to say of an override whose key is not in the config that the other overrides compose."""
-    from hydra import compose, initialize_config_dir
+    from hydra import compose
     from omegaconf import DictConfig, OmegaConf
 
     given = next((word for word in overrides if word.lstrip("+~").startswith(key)), key)
-    GlobalHydra.instance().clear()
     others = [without_sweep(word) for word in overrides if "=" in word and not word.lstrip("+~").startswith(key)]
-    with initialize_config_dir(str(conf), version_base="1.3"):
+    try:
         config = compose("config", overrides=others, return_hydra_config=True)
+    except (HydraException, InputError):  # they are wrong in another way, and nothing is known of the keys then
+        return f"{given}: no such key; see trustml --help"
     groups = {path.name for path in conf.iterdir() if path.is_dir() and path.name != "hydra"}
     if key in groups:
         return f"{given}: this task takes no {key}; see trustml --help for those that do"

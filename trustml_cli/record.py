@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DOES_NOT_COUNT = ("resume", "tracker")  # top-level keys that change nothing about what is measured
+DOES_NOT_COUNT = ("resume", "allow", "tracker")  # top-level keys that change nothing about what is measured
 WHERE = ("cache_dir", "output_dir")  # nor do these; but config.yaml keeps them
 LIBRARIES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn", "matplotlib", "hydra-core")
 

@@ -133,19 +133,23 @@ def resumed_words(overrides: Sequence[str], flags: Sequence[str]) -> list[str]:
     if asked.lower() == "false":
         return [*overrides, *flags]
     others = [word for word in overrides if not word.startswith("resume=")]
+    allow = [word for word in others if word.startswith("allow=")]  # what was allowed is not to be read from a file
     if asked.lower() != "true":
         saved = Path(asked) / "multirun.yaml"
         if not saved.is_file():
             raise InputError(f"resume: {asked} is no sweep's directory (there is no {saved}); give one, or true")
-        if more := [word for word in others if not word.startswith(LAUNCHER)]:
+        if more := [word for word in others if not word.startswith((*LAUNCHER, "allow="))]:
             raise InputError(f"resume: a directory brings its command along; leave out {more[0]}")
         known = OmegaConf.load(saved).hydra.overrides
-        before = [*as_written(known.task), *as_written(known.hydra)]
-        launcher = others or [word for word in before if word.startswith(LAUNCHER)]
+        before = [word for word in [*as_written(known.task), *as_written(known.hydra)] if not word.startswith("allow=")]
+        launcher = [word for word in others if word not in allow] or [
+            word for word in before if word.startswith(LAUNCHER)
+        ]
         multirun = {"-m", "--multirun"}.isdisjoint(flags) * ["--multirun"]
         return [
             *what_is_run(before),
             *launcher,
+            *allow,
             "resume=true",
             into(Path(asked)),
             *multirun,
@@ -186,7 +190,7 @@ def as_written(words: Any) -> list[str]:
 
 def what_is_run(words: Iterable[str]) -> list[str]:
     """The overrides among the words of a command that say what its jobs are."""
-    return [word for word in words if not word.startswith(HOW)]
+    return [word for word in words if not word.lstrip("+~").startswith(HOW)]
 
 
 def into(sweep: Path) -> str:
