@@ -7,6 +7,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -22,6 +23,7 @@ from omegaconf import OmegaConf
 from trustml_cli.choices import flat
 from trustml_cli.errors import InputError
 from trustml_cli.files import digest, held, is_held, write_atomically, write_json
+from trustml_cli.spreadsheet import as_csv
 from trustml_cli.trackers.tracker import Tracker, epoch_values, metric_values
 
 if TYPE_CHECKING:
@@ -189,7 +191,9 @@ class Recorder:
         """Save a figure as plots/NAME.png."""
         path = self.directory / "plots" / f"{name}.png"
         path.parent.mkdir(exist_ok=True)
-        write_atomically(path, lambda partial: figure.savefig(partial))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # of a class that is named in Chinese, or by a tab
+            write_atomically(path, lambda partial: figure.savefig(partial))
         self._track(lambda tracker: tracker.plot(name, path))
 
     def artifact(self, name: str, tensors: "Mapping[str, Tensor]") -> Path:
@@ -230,8 +234,8 @@ class Recorder:
     def _write_table(self, name: str, rows: list[dict[str, Any]]) -> None:
         import pandas
 
-        table = pandas.DataFrame(rows)
-        write_atomically(self.directory / name, lambda partial: table.to_csv(partial, index=False))
+        text = as_csv(pandas.DataFrame(rows))
+        write_atomically(self.directory / name, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 def git_commit() -> str | None:

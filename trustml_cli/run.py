@@ -24,7 +24,7 @@ from trustml_cli.errors import InputError, RunFailed, naming
 from trustml_cli.explain import explain
 from trustml_cli.record import DOES_NOT_COUNT, Recorder
 from trustml_cli.sweep import Ending, add_up, as_written, config_dir, refuse_repetition, resumed_words, what_is_run
-from trustml_cli.trust import be_careful
+from trustml_cli.trust import be_careful, typed
 
 log = logging.getLogger(__name__)
 
@@ -104,8 +104,8 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
         raise InputError(f"launcher={launcher}: goes with a multirun; add -m")
     groups = {str(key) for key, node in config.items() if is_group(node)}
     settings: Settings = build_as(Settings, {key: config[key] for key in config if key not in groups}, key="")
-    typed = [word.split("=", 1) for word in as_written(HydraConfig.get().overrides.task) if "=" in word]
-    make = partial(build, allow=[*settings.allow, *(name for key, name in typed if key.endswith(".factory"))])
+    words = as_written(HydraConfig.get().overrides.task)
+    make = partial(build, allow=[*settings.allow, *typed(words, r"\w+\.factory")])  # a function that is typed is meant
     handler = make(config.task, "task")
     wanted = [name for name in signature(handler.__call__).parameters if name != "context"]
     if missing := [name for name in wanted if name not in groups]:
@@ -190,8 +190,8 @@ def main() -> None:
         complain(explain(error, config_folder(), sys.argv[1:]))
         sys.exit(2)
     except Exception as error:
-        if Ending.sweep is None or traceback_wanted():
+        if traceback_wanted():
             raise
-        complain(f"launcher: {type(error).__name__}: {' '.join(str(error).split())}")
-        sys.exit(add_up(Ending.sweep) if any(Ending.sweep.rglob("run.json")) else 2)
+        complain(f"{'launcher: ' if Ending.sweep else ''}{type(error).__name__}: {' '.join(str(error).split())}")
+        sys.exit(add_up(Ending.sweep) if Ending.sweep and any(Ending.sweep.rglob("run.json")) else 2)
     sys.exit(Ending.exit_code)

@@ -15,8 +15,10 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from trustml_cli.errors import InputError
+from trustml_cli.explain import quoted
 from trustml_cli.files import write_atomically
 from trustml_cli.launchers import outlive_killed_jobs
+from trustml_cli.spreadsheet import as_csv
 
 if TYPE_CHECKING:
     from trustml_cli.summary import Answers, Run
@@ -91,8 +93,8 @@ def tabulate(sweep: Path, runs: "Sequence[Run]") -> None:
     table = sweep_table(runs)
     answers = answers_of(runs, table)
     summary = pandas.concat([one.summary for one in answers])
-    write_atomically(sweep / "sweep.csv", lambda partial: table.to_csv(partial, index=False))
-    write_atomically(sweep / "summary.csv", lambda partial: summary.to_csv(partial, index=False))
+    write_atomically(sweep / "sweep.csv", lambda partial: partial.write_text(as_csv(table), encoding="utf-8"))
+    write_atomically(sweep / "summary.csv", lambda partial: partial.write_text(as_csv(summary), encoding="utf-8"))
     if told := [one for one in answers if one.headline]:
         figure = sweep_figure(told)
         write_atomically(sweep / "sweep.png", lambda partial: figure.savefig(partial))
@@ -195,5 +197,4 @@ def what_is_run(words: Iterable[str]) -> list[str]:
 
 def into(sweep: Path) -> str:
     """The override that makes Hydra use this directory again."""
-    escaped = str(sweep).replace("\\", "\\\\").replace("'", "\\'")
-    return f"hydra.sweep.dir='{escaped}'"
+    return f"hydra.sweep.dir={quoted(str(sweep))}"

@@ -22,7 +22,9 @@ def refuse(key: str, name: str, allow: Sequence[str]) -> None:
     """Raise `InputError` unless `name` is code of ours, or `allow` has it or a package that it is in."""
     if not any(re.match(rf"{re.escape(known)}(?![^.:])", name) for known in (OURS, *allow)):
         package = re.split(r"[.:]", name)[0]
-        raise InputError(f"{key}: {name} is no code of trustml's; if you trust it, add allow=[{package}] to the command")
+        raise InputError(
+            f"{key}: {name} is no code of trustml's; if you trust it, add allow=[{package}] to the command"
+        )
 
 
 class CarefulLoader(ConfigLoaderImpl):
@@ -35,8 +37,7 @@ class CarefulLoader(ConfigLoaderImpl):
 
     def load_configuration(self, config_name: str | None, overrides: list[str], *how: Any, **named: Any) -> Any:
         """The config; raises `InputError` where Hydra's part of it names code that is neither Hydra's nor allowed."""
-        words = OverridesParser.create().parse_overrides(overrides)
-        self.allow += tuple(name for word in words if word.key_or_group == "allow" for name in listed(word.value()))
+        self.allow += tuple(typed(overrides, "allow"))
         config = super().load_configuration(config_name, overrides, *how, **named)
         plugins = (f"{OURS}.sweep.Ending", *Plugins.instance().class_name_to_class)
         for key, name in code(OmegaConf.to_container(config.hydra, resolve=False), "hydra"):
@@ -54,9 +55,11 @@ class CarefulLoader(ConfigLoaderImpl):
         return found
 
 
-def listed(value: Any) -> list[str]:
-    """A value of the command line as a list of words."""
-    return [str(item) for item in value] if isinstance(value, list) else [str(value)]
+def typed(words: list[str], key: str) -> list[str]:
+    """What the overrides in a command line set the keys to that match `key`; a single value is a list of one."""
+    parsed = OverridesParser.create().parse_overrides(words)
+    values = [word.value() for word in parsed if re.fullmatch(key, word.key_or_group)]
+    return [str(one) for value in values for one in (value if isinstance(value, list) else [value])]
 
 
 def code(node: Any, key: str) -> Iterator[tuple[str, str]]:

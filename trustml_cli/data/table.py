@@ -19,6 +19,7 @@ from trustml_cli.files import digest
 
 MOST_GROUPS = 20  # a sensitive column with more values is no grouping of people
 RARE = 10  # categories with fewer rows share one column
+LARGEST = float(np.finfo(np.float32).max)  # what a feature may be, up or down
 LEAF = 8  # a step is cut only where so many rows lie on both sides of it
 
 
@@ -169,11 +170,13 @@ def encode(
     words = [name for name in fitted_to if name not in numeric]
     parts: list[list[Any]] = [[] for _ in frames]
     for name in numeric:
+        if any((frame[name].abs() > LARGEST).any() for frame in frames):
+            raise InputError(
+                f"dataset: column {name!r} holds infinity or beyond {LARGEST:.1e}; mend the file or leave the column out"
+            )
         median = fitted_to[name].median()
         if pandas.isna(median):
             raise InputError(f"dataset: column {name!r} holds no number in any training row; leave it out")
-        if any(np.isinf(frame[name]).any() for frame in frames):
-            raise InputError(f"dataset: column {name!r} holds infinity; mend the file or leave the column out")
         values = [frame[name].fillna(median).to_numpy(dtype=np.float64)[:, None] for frame in (fitted_to, *frames)]
         cuts = tree_cuts(values[0], favourable, steps)
         for part, column in zip(parts, values[1:], strict=True):

@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from matplotlib import rcParams
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:  # the picture of a sweep needs no torch
@@ -13,6 +16,15 @@ if TYPE_CHECKING:  # the picture of a sweep needs no torch
 # after Wong 2011 (Nature Methods 8, 441), a shade darker for text: told apart with any colour vision
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#C44E00", "#007A59", "#595959"
 GAP = 0.06  # between tiles, in widths of one; three of them between rows, for the captions
+
+rcParams["text.parse_math"] = False  # a dollar in the name of a class is a dollar
+
+
+def logarithmic(axis: Axis) -> None:
+    """Have an axis go in powers of ten, which are written without mathematics."""
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    axis.set_major_formatter(LogFormatter())
+    axis.set_minor_formatter(LogFormatter())
 
 
 def new_figure(
