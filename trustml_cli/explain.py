@@ -26,7 +26,8 @@ def explain(error: Exception, conf: Path, words: list[str]) -> str:
             return f"launcher: {extra} is not installed; pip install 'trustml[{extra}]'"
         return f"{group}={choice}: no such {group}; {nearest(choice, error.options)}"
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: cannot be read; write KEY=VALUE, or 'KEY=[VALUE,VALUE]' in quotes for a list"
+        how = "write KEY=VALUE, 'KEY=[VALUE,VALUE]' for a list, 'KEY=\"VALUE\"' for anything but plain letters"
+        return f"{' '.join(str(error.override).split())}: cannot be read; {how}"
     text = first_line(error)
     if isinstance(error, InputError):
         return text

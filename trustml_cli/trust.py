@@ -18,9 +18,9 @@ COMMAND_LINE = ("allow", "hydra")  # keys that decide what is run; a file of som
 LOGGING = r"logging\.(handlers\.)?[A-Z]\w*|ext://sys\.std(out|err)"  # what Python's own logging may be told to make
 
 
-def refuse(key: str, name: str, allow: Sequence[str]) -> None:
-    """Raise `InputError` unless `name` is code of ours, or `allow` has it or a package that it is in."""
-    if not any(re.match(rf"{re.escape(known)}(?![^.:])", name) for known in (OURS, *allow)):
+def refuse(key: str, name: str, known: Sequence[str]) -> None:
+    """Raise `InputError` for a `name` of code unless it, or a package that it is in, is `known`."""
+    if not any(re.match(rf"{re.escape(package)}(?![^.:])", name) for package in known):
         package = re.split(r"[.:]", name)[0]
         raise InputError(
             f"{key}: {name} is no code of trustml's; if you trust it, add allow=[{package}] to the command"

@@ -1,5 +1,6 @@
 """Tables: rows of numbers and categories as the features that a network takes, and the groups to be treated alike."""
 
+import csv
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from trustml_cli.files import digest
 MOST_GROUPS = 20  # a sensitive column with more values is no grouping of people
 RARE = 10  # categories with fewer rows share one column
 LARGEST = float(np.finfo(np.float32).max)  # what a feature may be, up or down
+LONGEST_ROW = 2**20  # bytes
 LEAF = 8  # a step is cut only where so many rows lie on both sides of it
 
 
@@ -172,7 +174,7 @@ def encode(
     for name in numeric:
         if any((frame[name].abs() > LARGEST).any() for frame in frames):
             raise InputError(
-                f"dataset: column {name!r} holds infinity or beyond {LARGEST:.1e}; mend the file or leave the column out"
+                f"dataset: column {name!r} holds infinity or over {LARGEST:.0e}; mend the file or leave the column out"
             )
         median = fitted_to[name].median()
         if pandas.isna(median):
@@ -229,4 +231,14 @@ def read_frame(path: Path, **how: Any) -> pandas.DataFrame:
         raise InputError(f"dataset: {path} cannot be read as comma-separated values ({one_line(error)})") from error
     if frame.empty:
         raise InputError(f"dataset: {path} has no rows")
+    if len(last_row(path)) < len(frame.columns):
+        raise InputError(f"dataset: {path} ends in the middle of a row; get the whole file")
     return frame
+
+
+def last_row(path: Path) -> list[str]:
+    """The cells of the last line; pandas takes those that it lacks for missing values."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - LONGEST_ROW))
+        line = file.read().rstrip(b"\r\n").rpartition(b"\n")[2]
+    return next(csv.reader([line.decode(errors="replace")]), [])

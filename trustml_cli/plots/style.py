@@ -22,7 +22,7 @@ rcParams["text.parse_math"] = False  # a dollar in the name of a class is a doll
 
 def logarithmic(axis: Axis) -> None:
     """Have an axis go in powers of ten, which are written without mathematics."""
-    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})  # type: ignore[attr-defined]
     axis.set_major_formatter(LogFormatter())
     axis.set_minor_formatter(LogFormatter())
 
