@@ -8,7 +8,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf.errors import InterpolationResolutionError
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from trustml_cli.build import first_line, nearest
 from trustml_cli.errors import InputError
@@ -50,18 +50,18 @@ def unknown_key(key: str, conf: Path, words: list[str]) -> str:
     if known.config_dir:
         others.append(f"hydra.searchpath=[{quoted(str(Path(known.config_dir).absolute()))}]")
     GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(conf), version_base="1.3"):
-            config = compose("config", overrides=others, return_hydra_config=True)
-    except (HydraException, InputError):  # they are wrong in another way, and nothing is known of the keys then
-        return f"{given}: no such key; see trustml --help"
     groups = {path.name for path in conf.iterdir() if path.is_dir() and path.name != "hydra"}
     if key in groups:
         return f"{given}: this task takes no {key}; see trustml --help for those that do"
     parent, _, name = key.rpartition(".")
-    while parent and not isinstance(OmegaConf.select(config, parent), DictConfig):
-        parent, _, name = parent.rpartition(".")
-    keys = OmegaConf.select(config, parent) if parent else sorted({*groups, *map(str, config)} - {"hydra"})
+    try:
+        with initialize_config_dir(str(conf), version_base="1.3"):
+            config = compose("config", overrides=others, return_hydra_config=True)
+            while parent and not isinstance(OmegaConf.select(config, parent), DictConfig):
+                parent, _, name = parent.rpartition(".")
+            keys = OmegaConf.select(config, parent) if parent else sorted({*groups, *map(str, config)} - {"hydra"})
+    except (HydraException, InputError, OmegaConfBaseException):  # they are wrong in a way of their own
+        return f"{given}: no such key; see trustml --help"
     return f"{given}: no such key; {nearest(name, [str(other) for other in keys if other != '_target_'])}"
 
 

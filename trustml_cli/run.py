@@ -166,7 +166,7 @@ def traceback_wanted() -> bool:
 
 def complain(line: str) -> None:
     """One line on standard error."""
-    sys.stderr.write(f"trustml: error: {line}\n")
+    sys.stderr.write(f"trustml: error: {' '.join(line.split())}\n")
 
 
 def main() -> None:

@@ -72,7 +72,8 @@ def add_up(sweep: Path) -> int:
         lost = 1
     failed = [run for run in runs if run.status != "completed"]
     for run in failed:
-        sys.stderr.write(f"trustml: {run.status}: {run.folder}: {run.facts.get('error', 'ended without a word')}\n")
+        why = " ".join(str(run.facts.get("error", "ended without a word")).split())
+        sys.stderr.write(f"trustml: {run.status}: {run.folder}: {why}\n")
     if missing := jobs - len(runs):
         logs = sweep / ".submitit"
         why = f"; their logs are in {logs}" if logs.is_dir() else ""

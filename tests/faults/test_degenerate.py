@@ -55,7 +55,9 @@ TABLES = [
 ]
 
 
-@pytest.mark.parametrize(("content", "code", "expected"), [case[1:] for case in TABLES], ids=[case[0] for case in TABLES])
+@pytest.mark.parametrize(
+    ("content", "code", "expected"), [case[1:] for case in TABLES], ids=[case[0] for case in TABLES]
+)
 def test_a_table_at_the_edge(content: str, code: int, expected: list[str], trustml_here: Cli, tmp_path: Path) -> None:
     (tmp_path / "people.csv").write_text(content)
     words = ["task=train", "model=table_mlp"] if code == 0 else ["task=debias"]
@@ -82,7 +84,10 @@ def images(root: Path, classes: dict[str, int], level: Callable[[int], int] = la
                 Image.new("L", (8, 8), level(number)).save(root / split / name / f"{each}.png")
 
 
-@pytest.mark.parametrize("task", ["train", "fgsm", "explain"])
+FULL = pytest.mark.faults
+
+
+@pytest.mark.parametrize("task", ["train", pytest.param("fgsm", marks=FULL), pytest.param("explain", marks=FULL)])
 @pytest.mark.parametrize(
     ("classes", "level", "code", "expected"),
     [
@@ -131,7 +136,9 @@ def test_mnist_without_images(trustml_here: Cli, tmp_path: Path) -> None:
     ],
     ids=["a million classes", "2^62 classes", "negative", "missing", "fractions", "no rows"],
 )
-def test_labels_at_the_edge_take_no_memory(label: list[object], expected: list[str], trustml_here: Cli, tmp_path: Path) -> None:
+def test_labels_at_the_edge_take_no_memory(
+    label: list[object], expected: list[str], trustml_here: Cli, tmp_path: Path
+) -> None:
     arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     Image.new("L", (8, 8)).save(tmp_path / "x.png")
     rows = [{"bytes": (tmp_path / "x.png").read_bytes(), "path": None} for _ in label]
@@ -156,7 +163,10 @@ def test_a_thousand_classes_and_a_million_categories_are_taken(trustml_here: Cli
     (tmp_path / "outputs").rename(tmp_path / "before")
     random = np.random.default_rng(0)
     frame = pandas.DataFrame({"who": np.arange(10**6).astype(str), "age": random.integers(20, 60, 10**6)})
-    frame["sex"], frame["hired"] = np.where(frame.index % 2, "f", "m"), np.where(random.random(10**6) < 0.5, "yes", "no")
+    frame["sex"], frame["hired"] = (
+        np.where(frame.index % 2, "f", "m"),
+        np.where(random.random(10**6) < 0.5, "yes", "no"),
+    )
     frame.to_csv(tmp_path / "people.csv", index=False)
     judge(trustml_here("task=train", "model=table_mlp", *TABLE), 0, [], tmp_path)
 
@@ -174,7 +184,12 @@ PATHS = {
 }
 
 
-@pytest.mark.parametrize("name", PATHS.values(), ids=PATHS)
+SHORT = ("a line break", "signs", "longest in letters")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, id=case, marks=() if case in SHORT else FULL) for case, name in PATHS.items()]
+)
 def test_any_path_will_do(name: str, trustml_here: Cli, tmp_path: Path) -> None:
     images(tmp_path / name / name, {"cat": 2, "dog": 2})
     answer = trustml_here(
@@ -183,7 +198,9 @@ def test_any_path_will_do(name: str, trustml_here: Cli, tmp_path: Path) -> None:
     )  # fmt: skip
     assert (answer.returncode, answer.stderr) == (0, ""), answer.stderr
     (run,) = (tmp_path / name / "out" / "train").iterdir()
-    assert {"metrics.csv", "report.html", "run.json", "config.yaml", "trustml.log"} <= {path.name for path in run.iterdir()}
+    assert {"metrics.csv", "report.html", "run.json", "config.yaml", "trustml.log"} <= {
+        path.name for path in run.iterdir()
+    }
     assert {path.name for path in tmp_path.iterdir()} == {name}
     assert len(list((tmp_path / name / "cache").glob("*/*/checksums.json"))) == 2
     again = trustml_here("runs", "--output-dir", f"{name}/out", "status=completed")
@@ -197,9 +214,11 @@ def deep(folder: Path, length: int) -> str:
     return text[:length]
 
 
-@pytest.mark.parametrize(("length", "code"), [(3900, 0), (4090, 2), (5000, 2)])
+@pytest.mark.parametrize(("length", "code"), [pytest.param(3900, 0, marks=FULL), (4090, 2), (5000, 2)])
 @pytest.mark.parametrize("key", ["output_dir", "cache_dir", "dataset.root"])
-def test_a_path_that_is_almost_too_long_or_is(key: str, length: int, code: int, trustml_here: Cli, tmp_path: Path) -> None:
+def test_a_path_that_is_almost_too_long_or_is(
+    key: str, length: int, code: int, trustml_here: Cli, tmp_path: Path
+) -> None:
     where = deep(tmp_path, length)
     words = [*FOLDER[:2]] if key == "dataset.root" else []
     answer = trustml_here("task=train", *RUN, *words, f"{key}={where}")

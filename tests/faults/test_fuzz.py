@@ -24,14 +24,11 @@ GROUPS = sorted(folder.name for folder in config_folder().iterdir() if folder.is
 FILES = sorted(file for group in GROUPS if group != "launcher" for file in (config_folder() / group).glob("*.yaml"))
 CHOICES = sorted({file.stem for file in FILES})
 WHERE = ("dir", "uri", "root", "path", "train", "test", "checkpoint", "image", "mask")  # a file may well be made there
-KEYS = sorted(
-    {
-        key
-        for task in TASKS
-        for key in flat(OmegaConf.to_container(composed(f"task={task}"), resolve=False))
-    }
-    | {"seed", "device", "precision", "resume", "allow", "hydra.verbose", "hydra.job.name", "hydra.sweeper.params"}
-)
+KEYS_OF = {
+    task: sorted(flat(OmegaConf.to_container(composed(f"task={task}", "trainer=smoke"), resolve=False)))  # type: ignore[arg-type]
+    for task in TASKS
+}
+KEYS = sorted({key for keys in KEYS_OF.values() for key in keys} | {"hydra.verbose", "hydra.job.name", "hydra.mode"})
 LITERALS = [
     "nan", "inf", "-inf", "1e309", "-1", "0", "1", "2", "3.5", "9" * 30, "1e-400", "true", "null", "[]", "{}", "[1,2]",
     "[[1]]", "{a:1}", "[a,{b:[c]}]", "${seed}", "${nope}", "${oc.env:HOME}", "${oc.env:NOPE}", "${task}", "${a", "'",
@@ -86,7 +83,20 @@ OVERRIDES = st.builds(
     st.sampled_from(["=", "=", "=", "=", "=", "=", "", "=="]),
     VALUES,
 )
+ONE_KEY = st.sampled_from(TASKS).flatmap(  # which is right, with a value that is not
+    lambda task: st.builds(
+        lambda key, value, flags: [f"task={task}", "trainer=smoke", f"{key}={value}", *flags],
+        st.sampled_from(KEYS_OF[task]), VALUES, st.sampled_from([[], [], [], ["-m"]]),
+    )
+)  # fmt: skip
+SMALL = st.builds(
+    lambda task, key, value: [f"task={task}", "trainer=smoke", "model=logistic", "dataset.limit=60", f"{key}={value}"],
+    st.sampled_from(["train", "fgsm", "explain"]),
+    st.sampled_from([key for key in KEYS_OF["fgsm"] if key.split(".")[0] in ("task", "trainer", "model", "seed", "attack")]),
+    st.sampled_from([*LITERALS, "2.5", "0.001", "[0,0.1]", "sgd", "adam", "l2", "cosine"]),
+)  # fmt: skip
 LINES = st.one_of(
+    ONE_KEY,
     st.builds(
         lambda task, words, flags: [*([f"task={task}"] if task else []), *words, *flags],
         st.sampled_from([*TASKS, None]),
@@ -181,8 +191,17 @@ def try_file(ended: Callable[..., None], tmp_path: Path, damage: tuple[str, byte
 @settings(max_examples=60, **SETTINGS)
 @given(words=LINES)
 @example(words=["--config-dir", "mine", "task=fgsm", "task.foo=1", "task.bar=2"])
+@example(words=["task=universal", "others.mlp.normalization=x", "-m"])
+@example(words=["task=fgsm", "attack._target_='a\nb'"])
 def test_no_command_line_ends_otherwise(ended: Callable[..., None], words: list[str]) -> None:
     try_line(ended, words)
+
+
+@settings(max_examples=6, **SETTINGS)
+@given(words=SMALL)
+def test_no_small_run_ends_otherwise(ended: Callable[..., None], words: list[str]) -> None:
+    if is_safe(words) and "9" * 30 not in words[-1]:  # epochs without end
+        ended(*words, real=True)
 
 
 @settings(max_examples=40, **SETTINGS)
@@ -196,6 +215,14 @@ def test_no_yaml_file_ends_otherwise(ended: Callable[..., None], tmp_path: Path,
 @given(words=LINES)
 def test_no_command_line_of_many_ends_otherwise(ended: Callable[..., None], words: list[str]) -> None:
     try_line(ended, words)
+
+
+@pytest.mark.faults
+@settings(max_examples=150, **SETTINGS)
+@given(words=SMALL)
+def test_no_small_run_of_many_ends_otherwise(ended: Callable[..., None], words: list[str]) -> None:
+    if is_safe(words) and "9" * 30 not in words[-1]:
+        ended(*words, real=True)
 
 
 @pytest.mark.faults

@@ -148,7 +148,7 @@ def test_what_a_resumed_directory_allows_does_not_count(tmp_path: Path) -> None:
     assert resumed_words([f"resume={tmp_path}", "allow=[a]"], []) == again
 
 
-@pytest.mark.parametrize("launcher", ["basic", "joblib", "local_submitit", "slurm"])
+@pytest.mark.parametrize("launcher", ["joblib", "slurm"])
 def test_launchers_that_come_with_trustml_need_no_leave(launcher: str, trustml_here: Cli) -> None:
     answer = trustml_here("--cfg", "job", f"launcher={launcher}")
     assert answer.returncode == 0, answer.stderr
@@ -278,7 +278,7 @@ def folder_of_images(root: Path, names: list[str], count: int = 1) -> None:
                 Image.new("L", (8, 8), 20 * level + number).save(root / split / name / f"{number}.png")
 
 
-@pytest.mark.parametrize("side", [10_000, 50_000])
+@pytest.mark.parametrize("side", [10_000, pytest.param(50_000, marks=pytest.mark.faults)])
 def test_an_image_bomb_is_refused_by_name(side: int, trustml_here: Cli, tmp_path: Path) -> None:
     folder_of_images(tmp_path / "images", ["a", "b"])
     (tmp_path / "images" / "train" / "b" / "bomb.png").write_bytes(black(side))
@@ -287,7 +287,9 @@ def test_an_image_bomb_is_refused_by_name(side: int, trustml_here: Cli, tmp_path
     answer = trustml_here("task=train", *RUN, *words)
     assert (answer.returncode, answer.stderr.count("\n")) == (2, 1), answer.stderr
     assert "images/train/b/bomb.png" in answer.stderr
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB; one bit a pixel is 300 MB at most
+    assert (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000
+    )  # kB; one bit a pixel is 300 MB at most
     answer = trustml_here("task=backdoor", *RUN, "trigger.image=images/train/b/bomb.png")
     assert (answer.returncode, answer.stderr.count("\n")) == (2, 1), answer.stderr
     assert "trigger.image" in answer.stderr
@@ -305,7 +307,17 @@ def test_a_picture_that_is_a_program_is_no_picture(trustml_here: Cli, tmp_path: 
 # Names
 
 
-NAMES = ['=HYPERLINK("http://x")', "<script>alert(1)<", "+1+1", "@SUM(1)", "-2+3", "\tx", "'=1", "$\\frac$ _^", "été 猫"]
+NAMES = [
+    '=HYPERLINK("http://x")',
+    "<script>alert(1)<",
+    "+1+1",
+    "@SUM(1)",
+    "-2+3",
+    "\tx",
+    "'=1",
+    "$\\frac$ _^",
+    "été 猫",
+]
 
 
 def test_names_are_no_formulas_no_html_and_no_mathematics(trustml_here: Cli, tmp_path: Path) -> None:
@@ -342,7 +354,9 @@ def test_a_value_comes_back_and_is_no_formula(value: Any) -> None:
 
 
 def test_a_table_comes_back(tmp_path: Path) -> None:
-    table = pandas.DataFrame({"=name": ["=1+1", "plain", "'quoted", "-x"], "value": [-1.5, 2, 3, 4], "n": [-1, 2, 3, 4]})
+    table = pandas.DataFrame(
+        {"=name": ["=1+1", "plain", "'quoted", "-x"], "value": [-1.5, 2, 3, 4], "n": [-1, 2, 3, 4]}
+    )
     (tmp_path / "table.csv").write_text(as_csv(table))
     assert (tmp_path / "table.csv").read_text().splitlines()[:2] == ["'=name,value,n", "'=1+1,-1.5,-1"]
     pandas.testing.assert_frame_equal(read_csv(tmp_path / "table.csv"), table)
