@@ -189,7 +189,7 @@ def test_sizes_that_no_file_has_are_refused_and_take_no_memory(content: bytes, t
     path = tmp_path / "absurd.safetensors"
     path.write_bytes(content)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(ValueError, match="absurd.safetensors cannot be read"):
+    with pytest.raises(ValueError, match=r"absurd\.safetensors cannot be read"):
         read_weights(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kB
 
@@ -197,11 +197,11 @@ def test_sizes_that_no_file_has_are_refused_and_take_no_memory(content: bytes, t
 def test_weights_that_unpack_to_more_than_the_file_holds_are_refused(tmp_path: Path) -> None:
     torch.save({"w": torch.zeros(10**6)}, tmp_path / "honest.pt")
     assert read_weights(tmp_path / "honest.pt")["w"].shape == (10**6,)
-    with zipfile.ZipFile(tmp_path / "honest.pt") as honest:
-        with zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as bomb:
-            for name in honest.namelist():
-                bomb.writestr(name, honest.read(name))
-    with pytest.raises(ValueError, match="bomb.pt cannot be read .*compressed"):
+    packed = zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED)
+    with zipfile.ZipFile(tmp_path / "honest.pt") as honest, packed:
+        for name in honest.namelist():
+            packed.writestr(name, honest.read(name))
+    with pytest.raises(ValueError, match=r"bomb\.pt cannot be read .*compressed"):
         read_weights(tmp_path / "bomb.pt")
 
 
