@@ -91,9 +91,9 @@ ONE_KEY = st.sampled_from(TASKS).flatmap(  # which is right, with a value that i
 )  # fmt: skip
 SMALL = st.builds(
     lambda task, key, value: [f"task={task}", "trainer=smoke", "model=logistic", "dataset.limit=60", f"{key}={value}"],
-    st.sampled_from(["train", "fgsm", "explain"]),
+    st.sampled_from(["train", "fgsm"]),
     st.sampled_from([key for key in KEYS_OF["fgsm"] if key.startswith(("task.", "trainer.", "model.", "attack."))]),
-    st.sampled_from([*LITERALS, "2.5", "0.001", "[0,0.1]", "sgd", "adam", "l2", "cosine"]),
+    st.sampled_from(["0", "1", "2", "3.5", "0.001", "1e-400", "1e30", "nan", "true", "null", "[0,0.1]", "none", "l2"]),
 )  # fmt: skip
 LINES = st.one_of(
     ONE_KEY,
@@ -200,7 +200,7 @@ def test_no_command_line_ends_otherwise(ended: Callable[..., None], words: list[
 @settings(max_examples=6, **SETTINGS)
 @given(words=SMALL)
 def test_no_small_run_ends_otherwise(ended: Callable[..., None], words: list[str]) -> None:
-    if is_safe(words) and "9" * 30 not in words[-1]:  # epochs without end
+    if is_safe(words):
         ended(*words, real=True)
 
 
@@ -221,7 +221,7 @@ def test_no_command_line_of_many_ends_otherwise(ended: Callable[..., None], word
 @settings(max_examples=150, **SETTINGS)
 @given(words=SMALL)
 def test_no_small_run_of_many_ends_otherwise(ended: Callable[..., None], words: list[str]) -> None:
-    if is_safe(words) and "9" * 30 not in words[-1]:
+    if is_safe(words):
         ended(*words, real=True)
 
 
