@@ -171,7 +171,7 @@ TRUNCATED = {
     "photographs/train/dark/2.jpg": (
         photographs, ["dataset=image_folder", "dataset.root=photographs", "dataset.size=8"],
     ),
-    "people.csv": (table, ["task=debias", "model=table_mlp", *PEOPLE]),
+    "people.csv": (table, ["model=table_mlp", *PEOPLE]),
     "weights.safetensors": (checkpoint, ["model.checkpoint=weights.safetensors"]),
     "weights.pt": (checkpoint, ["model.checkpoint=weights.pt"]),
 }  # fmt: skip

@@ -188,7 +188,7 @@ def try_file(ended: Callable[..., None], tmp_path: Path, damage: tuple[str, byte
     ended("--config-dir", "mine", *words, f"{group}=damaged", "output_dir=outputs", f"cache_dir={tmp_path / 'cache'}")
 
 
-@settings(max_examples=60, **SETTINGS)
+@settings(max_examples=40, **SETTINGS)
 @given(words=LINES)
 @example(words=["--config-dir", "mine", "task=fgsm", "task.foo=1", "task.bar=2"])
 @example(words=["task=universal", "others.mlp.normalization=x", "-m"])
@@ -197,14 +197,14 @@ def test_no_command_line_ends_otherwise(ended: Callable[..., None], words: list[
     try_line(ended, words)
 
 
-@settings(max_examples=6, **SETTINGS)
+@settings(max_examples=3, **SETTINGS)
 @given(words=SMALL)
 def test_no_small_run_ends_otherwise(ended: Callable[..., None], words: list[str]) -> None:
     if is_safe(words):
         ended(*words, real=True)
 
 
-@settings(max_examples=40, **SETTINGS)
+@settings(max_examples=25, **SETTINGS)
 @given(damage=damaged())
 def test_no_yaml_file_ends_otherwise(ended: Callable[..., None], tmp_path: Path, damage: tuple[str, bytes]) -> None:
     try_file(ended, tmp_path, damage)
