@@ -7,7 +7,6 @@ import resource
 import shutil
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -189,11 +188,11 @@ class Recorder:
 
     def plot(self, name: str, figure: "Figure") -> None:
         """Save a figure as plots/NAME.png."""
+        from trustml_cli.plots.style import save
+
         path = self.directory / "plots" / f"{name}.png"
         path.parent.mkdir(exist_ok=True)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing")  # of a class that is named in Chinese, or by a tab
-            write_atomically(path, lambda partial: figure.savefig(partial))
+        write_atomically(path, lambda partial: save(figure, partial))
         self._track(lambda tracker: tracker.plot(name, path))
 
     def artifact(self, name: str, tensors: "Mapping[str, Tensor]") -> Path:

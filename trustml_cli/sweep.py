@@ -87,6 +87,7 @@ def tabulate(sweep: Path, runs: "Sequence[Run]") -> None:
     """Write sweep.csv, summary.csv, sweep.png and index.html for `runs`, and show the summary."""
     import pandas
 
+    from trustml_cli.plots.style import save
     from trustml_cli.plots.sweep import sweep_figure
     from trustml_cli.report.page import write_sweep
     from trustml_cli.summary import answers_of, sweep_table
@@ -98,7 +99,7 @@ def tabulate(sweep: Path, runs: "Sequence[Run]") -> None:
     write_atomically(sweep / "summary.csv", lambda partial: partial.write_text(as_csv(summary), encoding="utf-8"))
     if told := [one for one in answers if one.headline]:
         figure = sweep_figure(told)
-        write_atomically(sweep / "sweep.png", lambda partial: figure.savefig(partial))
+        write_atomically(sweep / "sweep.png", lambda partial: save(figure, partial))
     for one in told:
         sys.stdout.write(f"\n{as_text(one, str(one.headline))}")
     saved = sweep / "multirun.yaml"
