@@ -231,7 +231,7 @@ def read_frame(path: Path, **how: Any) -> pandas.DataFrame:
         raise InputError(f"dataset: {path} cannot be read as comma-separated values ({one_line(error)})") from error
     if frame.empty:
         raise InputError(f"dataset: {path} has no rows")
-    if 1 < len(frame) and len(last_row(path)) < len(frame.columns):  # one line alone is another file altogether
+    if len(frame) > 1 and len(last_row(path)) < len(frame.columns):  # one line alone is another file altogether
         raise InputError(f"dataset: {path} ends in the middle of a row; get the whole file")
     return frame
 
