@@ -32,13 +32,14 @@ class Thing:
             raise ValueError("negative\nrates make no sense")
 
 
+ALLOW = [__name__, "pathlib"]
 GOOD = {"_target_": f"{__name__}.Thing", "count": 3, "rate": 1, "quick": True, "colour": "blue", "where": "~/here",
         "steps": [1, 0.5], "names": None, "most": None}  # fmt: skip
 
 
 def thing(**changes):
     values = {**GOOD, **changes}
-    return build(OmegaConf.create({key: value for key, value in values.items() if value is not thing}), "task")
+    return build(OmegaConf.create({key: value for key, value in values.items() if value is not thing}), "task", ALLOW)
 
 
 def test_the_class_named_by_target_is_made_with_the_types_of_its_fields():
@@ -68,7 +69,7 @@ def test_a_value_takes_the_type_of_its_field(key, given, made):
 
 def test_interpolations_are_followed():
     config = OmegaConf.create({"all": [1, 2], "task": {**GOOD, "steps": "${all}"}})
-    assert build(config.task, "task").steps == [1.0, 2.0]
+    assert build(config.task, "task", ALLOW).steps == [1.0, 2.0]
 
 
 @pytest.mark.parametrize(
@@ -92,6 +93,11 @@ def test_interpolations_are_followed():
         ({"rate": -1.0}, "task: negative rates make no sense"),
         ({"_target_": thing}, "task: this choice names no _target_; add the class that it configures"),
         ({"_target_": "trustml_cli.nowhere.It"}, "task._target_: cannot find trustml_cli.nowhere.It"),
+        (
+            {"_target_": "os.system"},
+            "task._target_: os.system is no code of trustml's; if you trust it, add allow=[os]",
+        ),
+        ({"_target_": "trustml_clip.It"}, "task._target_: trustml_clip.It is no code of trustml's"),
         ({"_target_": "pathlib.Nothing"}, "task._target_: cannot find pathlib.Nothing"),
         ({"_target_": "pathlib.Path"}, "task._target_: pathlib.Path is not a dataclass"),
         ({"_target_": f"{__name__}.thing"}, f"task._target_: {__name__}.thing is not a dataclass"),

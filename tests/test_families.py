@@ -19,14 +19,14 @@ def thing(size: object) -> dict[str, object]:
 
 
 def test_a_node_of_described_objects_is_a_dictionary_of_them_in_order() -> None:
-    built = build(OmegaConf.create({"small": thing(1), "big": thing(9)}), "thing")
+    built = build(OmegaConf.create({"small": thing(1), "big": thing(9)}), "thing", [__name__])
     assert built == {"small": Thing(1), "big": Thing(9)}
     assert list(built) == ["small", "big"]
 
 
 def test_a_wrong_value_of_a_member_is_named_with_its_path() -> None:
     with pytest.raises(InputError, match=r"^thing\.big\.size: must be a whole number, got 'x'$"):
-        build(OmegaConf.create({"small": thing(1), "big": thing("x")}), "thing")
+        build(OmegaConf.create({"small": thing(1), "big": thing("x")}), "thing", [__name__])
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,13 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trustml_cli.errors import InputError, naming
+from trustml_cli.trust import OURS, refuse
 
 T = TypeVar("T")
 
 
-def build(node: DictConfig, key: str) -> Any:
-    """The object that the config node at `key` describes.
+def build(node: DictConfig, key: str, allow: Sequence[str] = ()) -> Any:
+    """The object that the config node at `key` describes; `allow` names packages beside ours that it may come from.
 
     `_target_` names a dataclass whose fields are exactly the other keys; their annotations are the types. A single
     value stands for a list of one. A node of nodes that each name a `_target_` is a family: a dictionary of objects by
@@ -26,15 +27,19 @@ def build(node: DictConfig, key: str) -> Any:
     """
     target = node.get("_target_")
     if is_family(node):
-        return {name: build(node[name], f"{key}.{name}") for name in map(str, node)}
+        return {name: build(node[name], f"{key}.{name}", allow) for name in map(str, node)}
     if target is None:
         raise InputError(f"{key}: this choice names no _target_; add the class that it configures")
+    known = (OURS, *allow)
+    refuse(f"{key}._target_", str(target), known)
     try:
         cls = get_object(target)
     except Exception as error:  # importing somebody's module may raise anything
         raise InputError(f"{key}._target_: cannot find {target} ({' '.join(str(error).split())})") from error
     if not (isinstance(cls, type) and is_dataclass(cls)):
         raise InputError(f"{key}._target_: {target} is not a dataclass")
+    for name in getattr(cls, "names_code", ()):
+        refuse(f"{key}.{name}", str(node.get(name)), known)
     return build_as(cls, node, key)
 
 
@@ -86,8 +91,11 @@ def build_as(cls: type, node: Mapping[Any, Any], key: str) -> Any:
     for name, value in arguments.items():
         if isinstance(value, list) and any(isinstance(item, list | dict) for item in value):  # OmegaConf allows it
             raise InputError(f"{prefix}{as_key(name)}: must be a list of single values, got {value}")
-    with naming(key):
-        return cls(**arguments)
+    try:
+        with naming(key):
+            return cls(**arguments)
+    except OSError as error:  # a path that no file system takes
+        raise InputError(f"{key}: {error.strerror}: {error.filename}") from error
 
 
 def as_key(field: str) -> str:

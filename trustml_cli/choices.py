@@ -17,7 +17,7 @@ from trustml_cli.build import nearest
 from trustml_cli.errors import InputError
 from trustml_cli.files import digest
 
-LONGEST_NAME = 150  # characters of a folder's name; file systems allow 255 bytes
+LONGEST_NAME = 150  # bytes of a folder's name; file systems allow 255
 
 
 def config_folder() -> Path:
@@ -93,7 +93,7 @@ def folder_name(overrides: str) -> str:
 
     What is changed for that has a digest at its end, so that a/b and a_b are two.
     """
-    name = re.sub(r"[^\w.,=+@-]+", "_", overrides or "defaults")[: LONGEST_NAME - 9]
+    name = re.sub(r"[^\w.,=+@-]+", "_", overrides or "defaults").encode()[: LONGEST_NAME - 9].decode(errors="ignore")
     return name if name == (overrides or "defaults") else f"{name}_{digest(overrides)[:8]}"
 
 

@@ -15,6 +15,7 @@ import yaml
 from trustml_cli.build import nearest
 from trustml_cli.choices import flat
 from trustml_cli.errors import InputError
+from trustml_cli.spreadsheet import harmless, read_rows
 from trustml_cli.summary import Run
 
 COLUMNS = ("started", "task", "model", "dataset", "seed", "status", "headline", "value", "figure", "seconds", "error",
@@ -34,7 +35,7 @@ class Listed:
         """metrics.csv; no rows where there is none."""
         try:
             with (self.run.folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
-                return list(csv.DictReader(file))
+                return read_rows(file)
         except (OSError, ValueError, csv.Error):
             return []
 
@@ -189,7 +190,7 @@ def export(listed: Sequence[Listed], file: TextIO) -> None:
     """The listing for other programs, as CSV."""
     writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(one.columns for one in listed)
+    writer.writerows({name: harmless(cell) for name, cell in one.columns.items()} for one in listed)
 
 
 def export_to(path: Path, listed: Sequence[Listed]) -> None:

@@ -22,6 +22,7 @@ from omegaconf import OmegaConf
 from trustml_cli.choices import flat
 from trustml_cli.errors import InputError
 from trustml_cli.files import digest, held, is_held, write_atomically, write_json
+from trustml_cli.spreadsheet import as_csv
 from trustml_cli.trackers.tracker import Tracker, epoch_values, metric_values
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DOES_NOT_COUNT = ("resume", "tracker")  # top-level keys that change nothing about what is measured
+DOES_NOT_COUNT = ("resume", "allow", "tracker")  # top-level keys that change nothing about what is measured
 WHERE = ("cache_dir", "output_dir")  # nor do these; but config.yaml keeps them
 LIBRARIES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn", "matplotlib", "hydra-core")
 
@@ -187,9 +188,11 @@ class Recorder:
 
     def plot(self, name: str, figure: "Figure") -> None:
         """Save a figure as plots/NAME.png."""
+        from trustml_cli.plots.style import save
+
         path = self.directory / "plots" / f"{name}.png"
         path.parent.mkdir(exist_ok=True)
-        write_atomically(path, lambda partial: figure.savefig(partial))
+        write_atomically(path, lambda partial: save(figure, partial))
         self._track(lambda tracker: tracker.plot(name, path))
 
     def artifact(self, name: str, tensors: "Mapping[str, Tensor]") -> Path:
@@ -230,8 +233,8 @@ class Recorder:
     def _write_table(self, name: str, rows: list[dict[str, Any]]) -> None:
         import pandas
 
-        table = pandas.DataFrame(rows)
-        write_atomically(self.directory / name, lambda partial: table.to_csv(partial, index=False))
+        text = as_csv(pandas.DataFrame(rows))
+        write_atomically(self.directory / name, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 def git_commit() -> str | None:

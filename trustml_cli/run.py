@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from argparse import ArgumentError
+from functools import partial
 from importlib.metadata import version
 from inspect import signature
 from pathlib import Path
@@ -23,12 +24,15 @@ from trustml_cli.errors import InputError, RunFailed, naming
 from trustml_cli.explain import explain
 from trustml_cli.record import DOES_NOT_COUNT, Recorder
 from trustml_cli.sweep import Ending, add_up, as_written, config_dir, refuse_repetition, resumed_words, what_is_run
+from trustml_cli.trust import be_careful, typed
 
 log = logging.getLogger(__name__)
 
 TRACEBACK = "TRUSTML_TRACEBACK"  # the user's HYDRA_FULL_ERROR, before this program sets that for itself
 
-register_resolvers()  # here, for the processes of a launcher come to `job` by importing this file
+# here, for the processes of a launcher come to `job` by importing this file
+register_resolvers()
+be_careful()
 
 
 def job(config: DictConfig) -> int:
@@ -100,11 +104,13 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
         raise InputError(f"launcher={launcher}: goes with a multirun; add -m")
     groups = {str(key) for key, node in config.items() if is_group(node)}
     settings: Settings = build_as(Settings, {key: config[key] for key in config if key not in groups}, key="")
-    handler = build(config.task, "task")
+    words = as_written(HydraConfig.get().overrides.task)
+    make = partial(build, allow=[*settings.allow, *typed(words, r"\w+\.factory")])  # a function that is typed is meant
+    handler = make(config.task, "task")
     wanted = [name for name in signature(handler.__call__).parameters if name != "context"]
     if missing := [name for name in wanted if name not in groups]:
         raise InputError(f"{missing[0]}: task={record.choices['task']} needs a choice of this group in its YAML")
-    parts = {name: build(config[name], name) for name in wanted}
+    parts = {name: make(config[name], name) for name in wanted}
     with naming("device"):
         device = choose_device(settings.device, job=job_number() or 0)
     record.note(device=str(device))
@@ -113,7 +119,7 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
     seed_everything(settings.seed)
     with naming("compile"):
         hardware = Hardware(device, settings.precision, settings.compile)
-    record.follow(build(config.tracker, "tracker"))
+    record.follow(make(config.tracker, "tracker"))
     handler(Context(settings.seed, hardware, model_store(settings.cache_dir), record), **parts)
 
 
@@ -142,6 +148,9 @@ def split_words(words: list[str]) -> tuple[list[str], list[str]]:
         raise InputError(str(error)) from error
     if unknown:
         raise InputError(f"{unknown[0]}: no such flag; see trustml --help, and write keys as KEY=VALUE")
+    for flag in ("experimental_rerun", "config_path", "config_name"):  # the first runs what a pickle says
+        if getattr(known, flag) is not None:
+            raise InputError(f"--{flag.replace('_', '-')}: not taken here; bring choices of your own by --config-dir")
     flags = list(words)
     for word in known.overrides:
         if "=" not in word and not word.startswith("~"):
@@ -157,7 +166,7 @@ def traceback_wanted() -> bool:
 
 def complain(line: str) -> None:
     """One line on standard error."""
-    sys.stderr.write(f"trustml: error: {line}\n")
+    sys.stderr.write(f"trustml: error: {' '.join(line.split())}\n")
 
 
 def main() -> None:
@@ -181,8 +190,8 @@ def main() -> None:
         complain(explain(error, config_folder(), sys.argv[1:]))
         sys.exit(2)
     except Exception as error:
-        if Ending.sweep is None or traceback_wanted():
+        if traceback_wanted():
             raise
-        complain(f"launcher: {type(error).__name__}: {' '.join(str(error).split())}")
-        sys.exit(add_up(Ending.sweep) if any(Ending.sweep.rglob("run.json")) else 2)
+        complain(f"{'launcher: ' if Ending.sweep else ''}{type(error).__name__}: {' '.join(str(error).split())}")
+        sys.exit(add_up(Ending.sweep) if Ending.sweep and any(Ending.sweep.rglob("run.json")) else 2)
     sys.exit(Ending.exit_code)

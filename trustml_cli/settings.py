@@ -18,6 +18,7 @@ class Settings:
     cache_dir: Path
     output_dir: Path
     resume: bool
+    allow: list[str]
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from trustml_cli.files import is_held
 from trustml_cli.record import DOES_NOT_COUNT, WHERE
+from trustml_cli.spreadsheet import read_csv
 
 if TYPE_CHECKING:  # a listing has no need of it, and shall not wait for its import
     import pandas
@@ -40,7 +41,7 @@ class Run:
 
         path = self.folder / "metrics.csv"
         try:
-            return pandas.read_csv(path) if path.exists() else pandas.DataFrame()
+            return read_csv(path) if path.exists() else pandas.DataFrame()
         except ValueError:  # pandas' errors about a file that is none of its own are ValueErrors
             return pandas.DataFrame()
 

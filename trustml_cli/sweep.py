@@ -15,8 +15,10 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from trustml_cli.errors import InputError
+from trustml_cli.explain import quoted
 from trustml_cli.files import write_atomically
 from trustml_cli.launchers import outlive_killed_jobs
+from trustml_cli.spreadsheet import as_csv
 
 if TYPE_CHECKING:
     from trustml_cli.summary import Answers, Run
@@ -70,7 +72,8 @@ def add_up(sweep: Path) -> int:
         lost = 1
     failed = [run for run in runs if run.status != "completed"]
     for run in failed:
-        sys.stderr.write(f"trustml: {run.status}: {run.folder}: {run.facts.get('error', 'ended without a word')}\n")
+        why = " ".join(str(run.facts.get("error", "ended without a word")).split())
+        sys.stderr.write(f"trustml: {run.status}: {run.folder}: {why}\n")
     if missing := jobs - len(runs):
         logs = sweep / ".submitit"
         why = f"; their logs are in {logs}" if logs.is_dir() else ""
@@ -84,6 +87,7 @@ def tabulate(sweep: Path, runs: "Sequence[Run]") -> None:
     """Write sweep.csv, summary.csv, sweep.png and index.html for `runs`, and show the summary."""
     import pandas
 
+    from trustml_cli.plots.style import save
     from trustml_cli.plots.sweep import sweep_figure
     from trustml_cli.report.page import write_sweep
     from trustml_cli.summary import answers_of, sweep_table
@@ -91,11 +95,11 @@ def tabulate(sweep: Path, runs: "Sequence[Run]") -> None:
     table = sweep_table(runs)
     answers = answers_of(runs, table)
     summary = pandas.concat([one.summary for one in answers])
-    write_atomically(sweep / "sweep.csv", lambda partial: table.to_csv(partial, index=False))
-    write_atomically(sweep / "summary.csv", lambda partial: summary.to_csv(partial, index=False))
+    write_atomically(sweep / "sweep.csv", lambda partial: partial.write_text(as_csv(table), encoding="utf-8"))
+    write_atomically(sweep / "summary.csv", lambda partial: partial.write_text(as_csv(summary), encoding="utf-8"))
     if told := [one for one in answers if one.headline]:
         figure = sweep_figure(told)
-        write_atomically(sweep / "sweep.png", lambda partial: figure.savefig(partial))
+        write_atomically(sweep / "sweep.png", lambda partial: save(figure, partial))
     for one in told:
         sys.stdout.write(f"\n{as_text(one, str(one.headline))}")
     saved = sweep / "multirun.yaml"
@@ -133,19 +137,23 @@ def resumed_words(overrides: Sequence[str], flags: Sequence[str]) -> list[str]:
     if asked.lower() == "false":
         return [*overrides, *flags]
     others = [word for word in overrides if not word.startswith("resume=")]
+    allow = [word for word in others if word.startswith("allow=")]  # what was allowed is not to be read from a file
     if asked.lower() != "true":
         saved = Path(asked) / "multirun.yaml"
         if not saved.is_file():
             raise InputError(f"resume: {asked} is no sweep's directory (there is no {saved}); give one, or true")
-        if more := [word for word in others if not word.startswith(LAUNCHER)]:
+        if more := [word for word in others if not word.startswith((*LAUNCHER, "allow="))]:
             raise InputError(f"resume: a directory brings its command along; leave out {more[0]}")
         known = OmegaConf.load(saved).hydra.overrides
-        before = [*as_written(known.task), *as_written(known.hydra)]
-        launcher = others or [word for word in before if word.startswith(LAUNCHER)]
+        before = [word for word in [*as_written(known.task), *as_written(known.hydra)] if not word.startswith("allow=")]
+        launcher = [word for word in others if word not in allow] or [
+            word for word in before if word.startswith(LAUNCHER)
+        ]
         multirun = {"-m", "--multirun"}.isdisjoint(flags) * ["--multirun"]
         return [
             *what_is_run(before),
             *launcher,
+            *allow,
             "resume=true",
             into(Path(asked)),
             *multirun,
@@ -186,10 +194,9 @@ def as_written(words: Any) -> list[str]:
 
 def what_is_run(words: Iterable[str]) -> list[str]:
     """The overrides among the words of a command that say what its jobs are."""
-    return [word for word in words if not word.startswith(HOW)]
+    return [word for word in words if not word.lstrip("+~").startswith(HOW)]
 
 
 def into(sweep: Path) -> str:
     """The override that makes Hydra use this directory again."""
-    escaped = str(sweep).replace("\\", "\\\\").replace("'", "\\'")
-    return f"hydra.sweep.dir='{escaped}'"
+    return f"hydra.sweep.dir={quoted(str(sweep))}"

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from trustml_cli.errors import InputError
 
+MOST_CLASSES = 10_000  # a confusion matrix of more takes gigabytes
+
 
 class Split(ABC):
     """One split: examples and their labels. The examples may lie in memory or be decoded as they are asked for."""
@@ -61,6 +63,12 @@ class InMemory(Split):
         if device.type == "cuda" and self.inputs.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
             return type(self)(self.inputs.to(device), self.labels.to(device))
         return self
+
+
+def check_count(classes: int, source: str) -> None:
+    """Raise `InputError` unless a network can tell so many classes apart."""
+    if classes > MOST_CLASSES:
+        raise InputError(f"dataset: {source} has {classes:,} classes; {MOST_CLASSES:,} at most are taken")
 
 
 def drawn(split: Split, count: int, seed: int) -> Split:
@@ -128,6 +136,7 @@ class DatasetSource(ABC):
     def load(self) -> Dataset:
         """The data set, checked and cut to `limit`."""
         data = self.read()
+        check_count(len(data.classes), data.source)
         if len(data.classes) < 2:
             raise InputError(f"dataset: {data.source} has one class only ({data.classes[0]}); two or more are needed")
         if data.train.shape != data.test.shape:

@@ -13,13 +13,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory, Split
+from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory, Split, check_count
 from trustml_cli.data.decoded import Arrays, decoded
 from trustml_cli.data.pictures import check_size, decode_picture, decode_pictures, stack_labels
 from trustml_cli.errors import InputError
 from trustml_cli.files import digest, stamp
+from trustml_cli.picture import FORMATS
 
-ENDINGS = {ending for ending, format_name in Image.registered_extensions().items() if format_name in Image.OPEN}
+ENDINGS = {ending for ending, format_name in Image.registered_extensions().items() if format_name in FORMATS}
 
 
 class Streaming(Enum):
@@ -75,7 +76,7 @@ class ImageFolder(DatasetSource):
             splits = {split: Streamed(part, self.size, self.channels, self.workers) for split, part in listings.items()}
         else:
             arrays, fingerprint = decoded(
-                self.cache_dir, f"image_folder-{self.root.name}", origin, lambda: self.decode(listings)
+                self.cache_dir, f"image_folder-{self.root.name[:40]}", origin, lambda: self.decode(listings)
             )
             splits = {
                 split: InMemory(
@@ -115,6 +116,7 @@ def class_folders(folder: Path) -> tuple[str, ...]:
     names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not names:
         raise InputError(f"dataset.root: {folder} has no class folders; images belong in {folder}/CLASS/")
+    check_count(len(names), str(folder))
     return tuple(names)
 
 

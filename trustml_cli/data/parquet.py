@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory
+from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory, check_count
 from trustml_cli.data.decoded import Arrays, decoded
 from trustml_cli.data.pictures import check_size, decode_picture, decode_pictures, one_line, size_text, stack_labels
 from trustml_cli.errors import InputError
@@ -46,7 +46,7 @@ def read_parquet(source: Parquet, name: str, classes: tuple[str, ...] | None) ->
     """The data set in the two files of `source`; `classes` overrides what they say of themselves."""
     files = {"train": source.train, "test": source.test}
     labels = {split: read_labels(path, source.label) for split, path in files.items()}
-    classes = classes or described_classes(source.train, source.label) or classes_in(labels["train"])
+    classes = classes or described_classes(source.train, source.label) or classes_in(labels["train"], source.train)
     numbers = {split: numbered(labels[split], classes, files[split], source.label) for split in files}
 
     def decode() -> Arrays:
@@ -139,10 +139,11 @@ def described_classes(path: Path, column: str) -> tuple[str, ...] | None:
     return tuple(map(str, names)) if isinstance(names, list) else None
 
 
-def classes_in(labels: list[int | str]) -> tuple[str, ...]:
+def classes_in(labels: list[int | str], path: Path) -> tuple[str, ...]:
     """Names for the classes that occur: all numbers from 0 to the largest, or the names in alphabetical order."""
     numbers = [label for label in labels if isinstance(label, int)]
     if len(numbers) == len(labels):
+        check_count(max(numbers) + 1, str(path))
         return tuple(str(number) for number in range(max(numbers) + 1))
     return tuple(sorted({str(label) for label in labels}))
 

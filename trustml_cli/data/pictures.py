@@ -13,8 +13,7 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from trustml_cli.errors import InputError
-
-MODES = {1: "L", 3: "RGB"}
+from trustml_cli.picture import MODES, open_picture
 
 
 def decode_picture(content: Path | bytes, name: str, size: int | None, channels: int) -> NDArray[np.uint8]:
@@ -24,14 +23,16 @@ def decode_picture(content: Path | bytes, name: str, size: int | None, channels:
     its size. Raises `InputError` naming the picture if it cannot be decoded.
     """
     try:
-        with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as picture:
+        with open_picture(io.BytesIO(content) if isinstance(content, bytes) else content) as picture:
             if size is not None:
                 picture.draft(MODES[channels], (size, size))  # lets JPEG decode at a fraction of its size
             image = ImageOps.exif_transpose(picture).convert(MODES[channels])  # upright, as viewers show it
             if size is not None and image.size != (size, size):
                 image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
             pixels = np.asarray(image, dtype=np.uint8)
-    except (OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file makes Pillow raise anything
         raise InputError(f"dataset: {name} cannot be read as an image ({one_line(error)})") from error
     return pixels.reshape(*pixels.shape[:2], channels).transpose(2, 0, 1)
 

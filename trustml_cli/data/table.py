@@ -1,5 +1,6 @@
 """Tables: rows of numbers and categories as the features that a network takes, and the groups to be treated alike."""
 
+import csv
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from trustml_cli.files import digest
 
 MOST_GROUPS = 20  # a sensitive column with more values is no grouping of people
 RARE = 10  # categories with fewer rows share one column
+LARGEST = float(np.finfo(np.float32).max)  # what a feature may be, up or down
+LONGEST_ROW = 2**20  # bytes
 LEAF = 8  # a step is cut only where so many rows lie on both sides of it
 
 
@@ -169,11 +172,13 @@ def encode(
     words = [name for name in fitted_to if name not in numeric]
     parts: list[list[Any]] = [[] for _ in frames]
     for name in numeric:
+        if any((frame[name].abs() > LARGEST).any() for frame in frames):
+            raise InputError(
+                f"dataset: column {name!r} holds infinity or over {LARGEST:.0e}; mend the file or leave the column out"
+            )
         median = fitted_to[name].median()
         if pandas.isna(median):
             raise InputError(f"dataset: column {name!r} holds no number in any training row; leave it out")
-        if any(np.isinf(frame[name]).any() for frame in frames):
-            raise InputError(f"dataset: column {name!r} holds infinity; mend the file or leave the column out")
         values = [frame[name].fillna(median).to_numpy(dtype=np.float64)[:, None] for frame in (fitted_to, *frames)]
         cuts = tree_cuts(values[0], favourable, steps)
         for part, column in zip(parts, values[1:], strict=True):
@@ -226,4 +231,14 @@ def read_frame(path: Path, **how: Any) -> pandas.DataFrame:
         raise InputError(f"dataset: {path} cannot be read as comma-separated values ({one_line(error)})") from error
     if frame.empty:
         raise InputError(f"dataset: {path} has no rows")
+    if len(frame) > 1 and len(last_row(path)) < len(frame.columns):  # one line alone is another file altogether
+        raise InputError(f"dataset: {path} ends in the middle of a row; get the whole file")
     return frame
+
+
+def last_row(path: Path) -> list[str]:
+    """The cells of the last line; pandas takes those that it lacks for missing values."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - LONGEST_ROW))
+        line = file.read().rstrip(b"\r\n").rpartition(b"\n")[2]
+    return next(csv.reader([line.decode(errors="replace")]), [])

@@ -3,6 +3,7 @@
 import pickle
 import warnings
 from pathlib import Path
+from zipfile import ZipFile, is_zipfile
 
 import torch
 from safetensors.torch import load_file
@@ -35,6 +36,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        if is_zipfile(path):
+            with ZipFile(path) as archive:
+                if sum(part.file_size for part in archive.infolist()) > path.stat().st_size:
+                    raise ValueError("it is compressed, which torch.save never does: it may fill the memory")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of an unusual pickle protocol
             content = torch.load(path, map_location="cpu", weights_only=True)

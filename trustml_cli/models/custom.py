@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -21,6 +21,8 @@ class Custom(Model):
     The function is called with `arguments` and, where it has parameters of these names, with `shape` (of one
     example, [C, H, W]) and `num_classes`.
     """
+
+    names_code: ClassVar = ("factory",)
 
     factory: str
     arguments: dict[str, Any]

@@ -9,7 +9,7 @@ from matplotlib.ticker import PercentFormatter
 from trustml_cli.data.table import Attribute
 from trustml_cli.fairness.measure import Point, Scored
 from trustml_cli.fairness.metrics import p_rule
-from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, new_figure, tidy
+from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, logarithmic, new_figure, tidy
 
 COLORS = [ORANGE, BLUE, GREEN, GREY, "#B0578D", "#8A6D00"]
 BINS = 40
@@ -35,7 +35,7 @@ def densities(before: Scored, after: Scored, number: int, attribute: Attribute, 
             )  # fmt: skip
         panel.axvline(0.5, color=GREY, linestyle=":", linewidth=1)
         panel.set_xlim(0, 1)
-        panel.set_yscale("log")
+        logarithmic(panel.yaxis)
         panel.legend(frameon=False, fontsize=8, loc="upper right")
         rule = p_rule(scored.selected, group)
         title = f"{stage}: accuracy {scored.accuracy:.1%}, p-rule {rule:.0f} %"

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from trustml_cli.ood.measure import Judged
-from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, new_figure, tidy
+from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, logarithmic, new_figure, tidy
 
 LINES = (  # colour and dashes of each curve: told apart in black and white too
     (BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), ("#8C3C78", ":"), ("#8A6A00", (0, (6, 1, 1, 1))), ("black", (0, (1, 1)))
@@ -37,7 +37,7 @@ def score_histograms(results: Mapping[str, Judged], subject: str) -> Figure:
             look = {"bins": bins, "range": (low, high), "weights": weights, "histtype": "stepfilled"}
             panel.hist(shown, **look, facecolor=f"{color}30", edgecolor=color, linewidth=1.3, label=words)
         panel.axvline(result.threshold, color="black", linestyle="--", linewidth=1.2, label="threshold")
-        panel.set_yscale("log")
+        logarithmic(panel.yaxis)
         panel.set_ylim(0.5 / max(len(result.inliers), len(result.outliers)), 1.5)
         panel.yaxis.set_major_formatter(percent)
         panel.xaxis.set_major_locator(MaxNLocator(4))
@@ -71,7 +71,7 @@ def roc_curves(results: Mapping[str, Judged], subject: str, kinds: tuple[str, st
     chance = torch.logspace(torch.tensor(least).log10().item(), 0, 50).tolist()
     panel.plot(chance, chance, color=GREY, linewidth=0.8, label="chance")
     panel.axhline(0.95, color=GREY, linewidth=0.8, linestyle=":")
-    panel.set_xscale("log")
+    logarithmic(panel.xaxis)
     panel.set_xlim(least, 1.05)
     panel.set_ylim(-0.01, 1.01)
     for axis in (panel.xaxis, panel.yaxis):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from trustml_cli.models.cost import Cost
-from trustml_cli.plots.style import BLUE, GREY, ORANGE, new_figure, tidy
+from trustml_cli.plots.style import BLUE, GREY, ORANGE, logarithmic, new_figure, tidy
 
 
 def packed_layers(rows: Sequence[Cost], subject: str) -> Figure:
@@ -24,7 +24,7 @@ def packed_layers(rows: Sequence[Cost], subject: str) -> Figure:
         places = range(len(pairs))
         panel.scatter([before for before, _ in pairs], places, color=ORANGE, marker="s", label="float32")
         panel.scatter([after for _, after in pairs], places, color=BLUE, label="packed")
-        panel.set_xscale("log")
+        logarithmic(panel.xaxis)
         low, high = min(map(min, pairs)), max(map(max, pairs))
         panel.set_xlim(low / 2, high * (high / low) ** 0.4)  # room for the words
         panel.set_yticks(places, [f"{row.layer}: {row.kind}" for row in rows], fontsize=8)

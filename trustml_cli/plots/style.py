@@ -1,10 +1,15 @@
 """The look that all plots share."""
 
+import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from matplotlib import rcParams
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:  # the picture of a sweep needs no torch
@@ -14,6 +19,22 @@ if TYPE_CHECKING:  # the picture of a sweep needs no torch
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#C44E00", "#007A59", "#595959"
 GAP = 0.06  # between tiles, in widths of one; three of them between rows, for the captions
 
+rcParams["text.parse_math"] = False  # a dollar in the name of a class is a dollar
+
+
+class PlainLogFormatter(LogFormatter):
+    """Numbers on a logarithmic axis as they are, where matplotlib writes powers by mathematics."""
+
+    def _num_to_string(self, x: float, vmin: float, vmax: float) -> str:
+        return f"{x:g}"
+
+
+def logarithmic(axis: Axis) -> None:
+    """Have an axis go in powers of ten."""
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})  # type: ignore[attr-defined]
+    axis.set_major_formatter(PlainLogFormatter())
+    axis.set_minor_formatter(PlainLogFormatter())
+
 
 def new_figure(
     width: float, height: float, rows: int = 1, columns: int = 1, heights: Sequence[float] | None = None
@@ -21,6 +42,13 @@ def new_figure(
     """A figure of so many inches and its axes as an array [rows, columns]; rows of equal height unless `heights`."""
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, height_ratios=heights)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure to a file. A letter that the font has not becomes a box, without a word."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        figure.savefig(path)
 
 
 def tidy(axes: Axes, title: str, x: str, y: str) -> None:

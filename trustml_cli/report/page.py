@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from trustml_cli.choices import config_folder, description, flat
 from trustml_cli.files import write_atomically
 from trustml_cli.report.table import NOTHING, Cell, measured, readable, shown
+from trustml_cli.spreadsheet import read_csv
 from trustml_cli.summary import IDENTITY, Answers, Run, read_run, read_runs
 
 FEW = 12  # headline figures that fit above everything else
@@ -41,9 +42,9 @@ def write_run(folder: Path) -> Path:
             (path.stem.replace("_", " "), readable(frame, list(frame.columns[:1])))
             for path in sorted(folder.glob("*.csv"))
             if path.name not in ("metrics.csv", "history.csv")
-            for frame in [pandas.read_csv(path)]
+            for frame in [read_csv(path)]
         ],
-        history=readable(pandas.read_csv(history), []) if history.exists() else None,
+        history=readable(read_csv(history), []) if history.exists() else None,
         changed=[(key, *map(as_written, both.values())) for key, both in run.facts.get("changed", {}).items()],
         config=config_of(run),
     )

@@ -1,0 +1,229 @@
+"""Data at the edge of what can be had: each case ends in a result that is right, or in one line that says why not."""
+
+import json
+import resource
+import struct
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas
+import pytest
+from PIL import Image
+
+from trustml_cli.explain import quoted
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+RUN = ["trainer=smoke", "model=logistic"]
+FOLDER = ["dataset=image_folder", "dataset.size=8", "dataset.root=images"]
+TABLE = [
+    "trainer=smoke", "dataset=csv", "dataset.path=people.csv", "dataset.label=hired", "dataset.positive=yes",
+    "dataset.sensitive=sex",
+]  # fmt: skip
+PEOPLE = [[str(20 + row), str(row % 7), "fm"[row % 2], "no" if row % 3 else "yes"] for row in range(60)]
+
+
+def table(change: Callable[[int, list[str]], list[str]] = lambda row, person: person, rows: int = 60) -> str:
+    people = [change(row, list(person)) for row, person in enumerate(PEOPLE[:rows])]
+    return "\n".join(",".join(person) for person in [["age", "children", "sex", "hired"], *people]) + "\n"
+
+
+def setting(column: int, value: str, rows: Callable[[int], bool] = lambda row: True) -> str:
+    """The table with `value` in a column of some rows."""
+    return table(lambda row, person: [*person[:column], value, *person[column + 1 :]] if rows(row) else person)
+
+
+TABLES = [
+    ("nan in some rows", setting(0, "nan", lambda row: row % 4 == 0), 0, []),
+    ("nan in a column", setting(0, "nan"), 2, ["'age'", "no number"]),
+    ("infinity", setting(0, "inf", lambda row: row == 7), 2, ["'age'", "infinity"]),
+    ("minus infinity", setting(0, "-inf", lambda row: row == 7), 2, ["'age'", "infinity"]),
+    ("beyond float32", setting(0, "1e308", lambda row: row % 2 == 0), 2, ["'age'", "3e+38"]),
+    ("a constant column", setting(0, "5"), 0, []),
+    ("nothing but constants", table(lambda row, person: ["5", "5", *person[2:]]), 0, []),
+    ("one group only", setting(2, "f"), 2, ["dataset.sensitive", "'sex'", "one value 'f'"]),
+    ("a group for each", table(lambda row, person: [*person[:2], f"s{row}", person[3]]), 2, ["'sex' has 60 values"]),
+    ("one class only", setting(3, "yes"), 2, ["hired=yes", "class of 0 rows"]),
+    ("a class of one", table(lambda row, person: [*person[:3], "no" if row else "yes"]), 2, ["class of 1 rows"]),
+    ("labels missing", setting(3, "", lambda row: row % 5 == 0), 0, []),
+    ("no rows", table(rows=0), 2, ["people.csv has no rows"]),
+    ("nothing", "", 2, ["people.csv", "comma-separated"]),
+    ("no text", "\0\1\2\3" * 50, 2, ["people.csv"]),
+    ("a row too long", table() + "1,2,f,yes,5\n", 2, ["people.csv", "line 62"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "expected"), [case[1:] for case in TABLES], ids=[case[0] for case in TABLES]
+)
+def test_a_table_at_the_edge(content: str, code: int, expected: list[str], trustml_here: Cli, tmp_path: Path) -> None:
+    (tmp_path / "people.csv").write_text(content)
+    words = ["task=train", "model=table_mlp"] if code == 0 else ["task=debias"]
+    judge(trustml_here(*words, *TABLE), code, expected, tmp_path)
+
+
+def judge(answer: subprocess.CompletedProcess[str], code: int, expected: list[str], tmp_path: Path) -> None:
+    """Exit status and words on standard error; where it is 0 nothing there, and finite shares in metrics.csv."""
+    assert answer.returncode == code, answer.stderr
+    assert answer.stderr.count("\n") == (code != 0), answer.stderr
+    assert all(word in answer.stderr for word in expected), answer.stderr
+    if code == 0:
+        (metrics,) = tmp_path.glob("outputs/*/*/metrics.csv")
+        values = pandas.read_csv(metrics).filter(regex="accuracy$")
+        assert values.apply(lambda column: column.between(0, 1).all()).all()
+        json.loads(metrics.with_name("run.json").read_text())
+
+
+def images(root: Path, classes: dict[str, int], level: Callable[[int], int] = lambda number: 50 * number) -> None:
+    for split in ("train", "test"):
+        for number, (name, count) in enumerate(classes.items()):
+            (root / split / name).mkdir(parents=True)
+            for each in range(count):
+                Image.new("L", (8, 8), level(number)).save(root / split / name / f"{each}.png")
+
+
+FULL = pytest.mark.faults
+
+
+@pytest.mark.parametrize("task", ["train", pytest.param("fgsm", marks=FULL), pytest.param("explain", marks=FULL)])
+@pytest.mark.parametrize(
+    ("classes", "level", "code", "expected"),
+    [
+        ({"cat": 3, "dog": 1}, lambda number: 50 * number, 0, []),
+        ({"cat": 3, "dog": 3}, lambda number: 0, 0, []),
+        ({"cat": 3}, lambda number: 50, 2, ["one class only (cat)"]),
+        ({"cat": 3, "dog": 0}, lambda number: 50, 2, ["images/train/dog", "no images"]),
+    ],
+    ids=["one image", "constant", "one class", "zero images"],
+)
+def test_images_at_the_edge(
+    task: str, classes: dict[str, int], level: Callable[[int], int], code: int, expected: list[str],
+    trustml_here: Cli, tmp_path: Path,
+) -> None:  # fmt: skip
+    images(tmp_path / "images", classes, level)
+    more = {"fgsm": ["task.epsilon=[0,0.3]", "task.check_images=0"], "explain": ["task.images=1"]}.get(task, [])
+    judge(trustml_here(f"task={task}", *RUN, *FOLDER, *more), code, expected, tmp_path)
+
+
+def test_constant_images_of_two_classes_are_guessed_at(trustml_here: Cli, tmp_path: Path) -> None:
+    images(tmp_path / "images", {"cat": 4, "dog": 4}, level=lambda number: 0)
+    judge(trustml_here("task=train", *RUN, *FOLDER), 0, [], tmp_path)
+    (metrics,) = tmp_path.glob("outputs/*/*/metrics.csv")
+    assert pandas.read_csv(metrics).test_accuracy[0] == 0.5
+
+
+def test_mnist_without_images(trustml_here: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">4I", 2051, 0, 28, 28))
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 2049, 0))
+    answer = trustml_here("task=train", *RUN, "dataset=mnist", "data_dir=.")
+    judge(answer, 2, ["train-images-idx3-ubyte"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        ([0, 10**6 - 1], ["1,000,000 classes", "10,000 at most"]),
+        ([0, 2**62], ["classes", "10,000 at most"]),
+        ([0, -1], ["row 1", "-1"]),
+        ([0, None], ["row 1", "None"]),
+        ([0.0, 1.5], ["row 0", "not a class number"]),
+        ([], ["no rows"]),
+    ],
+    ids=["a million classes", "2^62 classes", "negative", "missing", "fractions", "no rows"],
+)
+def test_labels_at_the_edge_take_no_memory(
+    label: list[object], expected: list[str], trustml_here: Cli, tmp_path: Path
+) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    Image.new("L", (8, 8)).save(tmp_path / "x.png")
+    rows = [{"bytes": (tmp_path / "x.png").read_bytes(), "path": None} for _ in label]
+    parquet.write_table(arrow.table({"img": rows, "label": label}), tmp_path / "x.parquet")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    words = ["dataset=parquet", "dataset.train=x.parquet", "dataset.test=x.parquet"]
+    judge(trustml_here("task=train", *RUN, *words), 2, ["x.parquet", *expected], tmp_path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+
+
+def test_more_folders_than_classes_are_refused(trustml_here: Cli, tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for number in range(10_001):
+            (tmp_path / "images" / split / str(number)).mkdir(parents=True)
+    judge(trustml_here("task=train", *RUN, *FOLDER), 2, ["images/train", "10,001 classes"], tmp_path)
+
+
+@pytest.mark.faults
+def test_a_thousand_classes_and_a_million_categories_are_taken(trustml_here: Cli, tmp_path: Path) -> None:
+    images(tmp_path / "images", {str(number): 1 for number in range(1000)}, level=lambda number: number % 256)
+    judge(trustml_here("task=train", *RUN, *FOLDER), 0, [], tmp_path)
+    (tmp_path / "outputs").rename(tmp_path / "before")
+    random = np.random.default_rng(0)
+    frame = pandas.DataFrame({"who": np.arange(10**6).astype(str), "age": random.integers(20, 60, 10**6)})
+    frame["sex"], frame["hired"] = (
+        np.where(frame.index % 2, "f", "m"),
+        np.where(random.random(10**6) < 0.5, "yes", "no"),
+    )
+    frame.to_csv(tmp_path / "people.csv", index=False)
+    judge(trustml_here("task=train", "model=table_mlp", *TABLE), 0, [], tmp_path)
+
+
+# Paths
+
+
+PATHS = {
+    "letters": "été 猫 😀",
+    "spaces": " a  b ",
+    "a line break": "a\nb",
+    "signs": "a'b\"c$x{y}[z](w)=,;#%&*?<|>~!@^`\\",
+    "longest": "x" * 255,
+    "longest in letters": "é" * 127,
+}
+
+
+SHORT = ("a line break", "signs", "longest in letters")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, id=case, marks=() if case in SHORT else FULL) for case, name in PATHS.items()]
+)
+def test_any_path_will_do(name: str, trustml_here: Cli, tmp_path: Path) -> None:
+    images(tmp_path / name / name, {"cat": 2, "dog": 2})
+    answer = trustml_here(
+        "task=train", *RUN, "dataset=image_folder", "dataset.size=8", f"dataset.root={quoted(f'{name}/{name}')}",
+        f"output_dir={quoted(f'{name}/out')}", f"cache_dir={quoted(f'{name}/cache')}", f"data_dir={quoted(name)}",
+    )  # fmt: skip
+    assert (answer.returncode, answer.stderr) == (0, ""), answer.stderr
+    (run,) = (tmp_path / name / "out" / "train").iterdir()
+    assert {"metrics.csv", "report.html", "run.json", "config.yaml", "trustml.log"} <= {
+        path.name for path in run.iterdir()
+    }
+    assert {path.name for path in tmp_path.iterdir()} == {name}
+    assert len(list((tmp_path / name / "cache").glob("*/*/checksums.json"))) == 2
+    again = trustml_here("runs", "--output-dir", f"{name}/out", "status=completed")
+    assert "test_accuracy" in again.stdout
+
+
+def deep(folder: Path, length: int) -> str:
+    """A path below `folder` of so many characters."""
+    parts = -(-(length - len(str(folder))) // 200)
+    text = f"{folder}/" + "/".join(["d" * 199] * parts)
+    return text[:length]
+
+
+@pytest.mark.parametrize(("length", "code"), [pytest.param(3900, 0, marks=FULL), (4090, 2), (5000, 2)])
+@pytest.mark.parametrize("key", ["output_dir", "cache_dir", "dataset.root"])
+def test_a_path_that_is_almost_too_long_or_is(
+    key: str, length: int, code: int, trustml_here: Cli, tmp_path: Path
+) -> None:
+    where = deep(tmp_path, length)
+    words = [*FOLDER[:2]] if key == "dataset.root" else []
+    answer = trustml_here("task=train", *RUN, *words, f"{key}={where}")
+    if key == "dataset.root":
+        assert answer.returncode == 2
+    else:
+        assert answer.returncode == 0 if code == 0 else answer.returncode in (1, 2), answer.stderr
+    assert answer.stderr.count("\n") == (answer.returncode != 0), answer.stderr
