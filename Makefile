@@ -6,7 +6,7 @@ WHEEL_VENV := .venv-wheel
 SMOKE_DIR := $(abspath build/smoke)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-data test-faults test-slurm bench lint smoke wheel-check clean
+.PHONY: help demo test test-data test-faults test-slurm bench lint audit smoke wheel-check clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ lint: $(BIN)/.installed  ## ruff (rules and format) and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+audit: $(BIN)/.installed  ## look for known vulnerabilities in what is installed
+	.ci/audit $(BIN)/python
 
 smoke: $(BIN)/.installed  ## every task through the command line, in seconds
 	rm -rf $(SMOKE_DIR) && mkdir -p $(SMOKE_DIR)

@@ -95,6 +95,8 @@ def as_yaml(config: DictConfig) -> str:
 
 def dispatch(config: DictConfig, record: Recorder) -> None:
     """Build the handler and the parts that it asks for by name, then let it run."""
+    import torch
+
     from trustml_cli.hardware import Hardware, choose_device, compute_repeatably, keep_freed_memory, seed_everything
     from trustml_cli.settings import Settings
     from trustml_cli.tasks.context import Context, model_store
@@ -113,7 +115,7 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
     parts = {name: make(config[name], name) for name in wanted}
     with naming("device"):
         device = choose_device(settings.device, job=job_number() or 0)
-    record.note(device=str(device))
+    record.note(device=str(device), threads=torch.get_num_threads())
     keep_freed_memory()
     compute_repeatably(device)
     seed_everything(settings.seed)
