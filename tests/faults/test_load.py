@@ -47,7 +47,7 @@ def sweep(tmp_path: Path, cache_dir: Path, jobs: int) -> tuple[Path, list[Sample
         samples: list[Sample] = []
         try:
             while process.poll() is None:
-                ended = (tmp_path / "out.txt").read_text().count("results are in")
+                ended = (tmp_path / "out.txt").read_text().count("\nresults are in")  # of a job, not of them all
                 sample = looked_at(process.pid, ended)
                 if sample and ended > (samples[-1].jobs if samples else 0):
                     samples.append(sample)

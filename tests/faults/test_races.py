@@ -21,7 +21,8 @@ TRAIN = ["task=fgsm", "trainer=smoke", "trainer.epochs=10", "model=mlp", "task.e
 AT_ONCE = """
 import os, sys, threading
 from pathlib import Path
-import pandas, sklearn.datasets, torch, trustml_cli.run, trustml_cli.tasks.attack
+import pandas, sklearn.datasets, torch.fx.experimental.symbolic_shapes
+import trustml_cli.report.page, trustml_cli.run, trustml_cli.tasks.attack
 count, words = int(sys.argv[1]), sys.argv[2:]
 ready, go = os.pipe()
 for number in range(count):
