@@ -134,9 +134,9 @@ def files_up_to(size: int) -> Iterator[None]:
 
 @pytest.mark.parametrize(("model", "culprit"), [("mlp", "cache/models/"), ("logistic", "plots/")])
 def test_a_file_that_may_not_be_so_large_is_one_line(
-    trustml_here: Cli, tmp_path: Path, model: str, culprit: str
+    trustml_here: Cli, tmp_path: Path, pictures: list[str], model: str, culprit: str
 ) -> None:
-    words = ["task=train", "trainer=smoke", f"model={model}"]
+    words = ["task=train", "trainer=smoke", f"model={model}", *pictures[:2], "dataset.size=8"]
     places = {"TRUSTML_CACHE_DIR": str(tmp_path / "cache")}
     with files_up_to(14_000):
         answer = trustml_here(*words, env=places)
@@ -183,7 +183,7 @@ def test_an_output_directory_that_is_a_file(trustml_here: Cli, tmp_path: Path, w
 def test_a_cache_directory_that_is_a_file(trustml_here: Cli, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("mine")
     answer = trustml_here(*TRAIN, f"cache_dir={tmp_path}/taken")
-    assert_one_line(answer, 2, f"cache_dir: {tmp_path}/taken/models cannot be written to")
+    assert_one_line(answer, 2, f"cache_dir: {tmp_path}/taken/data cannot be written to")
 
 
 @pytest.mark.faults
@@ -201,7 +201,7 @@ def test_folders_without_permission(tmp_path: Path) -> None:
     answer = run(f"output_dir={closed}/out", f"cache_dir={tmp_path}/cache")
     assert_one_line(answer, 2, f"output_dir: {closed}/out", "Permission denied; have it made writable")
     answer = run("output_dir=out", f"cache_dir={closed}/cache")
-    assert_one_line(answer, 2, f"cache_dir: {closed}/cache/models cannot be written to (Permission denied)")
+    assert_one_line(answer, 2, f"cache_dir: {closed}/cache/data cannot be written to (Permission denied)")
 
 
 def test_a_current_directory_that_is_gone(tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def removed(find: Callable[[], list[Path]], folder: Callable[[Path], Path]) -> I
         thread.join()
 
 
-LONG = [*TRAIN, "trainer.epochs=60", "trainer.steps_per_epoch=null"]
+LONG = [*TRAIN, "trainer.epochs=30", "trainer.steps_per_epoch=null"]
 
 
 def test_a_run_directory_that_is_removed_while_it_is_written(trustml_here: Cli, tmp_path: Path) -> None:
