@@ -127,7 +127,7 @@ def keep_freed_memory() -> None:
 def memory_ran_out(error: BaseException) -> bool:
     """Whether the error says that a device or the machine has no memory left."""
     onednn = ("could not create a primitive", "could not create a memory object", "could not execute a primitive")
-    words = ("out of memory", "can't allocate memory", *onednn)
+    words = ("out of memory", "can't allocate memory", "cannot allocate memory", *onednn)
     by_name = isinstance(error, torch.OutOfMemoryError | MemoryError)
     return by_name or (isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words))
 

@@ -32,6 +32,7 @@ ERRORS = {
     "cuda": CUDA,
     "cpu": RuntimeError("[enforce fail at alloc_cpu.cpp:119] DefaultCPUAllocator: can't allocate memory: you tried"),
     "onednn": RuntimeError("could not create a primitive"),
+    "system": RuntimeError("unable to mmap 39321784 bytes from file: Cannot allocate memory (12)"),
     "mps": RuntimeError("MPS backend out of memory"),
     "python": MemoryError(),
     "numpy": np._core._exceptions._ArrayMemoryError((10**6, 10**6), np.dtype(float)),  # type: ignore[attr-defined]
@@ -163,17 +164,26 @@ def test_a_model_that_is_too_large_even_to_be_tried_is_no_wrong_input(monkeypatc
 
 
 LIMITED = """
-import resource, sys, torch, trustml_cli.run as run
-import sklearn.datasets, trustml_cli.report.page, trustml_cli.tasks.attack  # an import is no batch to halve
+import resource, sys, torch.fx.experimental.symbolic_shapes  # a late import is no batch
+import trustml_cli.run
 from pathlib import Path
-torch.ones(1, requires_grad=True).exp().backward()
-dispatch = run.dispatch
-def scarce(config, record):
-    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (taken + LIMIT * 2**20, -1))
-    dispatch(config, record)
-run.dispatch = scarce
-run.main()
+from trustml_cli.tasks.measuring import Measuring
+from trustml_cli.training.gradient import GradientTrainer
+
+def limit(cls, name):
+    method = getattr(cls, name)
+    def limited(*given, **named):
+        taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (taken + LIMIT * 2**20, -1))
+        try:
+            return method(*given, **named)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+    setattr(cls, name, limited)
+
+limit(Measuring, "run")
+limit(GradientTrainer, "fit")
+trustml_cli.run.main()
 """
 
 
