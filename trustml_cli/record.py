@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DOES_NOT_COUNT = ("resume", "tracker")  # top-level keys that change nothing about what is measured
-WHERE = ("cache_dir", "output_dir")  # nor do these; but config.yaml keeps them
+WHERE = ("cache_dir", "output_dir")  # nor do these, a data set's own too; but config.yaml keeps them
 LIBRARIES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn", "matplotlib", "hydra-core")
 
 
@@ -87,7 +87,8 @@ class Recorder:
     @property
     def config_digest(self) -> str:
         """What tells this configuration from others that measure something else."""
-        return digest({key: value for key, value in (yaml.safe_load(self.config) or {}).items() if key not in WHERE})
+        values = flat(yaml.safe_load(self.config) or {})
+        return digest({key: value for key, value in values.items() if key.rpartition(".")[2] not in WHERE})
 
     def start(self, again: bool = False) -> None:
         """Claim the directory: run.json says `running` from here on, and config.yaml lies beside it.
