@@ -1,5 +1,7 @@
-"""The two ways in which a run may end badly; `run.main` turns them into exit statuses."""
+"""The two ways in which a run may end badly; `run.main` turns them into exit statuses. And errors in one line."""
 
+import errno
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,3 +27,31 @@ def naming(key: str) -> Iterator[None]:
         text = " ".join(str(error).split())
         names_a_field = re.match(r"\w+: ", text) is not None
         raise InputError(".".join(filter(None, (key, text))) if names_a_field else f"{key}: {text}") from error
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+GONE = (errno.ENOENT, errno.ESTALE)
+REMEDIES = {
+    **dict.fromkeys(FULL, "make room there, or take other places with output_dir and cache_dir"),
+    **dict.fromkeys(NOT_WRITABLE, "have it made writable, or take other places with output_dir and cache_dir"),
+    errno.ENAMETOOLONG: "take a shorter one; output_dir, cache_dir and data_dir are where names begin",
+    **dict.fromkeys(GONE, "somebody has removed it; begin again"),
+}
+
+
+def told(error: BaseException) -> str:
+    """What went wrong in one line; of files and folders also which it is and what to do."""
+    if isinstance(error, InputError | RunFailed):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in REMEDIES:
+        where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        return f"{where}{error.strerror}; {REMEDIES[error.errno]}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def trouble_with_files(error: BaseException | None) -> OSError | None:
+    """The error about a file or folder that is behind this one, if there is one."""
+    while error is not None and not (isinstance(error, OSError) and error.errno in REMEDIES):
+        error = error.__cause__ or error.__context__
+    return error

@@ -9,10 +9,13 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+
+from trustml_cli.errors import NOT_WRITABLE, InputError
 
 log = logging.getLogger(__name__)
 
@@ -21,10 +24,23 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then move it there in one step."""
     partial = path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")
     try:
-        write(partial)
-        partial.replace(path)
+        with naming_file(path, partial):
+            write(partial)
+            partial.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
+
+
+@contextmanager
+def naming_file(path: Path, partial: Path) -> Iterator[None]:
+    """Have an error about `partial`, or about a file without a name, be about `path`: nobody knows the other."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and (error.filename is None or str(error.filename).startswith(str(partial))):
+            error.filename = str(path)
+        raise
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -56,15 +72,24 @@ def make_once(folder: Path, make: Callable[[Path], None]) -> dict[str, str]:
 
     `make` is given an empty folder, which takes the name of `folder` in one step when it is done. Any number of
     processes may ask at once: one makes it, the others wait. A folder whose files do not match the checksums that
-    were written with them is made anew, with a warning.
+    were written with them is made anew, with a warning. Where nothing can be written, a folder that is whole is read;
+    `InputError` if there is none.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.with_name(f"{folder.name}.lock"))
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=1)
     except Timeout:
         log.info("waiting for another process that makes %s", folder)
         lock.acquire()
+    except OSError as error:
+        checksums = verified_checksums(folder) if error.errno in NOT_WRITABLE else None
+        if checksums is not None:
+            return checksums
+        if error.errno not in NOT_WRITABLE:
+            raise
+        why = f"{folder.parent} cannot be written to ({error.strerror})"
+        raise InputError(f"cache_dir: {why}; take another with cache_dir=DIR or TRUSTML_CACHE_DIR") from error
     try:
         checksums = verified_checksums(folder)
         return fill(folder, make) if checksums is None else checksums
@@ -88,15 +113,18 @@ def verified_checksums(folder: Path) -> dict[str, str] | None:
 
 
 def fill(folder: Path, make: Callable[[Path], None]) -> dict[str, str]:
-    """`make` into a partial folder, then rename it; returns the checksums."""
+    """`make` into a partial folder, then rename it; returns the checksums. Whoever calls this holds the lock."""
+    for left in folder.parent.glob(f".{escape(folder.name)}-*"):  # by one who was killed
+        shutil.rmtree(left, ignore_errors=True)
     partial = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
-    partial.mkdir()
     try:
-        make(partial)
-        checksums = {path.name: file_digest(path) for path in sorted(partial.iterdir())}
-        write_json(partial / "checksums.json", checksums)
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
+        with naming_file(folder, partial):
+            partial.mkdir()
+            make(partial)
+            checksums = {path.name: file_digest(path) for path in sorted(partial.iterdir())}
+            write_json(partial / "checksums.json", checksums)
+            shutil.rmtree(folder, ignore_errors=True)
+            partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return checksums

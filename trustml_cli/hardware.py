@@ -5,14 +5,19 @@ import os
 import random
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from trustml_cli.errors import RunFailed
+
+T = TypeVar("T")
 
 
 class Precision(Enum):
@@ -116,6 +121,52 @@ def give_back_freed_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
     if trim is not None:
         trim(0)
+
+
+def memory_ran_out(error: BaseException) -> bool:
+    """Whether the error says that a device or the machine has no memory left."""
+    onednn = ("could not create a primitive", "could not create a memory object", "could not execute a primitive")
+    words = ("out of memory", "can't allocate memory", "cannot allocate memory", *onednn)
+    by_name = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return by_name or (isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words))
+
+
+@contextmanager
+def within_memory(remedy: str) -> Iterator[None]:
+    """Have a run for which memory runs out end with a line that says what to do."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not memory_ran_out(error):
+            raise
+        raise RunFailed(f"memory ran out; {remedy}") from error
+
+
+@dataclass
+class Halving:
+    """Goes over batches; where memory runs out it halves the batch, and cuts those that follow to that size.
+
+    `size` is that size, None where memory did not run out.
+    """
+
+    size: int | None = None
+
+    def over(self, batches: Iterable[tuple[Tensor, Tensor]], work: Callable[[Tensor, Tensor], T]) -> Iterator[T]:
+        """What `work` makes of the inputs and labels of each batch. Raises what it raises for a batch of one."""
+        for x, y in batches:
+            start = 0
+            while start < len(x):
+                now = slice(start, start + (self.size or len(x)))
+                count = len(x[now])
+                try:
+                    done = work(x[now], y[now])
+                except (RuntimeError, MemoryError) as error:
+                    if count < 2 or not memory_ran_out(error):
+                        raise
+                    self.size = count // 2
+                    continue
+                yield done
+                start += count
 
 
 @contextmanager

@@ -1,15 +1,21 @@
-"""What Hydra's launchers leave undone: a job whose process is killed takes no other job with it."""
+"""What Hydra's launchers leave undone: a job whose process is killed takes no other job with it.
+
+And what its sweepers overdo before the first job.
+"""
 
 import os
+import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.sweeper import Sweeper
 
 from trustml_cli.choices import share_of_cores
 
@@ -31,6 +37,31 @@ def outlive_killed_jobs(launcher: str) -> None:
 
         waits: Any = Job
         waits.results = results_or_lost(Job.results)
+
+
+def check_each_kind_once() -> None:
+    """Have sweepers compose one job of each kind before the first begins; Hydra composes them all, 0.1 s for each.
+
+    Jobs are of one kind if they differ in plain values of keys that are no groups: these change nothing about whether
+    a config can be composed.
+    """
+
+    def validate(sweeper: Any, batch: Sequence[Sequence[str]]) -> None:
+        loader = sweeper.hydra_context.config_loader
+        for words in {kind(words, loader): words for words in batch}.values():
+            loader.load_sweep_config(sweeper.config, list(words))
+
+    checks: Any = Sweeper
+    checks.validate_batch_is_legal = validate
+
+
+def kind(words: Sequence[str], loader: ConfigLoader) -> tuple[str, ...]:
+    """The overrides of a job, without the values that cannot keep it from being composed."""
+    pairs = [word.partition("=") for word in words]
+    return tuple(
+        key if re.fullmatch(r"[\w.-]+", value) and not loader.get_group_options(key) else f"{key}={value}"
+        for key, _, value in pairs
+    )
 
 
 def lost() -> JobReturn:

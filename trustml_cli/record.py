@@ -20,7 +20,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from trustml_cli.choices import flat
-from trustml_cli.errors import InputError
+from trustml_cli.errors import FULL, InputError
 from trustml_cli.files import digest, held, is_held, write_atomically, write_json
 from trustml_cli.spreadsheet import as_csv
 from trustml_cli.trackers.tracker import Tracker, epoch_values, metric_values
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DOES_NOT_COUNT = ("resume", "allow", "tracker")  # top-level keys that change nothing about what is measured
-WHERE = ("cache_dir", "output_dir")  # nor do these; but config.yaml keeps them
+WHERE = ("cache_dir", "output_dir")  # nor do these, a data set's own too; but config.yaml keeps them
 LIBRARIES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn", "matplotlib", "hydra-core")
 
 
@@ -88,7 +88,8 @@ class Recorder:
     @property
     def config_digest(self) -> str:
         """What tells this configuration from others that measure something else."""
-        return digest({key: value for key, value in (yaml.safe_load(self.config) or {}).items() if key not in WHERE})
+        values = flat(yaml.safe_load(self.config) or {})
+        return digest({key: value for key, value in values.items() if key.rpartition(".")[2] not in WHERE})
 
     def start(self, again: bool = False) -> None:
         """Claim the directory: run.json says `running` from here on, and config.yaml lies beside it.
@@ -143,19 +144,22 @@ class Recorder:
         """
         if not self.began:
             return
-        self.note(
-            status=status,
-            exit_code=exit_code,
-            **({"error": error} if error else {}),
-            seconds=round(perf_counter() - self._clock, 3),
-            peak_memory_mb=peak_memory(),
-        )
-        if exit_code != 2:
-            from trustml_cli.report.page import write_run
+        with self._at_work:
+            try:
+                self.facts |= {
+                    "status": status,
+                    "exit_code": exit_code,
+                    **({"error": error} if error else {}),
+                    "seconds": round(perf_counter() - self._clock, 3),
+                    "peak_memory_mb": peak_memory(),
+                }
+                self._write_last_facts()
+                if exit_code != 2:
+                    from trustml_cli.report.page import write_run
 
-            write_run(self.directory)
-        self._track(lambda tracker: tracker.finish(status))
-        self._at_work.close()
+                    write_run(self.directory)
+            finally:
+                self._track(lambda tracker: tracker.finish(status))
 
     def headline(self, name: str) -> None:
         """Name the column of metrics.csv that answers the task's question; sweeps and listings show it first."""
@@ -197,13 +201,13 @@ class Recorder:
 
     def artifact(self, name: str, tensors: "Mapping[str, Tensor]") -> Path:
         """Save tensors as artifacts/NAME.safetensors; returns the file."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         path = self.directory / "artifacts" / f"{name}.safetensors"
         path.parent.mkdir(exist_ok=True)
         # cloned, for safetensors refuses tensors that share memory
         whole = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
-        write_atomically(path, lambda partial: save_file(whole, partial))
+        write_atomically(path, lambda partial: partial.write_bytes(save(whole)))
         return path
 
     def _clear(self) -> None:
@@ -214,6 +218,8 @@ class Recorder:
             (self.directory / name).unlink(missing_ok=True)
         for name in ("plots", "artifacts"):
             shutil.rmtree(self.directory / name, ignore_errors=True)
+        for partial in self.directory.glob(".*-????????.*"):  # of a file that was being written when it was killed
+            partial.unlink(missing_ok=True)
 
     def _track(self, tell: Callable[[Tracker], None]) -> None:
         """Tell the tracker what is in the files already; the first time that it fails is the last that it is told."""
@@ -229,6 +235,16 @@ class Recorder:
 
     def _write_facts(self) -> None:
         write_json(self.directory / "run.json", self.facts)
+
+    def _write_last_facts(self) -> None:
+        """As `_write_facts`; on a full disk, what was said while the run went on makes room for how it ended."""
+        try:
+            self._write_facts()
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            (self.directory / "run.json").unlink()
+            self._write_facts()
 
     def _write_table(self, name: str, rows: list[dict[str, Any]]) -> None:
         import pandas

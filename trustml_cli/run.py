@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from argparse import ArgumentError
+from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
 from inspect import signature
@@ -18,9 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trustml_cli.build import build, build_as, is_group, nearest
-from trustml_cli.choices import changed, config_folder, help_text, register_resolvers
+from trustml_cli.choices import changed, config_folder, flat, help_text, register_resolvers
 from trustml_cli.commands import COMMANDS, answer
-from trustml_cli.errors import InputError, RunFailed, naming
+from trustml_cli.errors import NOT_WRITABLE, InputError, naming, told, trouble_with_files
 from trustml_cli.explain import explain
 from trustml_cli.record import DOES_NOT_COUNT, Recorder
 from trustml_cli.sweep import Ending, add_up, as_written, config_dir, refuse_repetition, resumed_words, what_is_run
@@ -28,6 +29,7 @@ from trustml_cli.trust import be_careful, typed
 
 log = logging.getLogger(__name__)
 
+LESS = ("batch_size", "images", "samples", "limit")  # last parts of keys that memory is a matter of
 TRACEBACK = "TRUSTML_TRACEBACK"  # the user's HYDRA_FULL_ERROR, before this program sets that for itself
 
 # here, for the processes of a launcher come to `job` by importing this file
@@ -69,16 +71,16 @@ def job(config: DictConfig) -> int:
         log.info("results are in %s", record.directory)
         return 0
     except KeyboardInterrupt:
-        record.finish("failed", exit_code=130, error="interrupted")
+        with suppress(OSError):
+            record.finish("failed", exit_code=130, error="interrupted")
         raise
     except Exception as caught:
         unresolved = isinstance(caught, OmegaConfBaseException)
         error = InputError(explain(caught, config_folder(), list(record.command[1:]))) if unresolved else caught
-        expected = isinstance(error, InputError | RunFailed)
-        line = str(error) if expected else f"{type(error).__name__}: {' '.join(str(error).split())}"
-        exit_code = 2 if isinstance(error, InputError) else 1
+        line, exit_code = told(error), 2 if isinstance(error, InputError) else 1
+        with suppress(OSError):  # where the disk is what failed; what room is left is for this, not for the log
+            record.finish("failed", exit_code, error=line)
         log.debug("traceback", exc_info=True)
-        record.finish("failed", exit_code, error=line)
         if traceback_wanted():
             raise
         complain(line if exit_code == 2 else f"{line}; see {record.directory / 'trustml.log'}")
@@ -97,7 +99,14 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
     """Build the handler and the parts that it asks for by name, then let it run."""
     import torch
 
-    from trustml_cli.hardware import Hardware, choose_device, compute_repeatably, keep_freed_memory, seed_everything
+    from trustml_cli.hardware import (
+        Hardware,
+        choose_device,
+        compute_repeatably,
+        keep_freed_memory,
+        seed_everything,
+        within_memory,
+    )
     from trustml_cli.settings import Settings
     from trustml_cli.tasks.context import Context, model_store
 
@@ -122,7 +131,14 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
     with naming("compile"):
         hardware = Hardware(device, settings.precision, settings.compile)
     record.follow(make(config.tracker, "tracker"))
-    handler(Context(settings.seed, hardware, model_store(settings.cache_dir), record), **parts)
+    with within_memory(less(config)):
+        handler(Context(settings.seed, hardware, model_store(settings.cache_dir), record), **parts)
+
+
+def less(config: DictConfig) -> str:
+    """What to lower where memory runs out; training names its own key."""
+    keys = [key for key in flat(OmegaConf.to_container(config)) if key.rpartition(".")[2] in LESS]  # type: ignore[arg-type]
+    return f"lower {' or '.join(key for key in keys if not key.startswith('trainer.'))}, or take a smaller model"
 
 
 def job_number() -> int | None:
@@ -161,6 +177,14 @@ def split_words(words: list[str]) -> tuple[list[str], list[str]]:
     return known.overrides, flags
 
 
+def require_current_folder() -> None:
+    """Raise `InputError` if the current directory is gone: half of Python asks for it."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise InputError("the current directory is gone; change to one that is there (cd)") from None
+
+
 def traceback_wanted() -> bool:
     """Whether the user asked for tracebacks; the processes of a launcher know it too."""
     return os.environ.get(TRACEBACK) == "1"
@@ -175,12 +199,14 @@ def main() -> None:
     """Run the command line and exit with the status that DESIGN's table gives."""
     os.environ[TRACEBACK] = os.environ.get("HYDRA_FULL_ERROR", "0")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors instead of printing them over many lines
+    logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback in the user's face
     try:
         if answer(sys.argv[1:]):
             sys.exit(0)
         overrides, flags = split_words(sys.argv[1:])
         refuse_repetition(overrides)
         sys.argv[1:] = resumed_words(overrides, flags)
+        require_current_folder()
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(job)()
     except KeyboardInterrupt:
         if Ending.sweep is not None:
@@ -194,6 +220,10 @@ def main() -> None:
     except Exception as error:
         if traceback_wanted():
             raise
-        complain(f"{'launcher: ' if Ending.sweep else ''}{type(error).__name__}: {' '.join(str(error).split())}")
-        sys.exit(add_up(Ending.sweep) if Ending.sweep and any(Ending.sweep.rglob("run.json")) else 2)
+        trouble = trouble_with_files(error)
+        where = "output_dir: " if trouble else "launcher: " if Ending.sweep else ""
+        complain(f"{where}{told(trouble or error)}")
+        if Ending.sweep is not None and any(Ending.sweep.rglob("run.json")):
+            sys.exit(add_up(Ending.sweep))
+        sys.exit(2 if trouble is None or trouble.errno in NOT_WRITABLE else 1)
     sys.exit(Ending.exit_code)

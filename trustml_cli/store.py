@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from trustml_cli.files import digest, make_once, write_json
@@ -57,7 +57,7 @@ class ModelStore:
             state = network.state_dict().items()
             # cloned, for safetensors refuses tensors that share memory
             weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state}
-            save_file(weights, partial / "model.safetensors")
+            (partial / "model.safetensors").write_bytes(save(weights))  # a full disk is an OSError then
             write_json(partial / "model.json", {"recipe": recipe, "history": [asdict(epoch) for epoch in history]})
 
         make_once(folder, make)

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from trustml_cli.errors import InputError
 from trustml_cli.explain import quoted
 from trustml_cli.files import write_atomically
-from trustml_cli.launchers import outlive_killed_jobs
+from trustml_cli.launchers import check_each_kind_once, outlive_killed_jobs
 from trustml_cli.spreadsheet import as_csv
 
 if TYPE_CHECKING:
@@ -45,6 +45,11 @@ class Ending(Callback):
         swept = [len(list(word.sweep_string_iterator())) for word in parsed if word.is_sweep_override()]
         os.environ[Ending.JOBS] = str(prod(swept))
         outlive_killed_jobs(config.hydra.launcher._target_)
+        check_each_kind_once()
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """Let go of the job's configuration, which Hydra would keep until the last one has ended."""
+        job_return.cfg = job_return.hydra_cfg = None
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
         """A single run: its own status."""

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.bim import BIM
 from trustml_cli.attacks.fgsm import FGSM
-from trustml_cli.attacks.measure import Counted, attack_curve, memory_ran_out
+from trustml_cli.attacks.measure import Counted, attack_curve
 from trustml_cli.attacks.noise import Noise
 from trustml_cli.attacks.pgd import PGD
+from trustml_cli.hardware import memory_ran_out
 
 BIM_10 = BIM(norm=Norm.linf, target=None, steps=10, step_size=None, reach=2.0)
 

@@ -1,6 +1,5 @@
 """What an attack does to a model, image by image, and what must hold for the numbers to be believed."""
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from trustml_cli.attacks.attack import Attack, Norm, input_gradient
 from trustml_cli.attacks.stand_in import stand_in
+from trustml_cli.hardware import Halving
 
 TOLERANCE = 1e-6  # float32 rounds x + ε·d: a perturbation may be over its budget by as much
 ROUNDING = 2**-24  # and each of its values by as much
@@ -100,24 +100,16 @@ def attack_curve(
     """
     faster = stand_in(model) if faster is None else faster
     parts: list[Curve] = []
-    size = sys.maxsize
-    for x, y in batches:
-        start = 0
-        while start < len(x):
-            now = slice(start, start + size)
-            left = keep - sum(len(part.examples) for part in parts)
-            try:
-                parts.append(
-                    attack_batch(model, faster, attack, x[now], y[now], epsilons, max(left, 0), elsewhere or {})
-                )
-            except RuntimeError as error:
-                size = min(size, len(x) - start) // 2
-                if size < 1 or not memory_ran_out(error):
-                    raise
-                continue
-            start += size
+
+    def attacked(x: Tensor, y: Tensor) -> Curve:
+        left = keep - sum(len(part.examples) for part in parts)
+        return attack_batch(model, faster, attack, x, y, epsilons, max(left, 0), elsewhere or {})
+
+    halving = Halving()
+    for part in halving.over(batches, attacked):
+        parts.append(part)  # one by one, for `attacked` counts them
     curve = joined(parts)
-    curve.batch_size = None if size == sys.maxsize else size
+    curve.batch_size = halving.size
     return curve
 
 
@@ -190,16 +182,11 @@ def joined(parts: Sequence[Curve]) -> Curve:
     )
 
 
-def memory_ran_out(error: RuntimeError) -> bool:
-    """Whether the error says that a device or the machine has no memory left."""
-    words = ("out of memory", "can't allocate memory")
-    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error).lower() for word in words)
-
-
 @torch.no_grad()
 def answer(model: nn.Module, x: Tensor) -> Predictions:
-    """The classes that the model sees."""
-    confidence, predicted = model(x).softmax(1).max(1)
+    """The classes that the model sees. Where memory runs out, it is asked about fewer images at a time."""
+    said = Halving().over([(x, x)], lambda part, _: model(part).softmax(1).max(1))
+    confidence, predicted = map(torch.cat, zip(*said, strict=True))
     return Predictions(predicted.cpu(), confidence.cpu())
 
 

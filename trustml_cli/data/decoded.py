@@ -28,7 +28,7 @@ def decoded(cache_dir: Path, name: str, origin: Any, decode: Callable[[], Arrays
     def make(partial: Path) -> None:
         log.info("decoding %s into %s", name, folder)
         for key, array in decode().items():
-            np.save(partial / f"{key}.npy", array)
+            save(partial / f"{key}.npy", np.ascontiguousarray(array))
         write_json(partial / "origin.json", origin)
 
     checksums = make_once(folder, make)
@@ -36,3 +36,10 @@ def decoded(cache_dir: Path, name: str, origin: Any, decode: Callable[[], Arrays
     # copy on write: tensors made from the arrays are writable, the files stay as they are
     arrays = {file.removesuffix(".npy"): np.load(folder / file, mmap_mode="c") for file in contents}
     return arrays, digest(contents)
+
+
+def save(path: Path, array: NDArray[Any]) -> None:
+    """As `np.save`, whose error does not say that it was the disk that is full."""
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(array.data)

@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from trustml_cli.hardware import memory_ran_out
+
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -83,7 +85,9 @@ class Model(ABC):
         try:
             with torch.no_grad():
                 logits = network.eval()(torch.zeros(2, *inputs.shape))
-        except Exception as error:  # whatever a layer raises, it means that the shapes do not fit
+        except Exception as error:  # whatever else a layer raises, it means that the shapes do not fit
+            if memory_ran_out(error):
+                raise
             raise ValueError(f"cannot take inputs of shape {shape_text(inputs.shape)} ({error})") from error
         if not isinstance(logits, Tensor) or logits.shape != (2, inputs.classes):
             got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__

@@ -18,7 +18,7 @@ from trustml_cli.data.batches import Augmentation, batches
 from trustml_cli.data.dataset import Dataset, Split
 from trustml_cli.defences.defence import Lesson, RobustTraining, learn
 from trustml_cli.errors import InputError
-from trustml_cli.hardware import Hardware, Precision
+from trustml_cli.hardware import Hardware, Precision, within_memory
 from trustml_cli.training.predict import predict, robust_accuracy
 from trustml_cli.training.trainer import Epoch, Report, Trainer, finite
 
@@ -52,7 +52,7 @@ class GradientTrainer(Trainer):
     training stops when their loss has not fallen for so many epochs, and the best weights are kept.
 
     A defence decides what is learned from each batch. Where it takes several steps for each, there are so many times
-    fewer epochs.
+    fewer epochs. Where memory runs out, training ends: smaller batches would make another network of it.
     """
 
     epochs: int
@@ -112,7 +112,8 @@ class GradientTrainer(Trainer):
         with tqdm(total=epochs * steps, desc="training", unit="step", disable=None) as bar:
             for epoch in range(1, epochs + 1):
                 start, lr = perf_counter(), descent.lr
-                loss, accuracy = descent.epoch(self.training_batches(train, steps, hardware), bar)
+                with within_memory(f"lower trainer.batch_size (it is {self.batch_size})"):
+                    loss, accuracy = descent.epoch(self.training_batches(train, steps, hardware), bar)
                 seconds = perf_counter() - start
                 answers = predict(network, test, hardware)
                 checked = predict(network, validation, hardware) if validation else None

@@ -9,7 +9,7 @@ from torch.nn import functional
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Split
 from trustml_cli.defences.defence import RobustTraining
-from trustml_cli.hardware import Hardware, own_randomness
+from trustml_cli.hardware import Halving, Hardware, own_randomness
 
 BATCH = 250  # images per forward pass without gradients; larger ones fall out of a CPU's cache
 
@@ -49,13 +49,14 @@ class Answers:
 
 @torch.no_grad()
 def predict(network: nn.Module, split: Split, hardware: Hardware) -> Answers:
-    """The answers of `network` in eval mode, in the order of the split."""
-    network.eval()
-    logits, labels = [], []
-    for x, y in batches(split, BATCH, hardware.device):
+    """The answers of `network` in eval mode, in the order of the split. Where memory runs out, batches are halved."""
+
+    def answered(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         with hardware.autocast():
-            logits.append(network(x).float())
-        labels.append(y)
+            return network(x).float(), y
+
+    network.eval()
+    logits, labels = zip(*Halving().over(batches(split, BATCH, hardware.device), answered), strict=True)
     return Answers(torch.cat(logits).cpu(), torch.cat(labels).cpu())
 
 
