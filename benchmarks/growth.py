@@ -102,11 +102,11 @@ def draw(points: list[Point]) -> None:
                 values = [getattr(point, value) for point in line]
                 panel.plot(places, values, f"{marker}-", color=color, label=f"task={task}")
                 straight = [values[0] * place / places[0] for place in places]
-                panel.plot(places, straight, ":", color=color, label="in proportion to the first")
+                panel.plot(places, straight, ":", color=color, label=None if task == "fgsm" else "in proportion")
             panel.set_xlim(left=0)
             panel.set_ylim(bottom=0)
             panel.legend(frameon=False, fontsize=8)
-            tidy(panel, f"{value} over {axis}", f"{axis} ({least:,} {fixed})", unit)
+            tidy(panel, f"{value} over {axis}", f"{axis} ({fixed}: {least:,})", unit)
             panel.title.set_color(GREY)
     figure.savefig(PICTURE)
 
