@@ -9,7 +9,7 @@ class Lookahead:
 
     Every `every` steps the copy moves towards the network, and the network is set to the copy. Of where it was the copy
     keeps `decay`^`every` · (steps taken / `steps`)³: little at first, much at the end; after the last of `steps` steps
-    it keeps all. After Zhang et al. 2019, arXiv 1907.08610; with such a schedule in Jordan 2024, arXiv 2404.00498.
+    it keeps all. Fewer than `every` steps are left as they are. After Zhang et al. 2019, arXiv 1907.08610; with such a schedule in Jordan 2024, arXiv 2404.00498.
     """
 
     def __init__(self, network: nn.Module, every: int, decay: float, steps: int) -> None:
@@ -21,6 +21,8 @@ class Lookahead:
     def step(self) -> None:
         """To be called after each step of the optimiser."""
         self.taken += 1
+        if self.taken < self.every:
+            return
         if self.taken != self.steps:
             if self.taken % self.every:
                 return
