@@ -123,7 +123,7 @@ def test_images_are_looked_at_before_training_and_never_again(digits: Dataset) -
 
     again = MODEL.build(describe(digits))
     again.load_state_dict(fresh.state_dict())
-    assert torch.equal(predict(again, digits.test, CPU).logits, predict(fresh, digits.test, CPU).logits)
+    torch.testing.assert_close(predict(again, digits.test, CPU).logits, predict(fresh, digits.test, CPU).logits)
 
 
 def test_lookahead_holds_the_weights_back(digits: Dataset) -> None:

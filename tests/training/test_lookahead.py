@@ -23,7 +23,19 @@ def test_weights_are_drawn_back_as_by_hand() -> None:
     # 0.25 · (4/6)³ = 2/27 of 107, and 25/27 of 134
     assert abs(after_step_to(134) - 132) < 1e-4
     assert after_step_to(-5) == -5
-    assert abs(after_step_to(1000) - 132) < 1e-4  # all of it at the end
+    assert abs(after_step_to(4) - 36) < 1e-4  # 0.25 of 132, and 0.75 of 4
+
+
+def test_at_the_end_the_copy_is_kept_as_it_is() -> None:
+    network = nn.Linear(1, 1, bias=False)
+    network.weight.data.fill_(0)
+    lookahead, after = Lookahead(network, every=4, decay=0.5, steps=6), []
+    for value in (1.0, 2.0, 3.0, 54.0, 7.0, 9.0):
+        network.weight.data.fill_(value)
+        lookahead.step()
+        after.append(network.weight.item())
+    # 0.5⁴ · (4/6)³ = 1/54 of 0, and 53/54 of 54
+    assert torch.tensor(after).sub(torch.tensor([1.0, 2.0, 3.0, 53.0, 7.0, 53.0])).abs().max() < 1e-4
 
 
 def test_statistics_are_drawn_back_and_counters_are_left() -> None:
