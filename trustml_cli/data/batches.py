@@ -94,7 +94,8 @@ def batches(
     whole = order is None  # whoever goes through all of them once keeps what they were answered
     order = torch.arange(len(split)) if order is None else order
     parts = torch.split(order.to(device), batch_size)
-    for number, (indices, (raw, labels)) in enumerate(zip(parts, split.stream(order, batch_size), strict=True), start=1):
+    stream = zip(parts, split.stream(order, batch_size), strict=True)
+    for number, (indices, (raw, labels)) in enumerate(stream, start=1):
         if whole and number % TIDY_EVERY == 0:
             give_back_freed_memory()
         raw, labels = raw.to(device, non_blocking=True), labels.to(device, non_blocking=True)
