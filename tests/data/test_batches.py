@@ -62,6 +62,11 @@ def test_a_reflected_row_is_that_of_torch(size, padding):
     assert reflected(size, padding).tolist() == expected.tolist()
 
 
+def test_a_row_shorter_than_its_padding_is_reflected_over_and_over():
+    assert reflected(3, 5).tolist() == [1, 0, 1, 2, 1, 0, 1, 2, 1, 0, 1, 2, 1]
+    assert reflected(1, 2).tolist() == [0] * 5
+
+
 def test_a_settled_augmentation_mirrors_the_images_that_it_names_wherever_they_come():
     images = unlike_pixels(4, 1, 2, 3)
     settled = SettledAugmentation(flip=True, crop_padding=0, mirrored=torch.tensor([True, False, False, True]))

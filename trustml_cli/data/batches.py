@@ -61,8 +61,9 @@ def reflected(size: int, padding: int) -> Tensor:
 
     `functional.pad` reflects no bytes on a GPU.
     """
-    places = torch.arange(-padding, size + padding).abs()
-    return torch.where(places < size, places, 2 * (size - 1) - places)
+    there_and_back = max(1, 2 * (size - 1))
+    places = torch.arange(-padding, size + padding) % there_and_back
+    return torch.where(places < size, places, there_and_back - places)
 
 
 def random_crop(images: Tensor, padded: Tensor) -> Tensor:
