@@ -69,12 +69,23 @@ def test_mnist_cnn_is_accurate_and_not_robust(trustml: Cli, tmp_path: Path, data
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("name", [name for name in choices("experiment") if name.startswith("cifar")])
+@pytest.mark.parametrize("name", ["cifar_raw", "cifar_normalized", "cifar_flip", "cifar_crop"])
 def test_cifar_experiments_run_on_a_few_images(name: str, trustml: Cli, tmp_path: Path, data_dir: Path) -> None:
     short = ["trainer.epochs=2", "dataset.limit=2000"]
     row = metrics(trustml, tmp_path, data_dir, f"experiment={name}", *short).iloc[0]
     assert row.test_accuracy_n == 2000
     assert row.test_accuracy_ci_low > 0.1  # better than guessing, after 40 steps
+
+
+@pytest.mark.data
+def test_the_fast_cifar_experiment_learns_from_a_few_images_in_its_small_form(
+    trustml: Cli, tmp_path: Path, data_dir: Path
+) -> None:
+    small = ["dataset.limit=2000", "model.width=8", "compile=false", "precision=fp32"]
+    short = ["trainer.epochs=4", "trainer.batch_size=64", "trainer.lr=46"]
+    row = metrics(trustml, tmp_path, data_dir, "experiment=cifar_fast", *small, *short).iloc[0]
+    assert row.test_accuracy_n == 2000
+    assert row.test_accuracy_ci_low > 0.25  # far better than guessing, after 124 steps
 
 
 @pytest.mark.data

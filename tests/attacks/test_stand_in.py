@@ -14,6 +14,8 @@ from trustml_cli.attacks.thin import ThinConv2d
 from trustml_cli.build import build
 from trustml_cli.models.model import Inputs
 
+AFTER_POOLING = {"fast_cnn": 3}  # BatchNorms that no convolution comes right before, so that they stay
+
 
 def unsettled(network: nn.Module) -> nn.Module:
     """The network frozen, as if it had seen data: no BatchNorm of it is the identity."""
@@ -47,7 +49,7 @@ def test_the_stand_in_of_every_model_says_the_same(name: str) -> None:
     before = copy.deepcopy(network.state_dict())
     x, y = torch.rand(8, 3, 32, 32), torch.arange(8)
     fast = stand_in(network)
-    assert folds(fast) == 0
+    assert folds(fast) == AFTER_POOLING.get(name, 0)
     assert (fast is network) == (folds(network) == 0 and not thins(fast))
     torch.testing.assert_close(fast(x), network(x), rtol=1e-4, atol=1e-4)
     ours, theirs = input_gradient(fast, x, y), input_gradient(network, x, y)

@@ -13,6 +13,7 @@ from torch.nn import functional
 from tests.configs import choices, composed
 from trustml_cli.build import build
 from trustml_cli.errors import InputError
+from trustml_cli.models.fast_cnn import Whitening
 from trustml_cli.models.model import Inputs, Model, Normalization
 
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32)]
@@ -100,10 +101,11 @@ def test_a_table_is_taken_or_refused_with_clear_words(read: Read, name: str) -> 
             read(name).build(row)
 
 
-def test_an_image_too_small_for_the_pooling_is_refused(read: Read) -> None:
-    assert read("cifar_cnn").build(inputs((1, 8, 8)))
+@pytest.mark.parametrize("name", ["cifar_cnn", "fast_cnn"])
+def test_an_image_too_small_for_the_pooling_is_refused(read: Read, name: str) -> None:
+    assert read(name).build(inputs((1, 8, 8)))
     with pytest.raises(ValueError, match="needs images of at least 8×8, got 7×12"):
-        read("cifar_cnn").build(inputs((1, 7, 12)))
+        read(name).build(inputs((1, 7, 12)))
 
 
 def test_fresh_weights_differ_from_one_build_to_the_next(read: Read) -> None:
@@ -114,6 +116,8 @@ def test_fresh_weights_differ_from_one_build_to_the_next(read: Read) -> None:
 def describe(layer: nn.Module) -> str:
     """A layer in a few words, e.g. 'conv 3→32 5×5 stride 1 same'."""
     match layer:
+        case Whitening():
+            return f"whitening {layer.in_channels}→{layer.out_channels} 2×2"
         case nn.Conv2d(kernel_size=(side, _), stride=(stride, _), padding=(padding, _)):
             same = " same" if 2 * padding + 1 == side else ""
             return f"conv {layer.in_channels}→{layer.out_channels} {side}×{side} stride {stride}{same}"
@@ -138,6 +142,16 @@ MNIST_CNN = [
     *["conv 64→128 3×3 stride 2 same", "relu", "conv 128→128 3×3 stride 2 same", "relu"],
     *["conv 128→128 3×3 stride 2 same", "relu", "flatten", "linear 512→100", "relu", "linear 100→10"],
 ]
+FAST_CNN = [
+    *["whitening 3→24 2×2", "gelu"],
+    *["conv 24→64 3×3 stride 1 same", "maxpool2d", "batchnorm2d", "gelu"],
+    *["conv 64→64 3×3 stride 1 same", "batchnorm2d", "gelu"],
+    *["conv 64→256 3×3 stride 1 same", "maxpool2d", "batchnorm2d", "gelu"],
+    *["conv 256→256 3×3 stride 1 same", "batchnorm2d", "gelu"],
+    *["conv 256→256 3×3 stride 1 same", "maxpool2d", "batchnorm2d", "gelu"],
+    *["conv 256→256 3×3 stride 1 same", "batchnorm2d", "gelu"],
+    *["largest", "linear 256→10"],
+]
 MLP = ["flatten", "linear 784→256", "relu", "linear 256→128", "relu", "linear 128→10"]
 WITH_DROPOUT = ["flatten", "linear 784→5", "relu", "dropout 0.25", "linear 5→10"]
 ARCHITECTURES: list[tuple[str, dict[str, Any], tuple[int, ...], list[str], int]] = [
@@ -149,6 +163,8 @@ ARCHITECTURES: list[tuple[str, dict[str, Any], tuple[int, ...], list[str], int]]
     ("cifar_cnn", {}, (3, 32, 32), CIFAR_CNN, 145_770),
     # convolutions 320 + 18,496 + 73,856 + 2 · 147,584; linear 51,300 + 1,010; 28 → 28 → 14 → 7 → 4 → 2 px
     ("mnist_cnn", {}, (1, 28, 28), MNIST_CNN, 440_150),
+    # convolutions 13,824 + 36,864 + 147,456 + 3 · 589,824; biases 24 + 2 · 64 + 4 · 256; linear 2,560
+    ("fast_cnn", {}, (3, 32, 32), FAST_CNN, 1_971_352),
 ]
 
 
@@ -167,6 +183,8 @@ def test_the_architecture_is_the_documented_one(
         ("mlp", {"hidden": [10, 0]}, "model.hidden: widths must be at least 1"),
         ("mlp", {"dropout": 1.0}, "model.dropout: must be in [0, 1)"),
         ("mlp", {"dropout": -0.1}, "model.dropout: must be in [0, 1)"),
+        ("fast_cnn", {"width": 0}, "model.width: must be at least 1, got 0"),
+        ("fast_cnn", {"views": 3}, "model.views: must be 1, 2 or 6, got 3"),
         ("mlp", {"normalization": "zscore"}, "model.normalization: "),
         ("resnet18", {"head": [0]}, "model.head: widths must be at least 1"),
         ("torchvision", {"name": "resnet19"}, "model.name: torchvision has no model 'resnet19'; it has "),

@@ -18,7 +18,7 @@ from trustml_cli.errors import InputError, RunFailed
 from trustml_cli.hardware import Hardware, Precision, own_randomness
 from trustml_cli.models.dense import Mlp
 from trustml_cli.models.model import Inputs, Normalization
-from trustml_cli.training.gradient import GradientTrainer, Optimizer, Schedule
+from trustml_cli.training.gradient import GradientTrainer, Optimizer, Schedule, triangle
 from trustml_cli.training.predict import predict
 from trustml_cli.training.trainer import Epoch
 
@@ -166,6 +166,10 @@ def test_the_learning_rate_goes_as_the_schedule_says(schedule: Schedule, tiny_da
         assert rates == [0.5] * steps
     elif schedule is Schedule.cosine:
         assert rates == pytest.approx([0.25 * (1 + cos(pi * step / steps)) for step in range(steps)])
+    elif schedule is Schedule.triangular:
+        peak = 4  # 23 % of 19 steps, whole ones
+        assert (rates[0], rates[2], rates[peak]) == pytest.approx((0.1, 0.3, 0.5))
+        assert rates[peak:] == pytest.approx([0.5 - 0.465 * step / 15 for step in range(15)])
     else:
         peak = 5  # of the 20 values from the first step to the end, 30 % lie up to here
         assert (rates[0], rates[peak]) == pytest.approx((0.5 / 25, 0.5))
@@ -190,6 +194,11 @@ BAD_VALUES: dict[str, list[Any]] = {
     "validation_fraction": [0.0, 1.0, nan],
     "channels_last": ["perhaps"],
 }
+
+
+@pytest.mark.parametrize(("step", "share"), [(0, 0.2), (23, 1.0), (100, 0.07)])
+def test_the_triangle_has_the_published_corners(step: int, share: float) -> None:
+    assert triangle(step, 100) == pytest.approx(share)
 
 
 def test_every_bad_value_is_refused_by_its_key() -> None:

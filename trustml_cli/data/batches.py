@@ -24,22 +24,53 @@ class Augmentation:
     flip: bool
     crop_padding: int
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Images [N, C, H, W] to augmented images of the same shape and type."""
+    def __call__(self, images: Tensor, indices: Tensor) -> Tensor:
+        """Images [N, C, H, W], which are those at `indices` [N] of the split, augmented: same shape and type."""
         if self.crop_padding:
-            images = random_crop(images, self.crop_padding)
+            images = random_crop(images, self.pad(images))
         if self.flip:
-            mirrored = torch.rand(len(images), device=images.device) < 0.5
-            images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+            images = torch.where(self.mirrors(indices)[:, None, None, None], images.flip(-1), images)
         return images
 
+    def pad(self, images: Tensor) -> Tensor:
+        """The images with `crop_padding` more pixels on each side."""
+        return functional.pad(images, [self.crop_padding] * 4)
 
-def random_crop(images: Tensor, padding: int) -> Tensor:
-    """Each image [N, C, H, W] zero-padded by `padding` and cut back to [H, W] at a random place of its own."""
+    def mirrors(self, indices: Tensor) -> Tensor:
+        """Which of these images to mirror, bool [N]."""
+        return torch.rand(len(indices), device=indices.device) < 0.5
+
+
+@dataclass(frozen=True)
+class SettledAugmentation(Augmentation):
+    """`mirrored` settles for each image of the split, bool, whether it is mirrored; padding reflects the image."""
+
+    mirrored: Tensor
+
+    def pad(self, images: Tensor) -> Tensor:
+        for dim in (2, 3):
+            images = images.index_select(dim, reflected(images.shape[dim], self.crop_padding).to(images.device))
+        return images
+
+    def mirrors(self, indices: Tensor) -> Tensor:
+        return self.mirrored[indices]
+
+
+def reflected(size: int, padding: int) -> Tensor:
+    """Which pixels of a row of `size` make one with `padding` more on both sides; those at its ends do not repeat.
+
+    `functional.pad` reflects no bytes on a GPU.
+    """
+    there_and_back = max(1, 2 * (size - 1))
+    places = torch.arange(-padding, size + padding) % there_and_back
+    return torch.where(places < size, places, there_and_back - places)
+
+
+def random_crop(images: Tensor, padded: Tensor) -> Tensor:
+    """From each of the `padded` images a window at a random place of its own, as large as `images` [N, C, H, W]."""
     count, _, height, width = images.shape
-    padded = functional.pad(images, [padding] * 4)
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view: [N, C, 2p+1, 2p+1, H, W]
-    places = 2 * padding + 1
+    places = windows.shape[2]
     down, right = torch.randint(places, (2, count), device=images.device)
     return windows[torch.arange(count, device=images.device), :, down, right]
 
@@ -63,9 +94,11 @@ def batches(
     """
     whole = order is None  # whoever goes through all of them once keeps what they were answered
     order = torch.arange(len(split)) if order is None else order
-    for number, (raw, labels) in enumerate(split.stream(order, batch_size), start=1):
+    parts = torch.split(order.to(device), batch_size)
+    stream = zip(parts, split.stream(order, batch_size), strict=True)
+    for number, (indices, (raw, labels)) in enumerate(stream, start=1):
         if whole and number % TIDY_EVERY == 0:
             give_back_freed_memory()
         raw, labels = raw.to(device, non_blocking=True), labels.to(device, non_blocking=True)
-        raw = augmentation(raw) if augmentation else raw
+        raw = augmentation(raw, indices) if augmentation else raw
         yield as_pixels(raw.contiguous(memory_format=memory_format) if raw.dim() == 4 else raw), labels

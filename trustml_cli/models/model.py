@@ -5,6 +5,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +52,17 @@ class Normalize(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         by_channel = (1, -1) + (1,) * (x.dim() - 2)
         return (x - self.mean.view(by_channel)) / self.std.view(by_channel)
+
+
+@runtime_checkable
+class LooksFirst(Protocol):
+    """A network that takes something from training images before its weights are trained.
+
+    What it takes lies in its buffers, so that a network with those is the same without looking again.
+    """
+
+    def look_at(self, x: Tensor) -> None:
+        """Normalised training images [N, C, H, W], shown once, without gradients."""
 
 
 @dataclass(frozen=True, kw_only=True)

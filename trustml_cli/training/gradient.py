@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from math import ceil, inf, isfinite
 from time import perf_counter
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -15,13 +15,16 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, O
 from tqdm import tqdm
 
 from trustml_cli.data.batches import Augmentation, batches
-from trustml_cli.data.dataset import Dataset, Split
+from trustml_cli.data.dataset import Dataset, Split, drawn
 from trustml_cli.defences.defence import Lesson, RobustTraining, learn
 from trustml_cli.errors import InputError
 from trustml_cli.hardware import Hardware, Precision, within_memory
+from trustml_cli.models.model import LooksFirst
+from trustml_cli.training.lookahead import Lookahead
 from trustml_cli.training.predict import predict, robust_accuracy
 from trustml_cli.training.trainer import Epoch, Report, Trainer, finite
 
+SHOWN = 5_000  # training images for networks that look at them before they are trained
 LOOK_EVERY = 50  # steps between two looks at the loss: each look makes a GPU wait
 
 
@@ -41,6 +44,9 @@ class Schedule(Enum):
     """From lr to zero along half a cosine (Loshchilov and Hutter 2016, arXiv 1608.03983)."""
     one_cycle = "one_cycle"
     """Up to lr over the first 30 % of the steps, then down to almost zero (Smith and Topin 2017, arXiv 1708.07120)."""
+    triangular = "triangular"
+    """Along a line from 0.2 lr to lr over the first 23 % of the steps, along another to 0.07 lr at the end (Jordan
+    2024, arXiv 2404.00498)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +110,7 @@ class GradientTrainer(Trainer):
             train, validation = train.divide(self.validation_fraction, seed=0)
         steps = max(1, len(train) // self.batch_size)
         steps = min(steps, self.steps_per_epoch or steps)
+        show(network, train, hardware)
         lesson, repeats = (defence.lessons(static), defence.steps_per_batch) if defence else (learn, 1)
         epochs = ceil(self.epochs / repeats)
         descent = Descent(self, hardware.compiled(network), epochs * steps * repeats, hardware, lesson)
@@ -113,7 +120,7 @@ class GradientTrainer(Trainer):
             for epoch in range(1, epochs + 1):
                 start, lr = perf_counter(), descent.lr
                 with within_memory(f"lower trainer.batch_size (it is {self.batch_size})"):
-                    loss, accuracy = descent.epoch(self.training_batches(train, steps, hardware), bar)
+                    loss, accuracy = descent.epoch(self.training_batches(train, steps, epoch, hardware), bar)
                 seconds = perf_counter() - start
                 answers = predict(network, test, hardware)
                 checked = predict(network, validation, hardware) if validation else None
@@ -140,11 +147,26 @@ class GradientTrainer(Trainer):
         if validation:
             network.load_state_dict(best_weights)
 
-    def training_batches(self, train: Split, steps: int, hardware: Hardware) -> Iterator[tuple[Tensor, Tensor]]:
+    def training_batches(
+        self, train: Split, steps: int, epoch: int, hardware: Hardware
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch: whole batches in a new random order; what does not fill the last one waits for the next epoch."""
         order = torch.randperm(len(train))[: steps * self.batch_size]
-        augmentation = Augmentation(self.flip, self.crop_padding) if self.flip or self.crop_padding else None
+        augmentation = self.augmentation(len(train), epoch, hardware) if self.flip or self.crop_padding else None
         return batches(train, self.batch_size, hardware.device, order, augmentation, self.memory_format)
+
+    def augmentation(self, images: int, epoch: int, hardware: Hardware) -> Augmentation:
+        """What is done to the images of one epoch, which is one of so many images; the first has number 1."""
+        return Augmentation(self.flip, self.crop_padding)
+
+    def groups(self, network: nn.Module) -> list[dict[str, Any]]:
+        """The weights that train, each group with a learning rate and a weight decay of its own."""
+        weights = [weight for weight in network.parameters() if weight.requires_grad]
+        return [{"params": weights, "lr": self.lr, "weight_decay": self.weight_decay}]
+
+    def lookahead(self, network: nn.Module, steps: int) -> Lookahead | None:
+        """What holds the weights back over a run of `steps` steps."""
+        return None
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -164,7 +186,8 @@ class Descent:
         self.network, self.hardware, self.label_smoothing = network, hardware, trainer.label_smoothing
         self.lesson = lesson
         self.optimizer = make_optimizer(trainer, network)
-        self.schedule = make_schedule(trainer, self.optimizer, steps)
+        self.schedule = make_schedule(trainer.schedule, self.optimizer, steps)
+        self.lookahead = trainer.lookahead(network, steps)
         scaled = hardware.precision is Precision.fp16 and hardware.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(hardware.device.type, enabled=scaled)
 
@@ -211,26 +234,45 @@ class Descent:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.schedule.step()
+        if self.lookahead:
+            self.lookahead.step()
         return loss.detach(), logits.detach()
 
 
 def make_optimizer(trainer: GradientTrainer, network: nn.Module) -> torch.optim.Optimizer:
     """The optimiser over every weight that trains, with its fused kernel."""
-    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    groups = trainer.groups(network)
+    weights = [weight for group in groups for weight in group["params"]]
     if not weights:
         raise InputError("model: has no weight that trains; take model.freeze=false, or weights with model.checkpoint")
-    lr, decay, fused = trainer.lr, trainer.weight_decay, weights[0].device.type != "mps"
+    fused, momentum = weights[0].device.type != "mps", trainer.momentum
     if trainer.optimizer is Optimizer.sgd:
-        momentum = trainer.momentum
-        return torch.optim.SGD(weights, lr, momentum, weight_decay=decay, nesterov=momentum > 0, fused=fused)
+        return torch.optim.SGD(groups, momentum=momentum, nesterov=momentum > 0, fused=fused)
     kind = torch.optim.Adam if trainer.optimizer is Optimizer.adam else torch.optim.AdamW
-    return kind(weights, lr, betas=(trainer.momentum, 0.999), weight_decay=decay, fused=fused)
+    return kind(groups, betas=(momentum, 0.999), fused=fused)
 
 
-def make_schedule(trainer: GradientTrainer, optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler:
-    """The learning rate over `steps` steps."""
-    if trainer.schedule is Schedule.one_cycle:
-        return OneCycleLR(optimizer, max_lr=trainer.lr, total_steps=steps + 1, cycle_momentum=False)
-    if trainer.schedule is Schedule.cosine:
+def make_schedule(schedule: Schedule, optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler:
+    """The learning rate over `steps` steps, from what the optimiser has; the same way for each group of weights."""
+    if schedule is Schedule.one_cycle:
+        rates = [group["lr"] for group in optimizer.param_groups]
+        return OneCycleLR(optimizer, max_lr=rates, total_steps=steps + 1, cycle_momentum=False)
+    if schedule is Schedule.cosine:
         return CosineAnnealingLR(optimizer, T_max=steps)
+    if schedule is Schedule.triangular:
+        return LambdaLR(optimizer, lambda step: triangle(step, steps))
     return LambdaLR(optimizer, lambda step: 1.0)
+
+
+def triangle(step: int, steps: int) -> float:
+    """The share of the learning rate that `Schedule.triangular` takes at a step, of `steps` in all."""
+    peak = int(0.23 * steps)
+    return 0.2 + 0.8 * step / peak if step < peak else 1 - 0.93 * (step - peak) / (steps - peak)
+
+
+def show(network: nn.Sequential, train: Split, hardware: Hardware) -> None:
+    """Let a network that looks at images before it is trained see up to `SHOWN` of them, always the same."""
+    if isinstance(network[-1], LooksFirst):
+        images, _ = next(batches(drawn(train, SHOWN, seed=0), SHOWN, hardware.device))
+        with torch.no_grad():
+            network[-1].look_at(network[:-1](images))
