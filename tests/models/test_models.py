@@ -43,7 +43,7 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Read:
     def read(choice: str, /, **changes: Any) -> Model:
         node = OmegaConf.create(OmegaConf.to_container(composed(f"model={choice}").model))
         missing = {key: value for key, value in WITHOUT_DEFAULT.items() if OmegaConf.is_missing(node, key)}
-        model = build(OmegaConf.merge(node, missing, changes), "model")
+        model = build(OmegaConf.merge(node, missing, changes), "model", allow=["factory_of_the_model_table"])
         assert isinstance(model, Model)
         return model
 

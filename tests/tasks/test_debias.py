@@ -146,7 +146,7 @@ def test_wrong_keys_are_named(changes: dict[str, Any], message: str, tmp_path: P
 
 
 def test_images_are_no_table(tmp_path: Path) -> None:
-    digits: Any = Digits(test_fraction=0.25, limit=None)
+    digits: Any = Digits(test_fraction=0.25, limit=None, cache_dir=tmp_path)
     with pytest.raises(InputError, match=r"^dataset=census: task=debias needs a table"):
         run(tmp_path / "run", debias(), digits)
 
