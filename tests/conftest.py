@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from trustml_cli.data.dataset import Dataset, InMemory
+from trustml_cli.data.digits import Digits
 from trustml_cli.hardware import Hardware, Precision
 from trustml_cli.run import main
 from trustml_cli.sweep import Ending
@@ -42,6 +43,12 @@ def tiny_data() -> Dataset:
 def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One cache for all commands of a session: what one test trained, the next finds."""
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def digits(cache_dir: Path) -> Dataset:
+    """The embedded digits."""
+    return Digits(test_fraction=0.25, limit=None, cache_dir=cache_dir).load()
 
 
 @pytest.fixture

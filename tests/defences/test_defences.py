@@ -99,11 +99,6 @@ def batch() -> tuple[Tensor, Tensor]:
     return torch.rand(10, 3, 6, 6, generator=random), torch.randint(0, 3, (10,), generator=random)
 
 
-def digits() -> Dataset:
-    data: Dataset = build(choice("dataset", "digits"), "dataset").load()
-    return data
-
-
 def under_attack(network: nn.Module, data: Dataset, epsilon: float) -> float:
     """Accuracy on 200 test images under PGD."""
     x, y = next(batches(data.test, 200, CPU.device))
@@ -121,21 +116,23 @@ def fit(data: Dataset, defended: RobustTraining | None, static: list[nn.Module])
 
 
 @pytest.fixture(scope="module")
-def undefended() -> tuple[nn.Module, float]:
+def undefended(digits: Dataset) -> tuple[nn.Module, float]:
     """A plain network on digits, and its accuracy."""
-    network, history = fit(digits(), None, [])
+    network, history = fit(digits, None, [])
     return network, history[-1].test_accuracy
 
 
 @pytest.mark.parametrize("name", ROBUST)
-def test_a_defended_network_stands_where_another_falls(name: str, undefended: tuple[nn.Module, float]) -> None:
-    data, (plain, clean) = digits(), undefended
+def test_a_defended_network_stands_where_another_falls(
+    name: str, undefended: tuple[nn.Module, float], digits: Dataset
+) -> None:
+    plain, clean = undefended
     fewer = {"steps": 5} if name in ("pgd", "trades") else {}
     defended = defence(name, epsilon=0.15, images=100, **fewer)
-    network, history = fit(data, defended, [plain] * defended.static_networks)
+    network, history = fit(digits, defended, [plain] * defended.static_networks)
     assert history[-1].test_accuracy > clean - 0.1
-    stands = under_attack(network, data, 0.15)
-    assert stands > under_attack(plain, data, 0.15) + 0.15
+    stands = under_attack(network, digits, 0.15)
+    assert stands > under_attack(plain, digits, 0.15) + 0.15
     assert history[-1].robust_accuracy == pytest.approx(stands, abs=0.15)  # fewer steps, on other images
 
 
@@ -258,14 +255,13 @@ def test_free_training_replays_each_batch_and_carries_the_perturbation_on(
     assert not torch.equal(bench.shown[3], x), "the second batch begins where the first ended"
 
 
-def test_free_training_takes_its_replays_from_the_epochs() -> None:
-    data = digits()
+def test_free_training_takes_its_replays_from_the_epochs(digits: Dataset) -> None:
     trainer = replace(TRAINER, epochs=6, steps_per_epoch=5, batch_size=16)
     steps, history = [], []
     with own_randomness(0):
-        fresh = build(choice("model", "cifar_cnn"), "model").build(describe(data))
+        fresh = build(choice("model", "cifar_cnn"), "model").build(describe(digits))
         fresh.register_forward_pre_hook(lambda network, _: steps.append(1) if network.training else None)
-        trainer.fit(fresh, data, CPU, history.append, defence("free", replays=4, images=5))
+        trainer.fit(fresh, digits, CPU, history.append, defence("free", replays=4, images=5))
     assert [(row.epoch, row.images) for row in history] == [(1, 320), (2, 320)]  # 6 / 4, rounded up
     assert len(steps) == 2 * 5 * 4
     assert history[-1].lr > 1e-4, "the schedule spans all steps: at the start of the second half it is not at its end"

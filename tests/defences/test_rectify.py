@@ -33,8 +33,7 @@ def rectify(**changes: object) -> Rectifier:
 class Trained:
     """A small classifier of digits and the rectifier in front of it; the images that both learnt from, and others."""
 
-    def __init__(self) -> None:
-        data: Dataset = build(choice("dataset", "digits"), "dataset").load()
+    def __init__(self, data: Dataset) -> None:
         trainer: GradientTrainer = build(choice("trainer", "default", epochs=6), "trainer")
         self.defence = rectify(perturbations=4)
         with own_randomness(0):
@@ -55,8 +54,8 @@ class Trained:
 
 
 @pytest.fixture(scope="module")
-def trained() -> Trained:
-    return Trained()
+def trained(digits: Dataset) -> Trained:
+    return Trained(digits)
 
 
 def agreement(network: nn.Module, images: Tensor, seen: Tensor) -> float:

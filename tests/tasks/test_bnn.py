@@ -15,8 +15,6 @@ import pytest
 import torch
 from torch import nn
 
-from tests.configs import choice
-from trustml_cli.build import build
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.models.binary import Activation, Sign
@@ -62,7 +60,9 @@ def test_the_sign_network_alone_with_binary_weights(trustml: Cli, tmp_path: Path
 PACKED = ["task.activation=sign", "task.binary_weights=true", "task.export=packed"]
 
 
-def test_packed_says_the_same_in_less_memory_and_its_file_can_be_loaded(trustml_here: Cli, tmp_path: Path) -> None:
+def test_packed_says_the_same_in_less_memory_and_its_file_can_be_loaded(
+    trustml_here: Cli, tmp_path: Path, digits: Dataset
+) -> None:
     folder, table = run(trustml_here, tmp_path, "trainer.epochs=4", *PACKED)
     row = table.loc["sign"]
     assert (row.packed_agreement, row.packed_agreement_n) == (1, 450)
@@ -82,8 +82,7 @@ def test_packed_says_the_same_in_less_memory_and_its_file_can_be_loaded(trustml_
     assert (folder / "plots" / "packed.png").exists()
     assert "128×1×1 → 100" in (folder / "report.html").read_text()
 
-    test = build(choice("dataset", "digits"), "dataset").load().test
-    images, labels = next(batches(test, 450, torch.device("cpu")))
+    images, labels = next(batches(digits.test, 450, torch.device("cpu")))
     answers = load_packed(folder / "artifacts" / "packed.safetensors")(images).argmax(1)
     assert int((answers == labels).sum()) == round(450 * row.packed_accuracy)
 
