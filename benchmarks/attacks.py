@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -16,6 +17,7 @@ from trustml_cli.attacks.pgd import PGD
 from trustml_cli.attacks.stand_in import stand_in
 from trustml_cli.models.cifar_cnn import CifarCnn
 from trustml_cli.models.model import Inputs, Normalization
+from trustml_cli.training.predict import BATCH
 
 EPSILON = 8 / 255
 IMAGES = 100
@@ -108,27 +110,27 @@ def gradient_attacks(n: int) -> list[Ratio]:
     """FGSM, PGD in ten steps and in forty; every peer's images must equal ours to 1e-6 but for roundings."""
     warnings.filterwarnings("ignore")
     model = network()
-    x, y = torch.rand(IMAGES, 3, 32, 32), torch.randint(0, 10, (IMAGES,))
     last = model.to(memory_format=torch.channels_last)
     plain = network()
     found = []
     for name, steps, size in (("FGSM", 1, EPSILON), ("PGD-10", 10, EPSILON / 4), ("PGD-40", 40, EPSILON / 10)):
+        images = BATCH if steps < 40 else IMAGES
+        x, y = torch.rand(images, 3, 32, 32), torch.randint(0, 10, (images,))
         attack: FGSM | PGD = FGSM(norm=Norm.linf, target=None)
         if steps > 1:
             attack = PGD(
                 norm=Norm.linf, target=None, steps=steps, step_size=size, reach=2.5, random_start=False, restarts=1
             )
 
-        def own(attack: FGSM | PGD = attack) -> Tensor:
+        def own(attack: FGSM | PGD = attack, x: Tensor = x, y: Tensor = y) -> Tensor:
             return ours(last, x.contiguous(memory_format=torch.channels_last), y, attack)
 
         peers: dict[str, Attack] = {
-            label: lambda make=make, steps=steps, size=size: make(plain, x, y, steps, size)  # type: ignore[misc]
-            for label, make in peer_attacks().items()
+            label: partial(make, plain, x, y, steps, size) for label, make in peer_attacks().items()
         }
         for label, peer in peers.items():
             assert_equal(own(), peer(), f"{name}: {label}")
-        found += ratios(f"{name}, {IMAGES} images of 3×32×32, `cifar_cnn`", own, peers, n if steps < 40 else -(-n // 3))
+        found += ratios(f"{name}, {images} images of 3×32×32, `cifar_cnn`", own, peers, n if steps < 40 else -(-n // 3))
     return found
 
 

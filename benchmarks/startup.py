@@ -1,5 +1,6 @@
 """What a command costs before and beside its own work, in processes of their own."""
 
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,12 @@ from statistics import median
 
 TORCH = (sys.executable, "-c", "import torch")
 HELP = (sys.executable, "-m", "trustml_cli", "--help")
+WATCH = """
+import json, resource, subprocess, sys
+subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps([used.ru_utime + used.ru_stime, used.ru_maxrss / 1024]))
+"""
 CACHED = (sys.executable, "-m", "trustml_cli", "task=fgsm", "model=cifar_cnn")
 
 
@@ -40,11 +47,8 @@ def startup(n: int) -> list[Cost]:
 
 def measure(command: Sequence[str], folder: str, place: dict[str, str]) -> tuple[float, float]:
     """Processor seconds and most memory in MB of one run; raises where it fails."""
-    process = subprocess.Popen(command, cwd=folder, env=place, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    assert process.stderr is not None
-    errors = process.stderr.read().decode()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(command)}: {errors.strip()}")
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    # a process counts the memory of the one that started it, until it begins its own work: that one must be small
+    small = [sys.executable, "-I", "-c", WATCH, *command]
+    done = subprocess.run(small, cwd=folder, env=place, stdout=subprocess.PIPE, check=True)
+    seconds, memory = json.loads(done.stdout)
+    return seconds, memory
