@@ -116,7 +116,7 @@ def give_back_freed_memory() -> None:
     """Have glibc return what tensors freed to the system.
 
     Up to 2.37 it cannot use the place of an aligned block again once something small lies beside it. Whoever keeps a
-    few numbers of each batch would hold most of every batch with them: 2 GB for 20,000 images of 3×32×32.
+    few numbers of each batch would hold most of every batch with them (`benchmarks/growth.py` shows what is held).
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
     if trim is not None:
