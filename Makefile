@@ -4,9 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 WHEEL_VENV := .venv-wheel
 SMOKE_DIR := $(abspath build/smoke)
+JOBS ?= 2
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations 10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-data test-faults test-slurm bench lint audit smoke wheel-check clean
+.PHONY: help demo test test-unit test-order test-data test-faults test-slurm bench lint audit smoke wheel-check clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,14 +22,20 @@ $(BIN)/.installed: pyproject.toml
 demo: $(BIN)/.installed  ## install, then attack a small network on the embedded digits
 	$(BIN)/trustml task=fgsm model=cifar_cnn
 
-test: $(BIN)/.installed  ## run the tests that need no real data
-	$(BIN)/python -m pytest -m 'not data and not faults'
+test: $(BIN)/.installed  ## run the tests that need no real data, in JOBS=2 processes
+	$(PYTEST) -m 'not data and not faults'
+
+test-unit: $(BIN)/.installed  ## run the tests that train nothing and start no process
+	$(PYTEST) -m unit
+
+test-order: $(BIN)/.installed  ## run the tests of make test in a random order
+	$(PYTEST) -p randomly -m 'not data and not faults'
 
 test-data: $(BIN)/.installed  ## run the tests on the real data sets in TRUSTML_DATA_DIR
-	$(BIN)/python -m pytest -m data
+	$(BIN)/python -m pytest -m data --durations 10
 
 test-faults: $(BIN)/.installed  ## run the long tests of kills, full disks, races and hostile input, in full
-	$(BIN)/python -m pytest -m faults
+	$(PYTEST) -m faults
 
 test-slurm: $(BIN)/.installed  ## run a sweep through a real SLURM of one node (root; apt-get install slurm-wlm munge)
 	PYTHON=$(abspath $(BIN))/python tests/slurm/run.sh

@@ -1,5 +1,7 @@
 """The YAML folders, for tests that cover every choice of a group, newcomers included."""
 
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,12 @@ def choices(group: str) -> list[str]:
 
 
 def composed(*overrides: str) -> DictConfig:
-    """The config that a command line composes."""
+    """The config that a command line composes, composed once for each."""
+    return deepcopy(compose_once(*overrides))
+
+
+@cache
+def compose_once(*overrides: str) -> DictConfig:
     register_resolvers()
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         config = compose("config", overrides=list(overrides))

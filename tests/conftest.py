@@ -1,4 +1,8 @@
-"""What all tests share: a cache of their own, a tiny data set, and the command line, as a subprocess or in this one."""
+"""What all tests share: one cache, a tiny data set, a handler's context, and the command line.
+
+`trustml` runs a command in this process. `trustml_process` starts a real one, for tests of what only a process shows:
+its start, its exit status, signals and locks between several.
+"""
 
 import logging
 import os
@@ -10,14 +14,34 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.helpers import CPU, Cli
 from trustml_cli.data.dataset import Dataset, InMemory
 from trustml_cli.data.digits import Digits
-from trustml_cli.hardware import Hardware, Precision
+from trustml_cli.hardware import Hardware
+from trustml_cli.record import Recorder
 from trustml_cli.run import main
+from trustml_cli.store import ModelStore
 from trustml_cli.sweep import Ending
+from trustml_cli.tasks.context import Context
 
 ROOT = Path(__file__).parent.parent
-CPU = Hardware(torch.device("cpu"), Precision.fp32)
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+torch.set_num_threads(1)  # pytest-xdist has a worker for each core
+os.environ.update(ONE_THREAD)  # of the processes that tests start, too
+
+
+COMMANDS = {"trustml", "trustml_process", "make_context"}
+OTHERS = {"browser", "data", "e2e", "faults", "peers"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests that run a command or a handler as `e2e`, and those that are marked as nothing as `unit`."""
+    for item in items:
+        if COMMANDS & set(getattr(item, "fixturenames", ())):
+            item.add_marker("e2e")
+        if not OTHERS & {mark.name for mark in item.iter_markers()}:
+            item.add_marker("unit")
 
 
 @pytest.fixture
@@ -41,8 +65,11 @@ def tiny_data() -> Dataset:
 
 @pytest.fixture(scope="session")
 def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One cache for all commands of a session: what one test trained, the next finds."""
-    return tmp_path_factory.mktemp("cache")
+    """One cache for all commands of all workers: what one test trained, the next finds; locks keep it whole."""
+    base = tmp_path_factory.getbasetemp()
+    cache = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trustml-cache"
+    cache.mkdir(exist_ok=True)
+    return cache
 
 
 @pytest.fixture(scope="session")
@@ -52,8 +79,23 @@ def digits(cache_dir: Path) -> Dataset:
 
 
 @pytest.fixture
-def trustml(tmp_path: Path, cache_dir: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs the real command line in an empty directory."""
+def make_context(tmp_path: Path) -> Callable[..., Context]:
+    """What a handler is given: a run in an empty directory, with a store of its own."""
+
+    def make(seed: int = 0, folder: str = "run", **choices: str) -> Context:
+        record = Recorder(
+            tmp_path / folder, {"task": "train", "dataset": "tiny", "model": "mlp", **choices}, seed, "", []
+        )
+        record.directory.mkdir()
+        record.start()
+        return Context(seed, CPU, ModelStore(tmp_path / "models"), record)
+
+    return make
+
+
+@pytest.fixture
+def trustml_process(tmp_path: Path, cache_dir: Path) -> Cli:
+    """Runs the command line as a process of its own, in an empty directory."""
 
     def run(*words: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         inherited = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
@@ -67,10 +109,10 @@ def trustml(tmp_path: Path, cache_dir: Path) -> Callable[..., subprocess.Complet
 
 
 @pytest.fixture
-def trustml_here(
+def trustml(
     tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
-    """Runs the command line in this process: the same answers in a tenth of the time, where many are wanted."""
+) -> Iterator[Cli]:
+    """Runs the command line in this process, in an empty directory: the same answers in a tenth of the time."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
 

@@ -2,13 +2,11 @@
 
 import json
 import os
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-Cli = Callable[..., subprocess.CompletedProcess[str]]
+from tests.helpers import Cli
 
 TABLE = [
     "task=debias", "dataset=csv", "dataset.path=people.csv", "dataset.label=hired", "dataset.positive=yes",
@@ -216,11 +214,11 @@ def bad_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("words", "expected"), BAD_INPUT, ids=[" ".join(words) for words, _ in BAD_INPUT])
 def test_bad_input_ends_with_2_and_one_line_before_any_computing(
-    words: list[str], expected: list[str], trustml_here: Cli, bad_files: Path, tmp_path: Path
+    words: list[str], expected: list[str], trustml: Cli, bad_files: Path, tmp_path: Path
 ) -> None:
     for path in bad_files.iterdir():
         (tmp_path / path.name).symlink_to(path)
-    answer = trustml_here(*words, env={"http_proxy": "http://localhost:1", "https_proxy": "http://localhost:1"})
+    answer = trustml(*words, env={"http_proxy": "http://localhost:1", "https_proxy": "http://localhost:1"})
     assert answer.returncode == 2, answer.stderr
     assert answer.stderr.count("\n") == 1, answer.stderr
     assert "Traceback" not in answer.stderr + answer.stdout

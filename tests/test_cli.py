@@ -6,15 +6,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas
 import pytest
 
 from tests.configs import choices
-
-Cli = Callable[..., subprocess.CompletedProcess[str]]
+from tests.helpers import Cli
 
 FIRST = ["task", "dataset", "model", "seed"]
 TIMES = ["seconds", "images_per_second"]
@@ -76,8 +74,8 @@ def facts(run: Path) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("task", choices("task"))
-def test_every_task_leaves_a_whole_run_directory(task: str, trustml: Cli, tmp_path: Path) -> None:
-    answer = trustml(f"task={task}", "trainer=smoke")
+def test_every_task_leaves_a_whole_run_directory(task: str, trustml_process: Cli, tmp_path: Path) -> None:
+    answer = trustml_process(f"task={task}", "trainer=smoke")
     assert answer.returncode == 0, answer.stderr
     assert answer.stderr == ""  # no progress bars where nobody watches, and no warnings
     (run,) = runs(tmp_path)
@@ -96,9 +94,9 @@ def test_every_task_leaves_a_whole_run_directory(task: str, trustml: Cli, tmp_pa
     assert {"trustml", "libraries", "device", "started", "seconds", "peak_memory_mb", "model_key"} <= ended.keys()
 
 
-def test_the_same_command_twice_gives_the_same_metrics_and_trains_once(trustml: Cli, tmp_path: Path) -> None:
+def test_the_same_command_twice_gives_the_same_metrics_and_trains_once(trustml_process: Cli, tmp_path: Path) -> None:
     command = ["task=fgsm", "model=mlp", "trainer=smoke", "seed=11", "task.epsilon=[0,0.1,0.3]"]
-    first, second = trustml(*command), trustml(*command)
+    first, second = trustml_process(*command), trustml_process(*command)
     assert "training model" in first.stdout
     assert "training model" not in second.stdout
     tables = [pandas.read_csv(run / "metrics.csv", dtype=str).drop(columns="seconds") for run in runs(tmp_path)]
@@ -109,16 +107,16 @@ def test_the_same_command_twice_gives_the_same_metrics_and_trains_once(trustml: 
     assert histories[0] == histories[1]
 
 
-def test_training_again_from_nothing_gives_the_same_metrics(trustml: Cli, tmp_path: Path) -> None:
+def test_training_again_from_nothing_gives_the_same_metrics(trustml_process: Cli, tmp_path: Path) -> None:
     for cache in ("one", "two"):
-        answer = trustml("task=train", "trainer=smoke", env={"TRUSTML_CACHE_DIR": str(tmp_path / cache)})
+        answer = trustml_process("task=train", "trainer=smoke", env={"TRUSTML_CACHE_DIR": str(tmp_path / cache)})
         assert "training model" in answer.stdout
     tables = [pandas.read_csv(run / "metrics.csv", dtype=str).drop(columns=TIMES) for run in runs(tmp_path)]
     pandas.testing.assert_frame_equal(tables[0], tables[1])
 
 
-def test_intervals_and_counts_stand_beside_every_proportion(trustml: Cli, tmp_path: Path) -> None:
-    trustml("task=fgsm", "trainer=smoke", "task.epsilon=0.1", "attack.target=3")
+def test_intervals_and_counts_stand_beside_every_proportion(trustml_process: Cli, tmp_path: Path) -> None:
+    trustml_process("task=fgsm", "trainer=smoke", "task.epsilon=0.1", "attack.target=3")
     (run,) = runs(tmp_path)
     row = pandas.read_csv(run / "metrics.csv").iloc[0]
     for name in ("clean_accuracy", "robust_accuracy", "attack_success_rate"):
@@ -131,9 +129,9 @@ def test_intervals_and_counts_stand_beside_every_proportion(trustml: Cli, tmp_pa
     assert ended["verdict"] == "trustworthy" or ended["verdict"].startswith("not trustworthy: ")
 
 
-def test_images_are_shown_to_other_models(trustml: Cli, tmp_path: Path) -> None:
+def test_images_are_shown_to_other_models(trustml_process: Cli, tmp_path: Path) -> None:
     words = ["task=attack", "attack=mifgsm", "trainer=smoke", "task.epsilon=[0,0.3]", "task.check_images=0"]
-    answer = trustml(*words, "model=mlp", "task.transfer_to=[logistic,mnist_bnn]")
+    answer = trustml_process(*words, "model=mlp", "task.transfer_to=[logistic,mnist_bnn]")
     assert answer.stderr == ""
     (run,) = runs(tmp_path)
     table = pandas.read_csv(run / "metrics.csv")
@@ -148,9 +146,9 @@ def test_images_are_shown_to_other_models(trustml: Cli, tmp_path: Path) -> None:
     assert {*pandas.read_csv(run / "history.csv").stage} == {"mlp", "logistic", "mnist_bnn"}
 
 
-def test_weights_that_cannot_be_had_end_with_2_and_say_where_to_put_them(trustml: Cli, tmp_path: Path) -> None:
+def test_weights_that_cannot_be_had_end_with_2_and_say_where_to_put_them(trustml_process: Cli, tmp_path: Path) -> None:
     env = {"TORCH_HOME": str(tmp_path), "http_proxy": "http://localhost:1", "https_proxy": "http://localhost:1"}
-    answer = trustml("model=resnet18", "model.weights=imagenet", env=env)
+    answer = trustml_process("model=resnet18", "model.weights=imagenet", env=env)
     assert answer.returncode == 2
     assert answer.stderr.count("\n") == 1, answer.stderr
     for word in ("model.weights", "resnet18-f37072fd.pth", str(tmp_path / "hub" / "checkpoints"), "model.weights=null"):
@@ -158,8 +156,8 @@ def test_weights_that_cannot_be_had_end_with_2_and_say_where_to_put_them(trustml
 
 
 @pytest.mark.parametrize("model", ["logistic", "mlp"])
-def test_a_table_can_be_trained_on(model: str, trustml: Cli, tmp_path: Path) -> None:
-    answer = trustml("task=train", f"model={model}", "dataset=census", "trainer.epochs=3")
+def test_a_table_can_be_trained_on(model: str, trustml_process: Cli, tmp_path: Path) -> None:
+    answer = trustml_process("task=train", f"model={model}", "dataset=census", "trainer.epochs=3")
     assert answer.returncode == 0, answer.stderr
     (run,) = runs(tmp_path)
     row = pandas.read_csv(run / "metrics.csv").iloc[0]
@@ -167,8 +165,8 @@ def test_a_table_can_be_trained_on(model: str, trustml: Cli, tmp_path: Path) -> 
     assert {path.stem for path in (run / "plots").iterdir()} == {"curves", "confusion"}
 
 
-def test_a_loss_that_is_lost_ends_with_1_and_says_where_the_log_is(trustml: Cli, tmp_path: Path) -> None:
-    answer = trustml("task=train", "trainer=smoke", "trainer.optimizer=sgd", "trainer.lr=1e30", "model=mlp")
+def test_a_loss_that_is_lost_ends_with_1_and_says_where_the_log_is(trustml_process: Cli, tmp_path: Path) -> None:
+    answer = trustml_process("task=train", "trainer=smoke", "trainer.optimizer=sgd", "trainer.lr=1e30", "model=mlp")
     (run,) = runs(tmp_path)
     assert answer.returncode == 1
     assert answer.stderr.count("\n") == 1
@@ -178,8 +176,8 @@ def test_a_loss_that_is_lost_ends_with_1_and_says_where_the_log_is(trustml: Cli,
     assert facts(run)["exit_code"] == 1
 
 
-def test_full_error_brings_the_traceback_back(trustml: Cli) -> None:
-    answer = trustml("task=fgsm", "task.epsilon=-1", env={"HYDRA_FULL_ERROR": "1"})
+def test_full_error_brings_the_traceback_back(trustml_process: Cli) -> None:
+    answer = trustml_process("task=fgsm", "task.epsilon=-1", env={"HYDRA_FULL_ERROR": "1"})
     assert "Traceback" in answer.stderr
 
 

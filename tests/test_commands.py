@@ -5,15 +5,13 @@ import pty
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.configs import choices
+from tests.helpers import Cli
 from trustml_cli.commands import COMMANDS
-
-Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.mark.parametrize(
@@ -33,54 +31,54 @@ Cli = Callable[..., subprocess.CompletedProcess[str]]
         (["rnus"], None),  # Hydra's to answer
     ],
 )
-def test_what_is_wrong_is_one_line(words: list[str], expected: str | None, trustml_here: Cli) -> None:
-    answer = trustml_here(*words)
+def test_what_is_wrong_is_one_line(words: list[str], expected: str | None, trustml: Cli) -> None:
+    answer = trustml(*words)
     assert answer.returncode == 2
     assert answer.stdout == ""
     assert answer.stderr == f"trustml: error: {expected}\n" if expected else answer.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_explains_itself(name: str, trustml_here: Cli) -> None:
-    answer = trustml_here(name, "--help")
+def test_every_command_explains_itself(name: str, trustml: Cli) -> None:
+    answer = trustml(name, "--help")
     assert answer.returncode == 0
     assert COMMANDS[name].help in answer.stdout
     assert f"  trustml {name} " in answer.stdout  # an example
-    assert f"trustml {name}" in trustml_here("--help").stdout
+    assert f"trustml {name}" in trustml("--help").stdout
 
 
-def test_no_runs_yet_is_no_error(trustml_here: Cli) -> None:
-    answer = trustml_here("runs")
+def test_no_runs_yet_is_no_error(trustml: Cli) -> None:
+    answer = trustml("runs")
     assert answer.returncode == 0
     assert answer.stdout == "no runs below outputs yet; begin with: trustml task=fgsm\n"
 
 
-def test_runs_are_put_side_by_side(trustml_here: Cli, tmp_path: Path) -> None:
+def test_runs_are_put_side_by_side(trustml: Cli, tmp_path: Path) -> None:
     for lr in ("0.001", "0.002"):
-        trustml_here("task=train", "model=logistic", "trainer=smoke", f"trainer.lr={lr}")
+        trustml("task=train", "model=logistic", "trainer=smoke", f"trainer.lr={lr}")
     runs = [str(run.relative_to(tmp_path)) for run in sorted((tmp_path / "outputs" / "train").iterdir())]
-    answer = trustml_here("report", *runs, "--to", "both.html")
+    answer = trustml("report", *runs, "--to", "both.html")
     assert (answer.returncode, answer.stdout, answer.stderr) == (0, "both.html\n", "")
     page = (tmp_path / "both.html").read_text()
     assert "trainer.lr" in page
-    assert trustml_here("report", "outputs").stdout == "comparison.html\n"
+    assert trustml("report", "outputs").stdout == "comparison.html\n"
 
 
-def test_files_among_the_folders_are_passed_over(trustml_here: Cli, tmp_path: Path) -> None:
+def test_files_among_the_folders_are_passed_over(trustml: Cli, tmp_path: Path) -> None:
     (tmp_path / "job").mkdir()
     (tmp_path / "job" / "run.json").write_text('{"status": "completed", "command": ["trustml"]}')
     (tmp_path / "sweep.csv").touch()
-    assert trustml_here("report", "job", "sweep.csv").returncode == 0
-    assert "sweep.csv: there is no such folder" in trustml_here("report", "sweep.csv").stderr
+    assert trustml("report", "job", "sweep.csv").returncode == 0
+    assert "sweep.csv: there is no such folder" in trustml("report", "sweep.csv").stderr
 
 
-def test_show_is_plain_and_whole_where_nobody_watches(trustml_here: Cli) -> None:
-    lines = trustml_here("show", "task").stdout.splitlines()
+def test_show_is_plain_and_whole_where_nobody_watches(trustml: Cli) -> None:
+    lines = trustml("show", "task").stdout.splitlines()
     assert [line.split()[0] for line in lines] == choices("task")
-    first, *rest = trustml_here("show", "trainer=smoke").stdout.splitlines()
+    first, *rest = trustml("show", "trainer=smoke").stdout.splitlines()
     assert first.startswith("trainer=smoke: seconds on two CPU cores")
     assert "trainer.epochs               2" in rest
-    assert trustml_here("show", "trainer", "smoke").stdout.splitlines() == [first, *rest]
+    assert trustml("show", "trainer", "smoke").stdout.splitlines() == [first, *rest]
 
 
 @pytest.mark.parametrize("words", [["show"], ["show", "task=fgsm"], ["runs"]])

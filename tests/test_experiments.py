@@ -1,9 +1,7 @@
 """Every experiment composes and builds; those that take minutes at most reproduce their numbers on real data."""
 
-from collections.abc import Callable
 from inspect import signature
 from pathlib import Path
-from subprocess import CompletedProcess
 
 import pandas
 import pytest
@@ -11,10 +9,9 @@ import torch
 from safetensors.torch import load_file
 
 from tests.configs import choices, composed
+from tests.helpers import Cli
 from trustml_cli.build import build
 from trustml_cli.tasks.context import describe
-
-Cli = Callable[..., CompletedProcess[str]]
 
 
 @pytest.mark.parametrize("name", choices("experiment"))

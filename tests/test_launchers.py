@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,11 +13,10 @@ import pandas
 import pytest
 
 from tests.configs import choices, composed
+from tests.helpers import Cli
 from trustml_cli.choices import share_of_cores
 from trustml_cli.errors import InputError
 from trustml_cli.sweep import resumed_words
-
-Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 MINE = """
 import os, signal
@@ -51,12 +49,12 @@ def only_sweep(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(("launcher", "epsilons"), [("joblib", [0.1, 0.2]), ("local_submitit", [0.1])])
 def test_jobs_in_processes_are_kept_apart_and_added_up(
-    launcher: str, epsilons: list[float], trustml: Cli, environment: dict[str, str], tmp_path: Path
+    launcher: str, epsilons: list[float], trustml_process: Cli, environment: dict[str, str], tmp_path: Path
 ) -> None:
     sweep = ["task=fgsm", "trainer=smoke", "model=custom", "model.factory=mine:network,mine:killed,mine:absent"]
     sweep.append(f"task.epsilon={','.join(map(str, epsilons))}")
     environment["TRUSTML_CACHE_DIR"] = str(tmp_path / "cache")
-    answer = trustml("-m", f"launcher={launcher}", *sweep, env=environment)
+    answer = trustml_process("-m", f"launcher={launcher}", *sweep, env=environment)
     each = len(epsilons)
     assert answer.returncode == 1, answer.stderr
     assert f"{each} of {3 * each} jobs completed" in answer.stdout
@@ -107,8 +105,8 @@ def test_every_launcher_composes_and_is_no_part_of_what_a_job_is(launcher: str) 
 
 
 @pytest.mark.skipif(find_spec("ray") is not None, reason="Ray is installed")
-def test_a_launcher_that_is_not_installed_is_named_with_its_extra(trustml_here: Cli) -> None:
-    answer = trustml_here("-m", "launcher=ray", "seed=0,1")
+def test_a_launcher_that_is_not_installed_is_named_with_its_extra(trustml: Cli) -> None:
+    answer = trustml("-m", "launcher=ray", "seed=0,1")
     assert answer.returncode == 2
     assert answer.stderr == "trustml: error: launcher: ray is not installed; pip install 'trustml[ray]'\n"
     assert "job 1" not in answer.stdout
@@ -137,11 +135,11 @@ def test_a_sweep_is_found_again_whatever_launches_it(tmp_path: Path, monkeypatch
         resumed_words(["resume=outputs/multirun/1", "seed=5"], [])
 
 
-def test_a_job_that_slurm_took_back_begins_anew_in_its_directory(trustml_here: Cli, tmp_path: Path) -> None:
+def test_a_job_that_slurm_took_back_begins_anew_in_its_directory(trustml: Cli, tmp_path: Path) -> None:
     command = ["task=train", "trainer=smoke", "model=logistic", "hydra.run.dir=here"]
-    assert trustml_here(*command).returncode == 0
+    assert trustml(*command).returncode == 0
     (tmp_path / "here" / "run.json").write_text('{"status": "running"}')  # as if taken back
-    assert "holds a run already" in trustml_here(*command).stderr
-    again = trustml_here(*command, env={"SLURM_RESTART_COUNT": "1"})
+    assert "holds a run already" in trustml(*command).stderr
+    again = trustml(*command, env={"SLURM_RESTART_COUNT": "1"})
     assert again.returncode == 0, again.stderr
     assert json.loads((tmp_path / "here" / "run.json").read_text())["status"] == "completed"

@@ -5,19 +5,17 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas
 import pytest
 
+from tests.helpers import Cli
 from trustml_cli.errors import InputError
 from trustml_cli.listing import Listed, export, lines, ordered, selected
 from trustml_cli.record import Recorder
 from trustml_cli.summary import read_runs
-
-Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def leave_run(folder: Path, table: str = "", config: str = "", **facts: Any) -> None:
@@ -188,20 +186,20 @@ def test_a_run_of_this_process_that_ended_is_let_go(tmp_path: Path) -> None:
     assert len(list(Path("/dev/fd").iterdir())) == before
 
 
-def test_real_runs_are_listed_as_they_are(trustml_here: Cli, tmp_path: Path) -> None:
-    trustml_here("task=fgsm", "model=mlp", "trainer=smoke", "task.epsilon=[0,0.1]")
-    trustml_here("task=fgsm", "model=mlp", "trainer=smoke", "task.epsilon=-1")
+def test_real_runs_are_listed_as_they_are(trustml: Cli, tmp_path: Path) -> None:
+    trustml("task=fgsm", "model=mlp", "trainer=smoke", "task.epsilon=[0,0.1]")
+    trustml("task=fgsm", "model=mlp", "trainer=smoke", "task.epsilon=-1")
     (measured,) = tmp_path.rglob("metrics.csv")
     table = pandas.read_csv(measured)
-    answer = trustml_here("runs", "trainer=smoke", "task.epsilon=[0,0.1]", "attack=fgsm")
+    answer = trustml("runs", "trainer=smoke", "task.epsilon=[0,0.1]", "attack=fgsm")
     assert answer.returncode == 0
     (_, line) = answer.stdout.splitlines()
     assert line.endswith(str(measured.parent.relative_to(tmp_path)))
     first, last = table.robust_accuracy
     assert f"robust_accuracy {first:.4g} to {last:.4g} (epsilon 0.0 to 0.1)" in line
-    assert trustml_here("runs", "--csv", "all.csv").stdout == "2 runs are in all.csv\n"
+    assert trustml("runs", "--csv", "all.csv").stdout == "2 runs are in all.csv\n"
     exported = pandas.read_csv(tmp_path / "all.csv")
     assert exported.status.tolist() == ["failed", "completed"]  # the newest first
     assert exported.value[1] == last
     assert exported.directory[1] == str(measured.parent.relative_to(tmp_path))
-    assert trustml_here("runs", "--csv", "-", "--reverse", "--limit", "1").stdout.count("completed") == 1
+    assert trustml("runs", "--csv", "-", "--reverse", "--limit", "1").stdout.count("completed") == 1

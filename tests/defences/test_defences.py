@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tests.configs import choice, choices
-from tests.conftest import CPU
+from tests.helpers import CPU
 from trustml_cli.attacks.attack import Norm, input_gradient
 from trustml_cli.attacks.measure import within_budget
 from trustml_cli.attacks.pgd import PGD

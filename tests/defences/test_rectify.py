@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.configs import choice
-from tests.conftest import CPU
+from tests.helpers import CPU
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.learnt import answers
 from trustml_cli.attacks.measure import sizes, within_budget

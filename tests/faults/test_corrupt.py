@@ -4,8 +4,6 @@ import gzip
 import logging
 import shutil
 import struct
-import subprocess
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,10 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.helpers import Cli
 from trustml_cli.files import make_once
 from trustml_cli.models.checkpoint import read_weights
-
-Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 RUN = ["task=train", "trainer=smoke", "model=logistic"]
 OFFLINE = {"http_proxy": "http://localhost:1", "https_proxy": "http://localhost:1"}
@@ -65,14 +62,14 @@ def cached_files(cache: Path) -> list[Path]:
     return sorted(path for path in cache.glob("*/*/*") if path.is_file())
 
 
-def flips(trustml_here: Cli, tmp_path: Path, places: list[float]) -> None:
+def flips(trustml: Cli, tmp_path: Path, places: list[float]) -> None:
     """Run, damage each file of the cache at each of `places` (shares of its length), and run again each time."""
     images(tmp_path / "images")
     cache = tmp_path / "cache"
     words = [*RUN, "dataset=image_folder", "dataset.root=images", "dataset.size=8"]
 
     def measured() -> tuple[pandas.DataFrame, str]:
-        answer = trustml_here(*words, env={"TRUSTML_CACHE_DIR": str(cache)})
+        answer = trustml(*words, env={"TRUSTML_CACHE_DIR": str(cache)})
         assert (answer.returncode, answer.stderr) == (0, ""), answer.stderr
         (metrics,) = (tmp_path / "outputs" / "train").glob("*/metrics.csv")
         table = pandas.read_csv(metrics, dtype=str).drop(columns=["seconds", "images_per_second"])
@@ -97,13 +94,13 @@ def flips(trustml_here: Cli, tmp_path: Path, places: list[float]) -> None:
                 assert "is damaged" not in measured()[1]
 
 
-def test_a_byte_flipped_in_the_cache_is_noticed_and_results_stay(trustml_here: Cli, tmp_path: Path) -> None:
-    flips(trustml_here, tmp_path, [0.5])
+def test_a_byte_flipped_in_the_cache_is_noticed_and_results_stay(trustml: Cli, tmp_path: Path) -> None:
+    flips(trustml, tmp_path, [0.5])
 
 
 @pytest.mark.faults
-def test_a_byte_flipped_anywhere_in_the_cache_is_noticed(trustml_here: Cli, tmp_path: Path) -> None:
-    flips(trustml_here, tmp_path, [0, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 1])
+def test_a_byte_flipped_anywhere_in_the_cache_is_noticed(trustml: Cli, tmp_path: Path) -> None:
+    flips(trustml, tmp_path, [0, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 1])
 
 
 # The user's files
@@ -183,7 +180,7 @@ def cut(content: bytes) -> list[int]:
 
 
 @pytest.mark.parametrize("name", TRUNCATED)
-def test_a_truncated_file_is_named(name: str, trustml_here: Cli, tmp_path: Path) -> None:
+def test_a_truncated_file_is_named(name: str, trustml: Cli, tmp_path: Path) -> None:
     make, words = TRUNCATED[name]
     make(tmp_path)
     whole = (tmp_path / name).read_bytes()
@@ -192,12 +189,12 @@ def test_a_truncated_file_is_named(name: str, trustml_here: Cli, tmp_path: Path)
         if name.endswith(".csv"):
             length = whole.rfind(b"\n", 0, length) + 4 if length > 12 else length  # in the second cell of a row
         (tmp_path / name).write_bytes(whole[:length])
-        answer = trustml_here(*RUN, *words, env=OFFLINE)
+        answer = trustml(*RUN, *words, env=OFFLINE)
         assert (answer.returncode, answer.stderr.count("\n")) == (2, 1), (length, answer.stderr)
         assert named in answer.stderr, (length, answer.stderr)
     (tmp_path / name).write_bytes(whole)
     if not name.endswith(".gz"):  # which it takes the other three for
-        answer = trustml_here(*RUN, *words)
+        answer = trustml(*RUN, *words)
         assert (answer.returncode, answer.stderr) == (0, ""), answer.stderr
 
 

@@ -12,9 +12,8 @@ import pandas
 import pytest
 from PIL import Image
 
+from tests.helpers import Cli
 from trustml_cli.explain import quoted
-
-Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 RUN = ["trainer=smoke", "model=logistic"]
 FOLDER = ["dataset=image_folder", "dataset.size=8", "dataset.root=images"]
@@ -58,10 +57,10 @@ TABLES = [
 @pytest.mark.parametrize(
     ("content", "code", "expected"), [case[1:] for case in TABLES], ids=[case[0] for case in TABLES]
 )
-def test_a_table_at_the_edge(content: str, code: int, expected: list[str], trustml_here: Cli, tmp_path: Path) -> None:
+def test_a_table_at_the_edge(content: str, code: int, expected: list[str], trustml: Cli, tmp_path: Path) -> None:
     (tmp_path / "people.csv").write_text(content)
     words = ["task=train", "model=table_mlp"] if code == 0 else ["task=debias"]
-    judge(trustml_here(*words, *TABLE), code, expected, tmp_path)
+    judge(trustml(*words, *TABLE), code, expected, tmp_path)
 
 
 def judge(answer: subprocess.CompletedProcess[str], code: int, expected: list[str], tmp_path: Path) -> None:
@@ -100,27 +99,27 @@ FULL = pytest.mark.faults
 )
 def test_images_at_the_edge(
     task: str, classes: dict[str, int], level: Callable[[int], int], code: int, expected: list[str],
-    trustml_here: Cli, tmp_path: Path,
+    trustml: Cli, tmp_path: Path,
 ) -> None:  # fmt: skip
     images(tmp_path / "images", classes, level)
     more = {"fgsm": ["task.epsilon=[0,0.3]", "task.check_images=0"], "explain": ["task.images=1"]}.get(task, [])
-    judge(trustml_here(f"task={task}", *RUN, *FOLDER, *more), code, expected, tmp_path)
+    judge(trustml(f"task={task}", *RUN, *FOLDER, *more), code, expected, tmp_path)
 
 
-def test_constant_images_of_two_classes_are_guessed_at(trustml_here: Cli, tmp_path: Path) -> None:
+def test_constant_images_of_two_classes_are_guessed_at(trustml: Cli, tmp_path: Path) -> None:
     images(tmp_path / "images", {"cat": 4, "dog": 4}, level=lambda number: 0)
-    judge(trustml_here("task=train", *RUN, *FOLDER), 0, [], tmp_path)
+    judge(trustml("task=train", *RUN, *FOLDER), 0, [], tmp_path)
     (metrics,) = tmp_path.glob("outputs/*/*/metrics.csv")
     assert pandas.read_csv(metrics).test_accuracy[0] == 0.5
 
 
-def test_mnist_without_images(trustml_here: Cli, tmp_path: Path) -> None:
+def test_mnist_without_images(trustml: Cli, tmp_path: Path) -> None:
     folder = tmp_path / "MNIST" / "raw"
     folder.mkdir(parents=True)
     for part in ("train", "t10k"):
         (folder / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">4I", 2051, 0, 28, 28))
         (folder / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 2049, 0))
-    answer = trustml_here("task=train", *RUN, "dataset=mnist", "data_dir=.")
+    answer = trustml("task=train", *RUN, "dataset=mnist", "data_dir=.")
     judge(answer, 2, ["train-images-idx3-ubyte"], tmp_path)
 
 
@@ -137,7 +136,7 @@ def test_mnist_without_images(trustml_here: Cli, tmp_path: Path) -> None:
     ids=["a million classes", "2^62 classes", "negative", "missing", "fractions", "no rows"],
 )
 def test_labels_at_the_edge_take_no_memory(
-    label: list[object], expected: list[str], trustml_here: Cli, tmp_path: Path
+    label: list[object], expected: list[str], trustml: Cli, tmp_path: Path
 ) -> None:
     arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     Image.new("L", (8, 8)).save(tmp_path / "x.png")
@@ -145,21 +144,21 @@ def test_labels_at_the_edge_take_no_memory(
     parquet.write_table(arrow.table({"img": rows, "label": label}), tmp_path / "x.parquet")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     words = ["dataset=parquet", "dataset.train=x.parquet", "dataset.test=x.parquet"]
-    judge(trustml_here("task=train", *RUN, *words), 2, ["x.parquet", *expected], tmp_path)
+    judge(trustml("task=train", *RUN, *words), 2, ["x.parquet", *expected], tmp_path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
 
 
-def test_more_folders_than_classes_are_refused(trustml_here: Cli, tmp_path: Path) -> None:
+def test_more_folders_than_classes_are_refused(trustml: Cli, tmp_path: Path) -> None:
     for split in ("train", "test"):
         for number in range(10_001):
             (tmp_path / "images" / split / str(number)).mkdir(parents=True)
-    judge(trustml_here("task=train", *RUN, *FOLDER), 2, ["images/train", "10,001 classes"], tmp_path)
+    judge(trustml("task=train", *RUN, *FOLDER), 2, ["images/train", "10,001 classes"], tmp_path)
 
 
 @pytest.mark.faults
-def test_a_thousand_classes_and_a_million_categories_are_taken(trustml_here: Cli, tmp_path: Path) -> None:
+def test_a_thousand_classes_and_a_million_categories_are_taken(trustml: Cli, tmp_path: Path) -> None:
     images(tmp_path / "images", {str(number): 1 for number in range(1000)}, level=lambda number: number % 256)
-    judge(trustml_here("task=train", *RUN, *FOLDER), 0, [], tmp_path)
+    judge(trustml("task=train", *RUN, *FOLDER), 0, [], tmp_path)
     (tmp_path / "outputs").rename(tmp_path / "before")
     random = np.random.default_rng(0)
     frame = pandas.DataFrame({"who": np.arange(10**6).astype(str), "age": random.integers(20, 60, 10**6)})
@@ -168,7 +167,7 @@ def test_a_thousand_classes_and_a_million_categories_are_taken(trustml_here: Cli
         np.where(random.random(10**6) < 0.5, "yes", "no"),
     )
     frame.to_csv(tmp_path / "people.csv", index=False)
-    judge(trustml_here("task=train", "model=table_mlp", *TABLE), 0, [], tmp_path)
+    judge(trustml("task=train", "model=table_mlp", *TABLE), 0, [], tmp_path)
 
 
 # Paths
@@ -190,9 +189,9 @@ SHORT = ("a line break", "signs", "longest in letters")
 @pytest.mark.parametrize(
     "name", [pytest.param(name, id=case, marks=() if case in SHORT else FULL) for case, name in PATHS.items()]
 )
-def test_any_path_will_do(name: str, trustml_here: Cli, tmp_path: Path) -> None:
+def test_any_path_will_do(name: str, trustml: Cli, tmp_path: Path) -> None:
     images(tmp_path / name / name, {"cat": 2, "dog": 2})
-    answer = trustml_here(
+    answer = trustml(
         "task=train", *RUN, "dataset=image_folder", "dataset.size=8", f"dataset.root={quoted(f'{name}/{name}')}",
         f"output_dir={quoted(f'{name}/out')}", f"cache_dir={quoted(f'{name}/cache')}", f"data_dir={quoted(name)}",
     )  # fmt: skip
@@ -203,7 +202,7 @@ def test_any_path_will_do(name: str, trustml_here: Cli, tmp_path: Path) -> None:
     }
     assert {path.name for path in tmp_path.iterdir()} == {name}
     assert len(list((tmp_path / name / "cache").glob("*/*/checksums.json"))) == 2
-    again = trustml_here("runs", "--output-dir", f"{name}/out", "status=completed")
+    again = trustml("runs", "--output-dir", f"{name}/out", "status=completed")
     assert "test_accuracy" in again.stdout
 
 
@@ -216,12 +215,10 @@ def deep(folder: Path, length: int) -> str:
 
 @pytest.mark.parametrize(("length", "code"), [pytest.param(3900, 0, marks=FULL), (4090, 2), (5000, 2)])
 @pytest.mark.parametrize("key", ["output_dir", "cache_dir", "dataset.root"])
-def test_a_path_that_is_almost_too_long_or_is(
-    key: str, length: int, code: int, trustml_here: Cli, tmp_path: Path
-) -> None:
+def test_a_path_that_is_almost_too_long_or_is(key: str, length: int, code: int, trustml: Cli, tmp_path: Path) -> None:
     where = deep(tmp_path, length)
     words = [*FOLDER[:2]] if key == "dataset.root" else []
-    answer = trustml_here("task=train", *RUN, *words, f"{key}={where}")
+    answer = trustml("task=train", *RUN, *words, f"{key}={where}")
     if key == "dataset.root":
         assert answer.returncode == 2
     else:

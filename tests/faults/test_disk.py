@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 
 from tests.faults.whole import assert_whole, leftovers, metrics_below
+from tests.helpers import Cli
 
-Cli = Callable[..., subprocess.CompletedProcess[str]]
 TRAIN = ["task=train", "trainer=smoke", "model=logistic"]
 
 needs_root = pytest.mark.skipif(
@@ -69,12 +69,12 @@ def assert_one_line(answer: subprocess.CompletedProcess[str], exit_code: int, *w
     return line
 
 
-def fill_up(trustml_here: Cli, tmp_path: Path, pictures: list[str], size: int, model: str = "logistic") -> str:
+def fill_up(trustml: Cli, tmp_path: Path, pictures: list[str], size: int, model: str = "logistic") -> str:
     """A run on a disk of so many kB, which is too small, and again on the same one with room; the file that failed."""
     words = [*TRAIN, *pictures, f"model={model}"]
     with disk(tmp_path / "disk", f"{size}k") as full:
         places = {"TRUSTML_CACHE_DIR": str(full / "cache")}
-        answer = trustml_here(*words, f"output_dir={full}/out", env=places)
+        answer = trustml(*words, f"output_dir={full}/out", env=places)
         line = assert_one_line(answer, 1, "No space left on device; make room there", "output_dir and cache_dir")
         assert_whole(full)
         assert leftovers(full) == []
@@ -85,11 +85,11 @@ def fill_up(trustml_here: Cli, tmp_path: Path, pictures: list[str], size: int, m
             assert facts["exit_code"] == 1
             assert "No space left on device" in facts["error"]
         changed_to(full, "size=64m")
-        again = trustml_here(*words, f"output_dir={full}/again", env=places)
+        again = trustml(*words, f"output_dir={full}/again", env=places)
         assert again.returncode == 0, again.stderr
         assert "is damaged" not in again.stdout + again.stderr
         assert_whole(full)
-        usual = trustml_here(*words, "output_dir=usual", env={"TRUSTML_CACHE_DIR": str(tmp_path / "other cache")})
+        usual = trustml(*words, "output_dir=usual", env={"TRUSTML_CACHE_DIR": str(tmp_path / "other cache")})
         assert usual.returncode == 0, usual.stderr
         pandas.testing.assert_frame_equal(metrics_below(full / "again"), metrics_below(tmp_path / "usual"))
         culprit = line.removeprefix("trustml: error: ").partition(": ")[0]
@@ -109,16 +109,16 @@ def fill_up(trustml_here: Cli, tmp_path: Path, pictures: list[str], size: int, m
     ],
 )
 def test_a_full_disk_is_one_line_and_poisons_no_cache(
-    trustml_here: Cli, tmp_path: Path, pictures: list[str], size: int, model: str, culprit: str
+    trustml: Cli, tmp_path: Path, pictures: list[str], size: int, model: str, culprit: str
 ) -> None:
-    assert culprit in fill_up(trustml_here, tmp_path, pictures, size, model)
+    assert culprit in fill_up(trustml, tmp_path, pictures, size, model)
 
 
 @needs_root
 @pytest.mark.faults
 @pytest.mark.parametrize("size", range(4, 284, 8))
-def test_a_disk_that_is_full_at_any_moment(trustml_here: Cli, tmp_path: Path, pictures: list[str], size: int) -> None:
-    print(size, fill_up(trustml_here, tmp_path, pictures, size))  # noqa: T201
+def test_a_disk_that_is_full_at_any_moment(trustml: Cli, tmp_path: Path, pictures: list[str], size: int) -> None:
+    print(size, fill_up(trustml, tmp_path, pictures, size))  # noqa: T201
 
 
 @contextmanager
@@ -134,29 +134,29 @@ def files_up_to(size: int) -> Iterator[None]:
 
 @pytest.mark.parametrize(("model", "culprit"), [("mlp", "cache/models/"), ("logistic", "plots/")])
 def test_a_file_that_may_not_be_so_large_is_one_line(
-    trustml_here: Cli, tmp_path: Path, pictures: list[str], model: str, culprit: str
+    trustml: Cli, tmp_path: Path, pictures: list[str], model: str, culprit: str
 ) -> None:
     words = ["task=train", "trainer=smoke", f"model={model}", *pictures[:2], "dataset.size=8"]
     places = {"TRUSTML_CACHE_DIR": str(tmp_path / "cache")}
     with files_up_to(14_000):
-        answer = trustml_here(*words, env=places)
+        answer = trustml(*words, env=places)
     assert_one_line(answer, 1, "File too large; make room there", culprit)
     assert_whole(tmp_path)
     assert leftovers(tmp_path) == []
-    assert trustml_here(*words, env=places).returncode == 0
+    assert trustml(*words, env=places).returncode == 0
 
 
 @needs_root
-def test_a_cache_that_cannot_be_written_to_is_read(trustml_here: Cli, tmp_path: Path, pictures: list[str]) -> None:
+def test_a_cache_that_cannot_be_written_to_is_read(trustml: Cli, tmp_path: Path, pictures: list[str]) -> None:
     with disk(tmp_path / "disk", "64m") as cache:
         places = {"TRUSTML_CACHE_DIR": str(cache / "cache")}
-        assert trustml_here(*TRAIN, *pictures, "output_dir=before", env=places).returncode == 0
+        assert trustml(*TRAIN, *pictures, "output_dir=before", env=places).returncode == 0
         changed_to(cache, "ro")
-        after = trustml_here(*TRAIN, *pictures, "output_dir=after", env=places)
+        after = trustml(*TRAIN, *pictures, "output_dir=after", env=places)
         assert after.returncode == 0, after.stderr
         assert "was trained before" in after.stdout
         pandas.testing.assert_frame_equal(metrics_below(tmp_path / "before"), metrics_below(tmp_path / "after"))
-        another = trustml_here(*TRAIN, *pictures, "seed=1", env=places)
+        another = trustml(*TRAIN, *pictures, "seed=1", env=places)
         line = assert_one_line(another, 2, f"cache_dir: {cache}/cache/models cannot be written to (Read-only file")
         assert "TRUSTML_CACHE_DIR" in line
         (facts,) = tmp_path.glob("outputs/train/*/run.json")
@@ -165,24 +165,24 @@ def test_a_cache_that_cannot_be_written_to_is_read(trustml_here: Cli, tmp_path: 
 
 @needs_root
 @pytest.mark.parametrize("words", [[], ["-m", "seed=0,1"]], ids=["run", "sweep"])
-def test_an_output_directory_on_a_read_only_disk(trustml_here: Cli, tmp_path: Path, words: list[str]) -> None:
+def test_an_output_directory_on_a_read_only_disk(trustml: Cli, tmp_path: Path, words: list[str]) -> None:
     with disk(tmp_path / "disk", "1m") as folder:
         changed_to(folder, "ro")
-        answer = trustml_here(*words, *TRAIN, f"output_dir={folder}/out")
+        answer = trustml(*words, *TRAIN, f"output_dir={folder}/out")
         assert_one_line(answer, 2, f"output_dir: {folder}/out", "Read-only file system; have it made writable")
 
 
 @pytest.mark.parametrize("words", [[], ["-m", "seed=0,1"]], ids=["run", "sweep"])
-def test_an_output_directory_that_is_a_file(trustml_here: Cli, tmp_path: Path, words: list[str]) -> None:
+def test_an_output_directory_that_is_a_file(trustml: Cli, tmp_path: Path, words: list[str]) -> None:
     (tmp_path / "taken").write_text("mine")
-    answer = trustml_here(*words, *TRAIN, "output_dir=taken")
+    answer = trustml(*words, *TRAIN, "output_dir=taken")
     assert_one_line(answer, 2, "output_dir: ", "taken", "; have it made writable, or take other places")
     assert (tmp_path / "taken").read_text() == "mine"
 
 
-def test_a_cache_directory_that_is_a_file(trustml_here: Cli, tmp_path: Path) -> None:
+def test_a_cache_directory_that_is_a_file(trustml: Cli, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("mine")
-    answer = trustml_here(*TRAIN, f"cache_dir={tmp_path}/taken")
+    answer = trustml(*TRAIN, f"cache_dir={tmp_path}/taken")
     assert_one_line(answer, 2, f"cache_dir: {tmp_path}/taken/data cannot be written to")
 
 
@@ -238,27 +238,27 @@ def removed(find: Callable[[], list[Path]], folder: Callable[[Path], Path]) -> I
 LONG = [*TRAIN, "trainer.epochs=30", "trainer.steps_per_epoch=null"]
 
 
-def test_a_run_directory_that_is_removed_while_it_is_written(trustml_here: Cli, tmp_path: Path) -> None:
+def test_a_run_directory_that_is_removed_while_it_is_written(trustml: Cli, tmp_path: Path) -> None:
     with removed(lambda: list(tmp_path.glob("outputs/train/*/history.csv")), lambda path: path.parent):
-        answer = trustml_here(*LONG, "seed=3", env={"TRUSTML_CACHE_DIR": str(tmp_path / "cache")})
+        answer = trustml(*LONG, "seed=3", env={"TRUSTML_CACHE_DIR": str(tmp_path / "cache")})
     assert_one_line(answer, 1, "outputs/train/", "No such file or directory; somebody has removed it; begin again")
     assert list(tmp_path.glob("outputs/train/*")) == []
     assert leftovers(tmp_path) == []
 
 
-def test_a_cache_that_is_removed_while_it_is_written(trustml_here: Cli, tmp_path: Path) -> None:
+def test_a_cache_that_is_removed_while_it_is_written(trustml: Cli, tmp_path: Path) -> None:
     places = {"TRUSTML_CACHE_DIR": str(tmp_path / "cache")}
     with removed(lambda: list(tmp_path.glob("cache/models/.*")), lambda path: path.parents[1]):
-        answer = trustml_here(*LONG, "seed=3", env=places)
+        answer = trustml(*LONG, "seed=3", env=places)
     assert_one_line(answer, 1, f"{tmp_path}/cache/models/", "somebody has removed it; begin again")
     (run,) = tmp_path.glob("outputs/train/*/run.json")
     assert json.loads(run.read_text())["status"] == "failed"
     assert leftovers(tmp_path) == []
-    assert trustml_here(*LONG, "seed=3", env=places).returncode == 0
+    assert trustml(*LONG, "seed=3", env=places).returncode == 0
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
-def test_a_log_that_cannot_be_written_ends_no_run(trustml: Cli) -> None:
+def test_a_log_that_cannot_be_written_ends_no_run(trustml_process: Cli) -> None:
     words = ["task=fgsm", "trainer=smoke", "model=logistic", "task.epsilon=0", "task.check_images=0"]
-    answer = trustml(*words, "hydra.job_logging.handlers.file.filename=/dev/full")
+    answer = trustml_process(*words, "hydra.job_logging.handlers.file.filename=/dev/full")
     assert (answer.returncode, answer.stderr) == (0, "")

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,10 +13,9 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from tests.configs import choices, composed
+from tests.helpers import Cli
 from trustml_cli.choices import config_folder, flat
 from trustml_cli.errors import RunFailed
-
-Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 TASKS = choices("task")
 GROUPS = sorted(folder.name for folder in config_folder().iterdir() if folder.is_dir() and folder.name != "hydra")
@@ -133,7 +131,7 @@ def damaged(draw: st.DrawFn) -> tuple[str, bytes]:
 
 
 @pytest.fixture
-def ended(trustml_here: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+def ended(trustml: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Runs a command, up to where computing would begin unless `real`, and looks how it ended."""
     codes: Counter[int] = Counter()
     places = {tmp_path / name for name in ("home", "tmp", "mine", "outputs", "cache")}
@@ -152,7 +150,7 @@ def ended(trustml_here: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     def run(*words: str, real: bool = False) -> None:
         if not real:
             monkeypatch.setattr("trustml_cli.tasks.context.Context", stop)
-        answer = trustml_here(*words, env={"TRUSTML_CACHE_DIR": str(tmp_path / "cache")})
+        answer = trustml(*words, env={"TRUSTML_CACHE_DIR": str(tmp_path / "cache")})
         codes[answer.returncode] += 1
         assert answer.returncode in (0, 1, 2), answer
         assert "Traceback" not in answer.stderr + answer.stdout, answer

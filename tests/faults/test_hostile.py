@@ -1,20 +1,17 @@
 """Configurations from strangers: no code that they name is run unless the user allows it."""
 
 import json
-import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.helpers import Cli
 from trustml_cli.errors import InputError
 from trustml_cli.explain import quoted
 from trustml_cli.sweep import resumed_words
-
-Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 RUN = ["trainer=smoke", "model=logistic"]
 MODULE = """
@@ -82,9 +79,9 @@ def strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize(("words", "expected"), REFUSED, ids=[" ".join(words) for words, _ in REFUSED])
 def test_code_that_a_configuration_names_is_refused_before_it_is_imported(
-    words: list[str], expected: list[str], trustml_here: Cli, tmp_path: Path, strangers: Path
+    words: list[str], expected: list[str], trustml: Cli, tmp_path: Path, strangers: Path
 ) -> None:
-    answer = trustml_here("--config-dir", "theirs", "task=attack", "trainer=smoke", *words)
+    answer = trustml("--config-dir", "theirs", "task=attack", "trainer=smoke", *words)
     assert answer.returncode == 2, answer.stderr
     assert answer.stderr.count("\n") == 1, answer.stderr
     assert all(word in answer.stderr for word in expected), answer.stderr
@@ -106,16 +103,16 @@ def test_code_that_a_configuration_names_is_refused_before_it_is_imported(
 )
 @pytest.mark.filterwarnings("ignore:Callback Evil")  # it has none of the methods
 def test_what_the_user_names_on_the_command_line_is_run(
-    words: list[str], trustml_here: Cli, tmp_path: Path, strangers: Path
+    words: list[str], trustml: Cli, tmp_path: Path, strangers: Path
 ) -> None:
-    answer = trustml_here("--config-dir", "theirs", "task=attack", "trainer=smoke", *words)
+    answer = trustml("--config-dir", "theirs", "task=attack", "trainer=smoke", *words)
     assert "allow=" not in answer.stderr
     assert (tmp_path / "it_ran").exists()
 
 
-def test_a_job_of_a_sweep_is_refused_and_the_others_go_on(trustml_here: Cli, tmp_path: Path, strangers: Path) -> None:
+def test_a_job_of_a_sweep_is_refused_and_the_others_go_on(trustml: Cli, tmp_path: Path, strangers: Path) -> None:
     words = ["-m", "--config-dir", "theirs", "task=attack", *RUN, "task.epsilon=0.1", "task.check_images=0"]
-    answer = trustml_here(*words, "attack=fgsm,theirs")
+    answer = trustml(*words, "attack=fgsm,theirs")
     assert answer.returncode == 2
     assert "1 of 2 jobs completed" in answer.stdout
     assert "allow=[stranger]" in answer.stderr
@@ -133,8 +130,8 @@ def test_what_a_resumed_directory_allows_does_not_count(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "slurm"])
-def test_launchers_that_come_with_trustml_need_no_leave(launcher: str, trustml_here: Cli) -> None:
-    answer = trustml_here("--cfg", "job", f"launcher={launcher}")
+def test_launchers_that_come_with_trustml_need_no_leave(launcher: str, trustml: Cli) -> None:
+    answer = trustml("--cfg", "job", f"launcher={launcher}")
     assert answer.returncode == 0, answer.stderr
 
 

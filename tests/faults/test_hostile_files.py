@@ -4,11 +4,9 @@ import json
 import os
 import resource
 import struct
-import subprocess
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +15,8 @@ import torch
 from PIL import Image
 
 from tests.faults.images import folder_of_images
+from tests.helpers import Cli
 from trustml_cli.models.checkpoint import read_weights
-
-Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 RUN = ["trainer=smoke", "model=logistic"]
 OFFLINE = {"http_proxy": "http://localhost:1", "https_proxy": "http://localhost:1"}
@@ -85,20 +82,20 @@ def test_a_checkpoint_runs_no_code_whatever_it_is_called(
 # Archives, images
 
 
-def test_an_archive_that_is_not_the_published_one_is_never_unpacked(trustml_here: Cli, tmp_path: Path) -> None:
+def test_an_archive_that_is_not_the_published_one_is_never_unpacked(trustml: Cli, tmp_path: Path) -> None:
     (tmp_path / "data" / "MNIST" / "raw").mkdir(parents=True)
     (tmp_path / "payload").write_text("theirs")
     with tarfile.open(tmp_path / "data" / "cifar-10-python.tar.gz", "w:gz") as archive:
         archive.add(tmp_path / "payload", "../outside")
     (tmp_path / "data" / "MNIST" / "raw" / "train-images-idx3-ubyte.gz").write_bytes(b"\x1f\x8b theirs")
     for dataset in ("cifar10", "mnist"):
-        answer = trustml_here("task=train", f"dataset={dataset}", "data_dir=data", env=OFFLINE)
+        answer = trustml("task=train", f"dataset={dataset}", "data_dir=data", env=OFFLINE)
         assert answer.returncode == 2, answer.stderr
         assert "could not be downloaded" in answer.stderr
     assert not (tmp_path / "outside").exists()
 
 
-def test_the_path_beside_a_parquet_image_is_neither_read_nor_written(trustml_here: Cli, tmp_path: Path) -> None:
+def test_the_path_beside_a_parquet_image_is_neither_read_nor_written(trustml: Cli, tmp_path: Path) -> None:
     arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     Image.new("L", (8, 8)).save(tmp_path / "outside.png")
     content = (tmp_path / "outside.png").read_bytes()
@@ -107,10 +104,10 @@ def test_the_path_beside_a_parquet_image_is_neither_read_nor_written(trustml_her
         table = arrow.table({"img": rows, "label": [0, 0, 1, 1] * 2})
         parquet.write_table(table, tmp_path / f"{name}.parquet")
     words = ["task=train", *RUN, "dataset=parquet", "dataset.size=8"]
-    answer = trustml_here(*words, "dataset.train=none.parquet", "dataset.test=none.parquet")
+    answer = trustml(*words, "dataset.train=none.parquet", "dataset.test=none.parquet")
     assert answer.returncode == 2
     assert "none.parquet row 0: img holds no encoded image" in answer.stderr
-    answer = trustml_here(*words, "dataset.train=whole.parquet", "dataset.test=whole.parquet")
+    answer = trustml(*words, "dataset.train=whole.parquet", "dataset.test=whole.parquet")
     assert answer.returncode == 0, answer.stderr
     assert not (tmp_path / "made.png").exists()
     assert (tmp_path / "outside.png").read_bytes() == content
@@ -130,26 +127,26 @@ def black(side: int) -> bytes:
 
 
 @pytest.mark.parametrize("side", [10_000, pytest.param(50_000, marks=pytest.mark.faults)])
-def test_an_image_bomb_is_refused_by_name(side: int, trustml_here: Cli, tmp_path: Path) -> None:
+def test_an_image_bomb_is_refused_by_name(side: int, trustml: Cli, tmp_path: Path) -> None:
     folder_of_images(tmp_path / "images", ["a", "b"])
     (tmp_path / "images" / "train" / "b" / "bomb.png").write_bytes(black(side))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     words = ["dataset=image_folder", "dataset.root=images", "dataset.size=8"]
-    answer = trustml_here("task=train", *RUN, *words)
+    answer = trustml("task=train", *RUN, *words)
     assert (answer.returncode, answer.stderr.count("\n")) == (2, 1), answer.stderr
     assert "images/train/b/bomb.png" in answer.stderr
     assert (
         resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000
     )  # kB; one bit a pixel is 300 MB at most
-    answer = trustml_here("task=backdoor", *RUN, "trigger.image=images/train/b/bomb.png")
+    answer = trustml("task=backdoor", *RUN, "trigger.image=images/train/b/bomb.png")
     assert (answer.returncode, answer.stderr.count("\n")) == (2, 1), answer.stderr
     assert "trigger.image" in answer.stderr
 
 
-def test_a_picture_that_is_a_program_is_no_picture(trustml_here: Cli, tmp_path: Path) -> None:
+def test_a_picture_that_is_a_program_is_no_picture(trustml: Cli, tmp_path: Path) -> None:
     folder_of_images(tmp_path / "images", ["a", "b"])
     Image.new("L", (8, 8)).save(tmp_path / "program.eps")
     (tmp_path / "images" / "train" / "b" / "picture.png").write_bytes((tmp_path / "program.eps").read_bytes())
-    answer = trustml_here("task=train", *RUN, "dataset=image_folder", "dataset.root=images", "dataset.size=8")
+    answer = trustml("task=train", *RUN, "dataset=image_folder", "dataset.root=images", "dataset.size=8")
     assert answer.returncode == 2
     assert "images/train/b/picture.png cannot be read as an image" in answer.stderr

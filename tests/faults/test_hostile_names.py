@@ -2,8 +2,6 @@
 
 import csv
 import io
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.faults.images import folder_of_images
+from tests.helpers import Cli
 from trustml_cli.explain import quoted
 from trustml_cli.spreadsheet import FORMULA, as_csv, as_it_was, harmless, read_csv
 from trustml_cli.summary import read_runs
-
-Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 RUN = ["trainer=smoke", "model=logistic"]
 
@@ -34,11 +31,11 @@ NAMES = [
 ]
 
 
-def test_names_are_no_formulas_no_html_and_no_mathematics(trustml_here: Cli, tmp_path: Path) -> None:
+def test_names_are_no_formulas_no_html_and_no_mathematics(trustml: Cli, tmp_path: Path) -> None:
     names = sorted(name.replace("/", "∕") for name in NAMES)
     folder_of_images(tmp_path / "images", names, count=4)
     swept = [name for name in names if name.startswith(("=", "<", "@", "é"))]
-    answer = trustml_here(
+    answer = trustml(
         "-m", "task=ood", *RUN, "dataset=image_folder", "dataset.root=images", "dataset.size=8", "detector=msp",
         f"task.holdout={','.join(map(quoted, swept))}",
     )  # fmt: skip
@@ -46,8 +43,8 @@ def test_names_are_no_formulas_no_html_and_no_mathematics(trustml_here: Cli, tmp
     assert answer.stderr == ""
     (sweep,) = (tmp_path / "outputs" / "multirun").iterdir()
     assert {run.metrics.outliers[0] for run in read_runs(sweep)} == set(swept)  # our own readers see the names
-    trustml_here("runs", "--csv", "runs.csv")
-    trustml_here("report", "outputs")
+    trustml("runs", "--csv", "runs.csv")
+    trustml("report", "outputs")
     tables = [*tmp_path.glob("outputs/**/*.csv"), tmp_path / "runs.csv"]
     texts = [io.StringIO(table.read_bytes().decode(), newline="") for table in tables]
     cells = [cell for text in texts for row in csv.reader(text) for cell in row]

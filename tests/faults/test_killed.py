@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas
@@ -20,7 +20,6 @@ from tests.faults.whole import assert_whole, leftovers, metrics_below
 from trustml_cli.files import make_once
 from trustml_cli.summary import read_runs
 
-Cli = Callable[..., subprocess.CompletedProcess[str]]
 WORK = {
     "train": ["task=train", "trainer=smoke", "model=mlp", "trainer.epochs=20"],
     "attack": ["task=attack", "attack=pgd", "attack.steps=20", "trainer=smoke", "model=mlp", "task.epsilon=[0.1,0.2]"],

@@ -15,8 +15,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from tests.configs import choices
-from tests.conftest import CPU
 from tests.faults.whole import metrics_below
+from tests.helpers import CPU, Cli
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.errors import RunFailed
 from trustml_cli.hardware import Halving, memory_ran_out, within_memory
@@ -26,7 +26,6 @@ from trustml_cli.tasks.context import Context
 from trustml_cli.training.gradient import GradientTrainer
 from trustml_cli.training.predict import predict
 
-Cli = Callable[..., subprocess.CompletedProcess[str]]
 CUDA = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 ERRORS = {
     "cuda": CUDA,
@@ -119,7 +118,7 @@ KEYS = {
 
 @pytest.mark.parametrize("task", choices("task"))
 def test_a_task_whose_memory_runs_out_names_what_to_lower(
-    task: str, trustml_here: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    task: str, trustml: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There is memory until training begins or, for tasks that do something else, until it has ended."""
     scarce: list[bool] = []
@@ -144,7 +143,7 @@ def test_a_task_whose_memory_runs_out_names_what_to_lower(
     where, name = (GradientTrainer, "fit") if training else (Context, "trained")
     monkeypatch.setattr(where, name, then_scarce(getattr(where, name), before=training))
     environment = {"TRUSTML_CACHE_DIR": str(tmp_path / "cache")}
-    answer = trustml_here(f"task={task}", "trainer=smoke", "dataset.limit=600", env=environment)
+    answer = trustml(f"task={task}", "trainer=smoke", "dataset.limit=600", env=environment)
     assert answer.returncode == 1, answer.stderr
     (line,) = answer.stderr.splitlines()
     assert line.startswith("trustml: error: memory ran out; lower ")

@@ -3,16 +3,15 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas
 import pytest
 
 from tests.configs import choices
+from tests.helpers import Cli
 
 TIMES = ["seconds", "images_per_second"]
-Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def rows(table: Path) -> pandas.DataFrame:
@@ -41,12 +40,12 @@ def test_every_task_measures_the_same_from_an_empty_cache(task: str, tmp_path: P
 
 
 @pytest.mark.faults
-def test_one_process_and_four_measure_the_same(trustml: Cli, tmp_path: Path) -> None:
+def test_one_process_and_four_measure_the_same(trustml_process: Cli, tmp_path: Path) -> None:
     words = ["-m", "task=fgsm", "trainer=smoke", "model=logistic", "task.epsilon=0.1", "seed=0,1,2,3"]
     tables = []
     for launcher in (["launcher=basic"], ["launcher=joblib", "hydra.launcher.n_jobs=4"]):
         place = tmp_path / launcher[0].replace("=", " ")
-        done = trustml(
+        done = trustml_process(
             *words, *launcher, f"hydra.sweep.dir='{place}'", f"cache_dir='{place}/cache'",
             env={"OMP_NUM_THREADS": "1"},  # a sum over two threads is rounded in another order
         )  # fmt: skip

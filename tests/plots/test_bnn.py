@@ -1,6 +1,6 @@
 import torch
 
-from tests.plots.test_plots import line, texts
+from tests.helpers import line, texts
 from trustml_cli.plots.bnn import compared_curves, pre_activation_histograms
 from trustml_cli.training.trainer import Epoch
 

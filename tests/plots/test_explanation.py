@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.plots.test_plots import line, texts
+from tests.helpers import line, texts
 from trustml_cli.explainers.measure import Explained
 from trustml_cli.plots.explanation import correlation_matrix, methods_side_by_side, one_method, replacement_curves
 

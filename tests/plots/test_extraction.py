@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.plots.test_plots import line, texts
+from tests.helpers import line, texts
 from trustml_cli.plots.extraction import agreement_curve, weights_side_by_side
 from trustml_cli.statistics import proportion
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.plots.test_plots import line, texts
+from tests.helpers import line, texts
 from trustml_cli.data.table import Attribute
 from trustml_cli.fairness.measure import Point, Scored
 from trustml_cli.plots.fairness import densities, training_path

@@ -1,7 +1,7 @@
 import torch
 from matplotlib.figure import Figure
 
-from tests.plots.test_plots import line, texts
+from tests.helpers import line, texts
 from trustml_cli.ood.measure import Judged, judge
 from trustml_cli.plots.ood import roc_curves, score_histograms
 

@@ -1,4 +1,4 @@
-from tests.plots.test_plots import texts
+from tests.helpers import texts
 from trustml_cli.models.cost import Cost
 from trustml_cli.plots.packed import packed_layers
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from matplotlib.axes import Axes
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
+from tests.helpers import line, texts
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.measure import Attacked, Curve, Predictions
 from trustml_cli.attacks.surface import Surface
@@ -23,21 +23,6 @@ from trustml_cli.training.predict import Answers
 from trustml_cli.training.trainer import Epoch
 
 CLASSES = ("dark", "bright")
-
-
-def texts(figure: Figure) -> str:
-    """Every word in a figure."""
-    found = [figure.get_suptitle(), figure.get_supxlabel()]
-    for axes in figure.axes:
-        found += [axes.get_title(), axes.get_xlabel(), axes.get_ylabel(), *(text.get_text() for text in axes.texts)]
-        found += [tick.get_text() for tick in axes.get_xticklabels()]
-        if (legend := axes.get_legend()) is not None:
-            found += [text.get_text() for text in legend.get_texts()]
-    return "\n".join(found)
-
-
-def line(axes: Axes, number: int) -> list[float]:
-    return [float(value) for value in axes.lines[number].get_ydata()]  # type: ignore[union-attr,arg-type]
 
 
 def curve() -> Curve:

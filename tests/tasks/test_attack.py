@@ -125,9 +125,9 @@ MNIST = ["dataset=mnist", "model=mnist_cnn", "dataset.limit=500", "trainer.epoch
 )
 def test_an_undefended_mnist_network_falls(
     words: list[str], column: str, lowest: float, highest: float,
-    trustml_here: Callable[..., subprocess.CompletedProcess[str]], data_dir: Path, tmp_path: Path,
+    trustml: Callable[..., subprocess.CompletedProcess[str]], data_dir: Path, tmp_path: Path,
 ) -> None:  # fmt: skip
-    answer = trustml_here("task=attack", *MNIST, f"data_dir={data_dir}", *words)
+    answer = trustml("task=attack", *MNIST, f"data_dir={data_dir}", *words)
     assert answer.returncode == 0, answer.stderr
     (table,) = tmp_path.glob("outputs/attack/*/metrics.csv")
     row = pandas.read_csv(table).iloc[0]
@@ -136,10 +136,10 @@ def test_an_undefended_mnist_network_falls(
 
 
 def test_a_run_whose_memory_runs_out_goes_on_in_smaller_batches_and_says_so(
-    trustml_here: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trustml: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["task=fgsm", "model=logistic", "trainer=smoke", "task.epsilon=0.1", "task.check_images=0"]
-    assert trustml_here(*words, "output_dir=whole").returncode == 0
+    assert trustml(*words, "output_dir=whole").returncode == 0
     enough = FGSM.loss_gradient
 
     def scarce(attack: FGSM, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -148,7 +148,7 @@ def test_a_run_whose_memory_runs_out_goes_on_in_smaller_batches_and_says_so(
         return enough(attack, model, x, y)
 
     monkeypatch.setattr(FGSM, "loss_gradient", scarce)
-    answer = trustml_here(*words, "output_dir=halved")
+    answer = trustml(*words, "output_dir=halved")
     assert answer.returncode == 0, answer.stderr
     assert "memory ran out: batches of 250 images were cut to 62" in answer.stdout + answer.stderr
     (whole,), (halved,) = ([*tmp_path.glob(f"{name}/fgsm/*/metrics.csv")] for name in ("whole", "halved"))

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from subprocess import CompletedProcess
 from types import SimpleNamespace
 from typing import cast
 
@@ -15,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.helpers import Cli
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.models.binary import Activation, Sign
@@ -24,8 +24,6 @@ from trustml_cli.models.packed import load_packed, pack
 from trustml_cli.tasks.bnn import at_activations
 from trustml_cli.tasks.context import Context
 from trustml_cli.tasks.packing import check_equal
-
-Cli = Callable[..., CompletedProcess[str]]
 
 
 def run(trustml: Cli, folder: Path, *words: str) -> tuple[Path, pandas.DataFrame]:
@@ -61,9 +59,9 @@ PACKED = ["task.activation=sign", "task.binary_weights=true", "task.export=packe
 
 
 def test_packed_says_the_same_in_less_memory_and_its_file_can_be_loaded(
-    trustml_here: Cli, tmp_path: Path, digits: Dataset
+    trustml: Cli, tmp_path: Path, digits: Dataset
 ) -> None:
-    folder, table = run(trustml_here, tmp_path, "trainer.epochs=4", *PACKED)
+    folder, table = run(trustml, tmp_path, "trainer.epochs=4", *PACKED)
     row = table.loc["sign"]
     assert (row.packed_agreement, row.packed_agreement_n) == (1, 450)
     assert row.packed_accuracy == row.test_accuracy > 0.5
@@ -110,13 +108,13 @@ def test_a_packed_form_that_differs_is_found_out(tiny_data: Dataset) -> None:
 
 
 def test_without_the_extra_packed_says_how_to_get_it(
-    trustml_here: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trustml: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("numba", "numba.extending"):
         monkeypatch.setitem(sys.modules, name, None)
     for name in ("tasks.packing", "models.packed", "models.popcount"):
         monkeypatch.delitem(sys.modules, f"trustml_cli.{name}", raising=False)
-    answer = trustml_here("task=bnn", *PACKED)
+    answer = trustml("task=bnn", *PACKED)
     assert answer.returncode == 2
     assert answer.stderr.count("\n") == 1
     assert "task.export: packed needs numba" in answer.stderr

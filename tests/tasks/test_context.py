@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.configs import choice
-from tests.conftest import CPU
+from tests.helpers import CPU
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.build import build
 from trustml_cli.data.dataset import Dataset

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from tests.configs import composed
-from tests.conftest import CPU
+from tests.helpers import CPU
 from trustml_cli.build import build
 from trustml_cli.data.census import Census
 from trustml_cli.data.dataset import Dataset

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from tests.configs import composed
-from tests.test_experiments import Cli, metrics
+from tests.helpers import Cli
+from tests.test_experiments import metrics
 from trustml_cli.build import build
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.defences.defence import Defence

@@ -1,8 +1,6 @@
 """Noise that is taken for a class of one's choice, through the command line."""
 
 import json
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas
@@ -11,9 +9,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from tests.helpers import Cli
 from trustml_cli.tasks.fooling import judged, together
-
-Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def run(trustml: Cli, folder: Path, *words: str) -> tuple[pandas.DataFrame, Path]:
@@ -23,8 +20,8 @@ def run(trustml: Cli, folder: Path, *words: str) -> tuple[pandas.DataFrame, Path
     return pandas.read_csv(table), table.parent
 
 
-def test_many_steps_fool_more_than_one_and_one_more_than_noise(trustml_here: Cli, tmp_path: Path) -> None:
-    table, directory = run(trustml_here, tmp_path, "task.images=60")
+def test_many_steps_fool_more_than_one_and_one_more_than_noise(trustml: Cli, tmp_path: Path) -> None:
+    table, directory = run(trustml, tmp_path, "task.images=60")
     assert list(table.method.unique()) == ["noise", "one_step", "many_steps"]
     assert list(table[table.method == "noise"].target) == [*map(str, range(10)), "all"]
     over_all = table[table.target == "all"].set_index("method")
@@ -44,8 +41,8 @@ def test_many_steps_fool_more_than_one_and_one_more_than_noise(trustml_here: Cli
     assert [check["passed"] for check in facts["checks"]] == [True, True]
 
 
-def test_targets_may_be_chosen_and_a_high_bar_is_passed_by_fewer(trustml_here: Cli, tmp_path: Path) -> None:
-    table, _ = run(trustml_here, tmp_path, "task.target=[3,8,3]", "task.confidence=0.95", "task.images=50")
+def test_targets_may_be_chosen_and_a_high_bar_is_passed_by_fewer(trustml: Cli, tmp_path: Path) -> None:
+    table, _ = run(trustml, tmp_path, "task.target=[3,8,3]", "task.confidence=0.95", "task.images=50")
     assert list(table.target) == ["3", "8", "all"] * 3
     assert (table.fooling_rate[table.method == "one_step"] < table.target_rate[table.method == "one_step"]).any()
 

@@ -1,9 +1,7 @@
 """task=ood through the command line: its rows are worked out again from the scores that it saves."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from subprocess import CompletedProcess
 
 import numpy as np
 import pandas
@@ -12,14 +10,13 @@ import torch
 from safetensors.torch import load_file
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
+from tests.helpers import Cli
 from trustml_cli.hardware import Hardware
 from trustml_cli.ood.measure import judge
 from trustml_cli.record import Recorder
 from trustml_cli.store import ModelStore
 from trustml_cli.tasks.context import Context
 from trustml_cli.tasks.ood import check_threshold
-
-Cli = Callable[..., CompletedProcess[str]]
 
 SHORT = ["trainer=smoke", "model=mlp"]
 

@@ -1,8 +1,6 @@
 """Patches and stickers through the command line: success by transformation, beside noise and nothing."""
 
 import json
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas
@@ -11,19 +9,19 @@ import torch
 from safetensors.torch import load_file
 
 from tests.configs import choice, choices
+from tests.helpers import Cli
 from trustml_cli.build import build
 from trustml_cli.plots.physical import Worn
 from trustml_cli.tasks.physical import transformations
 
-Cli = Callable[..., subprocess.CompletedProcess[str]]
 ROWS = ["none", "rotation", "scale", "place", "brightness", "all"]
 
 
 @pytest.mark.parametrize("name", choices("physical"))
-def test_success_is_told_for_each_transformation(name: str, trustml_here: Cli, tmp_path: Path) -> None:
+def test_success_is_told_for_each_transformation(name: str, trustml: Cli, tmp_path: Path) -> None:
     large = {"patch": ["physical.area=0.4", "physical.place=0.5"], "sticker": ["physical.bar=0.25"]}[name]
     words = ["task=physical", f"physical={name}", "physical.target=2", "trainer=smoke", "task.images=300", *large]
-    answer = trustml_here(*words)
+    answer = trustml(*words)
     assert answer.returncode == 0, answer.stderr
     (file,) = tmp_path.rglob("metrics.csv")
     table = pandas.read_csv(file)

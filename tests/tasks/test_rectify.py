@@ -1,8 +1,6 @@
 """The rectifier through the command line: by its own task, and as a defence that every other task asks."""
 
 import json
-import subprocess
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,13 +11,12 @@ from safetensors.torch import load_file
 from torch import nn
 
 from tests.configs import choice
+from tests.helpers import Cli
 from tests.tasks.test_context import MODEL, TRAINER, context  # noqa: F401
 from trustml_cli.build import build
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.defences.rectify import Rectifier
 from trustml_cli.tasks.context import Context
-
-Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 SMALL = ["model=mlp", "trainer.epochs=6", "defence.perturbations=4", "defence.epochs=6"]
 RECTIFIER: Rectifier = build(
@@ -33,9 +30,9 @@ def newest(tmp_path: Path) -> tuple[pandas.DataFrame, dict[str, object]]:
 
 
 def test_rectified_accuracy_detection_and_what_an_attacker_makes_of_it_who_knows_both(
-    trustml_here: Cli, tmp_path: Path
+    trustml: Cli, tmp_path: Path
 ) -> None:
-    answer = trustml_here("task=rectify", "trainer.epochs=6")
+    answer = trustml("task=rectify", "trainer.epochs=6")
     assert answer.returncode == 0, answer.stderr
     table, ended = newest(tmp_path)
     rows = table.set_index(["perturbation", "made_on"])
@@ -63,11 +60,11 @@ def test_rectified_accuracy_detection_and_what_an_attacker_makes_of_it_who_knows
     assert checks["pgd gains nothing from knowing the rectifier"] is False
 
 
-def test_any_attack_goes_through_the_rectifier_and_the_verdict_is_on_both(trustml_here: Cli, tmp_path: Path) -> None:
+def test_any_attack_goes_through_the_rectifier_and_the_verdict_is_on_both(trustml: Cli, tmp_path: Path) -> None:
     accuracy = {}
     for defence, keys in (("none", SMALL[:2]), ("rectify", SMALL)):
         words = ["task=attack", f"defence={defence}", *keys, "task.epsilon=0.2", "task.surfaces=0"]
-        answer = trustml_here(*words, "task.check_images=40")
+        answer = trustml(*words, "task.check_images=40")
         assert answer.returncode == 0, answer.stderr
         table, ended = newest(tmp_path)
         accuracy[defence] = table.clean_accuracy[0], table.robust_accuracy[0]
@@ -79,16 +76,14 @@ def test_any_attack_goes_through_the_rectifier_and_the_verdict_is_on_both(trustm
     assert checks["gradients are not zero"] is True
 
 
-def test_tasks_that_need_a_linear_network_refuse_one_behind_a_rectifier(trustml_here: Cli, tmp_path: Path) -> None:
-    answer = trustml_here("task=steal", "defence=rectify")
+def test_tasks_that_need_a_linear_network_refuse_one_behind_a_rectifier(trustml: Cli, tmp_path: Path) -> None:
+    answer = trustml("task=steal", "defence=rectify")
     assert (answer.returncode, answer.stderr.count("\n")) == (2, 1)
     assert "model=logistic with defence=rectify is not one" in answer.stderr
-    answer = trustml_here("task=attack", "model=logistic", "attack=linear", "defence=rectify")
+    answer = trustml("task=attack", "model=logistic", "attack=linear", "defence=rectify")
     assert answer.returncode == 2
     assert "needs a linear model" in answer.stderr
-    answer = trustml_here(
-        "task=explain", "model=logistic", "defence=rectify", *SMALL[2:], "trainer=smoke", "task.images=20"
-    )
+    answer = trustml("task=explain", "model=logistic", "defence=rectify", *SMALL[2:], "trainer=smoke", "task.images=20")
     assert answer.returncode == 0, answer.stderr
     assert "linear is left out" in answer.stdout
     assert "linear" not in set(newest(tmp_path)[0].explainer)
@@ -125,7 +120,7 @@ def test_the_classifier_is_trained_once_and_each_rectifier_has_a_key_of_its_own(
 
 @pytest.mark.data
 def test_a_classifier_of_mnist_is_brought_back_from_universal_perturbations(
-    trustml_here: Cli, tmp_path: Path, data_dir: Path
+    trustml: Cli, tmp_path: Path, data_dir: Path
 ) -> None:
     few = ["dataset.limit=2000", "trainer.epochs=4", "task.images=200", "task.held_out=1"]
     small = [
@@ -142,7 +137,7 @@ def test_a_classifier_of_mnist_is_brought_back_from_universal_perturbations(
         "attacks.universal.epochs=6",
         "attacks.pgd.steps=2",
     ]
-    answer = trustml_here("experiment=rectify_mnist", f"data_dir={data_dir}", *few, *small, *weak)
+    answer = trustml("experiment=rectify_mnist", f"data_dir={data_dir}", *few, *small, *weak)
     assert answer.returncode == 0, answer.stderr
     rows = newest(tmp_path)[0].set_index(["perturbation", "made_on"])
     unseen = rows.loc["universal", "classifier"]

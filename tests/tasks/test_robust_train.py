@@ -1,14 +1,12 @@
 """Training with a defence through the command line: what it brings, and what the checks say of it."""
 
 import json
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas
 import pytest
 
-Cli = Callable[..., subprocess.CompletedProcess[str]]
+from tests.helpers import Cli
 
 
 def newest(tmp_path: Path) -> tuple[pandas.DataFrame, dict[str, str]]:
@@ -17,10 +15,10 @@ def newest(tmp_path: Path) -> tuple[pandas.DataFrame, dict[str, str]]:
 
 
 def test_a_defence_is_held_against_none_and_every_other_task_finds_its_network_again(
-    trustml_here: Cli, tmp_path: Path
+    trustml: Cli, tmp_path: Path
 ) -> None:
     defended = ["defence.epsilon=0.15", "defence.steps=5", "trainer.epochs=4", "task.check_images=0"]
-    answer = trustml_here("task=robust_train", *defended, "task.epsilon=[0.05,0.15]", "task.images=200")
+    answer = trustml("task=robust_train", *defended, "task.epsilon=[0.05,0.15]", "task.images=200")
     assert answer.returncode == 0, answer.stderr
     table, ended = newest(tmp_path)
     assert list(table.columns[4:8]) == ["defence", "attack", "norm", "epsilon"]
@@ -33,7 +31,7 @@ def test_a_defence_is_held_against_none_and_every_other_task_finds_its_network_a
     assert history.robust_accuracy.isna().tolist() == [True] * 4 + [False] * 4
 
     words = ["task=attack", "defence=pgd", *defended, "task.epsilon=0.15", "task.images=200", "task.surfaces=0"]
-    answer = trustml_here(*words)
+    answer = trustml(*words)
     assert "training model" not in answer.stdout
     attacked, again = newest(tmp_path)
     assert again["model_key"] == ended["model_key"]
@@ -42,11 +40,11 @@ def test_a_defence_is_held_against_none_and_every_other_task_finds_its_network_a
 
 
 @pytest.mark.parametrize("task", ["backdoor", "explain", "fgsm", "ood", "steal", "train"])
-def test_a_defended_network_is_what_the_other_tasks_ask_too(task: str, trustml_here: Cli, tmp_path: Path) -> None:
+def test_a_defended_network_is_what_the_other_tasks_ask_too(task: str, trustml: Cli, tmp_path: Path) -> None:
     own = {"explain": ["task.explainer=saliency"], "ood": ["task.score=msp"], "steal": ["task.method=linear_logits"]}
     keys = set()
     for defence in ("none", "free"):
-        answer = trustml_here(f"task={task}", "trainer=smoke", f"defence={defence}", *own.get(task, []))
+        answer = trustml(f"task={task}", "trainer=smoke", f"defence={defence}", *own.get(task, []))
         assert answer.returncode == 0, answer.stderr
         keys.add(newest(tmp_path)[1]["model_key"])
     assert len(keys) == 2
@@ -56,12 +54,12 @@ def test_a_defended_network_is_what_the_other_tasks_ask_too(task: str, trustml_h
 
 @pytest.mark.data
 def test_fgsm_training_on_mnist_masks_its_gradients_and_the_checks_say_so(
-    trustml_here: Cli, tmp_path: Path, data_dir: Path
+    trustml: Cli, tmp_path: Path, data_dir: Path
 ) -> None:
     words = ["experiment=robust_mnist_fgsm", f"data_dir={data_dir}", "task.images=200"]
     rows, verdicts = {}, {}
     for attack in ("fgsm", "rfgsm", "pgd"):
-        answer = trustml_here(*words, f"attack={attack}")
+        answer = trustml(*words, f"attack={attack}")
         assert answer.returncode == 0, answer.stderr
         table, ended = newest(tmp_path)
         rows[attack], verdicts[attack] = table.robust_accuracy[0], ended["verdict"]
@@ -73,11 +71,11 @@ def test_fgsm_training_on_mnist_masks_its_gradients_and_the_checks_say_so(
 
 @pytest.mark.data
 def test_fast_training_resists_a_smaller_budget_on_mnist_and_is_believed(
-    trustml_here: Cli, tmp_path: Path, data_dir: Path
+    trustml: Cli, tmp_path: Path, data_dir: Path
 ) -> None:
     words = ["task=robust_train", "defence=fast", "model=mnist_cnn", "dataset=mnist", f"data_dir={data_dir}"]
     few = ["trainer.epochs=2", "trainer.steps_per_epoch=100", "task.images=200", "task.check_images=50"]
-    answer = trustml_here(*words, *few)
+    answer = trustml(*words, *few)
     assert answer.returncode == 0, answer.stderr
     table, ended = newest(tmp_path)
     assert table.robust_accuracy[1] > max(0.85, table.robust_accuracy[0] + 0.1)

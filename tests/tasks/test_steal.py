@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from tests.configs import choice, choices, composed
-from tests.test_experiments import Cli, metrics
+from tests.helpers import Cli
+from tests.test_experiments import metrics
 from trustml_cli.build import build
 from trustml_cli.data.dataset import Dataset, InMemory
 from trustml_cli.extraction.linear import LinearClassifier, LinearLogits, LinearSoftmax

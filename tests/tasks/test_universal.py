@@ -1,20 +1,18 @@
 """The transfer matrix of perturbations that fit all images, through the command line."""
 
 import json
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas
 import pytest
 from safetensors.torch import load_file
 
-Cli = Callable[..., subprocess.CompletedProcess[str]]
+from tests.helpers import Cli
 
 
-def test_each_perturbation_is_scored_on_every_model_beside_noise(trustml_here: Cli, tmp_path: Path) -> None:
+def test_each_perturbation_is_scored_on_every_model_beside_noise(trustml: Cli, tmp_path: Path) -> None:
     words = ["task=universal", "trainer=smoke", "model=mlp", "task.models=[mlp,logistic]", "task.epsilon=[0.3,0]"]
-    answer = trustml_here(*words)
+    answer = trustml(*words)
     assert answer.returncode == 0, answer.stderr
     (run,) = (path.parent for path in tmp_path.rglob("metrics.csv"))
     table = pandas.read_csv(run / "metrics.csv")
@@ -42,9 +40,9 @@ def test_each_perturbation_is_scored_on_every_model_beside_noise(trustml_here: C
     assert facts["learning_gradients"]["mlp"] == 10 * 1000  # epochs times images
 
 
-def test_what_an_attack_asked_while_learning_is_told(trustml_here: Cli, tmp_path: Path) -> None:
+def test_what_an_attack_asked_while_learning_is_told(trustml: Cli, tmp_path: Path) -> None:
     words = ["task=attack", "attack=universal_gradient", "trainer=smoke", "model=mlp", "task.epsilon=0.3"]
-    answer = trustml_here(*words, "attack.images=500", "attack.epochs=4", "task.surfaces=0")
+    answer = trustml(*words, "attack.images=500", "attack.epochs=4", "task.surfaces=0")
     assert answer.returncode == 0, answer.stderr
     (file,) = tmp_path.rglob("run.json")
     facts = json.loads(file.read_text())
@@ -56,7 +54,7 @@ def test_what_an_attack_asked_while_learning_is_told(trustml_here: Cli, tmp_path
     assert "masking" not in facts["verdict"]
 
 
-def test_a_substitute_tells_how_many_labels_it_asked_for(trustml_here: Cli, tmp_path: Path) -> None:
+def test_a_substitute_tells_how_many_labels_it_asked_for(trustml: Cli, tmp_path: Path) -> None:
     words = [
         "task=attack",
         "attack=substitute",
@@ -65,7 +63,7 @@ def test_a_substitute_tells_how_many_labels_it_asked_for(trustml_here: Cli, tmp_
         "task.epsilon=0.3",
         "task.check_images=0",
     ]
-    answer = trustml_here(*words, "attack.images=100", "attack.rounds=2", "task.surfaces=0")
+    answer = trustml(*words, "attack.images=100", "attack.rounds=2", "task.surfaces=0")
     assert answer.returncode == 0, answer.stderr
     (file,) = tmp_path.rglob("run.json")
     facts = json.loads(file.read_text())
@@ -76,9 +74,9 @@ def test_a_substitute_tells_how_many_labels_it_asked_for(trustml_here: Cli, tmp_
 
 
 @pytest.mark.data
-def test_one_perturbation_fools_many_cifar_images(trustml_here: Cli, tmp_path: Path, data_dir: Path) -> None:
+def test_one_perturbation_fools_many_cifar_images(trustml: Cli, tmp_path: Path, data_dir: Path) -> None:
     short = ["dataset.limit=1000", "trainer.epochs=4", "task.models=null", "attack.images=300"]
-    answer = trustml_here("experiment=universal_cifar", f"data_dir={data_dir}", *short)
+    answer = trustml("experiment=universal_cifar", f"data_dir={data_dir}", *short)
     assert answer.returncode == 0, answer.stderr
     (table,) = tmp_path.rglob("metrics.csv")
     row = pandas.read_csv(table).iloc[0]

@@ -6,7 +6,6 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,12 @@ import pandas
 import pytest
 import yaml
 
+from tests.helpers import Cli
 from tests.trackers.test_tracker import live, recorder
 from trustml_cli.choices import flat
 from trustml_cli.errors import InputError
 from trustml_cli.trackers.mlflow import MLflow, allowed
 from trustml_cli.trackers.tracker import metric_values
-
-Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 pytest.importorskip("mlflow")
 
@@ -71,8 +69,8 @@ def assert_same(folder: Path, run: Any, directory: Path) -> None:
 
 
 @pytest.mark.usefixtures("mlflow_tables")
-def test_a_sweep_is_read_back_as_its_files_have_it(trustml: Cli, tmp_path: Path) -> None:
-    answer = trustml("-m", "task=fgsm,backdoor", "model=mlp", "trainer=smoke", "tracker=mlflow")
+def test_a_sweep_is_read_back_as_its_files_have_it(trustml_process: Cli, tmp_path: Path) -> None:
+    answer = trustml_process("-m", "task=fgsm,backdoor", "model=mlp", "trainer=smoke", "tracker=mlflow")
     assert answer.returncode == 0, answer.stderr
     assert answer.stderr == ""
     outputs = tmp_path / "outputs"
@@ -86,17 +84,19 @@ def test_a_sweep_is_read_back_as_its_files_have_it(trustml: Cli, tmp_path: Path)
         assert_same(outputs, run, sweep / name)
     assert list(pandas.read_csv(sweep / "sweep.csv").columns[:5]) == ["task", "dataset", "model", "seed", "trainer"]
     assert "tracker" not in pandas.read_csv(sweep / "summary.csv").columns
-    listed = trustml("runs", "--csv", "-").stdout.splitlines()
+    listed = trustml_process("runs", "--csv", "-").stdout.splitlines()
     assert len(listed) == 1 + 2, "the copies that MLflow keeps are no runs of their own"
 
-    again = trustml("-m", "task=fgsm,backdoor", "model=mlp", "trainer=smoke", f"hydra.sweep.dir={sweep}", "resume=true")
+    again = trustml_process(
+        "-m", "task=fgsm,backdoor", "model=mlp", "trainer=smoke", f"hydra.sweep.dir={sweep}", "resume=true"
+    )
     assert again.stdout.count("completed before") == 2, "with another tracker they are the same jobs"
 
 
 @pytest.mark.usefixtures("mlflow_tables")
-def test_a_run_that_failed_says_so(trustml_here: Cli, tmp_path: Path) -> None:
+def test_a_run_that_failed_says_so(trustml: Cli, tmp_path: Path) -> None:
     words = ["trainer=smoke", "trainer.optimizer=sgd", "trainer.lr=1e30", "model=mlp", "tracker=mlflow"]
-    assert trustml_here(*words).returncode == 1
+    assert trustml(*words).returncode == 1
     (run,) = tracked(tmp_path / "outputs")
     assert run.info.status == "FAILED"
     assert run.data.params["trainer.lr"] == "1e+30"

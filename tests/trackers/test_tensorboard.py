@@ -1,8 +1,6 @@
 """TensorBoard's own reader finds in the event file what the files of the run say."""
 
 import json
-import subprocess
-from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,11 +10,10 @@ import pandas
 import pytest
 from PIL import Image
 
+from tests.helpers import Cli
 from tests.trackers.test_tracker import live, recorder
 from trustml_cli.trackers.tensorboard import TensorBoard
 from trustml_cli.trackers.tracker import metric_values
-
-Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def accumulated(folder: Path) -> Any:
@@ -41,8 +38,8 @@ def hyperparameters(events: Any) -> dict[str, Any]:
     return {name: getattr(given[name], str(given[name].WhichOneof("kind"))) for name in given}
 
 
-def test_a_run_is_read_back_as_its_files_have_it(trustml_here: Cli, tmp_path: Path) -> None:
-    answer = trustml_here("task=fgsm", "model=mlp", "trainer=smoke", "task.epsilon=[0,0.1]", "tracker=tensorboard")
+def test_a_run_is_read_back_as_its_files_have_it(trustml: Cli, tmp_path: Path) -> None:
+    answer = trustml("task=fgsm", "model=mlp", "trainer=smoke", "task.epsilon=[0,0.1]", "tracker=tensorboard")
     assert answer.returncode == 0, answer.stderr
     assert answer.stderr == ""
     (run,) = (tmp_path / "outputs" / "fgsm").iterdir()

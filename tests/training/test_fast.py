@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from tests.configs import choice, composed
-from tests.conftest import CPU
+from tests.helpers import CPU
 from trustml_cli.build import build
 from trustml_cli.data.dataset import Dataset, InMemory
 from trustml_cli.errors import InputError
@@ -154,7 +154,7 @@ def test_the_usual_trainer_has_none_of_its_fields() -> None:
 
 
 def test_the_command_line_trains_and_attacks_the_same_network(
-    trustml_here: Callable[..., CompletedProcess[str]], tmp_path: Path
+    trustml: Callable[..., CompletedProcess[str]], tmp_path: Path
 ) -> None:
     words = ["model=fast_cnn", "model.width=8", "trainer=fast", "dataset=digits"]
     short = [
@@ -165,7 +165,7 @@ def test_the_command_line_trains_and_attacks_the_same_network(
         "trainer.crop_padding=1",
     ]
     for task in (["task=train"], ["task=fgsm", "task.epsilon=[0,0.1]"]):
-        answer = trustml_here(*task, *words, *short)
+        answer = trustml(*task, *words, *short)
         assert (answer.returncode, answer.stderr) == (0, "")
     train, attack = (
         pandas.read_csv(next(tmp_path.glob(f"outputs/{task}/*/metrics.csv"))) for task in ("train", "fgsm")

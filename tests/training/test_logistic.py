@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from tests.configs import choice
-from tests.conftest import CPU
+from tests.helpers import CPU
 from trustml_cli.build import build
 from trustml_cli.data.dataset import Dataset, InMemory
 from trustml_cli.errors import InputError, RunFailed

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.conftest import CPU
+from tests.helpers import CPU
 from trustml_cli.data.dataset import Dataset, InMemory
 from trustml_cli.hardware import Hardware, Precision
 from trustml_cli.training.predict import BATCH, Answers, predict

@@ -1,0 +1,58 @@
+"""What test modules share: the type of the command line, run directories, and the words and lines of a figure."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from trustml_cli.hardware import Hardware, Precision
+
+CPU = Hardware(torch.device("cpu"), Precision.fp32)
+TIMES = ["seconds", "images_per_second"]
+"""Columns that a clock decides; `run` names a directory by its time, too."""
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+"""The fixtures `trustml` and `trustml_process`: words of a command line to exit status, output and errors."""
+
+
+def runs(folder: Path) -> list[Path]:
+    """The run directories below `folder`, in the order in which they began."""
+    return sorted((path.parent for path in folder.rglob("run.json")), key=lambda run: facts(run)["started"])
+
+
+def newest(folder: Path) -> Path:
+    """The run directory below `folder` that began last."""
+    return runs(folder)[-1]
+
+
+def facts(run: Path) -> dict[str, Any]:
+    """What run.json says."""
+    content: dict[str, Any] = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    return content
+
+
+def metrics(run: Path, **options: Any) -> pandas.DataFrame:
+    """The table of a run; `options` go to pandas."""
+    return pandas.read_csv(run / "metrics.csv", **options)
+
+
+def texts(figure: Figure) -> str:
+    """Every word in a figure."""
+    found = [figure.get_suptitle(), figure.get_supxlabel()]
+    for axes in figure.axes:
+        found += [axes.get_title(), axes.get_xlabel(), axes.get_ylabel(), *(text.get_text() for text in axes.texts)]
+        found += [tick.get_text() for tick in axes.get_xticklabels()]
+        if (legend := axes.get_legend()) is not None:
+            found += [text.get_text() for text in legend.get_texts()]
+    return "\n".join(found)
+
+
+def line(axes: Axes, number: int) -> list[float]:
+    """The heights of one of the lines in `axes`."""
+    return [float(value) for value in axes.lines[number].get_ydata()]  # type: ignore[union-attr,arg-type]
