@@ -6,7 +6,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from trustml_cli.choices import config_folder, register_resolvers
+from trustml_cli.choices import changed, config_folder, register_resolvers
 from trustml_cli.errors import InputError
 from trustml_cli.explain import explain
 
@@ -41,3 +41,19 @@ def test_an_unknown_name_is_one_line_that_names_the_key() -> None:
             chosen("mnst")
         assert explain(caught.value, Path(), []) == "wanted=mnst: no such dataset; did you mean 'mnist'?"
         assert not isinstance(caught.value, InputError)  # OmegaConf wraps it; `explain` looks inside
+
+
+@pytest.mark.parametrize(
+    ("added", "chosen"),
+    [
+        ("+attack@attacks.fgsm=fgsm", {"attack@attacks.fgsm": "fgsm"}),
+        ("attack@attacks.pgd=mifgsm", {"attack@attacks.pgd": "mifgsm"}),
+        ("+defence=trades", {"task": "universal", "attack": "universal_gradient", "defence": "trades"}),
+    ],
+)
+def test_a_choice_that_is_added_to_those_of_the_task_is_no_change(added: str, chosen: dict[str, str]) -> None:
+    whole = {"task": "rectify", "dataset": "digits", "model": "cifar_cnn", "trainer": "default", **chosen}
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        register_resolvers()
+        config = compose("config", [f"task={whole['task']}", added, "seed=3"])
+        assert changed(config, whole) == {"seed": {"default": 0, "value": 3}}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 from omegaconf import OmegaConf
 
-from trustml_cli.build import build, chosen, is_group
+from trustml_cli.build import build, chosen, is_family
 from trustml_cli.errors import InputError
 
 
@@ -31,10 +31,15 @@ def test_a_wrong_value_of_a_member_is_named_with_its_path() -> None:
 
 @pytest.mark.parametrize(
     ("node", "yes"),
-    [(thing(1), True), ({"small": thing(1)}, True), ({"a": 1}, False), ({"a": thing(1), "b": 2}, False), ({}, True)],
+    [(thing(1), False), ({"small": thing(1)}, True), ({"a": 1}, False), ({"a": thing(1), "b": 2}, False), ({}, True)],
 )
-def test_a_node_is_a_group_where_it_describes_objects_and_nothing_else(node: dict[str, object], yes: bool) -> None:
-    assert is_group(OmegaConf.create(node)) is yes
+def test_a_node_is_a_family_where_it_holds_objects_and_nothing_else(node: dict[str, object], yes: bool) -> None:
+    assert is_family(OmegaConf.create(node)) is yes
+
+
+def test_the_member_that_names_nothing_is_told_from_the_others() -> None:
+    with pytest.raises(InputError, match=r"^thing\.big: this choice names no _target_"):
+        build(OmegaConf.create({"small": thing(1), "big": {"size": 3}}), "thing", [__name__])
 
 
 def test_members_are_picked_once_in_the_order_of_their_names() -> None:

@@ -11,6 +11,7 @@ from torch import nn
 from trustml_cli.hardware import (
     Hardware,
     Precision,
+    begin_on,
     choose_device,
     compute_repeatably,
     devices_present,
@@ -151,3 +152,31 @@ def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"needs a C\+\+ compiler"):
         Hardware(torch.device("cpu"), Precision.fp32, compile=True)
     Hardware(torch.device("cpu"), Precision.fp32)
+
+
+def test_randomness_of_its_own_asks_one_gpu_of_several(
+    machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(gpus=8, mps=False)
+    asked: list[int] = []
+    states = {number: torch.tensor([number], dtype=torch.uint8) for number in range(8)}
+
+    def state(number: int) -> torch.Tensor:
+        asked.append(number)
+        return states[number]
+
+    current = []
+    monkeypatch.setattr(torch.cuda, "init", lambda: monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True))
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: current[-1])
+    monkeypatch.setattr(torch.cuda, "get_rng_state", state)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda kept, number: asked.append(10 + int(kept)))
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: None)
+    with own_randomness(0):
+        assert asked == [], "a GPU that nobody uses is not begun on"
+    begin_on(torch.device("cuda:5"))
+    with own_randomness(0):
+        assert asked == [5]
+    assert asked == [5, 15], "and its state is put back"
+    begin_on(torch.device("cuda"))
+    assert current == [5, 0]

@@ -29,7 +29,10 @@ def build(node: DictConfig, key: str, allow: Sequence[str] = ()) -> Any:
     if is_family(node):
         return {name: build(node[name], f"{key}.{name}", allow) for name in map(str, node)}
     if target is None:
-        raise InputError(f"{key}: this choice names no _target_; add the class that it configures")
+        nodes = [name for name in map(str, node) if isinstance(node[name], DictConfig)]
+        nameless = [name for name in nodes if "_target_" not in node[name]]
+        where = f"{key}.{nameless[0]}" if len(nameless) < len(nodes) and nameless else key
+        raise InputError(f"{where}: this choice names no _target_; add the class that it configures")
     known = (OURS, *allow)
     refuse(f"{key}._target_", str(target), known)
     try:
@@ -41,11 +44,6 @@ def build(node: DictConfig, key: str, allow: Sequence[str] = ()) -> Any:
     for name in getattr(cls, "names_code", ()):
         refuse(f"{key}.{name}", str(node.get(name)), known)
     return build_as(cls, node, key)
-
-
-def is_group(node: Any) -> bool:
-    """Whether a config node describes an object or a family of them."""
-    return isinstance(node, DictConfig) and ("_target_" in node or is_family(node))
 
 
 def is_family(node: Any) -> bool:

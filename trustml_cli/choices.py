@@ -11,6 +11,7 @@ from typing import Any
 
 from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from trustml_cli.build import nearest
@@ -63,8 +64,13 @@ def changed(config: DictConfig, chosen: Mapping[str, str | None]) -> dict[str, d
 
     `chosen` names the choice of each group. An experiment's values count as changes, as those of a command line do.
     """
-    groups = [group for group in chosen if chosen[group] and not group.startswith(("hydra/", "experiment"))]
-    plain = composed(tuple(f"{group}={chosen[group]}" for group in groups))
+    plain = composed(
+        tuple(
+            (group, str(choice))
+            for group, choice in chosen.items()
+            if choice and not group.startswith(("hydra/", "experiment"))
+        )
+    )
     defaults, values = (flat(OmegaConf.to_container(every, resolve=True)) for every in (plain, config))  # type: ignore[arg-type]
     keys = [*values, *(key for key in defaults if key not in values)]
     return {
@@ -75,9 +81,20 @@ def changed(config: DictConfig, chosen: Mapping[str, str | None]) -> dict[str, d
 
 
 @cache
-def composed(words: tuple[str, ...]) -> DictConfig:
-    """The config of these choices, as it stands; the jobs of a sweep ask for the same one again and again."""
-    return compose("config", list(words))
+def composed(choices: tuple[tuple[str, str], ...]) -> DictConfig:
+    """The config of these choices (group, name), as it stands; the jobs of a sweep ask for it again and again.
+
+    A group that the others bring along is overridden, and one that was added to them is added here too.
+    """
+    words = {group: f"{group}={name}" for group, name in choices}
+    there: set[str] = set()
+    found = {"task"} & words.keys()
+    while found - there:  # a choice may bring groups of its own
+        there |= found
+        given = [word for group, word in words.items() if group in there]
+        known = GlobalHydra.instance().config_loader().compute_defaults_list("config", given, RunMode.RUN)
+        found = words.keys() & known.overrides.known_choices.keys()
+    return compose("config", [word if group in there else f"+{word}" for group, word in words.items()])
 
 
 def flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

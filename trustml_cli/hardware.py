@@ -80,6 +80,13 @@ def choose_device(name: str, job: int) -> torch.device:
     return torch.device(name)
 
 
+def begin_on(device: torch.device) -> None:
+    """Make a GPU the current one, ready for work, so that nothing in this process asks for another by default."""
+    if device.type == "cuda":
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+        torch.cuda.set_device(device.index or 0)
+
+
 def seed_everything(seed: int) -> None:
     """Seed Python, numpy and torch."""
     random.seed(seed)
@@ -171,9 +178,15 @@ class Halving:
 
 @contextmanager
 def own_randomness(seed: int) -> Iterator[None]:
-    """Random numbers inside depend on `seed` alone, and those that follow are as if nothing had been drawn inside."""
+    """Random numbers inside depend on `seed` alone, and those that follow are as if nothing had been drawn inside.
+
+    Of several GPUs that is so for the current one, which `begin_on` chose: to ask the others for the state of theirs
+    would take memory on each, in every job.
+    """
     python, numpy_state = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
+    begun = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    gpus = [torch.cuda.current_device()] if begun else []
+    with torch.random.fork_rng(devices=gpus):
         seed_everything(seed)
         try:
             yield

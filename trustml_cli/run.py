@@ -18,7 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from trustml_cli.build import build, build_as, is_group, nearest
+from trustml_cli.build import build, build_as, nearest
 from trustml_cli.choices import changed, config_folder, flat, help_text, register_resolvers
 from trustml_cli.commands import COMMANDS, answer
 from trustml_cli.errors import NOT_WRITABLE, InputError, naming, told, trouble_with_files
@@ -30,6 +30,7 @@ from trustml_cli.trust import be_careful, typed
 log = logging.getLogger(__name__)
 
 LESS = ("batch_size", "images", "samples", "limit")  # last parts of keys that memory is a matter of
+EVERYWHERE = ("task", "trainer", "model", "dataset", "tracker")  # groups of config.yaml, be they needed or not
 TRACEBACK = "TRUSTML_TRACEBACK"  # the user's HYDRA_FULL_ERROR, before this program sets that for itself
 
 # here, for the processes of a launcher come to `job` by importing this file
@@ -101,6 +102,7 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
 
     from trustml_cli.hardware import (
         Hardware,
+        begin_on,
         choose_device,
         compute_repeatably,
         keep_freed_memory,
@@ -113,7 +115,7 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
     launcher = HydraConfig.get().runtime.choices["launcher"]
     if launcher != "basic" and job_number() is None:
         raise InputError(f"launcher={launcher}: goes with a multirun; add -m")
-    groups = {str(key) for key, node in config.items() if is_group(node)}
+    groups = {str(key) for key, node in config.items() if isinstance(node, DictConfig)}
     settings: Settings = build_as(Settings, {key: config[key] for key in config if key not in groups}, key="")
     words = as_written(HydraConfig.get().overrides.task)
     make = partial(build, allow=[*settings.allow, *typed(words, r"\w+\.factory")])  # a function that is typed is meant
@@ -121,10 +123,15 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
     wanted = [name for name in signature(handler.__call__).parameters if name != "context"]
     if missing := [name for name in wanted if name not in groups]:
         raise InputError(f"{missing[0]}: task={record.choices['task']} needs a choice of this group in its YAML")
+    if unknown := sorted(groups - {*wanted, *EVERYWHERE}):
+        raise InputError(
+            f"{unknown[0]}: task={record.choices['task']} takes no such group; {nearest(unknown[0], wanted)}"
+        )
     parts = {name: make(config[name], name) for name in wanted}
     with naming("device"):
         device = choose_device(settings.device, job=job_number() or 0)
     record.note(device=str(device), threads=torch.get_num_threads())
+    begin_on(device)
     keep_freed_memory()
     compute_repeatably(device)
     seed_everything(settings.seed)
