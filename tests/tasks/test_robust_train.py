@@ -28,7 +28,7 @@ def test_a_defence_is_held_against_none_and_every_other_task_finds_its_network_a
     assert (rows.robust_accuracy_n == 200).all()
     history = pandas.read_csv(next(tmp_path.rglob("history.csv")))
     assert list(history.stage) == ["none"] * 4 + ["pgd"] * 4
-    assert history.robust_accuracy.isna().tolist() == [True] * 4 + [False] * 4
+    assert history.train_robust_accuracy.isna().tolist() == [True] * 4 + [False] * 4
 
     words = ["task=attack", "defence=pgd", *defended, "task.epsilon=0.15", "task.images=200", "task.surfaces=0"]
     answer = trustml(*words)
@@ -49,7 +49,7 @@ def test_a_defended_network_is_what_the_other_tasks_ask_too(task: str, trustml: 
         keys.add(newest(tmp_path)[1]["model_key"])
     assert len(keys) == 2
     attacked = pandas.read_csv(max(tmp_path.glob("outputs/*/*/history.csv"), key=lambda path: path.stat().st_mtime_ns))
-    assert attacked.robust_accuracy.notna().all()
+    assert attacked.train_robust_accuracy.notna().all()
 
 
 @pytest.mark.data

@@ -12,14 +12,16 @@ from torch import Tensor, nn
 
 from tests.configs import choice
 from tests.helpers import CPU
+from trustml_cli.attacks.attack import Norm
 from trustml_cli.build import build
-from trustml_cli.data.dataset import Dataset, InMemory
+from trustml_cli.data.dataset import Dataset, InMemory, Split
+from trustml_cli.defences.free import FreeTraining
 from trustml_cli.errors import InputError, RunFailed
 from trustml_cli.hardware import Hardware, Precision, own_randomness
 from trustml_cli.models.dense import Mlp
 from trustml_cli.models.model import Inputs, Normalization
 from trustml_cli.training.gradient import GradientTrainer, Optimizer, Schedule, triangle
-from trustml_cli.training.predict import predict
+from trustml_cli.training.predict import predict, robust_accuracy
 from trustml_cli.training.trainer import Epoch
 
 YAML = choice("trainer", "default")
@@ -104,6 +106,44 @@ def test_early_stopping_keeps_the_weights_with_the_best_validation_loss(noise: D
     assert (held_out.loss, held_out.accuracy) == (losses[best], history[best].validation_accuracy)
     assert len(held_out.labels) == 30
     assert history[0].images == 80, "90 images are left to train on, in whole batches of 16"
+
+
+def test_under_a_defence_the_weights_are_kept_that_stand_best_on_validation_images(
+    noise: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stands = [0.1, 0.5, 0.5, 0.4, 0.3, 0.2]  # two epochs stand equally well
+    states: list[Tensor] = []
+    attacked: list[tuple[int, int | None]] = []
+
+    def robust(network: nn.Sequential, split: Split, defence: object, hardware: object, images: Any = None) -> float:
+        attacked.append((len(split), images))
+        if images is None:
+            states.append(weights(network))
+        return stands[len(states) - 1] if images is None else 0.9
+
+    monkeypatch.setattr("trustml_cli.training.gradient.robust_accuracy", robust)
+    trainer = replace(SHORT, epochs=100, lr=0.01, patience=3, validation_fraction=0.25)
+    defence = FreeTraining(norm=Norm.linf, epsilon=0.1, images=7, replays=1)
+    history: list[Epoch] = []
+    torch.manual_seed(0)
+    trained = network(noise)
+    trainer.fit(trained, noise, CPU, history.append, defence)
+    losses = [row.validation_loss or 0 for row in history]
+    best = 1 if losses[1] <= losses[2] else 2
+    assert len(history) == best + 1 + 3
+    assert torch.equal(weights(trained), states[best])
+    assert attacked == [(90, 7), (30, None)] * len(history), "training and all validation images, never test images"
+    assert [row.validation_robust_accuracy for row in history] == stands[: len(history)]
+    assert {row.train_robust_accuracy for row in history} == {0.9}
+
+
+def test_the_robust_accuracy_is_that_of_the_images_after_an_attack(tiny_data: Dataset) -> None:
+    torch.manual_seed(0)
+    trained, _ = fit(replace(SHORT, epochs=5, lr=0.01), tiny_data)
+    little, much = (FreeTraining(norm=Norm.linf, epsilon=epsilon, images=1, replays=1) for epsilon in (0.001, 0.9))
+    assert robust_accuracy(trained, tiny_data.test, little, CPU) == predict(trained, tiny_data.test, CPU).accuracy == 1
+    assert robust_accuracy(trained, tiny_data.test, much, CPU) == 0
+    assert robust_accuracy(trained, tiny_data.test, little, CPU, images=3) == 1
 
 
 @pytest.mark.parametrize(("cap", "steps"), [(None, 4), (3, 3), (100, 4)])

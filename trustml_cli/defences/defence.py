@@ -72,7 +72,8 @@ class InFront(Defence, ABC):
 class RobustTraining(Defence, ABC):
     """A way to train that has an attacker in mind who may change an image by `epsilon` (pixel units) in `norm`.
 
-    After each epoch `images` test images are attacked by the same `probe`, to be looked at and nothing else.
+    After each epoch `images` training images are attacked by the same `probe`, to be looked at and nothing else. Where
+    training stops by validation images, all of these are, and the network is kept that stands best.
     """
 
     norms: ClassVar[tuple[Norm, ...]] = (Norm.linf, Norm.l2, Norm.l1)

@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from trustml_cli.data.batches import as_pixels
 from trustml_cli.data.dataset import Split
-from trustml_cli.plots.style import BLUE, GREEN, ORANGE, label_answer, new_figure, show_image, tidy
+from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, label_answer, new_figure, show_image, tidy
 from trustml_cli.training.predict import Answers
 from trustml_cli.training.trainer import Epoch
 
@@ -20,15 +20,17 @@ def training_curves(history: Sequence[Epoch]) -> Figure:
     figure, axes = new_figure(9, 3.6, columns=2)
     epochs = [row.epoch for row in history]
     marker = "o" if len(history) < 30 else None
-    defended = history[-1].robust_accuracy is not None
+    defended = history[-1].train_robust_accuracy is not None
     for panel, what in zip(axes[0], ("loss", "accuracy"), strict=True):
         for split, color, line in (("train", BLUE, "--"), ("test", ORANGE, "-")):
             values = [getattr(row, f"{split}_{what}") for row in history]
             label = "train, as attacked in training" if defended and split == "train" else split
             panel.plot(epochs, values, line, color=color, marker=marker, markersize=3, label=label)
-        if what == "accuracy" and defended:
-            under_attack = [row.robust_accuracy for row in history]
-            panel.plot(epochs, under_attack, ":", color=GREEN, marker=marker, markersize=3, label="test under attack")
+        for split, color in (("train", GREEN), ("validation", GREY)):
+            under_attack = [getattr(row, f"{split}_robust_accuracy") for row in history]
+            if what == "accuracy" and None not in under_attack:
+                label = f"{split} under attack"
+                panel.plot(epochs, under_attack, ":", color=color, marker=marker, markersize=3, label=label)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.legend(frameon=False)
     tidy(axes[0, 0], "Loss", "epoch", "cross-entropy (nats)")

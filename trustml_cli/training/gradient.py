@@ -57,6 +57,10 @@ class GradientTrainer(Trainer):
     and `crop_padding` augment them. With `patience`, `validation_fraction` of the training images is set aside,
     training stops when their loss has not fallen for so many epochs, and the best weights are kept.
 
+    Under a defence the best weights are those with the highest accuracy on the validation images under attack, for the
+    loss of clean ones goes on falling while robustness is lost (Rice, Wong and Kolter 2020, arXiv 2002.11569); of two
+    epochs that stand equally well, the one with the lower loss is the better one.
+
     A defence decides what is learned from each batch. Where it takes several steps for each, there are so many times
     fewer epochs. Where memory runs out, training ends: smaller batches would make another network of it.
     """
@@ -114,7 +118,7 @@ class GradientTrainer(Trainer):
         lesson, repeats = (defence.lessons(static), defence.steps_per_batch) if defence else (learn, 1)
         epochs = ceil(self.epochs / repeats)
         descent = Descent(self, hardware.compiled(network), epochs * steps * repeats, hardware, lesson)
-        best_loss, best_epoch, best_weights = inf, 0, network.state_dict()
+        best, best_epoch, best_weights = (inf, inf), 0, network.state_dict()
 
         with tqdm(total=epochs * steps, desc="training", unit="step", disable=None) as bar:
             for epoch in range(1, epochs + 1):
@@ -124,6 +128,8 @@ class GradientTrainer(Trainer):
                 seconds = perf_counter() - start
                 answers = predict(network, test, hardware)
                 checked = predict(network, validation, hardware) if validation else None
+                seen = robust_accuracy(network, train, defence, hardware, defence.images) if defence else None
+                stands = robust_accuracy(network, validation, defence, hardware) if defence and validation else None
                 report(
                     Epoch(
                         epoch=epoch,
@@ -136,11 +142,12 @@ class GradientTrainer(Trainer):
                         images=steps * repeats * min(self.batch_size, len(train)),
                         validation_loss=checked.loss if checked else None,
                         validation_accuracy=checked.accuracy if checked else None,
-                        robust_accuracy=robust_accuracy(network, test, defence, hardware) if defence else None,
+                        train_robust_accuracy=seen,
+                        validation_robust_accuracy=stands,
                     )
                 )
-                if checked and checked.loss < best_loss:
-                    best_loss, best_epoch = checked.loss, epoch
+                if checked and (rank := (-(stands or 0.0), checked.loss)) < best:
+                    best, best_epoch = rank, epoch
                     best_weights = copy.deepcopy(network.state_dict())
                 elif self.patience and epoch - best_epoch >= self.patience:
                     break

@@ -60,10 +60,15 @@ def predict(network: nn.Module, split: Split, hardware: Hardware) -> Answers:
     return Answers(torch.cat(logits).cpu(), torch.cat(labels).cpu())
 
 
-def robust_accuracy(network: nn.Module, split: Split, defence: RobustTraining, hardware: Hardware) -> float:
-    """Share of right answers on `defence.images` random images, always the same, after its probe in its budget."""
+def robust_accuracy(
+    network: nn.Module, split: Split, defence: RobustTraining, hardware: Hardware, images: int | None = None
+) -> float:
+    """Share of right answers after the probe of `defence` in its budget, on so many random images, always the same.
+
+    On all of them where `images` is None.
+    """
     network.eval()
-    right, order = 0, torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[: defence.images]
+    right, order = 0, torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:images]
     with own_randomness(0):  # training goes on as if nobody had looked
         for x, y in batches(split, BATCH, hardware.device, order):
             x_adv = defence.probe(network, x, y, defence.epsilon)

@@ -17,9 +17,10 @@ from trustml_cli.models.model import Model
 class Epoch:
     """One row of history.csv. Losses are mean cross-entropies in nats; the train ones are of augmented batches.
 
-    Where a defence trains, those batches are attacked, its loss may have further parts, and `robust_accuracy` is that
-    of a few test images under attack. `seconds` and `images` are what training alone took and saw. Where training stops
-    by validation data, their columns are filled too.
+    Where a defence trains, those batches are attacked, its loss may have further parts, and `train_robust_accuracy` is
+    that of a few training images, not augmented, under an attack of their own. `seconds` and `images` are what training
+    alone took and saw. Where training stops by validation data, their columns are filled too. Nobody attacks test
+    images here: whoever chose epochs by them would measure on what they chose by.
     """
 
     epoch: int
@@ -32,7 +33,8 @@ class Epoch:
     images: int
     validation_loss: float | None = None
     validation_accuracy: float | None = None
-    robust_accuracy: float | None = None
+    train_robust_accuracy: float | None = None
+    validation_robust_accuracy: float | None = None
 
 
 Report = Callable[[Epoch], None]
