@@ -8,8 +8,11 @@ from torch import Tensor
 Z_95 = 1.959963984540054  # the 97.5 % quantile of the standard normal distribution
 
 
-def wilson_interval(successes: int, n: int) -> tuple[float, float]:
-    """The 95 % score interval of a proportion (Wilson 1927), both ends in [0, 1]; nan where n is 0."""
+def wilson_interval(successes: float, n: float) -> tuple[float, float]:
+    """The 95 % score interval of a proportion (Wilson 1927), both ends in [0, 1]; nan where n is 0.
+
+    Both may be fractions: a proportion with the variance that n independent rows would have.
+    """
     if n == 0:
         return nan, nan
     share = successes / n

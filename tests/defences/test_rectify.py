@@ -17,7 +17,7 @@ from trustml_cli.defences.detector import PerturbationDetector, features
 from trustml_cli.defences.measure import Shown, look, together
 from trustml_cli.defences.rectify import Rectifier, RectifyingNetwork, perturbed
 from trustml_cli.hardware import own_randomness
-from trustml_cli.ood.measure import separation
+from trustml_cli.ood.separation import separation
 from trustml_cli.tasks.context import describe
 from trustml_cli.training.gradient import GradientTrainer
 

@@ -19,9 +19,9 @@ from trustml_cli.ood.energy import energy_score
 from trustml_cli.ood.knn import nearest_neighbour_score
 from trustml_cli.ood.mahalanobis import class_gaussians, mahalanobis_score
 from trustml_cli.ood.max_logit import max_logit_score
-from trustml_cli.ood.measure import separation
 from trustml_cli.ood.msp import max_softmax_score
 from trustml_cli.ood.odin import odin_score
+from trustml_cli.ood.separation import separation
 
 
 def read(name: str, **changes: object) -> Detector:

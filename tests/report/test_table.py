@@ -49,7 +49,8 @@ def test_every_row_counts_where_there_are_no_conditions() -> None:
     ("name", "direction"),
     [
         ("robust_accuracy", 1), ("accuracy", 1), ("p_rule_sex", 1), ("test_loss", -1), ("attack_success_rate", -1),
-        ("baseline_attack_success_rate", 0), ("fpr_at_95_tpr", -1), ("stolen_accuracy", 0), ("mean_l2", 0),
+        ("baseline_attack_success_rate", 0), ("fpr_at_95_tpr", -1),
+        ("fpr_at_95_tpr_inliers_positive", -1), ("aupr_inliers_positive", 1), ("stolen_accuracy", 0), ("mean_l2", 0),
     ],
 )  # fmt: skip
 def test_what_is_better_for_whoever_relies_on_the_model(name: str, direction: int) -> None:

@@ -13,6 +13,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from tests.helpers import Cli
 from trustml_cli.hardware import Hardware
 from trustml_cli.ood.measure import judge
+from trustml_cli.ood.separation import separation_intervals
 from trustml_cli.record import Recorder
 from trustml_cli.store import ModelStore
 from trustml_cli.tasks.context import Context
@@ -51,7 +52,17 @@ def test_rows_follow_from_the_scores(trustml: Cli, tmp_path: Path) -> None:
         assert row.auroc == pytest.approx(roc_auc_score(is_outlier, scores))
         assert row.aupr == pytest.approx(average_precision_score(is_outlier, scores))
         fpr, tpr, _ = roc_curve(is_outlier, scores)
-        assert row.fpr_at_95_tpr == pytest.approx(fpr[tpr >= 0.95].min())
+        assert row.fpr_at_95_tpr == row.fpr_at_95_tpr_outliers_positive == pytest.approx(fpr[tpr >= 0.95].min())
+        fpr, tpr, _ = roc_curve(1 - is_outlier, -scores)
+        assert row.fpr_at_95_tpr_inliers_positive == pytest.approx(fpr[tpr >= 0.95].min())
+        assert row.aupr_outliers_positive == row.aupr
+        assert row.aupr_inliers_positive == pytest.approx(average_precision_score(1 - is_outlier, -scores))
+        ends = separation_intervals(torch.from_numpy(inliers), torch.from_numpy(outliers), seed=0)
+        for measure, (low, high) in ends.items():
+            assert (row[f"{measure}_ci_low"], row[f"{measure}_ci_high"]) == (pytest.approx(low), pytest.approx(high))
+            assert low <= row[measure] <= high
+        assert row.fpr_at_95_tpr_ci_high == row.fpr_at_95_tpr_outliers_positive_ci_high
+        assert (row.auroc_n, row.fpr_at_95_tpr_n, row.fpr_at_95_tpr_inliers_positive_n) == (450, 405, 45)
     assert table.auroc["knn"] > 0.8
 
 

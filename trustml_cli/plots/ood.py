@@ -66,7 +66,7 @@ def roc_curves(results: Mapping[str, Judged], subject: str, kinds: tuple[str, st
     for number, (name, result) in enumerate(results.items()):
         color, line = LINES[number % len(LINES)]
         found = result.separation
-        label = f"{name}: AUROC {found.auroc:.3f}, FPR at 95 % TPR {found.fpr_at_95_tpr:.1%}"
+        label = f"{name}: AUROC {found.auroc:.3f}, FPR at 95 % TPR {found.fpr_at_95_tpr_outliers_positive:.1%}"
         panel.plot([max(rate, least) for rate in found.fpr], found.tpr, linestyle=line, color=color, label=label)
     chance = torch.logspace(torch.tensor(least).log10().item(), 0, 50).tolist()
     panel.plot(chance, chance, color=GREY, linewidth=0.8, label="chance")

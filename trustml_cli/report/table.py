@@ -9,9 +9,9 @@ import pandas
 
 INTERVAL = ("_ci_low", "_ci_high", "_n", "_std")
 # what is better for whoever relies on the model; values that are not named here have no best one
-HIGHER = ("accuracy", "*_accuracy", "roc_auc", "auroc", "aupr", "p_rule_*", "insertion_auc", "images_per_second")
+HIGHER = ("accuracy", "*_accuracy", "roc_auc", "auroc", "aupr*", "p_rule_*", "insertion_auc", "images_per_second")
 LOWER = (
-    "*_loss", "ece", "attack_success_rate", "fpr_at_95_tpr", "outlier_inlier_rate", "completeness_gap", "deletion_auc",
+    "*_loss", "ece", "attack_success_rate", "fpr_at_95_tpr*", "outlier_inlier_rate", "completeness_gap", "deletion_auc",
     "adversary_auc_*", "demographic_parity_difference_*", "equalized_odds_difference_*", "seconds",
 )  # fmt: skip
 NOTHING = "–"  # where there is no value

@@ -20,6 +20,7 @@ from trustml_cli.models.features import last_linear, logits_and_features
 from trustml_cli.models.model import Model, require_images
 from trustml_cli.ood.detector import Detector, Learned, Seen
 from trustml_cli.ood.measure import Judged, judge
+from trustml_cli.ood.separation import MEASURES, separation_intervals
 from trustml_cli.plots.ood import roc_curves, score_histograms
 from trustml_cli.statistics import proportion
 from trustml_cli.tasks.context import Context, describe
@@ -89,7 +90,7 @@ class DetectUnseen:
         results = {name: judge(aside[name], inliers[name], outside[name], self.quantile) for name in detectors}
         context.record.headline("fpr_at_95_tpr")
         for name, result in results.items():
-            context.record.metrics({"score": name}, **row(result), **accuracy, outliers=unseen_name)
+            context.record.metrics({"score": name}, **row(result, context.seed), **accuracy, outliers=unseen_name)
             log.info("%s: %.4f of inliers pass, %.4f of outliers", name, *passed(result))
             check_threshold(context, name, result, len(validation), self.quantile)
         kept = {"validation": aside, "inliers": inliers, "outliers": outside}
@@ -179,13 +180,33 @@ def passed(result: Judged) -> tuple[float, float]:
     return result.inliers_passed / len(result.inliers), result.outliers_passed / len(result.outliers)
 
 
-def row(result: Judged) -> dict[str, object]:
-    """The values of one row."""
+def row(result: Judged, seed: int) -> dict[str, object]:
+    """The values of one row; where a name does not say which class is positive, it is that of the outliers."""
+    found = result.separation
+    ends = separation_intervals(result.inliers, result.outliers, seed)
+    n = {
+        "fpr_at_95_tpr_outliers_positive": found.inliers,
+        "fpr_at_95_tpr_inliers_positive": found.outliers,
+    }
+    values = {
+        name: between(name, getattr(found, name), ends[name], n.get(name, found.inliers + found.outliers))
+        for name in MEASURES
+    }
+    short = {
+        key.replace("_outliers_positive", ""): value
+        for name in ("aupr_outliers_positive", "fpr_at_95_tpr_outliers_positive")
+        for key, value in values[name].items()
+    }
     return {
         "threshold": result.threshold,
         **proportion("inlier_rate", result.inliers_passed, len(result.inliers)),
         **proportion("outlier_inlier_rate", result.outliers_passed, len(result.outliers)),
-        "auroc": result.separation.auroc,
-        "aupr": result.separation.aupr,
-        **proportion("fpr_at_95_tpr", result.separation.flagged, result.separation.inliers),
+        **values.pop("auroc"),
+        **short,
+        **{key: value for named in values.values() for key, value in named.items()},
     }
+
+
+def between(name: str, value: float, ends: tuple[float, float], n: int) -> dict[str, object]:
+    """The columns of one value: NAME, NAME_ci_low, NAME_ci_high and NAME_n."""
+    return {name: value, f"{name}_ci_low": ends[0], f"{name}_ci_high": ends[1], f"{name}_n": n}
