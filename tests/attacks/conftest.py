@@ -1,11 +1,21 @@
 """Small models with gradients that do not vanish, and images for them."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from trustml_cli.hardware import own_randomness
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of a network that is trained are no unit tests."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent and "digits" in getattr(item, "fixturenames", ()):
+            item.add_marker("e2e")
 
 
 @pytest.fixture

@@ -75,28 +75,31 @@ def test_carlini_wagner_equals_that_of_foolbox(target: int | None, confidence: f
 
 @pytest.mark.peers
 @pytest.mark.filterwarnings("ignore")
-def test_carlini_wagner_in_linf_is_no_larger_than_that_of_art(digits: Digits) -> None:
+@pytest.mark.parametrize(("images", "steps"), [(2, 10), pytest.param(6, 40, marks=pytest.mark.faults)])
+def test_carlini_wagner_in_linf_is_no_larger_than_that_of_art(images: int, steps: int, digits: Digits) -> None:
     from art.attacks.evasion import CarliniLInfMethod
     from art.estimators.classification import PyTorchClassifier
 
-    model, x, y = digits[0], digits[1][:6], digits[2][:6]
+    model, x, y = digits[0], digits[1][:images], digits[2][:images]
     victim = PyTorchClassifier(model, nn.CrossEntropyLoss(), (1, 8, 8), 10, clip_values=(0, 1))
-    peer = CarliniLInfMethod(victim, max_iter=40, learning_rate=0.02, verbose=False)
+    peer = CarliniLInfMethod(victim, max_iter=steps, learning_rate=0.8 / steps, verbose=False)
     theirs = torch.tensor(peer.generate(x.numpy(), y.numpy()))
-    ours = replace(cw(steps=100, norm=Norm.linf), learning_rate=0.01, rounds=9).smallest(model, x, y)
+    attack = replace(cw(steps=2 * steps + 20, norm=Norm.linf), learning_rate=0.4 / steps, rounds=9)
+    ours = attack.smallest(model, x, y)
     fell = model(theirs).argmax(1) != y
-    assert fell.sum() >= 3
+    assert fell.sum() >= images / 2
     assert (model(ours).argmax(1) != y)[fell].all()
     assert (sizes(ours - x)[Norm.linf][fell] <= sizes(theirs - x)[Norm.linf][fell]).all()
 
 
 @pytest.mark.parametrize(
-    ("norm", "mean", "largest"), [(Norm.l2, 1.03, 1.25), (Norm.linf, 1.4, 3.0), (Norm.l0, 1.3, 2.0)]
+    ("norm", "mean", "largest"), [(Norm.l2, 1.03, 1.25), (Norm.linf, 1.5, 3.0), (Norm.l0, 1.3, 2.0)]
 )
 def test_carlini_wagner_comes_near_to_the_smallest_there_is(
     norm: Norm, mean: float, largest: float, linear_model: nn.Module, images: tuple[Tensor, Tensor]
 ) -> None:
-    x, y = images[0], linear_model(images[0]).argmax(1)
+    x = images[0][:20]
+    y = linear_model(x).argmax(1)
     exact = LinearOptimum(norm=norm, target=None).smallest(linear_model, x, y)
     attack = cw(steps=100, norm=norm, abort_early=norm is Norm.l0)
     found = attack.smallest(linear_model, x, y)
@@ -133,9 +136,9 @@ def test_a_run_that_ends_early_asks_less_and_finds_as_much(digits: Digits) -> No
     asked = []
     counting = nn.Sequential(model)
     counting.register_forward_pre_hook(lambda _, inputs: asked.append(len(inputs[0])))
-    whole = cw(steps=120).smallest(counting, x, y)
+    whole = cw(steps=80).smallest(counting, x, y)
     images, asked = sum(asked), []
-    early = cw(steps=120, abort_early=True).smallest(counting, x, y)
+    early = cw(steps=80, abort_early=True).smallest(counting, x, y)
     assert 0 < sum(asked) < 0.9 * images
     torch.testing.assert_close(*(sizes(one - x)[Norm.l2].mean() for one in (early, whole)), rtol=0.02, atol=0)
 

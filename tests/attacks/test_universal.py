@@ -55,11 +55,11 @@ def test_it_is_learnt_once_for_each_epsilon_and_from_nothing_but_own_images(name
     asked: list[int] = []
     counting = nn.Sequential(model)
     counting.register_forward_pre_hook(lambda _, inputs: asked.append(len(inputs[0])))
-    attack = prepared(learner(name, images=60, epochs=4), counting)
+    attack = prepared(learner(name, images=30, epochs=2), counting)
     asked.clear()
     first = attack(counting, x, y, 0.2)
     assert asked
-    assert max(asked) <= 60
+    assert max(asked) <= 30
     asked.clear()
     torch.testing.assert_close(attack(counting, x, y, 0.2), first, rtol=0, atol=0)
     assert not asked
@@ -138,7 +138,7 @@ def test_it_fools_as_many_as_another_library_s(digits: Digits) -> None:
     from art.estimators.classification import PyTorchClassifier
 
     model, x, _ = digits
-    own = torch.tensor(load_digits().images[:50] / 16, dtype=torch.float)[:, None]
+    own = torch.tensor(load_digits().images[:30] / 16, dtype=torch.float)[:, None]
     victim = PyTorchClassifier(model, nn.CrossEntropyLoss(), (1, 8, 8), 10, clip_values=(0.0, 1.0), device_type="cpu")
     np.random.seed(0)
     theirs = UniversalPerturbation(
@@ -147,7 +147,7 @@ def test_it_fools_as_many_as_another_library_s(digits: Digits) -> None:
     )  # fmt: skip
     theirs.generate(own.numpy())
     with own_randomness(0):
-        ours = prepared(learner("universal", images=50, epochs=2), model).perturbation(0.3)
+        ours = prepared(learner("universal", images=30, epochs=2), model).perturbation(0.3)
     seen = answers(model, x)
     v = torch.tensor(np.asarray(theirs.noise), dtype=torch.float).view_as(ours)
     rates = [fooled(model, x, change, seen).double().mean().item() for change in (ours, v)]
