@@ -14,7 +14,6 @@ from trustml_cli.build import build
 from trustml_cli.errors import InputError
 from trustml_cli.hardware import own_randomness
 
-
 QUICK = {"steps": 20, "queries": 30, "rounds": 3, "constant": 1.0, "epochs": 1, "labels": 150}
 
 
