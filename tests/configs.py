@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from trustml_cli.choices import config_folder, register_resolvers
+from trustml_cli.columns import Columns
 
 
 def choices(group: str) -> list[str]:
@@ -36,3 +38,13 @@ def choice(group: str, name: str, /, **changes: Any) -> DictConfig:
     """One YAML of a group on its own, with some of its values changed."""
     node = OmegaConf.load(Path(config_folder()) / group / f"{name}.yaml")
     return DictConfig({**node, **changes})
+
+
+def columns(task: str) -> Columns:
+    """What the class of a task in the YAML declares of its metrics.csv, see `trustml_cli.columns`.
+
+    `.condition` tells conditions from values and `.always` what every row has; `declared` finds the declaration of a
+    name, in which `{attribute}` stands for any.
+    """
+    found: Columns = get_class(composed(f"task={task}").task._target_).columns  # type: ignore[attr-defined]
+    return found

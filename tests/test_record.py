@@ -11,8 +11,10 @@ import torch
 from matplotlib.figure import Figure
 from safetensors.torch import load_file
 
+from trustml_cli.columns import conditions, higher, lower, neither
 from trustml_cli.errors import InputError
 from trustml_cli.record import LIBRARIES, Recorder, git_commit
+from trustml_cli.statistics import proportion
 from trustml_cli.training.trainer import Epoch
 
 
@@ -103,6 +105,29 @@ def test_a_column_that_only_some_rows_have_is_empty_in_the_others(record: Record
     record.metrics(method="a")
     record.metrics(method="b", queries=3)
     assert [row[4:] for row in table(record, "metrics.csv")] == [["method", "queries"], ["a", ""], ["b", "3.0"]]
+
+
+def test_a_column_that_the_task_does_not_declare_is_refused(record: Recorder) -> None:
+    record.columns = (*conditions("epsilon"), *higher("accuracy"))
+    record.metrics({"epsilon": 0.1}, **proportion("accuracy", 9, 10))
+    before = (record.directory / "metrics.csv").read_bytes()
+    for condition, values, words in (
+        ({"epsilon": 0.2}, {"acuracy": 0.9}, "acuracy: the task declares no such value"),
+        ({"epsilon": 0.2}, {"acuracy_n": 9, "accuracy": 0.9}, "acuracy_n: the task declares no such value"),
+        ({"accuracy": 0.2}, {}, "accuracy: the task declares no such condition"),
+        ({}, {"epsilon": 0.2}, "epsilon: the task declares no such value"),
+    ):
+        with pytest.raises(LookupError, match=f"^{words}"):
+            record.metrics(condition, **values)
+    assert (record.directory / "metrics.csv").read_bytes() == before
+
+
+def test_a_run_says_which_way_its_columns_are_better(record: Recorder) -> None:
+    record.columns = (*conditions("stage"), *higher("p_rule_{attribute}"), *lower("loss"), *neither("size"))
+    record.metrics({"stage": "a"}, **proportion("p_rule_sex", 9, 10), size=3)
+    assert facts(record)["better"] == {"p_rule_sex": "higher"}
+    record.metrics({"stage": "b"}, p_rule_native_country=0.5, loss=1.0)
+    assert facts(record)["better"] == {"p_rule_sex": "higher", "p_rule_native_country": "higher", "loss": "lower"}
 
 
 def test_a_table_of_other_rows_stands_beside_them(record: Recorder) -> None:

@@ -20,6 +20,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from trustml_cli.choices import flat
+from trustml_cli.columns import Better, Columns, declared
 from trustml_cli.errors import FULL, InputError
 from trustml_cli.files import digest, held, is_held, write_atomically, write_json
 from trustml_cli.spreadsheet import as_csv
@@ -62,6 +63,8 @@ class Recorder:
     checks: list[Check] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     tracker: Tracker | None = None
+    columns: Columns | None = None
+    """What the task declares of metrics.csv; None for somebody's own task that declares nothing."""
     began: bool = False
     """Whether the directory is this run's."""
 
@@ -166,8 +169,17 @@ class Recorder:
         self.note(headline=name)
 
     def metrics(self, condition: Mapping[str, Any] | None = None, /, **values: Any) -> None:
-        """Append a row to metrics.csv: what the run is, then `condition` (under what), then the values measured."""
+        """Append a row to metrics.csv: what the run is, then `condition` (under what), then the values measured.
+
+        Raises `LookupError` for a column that the task does not declare.
+        """
         condition = condition or {}
+        if self.columns is not None:
+            declared(self.columns, condition, condition=True)
+            found = declared(self.columns, values)
+            better = {name: each.better.value for name, each in found.items() if each.better is not Better.neither}
+            if not better.keys() <= self.facts.get("better", {}).keys():
+                self.note(better=self.facts.get("better", {}) | better)
         if condition and "conditions" not in self.facts:
             self.note(conditions=list(condition))
         self.rows.append({**self.identity, **condition, **values})

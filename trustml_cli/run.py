@@ -120,6 +120,7 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
     words = as_written(HydraConfig.get().overrides.task)
     make = partial(build, allow=[*settings.allow, *typed(words, r"\w+\.factory")])  # a function that is typed is meant
     handler = make(config.task, "task")
+    record.columns = getattr(handler, "columns", None)
     wanted = [name for name in signature(handler.__call__).parameters if name != "context"]
     if missing := [name for name in wanted if name not in groups]:
         raise InputError(f"{missing[0]}: task={record.choices['task']} needs a choice of this group in its YAML")

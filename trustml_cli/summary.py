@@ -62,6 +62,12 @@ class Run:
         return name if name in self.metrics else None
 
     @property
+    def better(self) -> dict[str, str]:
+        """Which way each column is better, `higher` or `lower`; none where an earlier version made the run."""
+        told = self.facts.get("better")
+        return told if isinstance(told, dict) else {}
+
+    @property
     def command(self) -> str:
         """What makes this run again, for a shell."""
         return shlex.join(self.facts.get("command", ["trustml"]))

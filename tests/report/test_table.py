@@ -5,7 +5,7 @@ from math import nan
 import pandas
 import pytest
 
-from trustml_cli.report.table import better, readable, shown
+from trustml_cli.report.table import readable, shown
 
 FRAME = pandas.DataFrame(
     {
@@ -34,27 +34,23 @@ def test_intervals_and_counts_are_in_the_cells_of_their_values() -> None:
 
 
 def test_the_best_of_equal_conditions_is_marked_where_one_is_better() -> None:
-    rows = readable(FRAME, ["run", "epsilon"], mark_best=True).rows
+    better = {"robust_accuracy": "higher", "test_loss": "lower"}
+    rows = readable(FRAME, ["run", "epsilon"], better).rows
     marked = [[cell.best for cell in row] for row in rows]
-    # the accuracies at 0.1 are equal, only one loss was measured there, and agreement is good for one side only
+    # the accuracies at 0.1 are equal, only one loss was measured there, and of agreement nothing is said
     assert marked == [[False, False, True, False, False], [False, False, False, True, False], [False] * 5, [False] * 5]
 
 
 def test_every_row_counts_where_there_are_no_conditions() -> None:
-    rows = readable(FRAME[["run", "robust_accuracy"]], ["run"], mark_best=True).rows
-    assert [row[1].best for row in rows] == [True, False, False, False]
+    frame = FRAME[["run", "robust_accuracy"]]
+    for way, best in (
+        ("higher", [True, False, False, False]), ("lower", [False, False, True, True]), ("sideways", [False] * 4),
+    ):  # fmt: skip
+        assert [row[1].best for row in readable(frame, ["run"], {"robust_accuracy": way}).rows] == best
 
 
-@pytest.mark.parametrize(
-    ("name", "direction"),
-    [
-        ("robust_accuracy", 1), ("accuracy", 1), ("p_rule_sex", 1), ("test_loss", -1), ("attack_success_rate", -1),
-        ("baseline_attack_success_rate", 0), ("fpr_at_95_tpr", -1),
-        ("fpr_at_95_tpr_inliers_positive", -1), ("aupr_inliers_positive", 1), ("stolen_accuracy", 0), ("mean_l2", 0),
-    ],
-)  # fmt: skip
-def test_what_is_better_for_whoever_relies_on_the_model(name: str, direction: int) -> None:
-    assert better(name) == direction
+def test_nothing_is_marked_where_nothing_is_said() -> None:
+    assert not any(cell.best for row in readable(FRAME, ["run", "epsilon"]).rows for cell in row)
 
 
 @pytest.mark.parametrize(

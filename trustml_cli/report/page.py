@@ -92,7 +92,7 @@ def write_comparison(folders: Sequence[Path], to: Path) -> Path:
         title=f"{len(runs)} runs side by side",
         runs=list(zip(names, runs, map(result, runs), strict=True)),
         differences=differences(runs),
-        metrics=readable(every.sort_values(conditions, kind="stable"), ["run", *conditions], mark_best=True),
+        metrics=readable(every.sort_values(conditions, kind="stable"), ["run", *conditions], agreed(runs)),
         plots=[
             (title, [(name, own[title]) for name, own in zip(names, plots, strict=False) if title in own])
             for title in dict.fromkeys(title for own in plots for title in own)
@@ -181,6 +181,12 @@ def differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
     keys = [key for key in dict.fromkeys(key for config in configs for key in config) if not key.endswith("_target_")]
     rows = [(key, [as_written(config.get(key)) for config in configs]) for key in keys]
     return [(key, values) for key, values in rows if len(set(values)) > 1]
+
+
+def agreed(runs: Sequence[Run]) -> dict[str, str]:
+    """Which way each column is better, but for those that are better one way in one task and the other in another."""
+    told = [(name, way) for run in runs for name, way in run.better.items()]
+    return {name: way for name, way in told if all(way == other for one, other in told if one == name)}
 
 
 def as_written(value: Any) -> str:

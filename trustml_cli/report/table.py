@@ -1,21 +1,14 @@
 """Measured values as the cells of a table that can be read and sorted."""
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from typing import Any
 
 import pandas
 
-INTERVAL = ("_ci_low", "_ci_high", "_n", "_std")
-# what is better for whoever relies on the model; values that are not named here have no best one
-HIGHER = ("accuracy", "*_accuracy", "roc_auc", "auroc", "aupr*", "p_rule_*", "insertion_auc", "images_per_second")
-LOWER = (
-    "*_loss", "ece", "attack_success_rate", "fpr_at_95_tpr*", "outlier_inlier_rate", "completeness_gap", "deletion_auc",
-    "adversary_auc_*", "demographic_parity_difference_*", "equalized_odds_difference_*", "seconds",
-)  # fmt: skip
+from trustml_cli.columns import PARTS, Better
+
 NOTHING = "–"  # where there is no value
-THIEFS = ("stolen_accuracy",)  # good for the thief, so of no side here
 
 
 @dataclass(frozen=True)
@@ -40,17 +33,18 @@ class Table:
     """How many of the first columns say under what the values of the others were measured."""
 
 
-def readable(frame: pandas.DataFrame, conditions: Sequence[str], mark_best: bool = False) -> Table:
+def readable(frame: pandas.DataFrame, conditions: Sequence[str], better: Mapping[str, str] | None = None) -> Table:
     """`frame` with intervals and counts folded into the cells of their values; columns without a value are left out.
 
-    With `mark_best`, the best value of each column is marked among the rows of equal `conditions` after the first,
-    which names the row.
+    The best value of each column that `better` says `higher` or `lower` of is marked, among the rows of equal
+    `conditions` after the first, which names the row.
     """
     columns = [str(name) for name in frame.columns]
     values = [
         name for name in columns if name not in conditions and not is_part(name, columns) and frame[name].notna().any()
     ]
-    best = {name: best_rows(frame, name, conditions[1:]) if mark_best else set() for name in values}
+    ways = better or {}
+    best = {name: best_rows(frame, name, conditions[1:], ways[name]) if name in ways else set() for name in values}
     rows = [
         [
             *(Cell(shown(row[name]), sort=sortable(row[name])) for name in conditions),
@@ -63,7 +57,7 @@ def readable(frame: pandas.DataFrame, conditions: Sequence[str], mark_best: bool
 
 def is_part(name: str, columns: Iterable[str]) -> bool:
     """Whether a column holds the interval, deviation or count of another."""
-    return any(name.endswith(end) and name.removesuffix(end) in columns for end in INTERVAL)
+    return any(name.endswith(end) and name.removesuffix(end) in columns for end in (*PARTS, "_std"))
 
 
 def measured(row: dict[Hashable, Any], name: str, best: bool = False) -> Cell:
@@ -80,10 +74,13 @@ def measured(row: dict[Hashable, Any], name: str, best: bool = False) -> Cell:
     return Cell(shown(value), ", ".join(notes), sortable(value), best, bar)
 
 
-def best_rows(frame: pandas.DataFrame, name: str, conditions: Sequence[str]) -> set[int]:
-    """Positions of the rows whose value is the best among those of equal conditions, where there are two or more."""
-    direction = better(name)
-    if direction == 0 or not pandas.api.types.is_numeric_dtype(frame[name]):
+def best_rows(frame: pandas.DataFrame, name: str, conditions: Sequence[str], better: str) -> set[int]:
+    """Positions of the rows whose value is the best among those of equal conditions, where there are two or more.
+
+    `better` is `higher` or `lower`; anything else marks none.
+    """
+    direction = {Better.higher.value: 1, Better.lower.value: -1}.get(better)
+    if direction is None or not pandas.api.types.is_numeric_dtype(frame[name]):
         return set()
     numbered = frame.reset_index(drop=True)
     groups = numbered.groupby(list(conditions), dropna=False) if conditions else [((), numbered)]
@@ -93,13 +90,6 @@ def best_rows(frame: pandas.DataFrame, name: str, conditions: Sequence[str]) -> 
         if len(values) > 1 and values.nunique() > 1:
             found |= {int(position) for position in values.index[values == values.max()]}
     return found
-
-
-def better(name: str) -> int:
-    """1 where a higher value is better for whoever relies on the model, -1 where a lower one is, 0 where neither."""
-    if name in THIEFS:
-        return 0
-    return any(fnmatch(name, pattern) for pattern in HIGHER) - any(fnmatch(name, pattern) for pattern in LOWER)
 
 
 def shown(value: Any) -> str:

@@ -3,12 +3,13 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
 from trustml_cli.backdoors.poison import Poison
 from trustml_cli.backdoors.trigger import Trigger
+from trustml_cli.columns import Columns, conditions, higher, lower, neither
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split
 from trustml_cli.defences.defence import Defence
 from trustml_cli.errors import InputError, naming
@@ -76,6 +77,13 @@ class Poisoning:
 @dataclass(frozen=True, kw_only=True)
 class PlantBackdoor(Poisoning):
     """Train on poisoned and on clean images; compare what both say of clean and of triggered test images."""
+
+    columns: ClassVar[Columns] = (
+        *conditions("trigger", "source", "target", "poison_rate"),
+        *higher("clean_accuracy", "baseline_clean_accuracy"),
+        *lower("attack_success_rate"),
+        *neither("baseline_attack_success_rate", "poisoned_images", "poisoned_share_of_training"),
+    )
 
     def __call__(
         self,

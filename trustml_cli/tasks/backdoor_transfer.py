@@ -2,8 +2,10 @@
 
 import logging
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from trustml_cli.backdoors.trigger import Trigger
+from trustml_cli.columns import Columns, conditions, higher, lower, neither
 from trustml_cli.data.dataset import Dataset, DatasetSource
 from trustml_cli.data.relabelled import only_classes
 from trustml_cli.errors import InputError, naming
@@ -35,6 +37,14 @@ class TransferBackdoor(Poisoning):
 
     The first network, the donor, knows all other classes; `source` and `target` are among them.
     """
+
+    columns: ClassVar[Columns] = (
+        *conditions("trigger", "source", "target", "poison_rate", "new_classes"),
+        *higher("clean_accuracy", "triggered_accuracy", "baseline_clean_accuracy", "baseline_triggered_accuracy"),
+        *higher("donor_clean_accuracy"),
+        *lower("donor_attack_success_rate"),
+        *neither("poisoned_images", "poisoned_share_of_training"),
+    )
 
     new_classes: list[int | str]
 

@@ -4,11 +4,12 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from trustml_cli.columns import Columns, conditions, higher, lower, neither, sometimes
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource
 from trustml_cli.errors import InputError, naming
@@ -39,6 +40,14 @@ class Binarise:
     With `binary_weights` the sign network computes with the signs of its weights too. `export` writes that network
     in another form, and compares the two.
     """
+
+    columns: ClassVar[Columns] = (
+        *conditions("activation"),
+        *higher("train_accuracy", "test_accuracy"),
+        *neither("binary_weights", "epochs"),
+        *lower("seconds"),
+        *sometimes((*higher("packed_agreement", "packed_accuracy"), *neither("float32_bytes"), *lower("packed_bytes"))),
+    )
 
     activation: list[Activation]
     binary_weights: bool

@@ -5,12 +5,13 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from enum import Enum
 from math import inf, isfinite
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 from tqdm import tqdm
 
+from trustml_cli.columns import Columns, conditions, higher, lower, neither
 from trustml_cli.data.dataset import Dataset, DatasetSource
 from trustml_cli.data.table import Rows, Table
 from trustml_cli.errors import InputError, naming
@@ -63,6 +64,15 @@ class Debias:
     the training rows is trained on by nobody: the game is watched on them, and thresholds are chosen by them. Every
     p-rule shall reach `p_rule` percent on them; whether it does is noted as a check.
     """
+
+    columns: ClassVar[Columns] = (
+        *conditions("stage", "method"),
+        *higher("accuracy", "roc_auc", "p_rule_{attribute}"),
+        *lower("adversary_auc_{attribute}", "demographic_parity_difference_{attribute}"),
+        *lower("equalized_odds_difference_{attribute}"),
+        *higher("lowest_p_rule"),
+        *neither("needs_groups_to_decide"),
+    )
 
     method: Method
     lambda_: list[float]

@@ -2,13 +2,14 @@
 
 import logging
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from trustml_cli.build import chosen
+from trustml_cli.columns import Columns, conditions, higher, lower, neither, sometimes
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource
 from trustml_cli.defences.defence import Defence
@@ -36,6 +37,14 @@ class Explain:
     from `baselines` images of random pixels for each. Pixels are deleted (made black) and inserted (into a black
     image) in the order of their contributions, in `steps` steps. `examples` images are shown in each picture.
     """
+
+    columns: ClassVar[Columns] = (
+        *conditions("explainer"),
+        *lower("completeness_gap", "max_completeness_gap", "deletion_auc"),
+        *higher("insertion_auc"),
+        *lower("seconds"),
+        *sometimes(neither("rank_correlation_{explainer}")),
+    )
 
     explainer: list[str] | None
     images: int

@@ -7,12 +7,14 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from time import perf_counter
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from trustml_cli.attacks.attack import Attack, Norm
 from trustml_cli.attacks.measure import sizes
+from trustml_cli.columns import Columns, conditions, lower, neither
 from trustml_cli.data.dataset import Dataset, DatasetSource
 from trustml_cli.errors import InputError, naming
 from trustml_cli.hardware import own_randomness
@@ -44,6 +46,13 @@ class Fool:
 
     An image fools where the class is seen with a confidence of at least `confidence`.
     """
+
+    columns: ClassVar[Columns] = (
+        *conditions("method", "target", "epsilon"),
+        *lower("fooling_rate", "target_rate", "mean_target_confidence"),
+        *neither("mean_l2", "mean_linf"),
+        *lower("seconds"),
+    )
 
     target: list[int | str] | None
     images: int

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import isfinite
+from typing import ClassVar
 
 import torch
 from safetensors.torch import load_file
@@ -25,6 +26,7 @@ from trustml_cli.attacks.checks import (
 from trustml_cli.attacks.measure import Attacked, Counted, Curve, Predictions, answer, attack_curve, within_budget
 from trustml_cli.attacks.stand_in import stand_in
 from trustml_cli.attacks.surface import loss_surface
+from trustml_cli.columns import Columns, conditions, higher, lower, neither, sometimes
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, Split, drawn
 from trustml_cli.defences.defence import Defence
@@ -52,6 +54,18 @@ class Measuring:
     attacks too, to see whether the numbers can be believed (0 for no such checks). `examples` images are shown for
     each epsilon, and the loss around `surfaces` images is drawn.
     """
+
+    columns: ClassVar[Columns] = (
+        *sometimes(conditions("defence")),
+        *conditions("attack", "norm", "epsilon"),
+        *sometimes(conditions("scored_on")),
+        *higher("clean_accuracy", "robust_accuracy"),
+        *lower("attack_success_rate"),
+        *neither("mean_l0", "mean_l2", "mean_linf", "mean_confidence"),
+        *lower("seconds"),
+        *neither("mean_l1", "queries", "gradients"),
+        *lower("sure_success_rate"),
+    )
 
     epsilon: list[float]
     images: int | None

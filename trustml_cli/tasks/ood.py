@@ -4,12 +4,14 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import sqrt
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from trustml_cli.build import chosen
+from trustml_cli.columns import Columns, conditions, higher, lower, neither
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split
 from trustml_cli.data.unseen import brought_to, set_aside, without_class
@@ -40,6 +42,18 @@ class DetectUnseen:
     images, set aside before training. With `ood_dataset` all classes are trained, and the outliers are that data
     set's test images.
     """
+
+    columns: ClassVar[Columns] = (
+        *conditions("score"),
+        *neither("threshold", "inlier_rate"),
+        *lower("outlier_inlier_rate"),
+        *higher("auroc", "aupr"),
+        *lower("fpr_at_95_tpr"),
+        *higher("aupr_outliers_positive", "aupr_inliers_positive"),
+        *lower("fpr_at_95_tpr_outliers_positive", "fpr_at_95_tpr_inliers_positive"),
+        *higher("test_accuracy"),
+        *neither("outliers"),
+    )
 
     holdout: int | str
     ood_dataset: str | None

@@ -2,10 +2,12 @@
 
 import logging
 from dataclasses import dataclass, fields, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from trustml_cli.columns import Columns, conditions, higher, lower, neither
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split, drawn
 from trustml_cli.errors import InputError, naming
@@ -27,6 +29,14 @@ PATTERN, NOISE, BARE = "pattern", "noise", "bare"
 @dataclass(frozen=True, kw_only=True)
 class Disguised:
     """Learn a pattern on training images that are not of its target, and try it on `images` such test images."""
+
+    columns: ClassVar[Columns] = (
+        *conditions("physical", "target", "transformation"),
+        *lower("success_rate"),
+        *neither("noise_success_rate", "bare_success_rate"),
+        *higher("accuracy", "bare_accuracy"),
+        *lower("mean_target_confidence"),
+    )
 
     images: int
     examples: int

@@ -6,12 +6,13 @@ Akhtar, Liu and Mian 2018, arXiv 1711.05929.
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
 from trustml_cli.attacks.attack import Attack, Sees
+from trustml_cli.columns import Columns, conditions, higher, lower, neither, sometimes
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split, drawn
 from trustml_cli.data.unseen import set_aside
@@ -49,6 +50,14 @@ class Rectify:
     validation images pass; these are `validation_fraction` of the training images, set aside before training.
     `examples` images are shown.
     """
+
+    columns: ClassVar[Columns] = (
+        *conditions("perturbation", "made_on", "norm", "epsilon"),
+        *higher("accuracy", "rectified_accuracy", "combined_accuracy"),
+        *lower("fooling_rate", "rectified_fooling_rate", "combined_fooling_rate"),
+        *neither("flagged_rate", "threshold"),
+        *sometimes((*higher("auroc"), *neither("nearest_cosine"))),
+    )
 
     epsilon: float
     images: int | None

@@ -3,8 +3,10 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from trustml_cli.attacks.attack import Attack
+from trustml_cli.columns import Columns, conditions
 from trustml_cli.data.dataset import DatasetSource
 from trustml_cli.defences.defence import Defence, RobustTraining
 from trustml_cli.errors import InputError, naming
@@ -23,6 +25,11 @@ NONE = {"defence": "none"}
 @dataclass(frozen=True, kw_only=True)
 class RobustTrain(Measuring):
     """Train with a defence and attack what comes of it; with `baseline`, the same network trained without one too."""
+
+    columns: ClassVar[Columns] = (
+        *conditions("defence"),
+        *(column for column in Measuring.columns if column.name != "defence"),
+    )
 
     baseline: bool
 

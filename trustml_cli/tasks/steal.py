@@ -3,13 +3,14 @@
 import logging
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from trustml_cli.build import chosen
+from trustml_cli.columns import Columns, conditions, higher, neither, sometimes
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split
 from trustml_cli.defences.defence import Defence
@@ -36,6 +37,16 @@ class Steal:
     the share `held_out` of the training images: they are the thief's, without labels. Agreement is measured on the
     test images, which neither has seen.
     """
+
+    columns: ClassVar[Columns] = (
+        *conditions("method", "queries"),
+        *higher("victim_accuracy"),
+        *neither("stolen_accuracy", "agreement"),  # good for the thief
+        *sometimes(neither("max_parameter_error", "max_probability_error")),
+        *neither("queries_used", "answer"),
+        *sometimes(neither("round_digits")),
+        *neither("seconds"),
+    )
 
     method: list[str]
     queries: list[int]

@@ -2,7 +2,9 @@
 
 import logging
 from dataclasses import dataclass
+from typing import ClassVar
 
+from trustml_cli.columns import Columns, higher, lower, neither, sometimes
 from trustml_cli.data.dataset import DatasetSource
 from trustml_cli.defences.defence import Defence
 from trustml_cli.errors import naming
@@ -19,6 +21,14 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Train:
     """Train `model` on `dataset` and report accuracy, loss and calibration."""
+
+    columns: ClassVar[Columns] = (
+        *higher("train_accuracy", "test_accuracy"),
+        *lower("test_loss", "ece"),
+        *neither("epochs"),
+        *lower("seconds"),
+        *sometimes(higher("images_per_second")),
+    )
 
     def __call__(
         self, context: Context, dataset: DatasetSource, model: Model, trainer: Trainer, defence: Defence

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from trustml_cli.attacks.attack import Attack
 from trustml_cli.attacks.geometry import unit_step
 from trustml_cli.attacks.learnt import Carried, LearnsPerturbation, answers, fooled
 from trustml_cli.attacks.measure import Counted, sizes
+from trustml_cli.columns import Columns, conditions, higher, lower, neither
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, drawn
 from trustml_cli.errors import InputError, naming
@@ -32,6 +34,13 @@ class TransferUniversal:
 
     Each is scored on all of them, beside noise of the same size; `examples` images are shown.
     """
+
+    columns: ClassVar[Columns] = (
+        *conditions("attack", "norm", "found_on", "scored_on", "epsilon"),
+        *lower("fooling_rate"),
+        *higher("clean_accuracy", "robust_accuracy"),
+        *neither("noise_fooling_rate", "own_fooling_rate", "size"),
+    )
 
     models: list[str] | None
     epsilon: list[float]
