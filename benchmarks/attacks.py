@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from benchmarks.interleaved import Ratio, ratios
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.fgsm import FGSM
+from trustml_cli.attacks.losses import Loss
 from trustml_cli.attacks.pgd import PGD
 from trustml_cli.attacks.stand_in import stand_in
 from trustml_cli.models.cifar_cnn import CifarCnn
@@ -119,7 +120,14 @@ def gradient_attacks(n: int) -> list[Ratio]:
         attack: FGSM | PGD = FGSM(norm=Norm.linf, target=None)
         if steps > 1:
             attack = PGD(
-                norm=Norm.linf, target=None, steps=steps, step_size=size, reach=2.5, random_start=False, restarts=1
+                norm=Norm.linf,
+                target=None,
+                loss=Loss.ce,
+                steps=steps,
+                step_size=size,
+                reach=2.5,
+                random_start=False,
+                restarts=1,
             )
 
         def own(attack: FGSM | PGD = attack, x: Tensor = x, y: Tensor = y) -> Tensor:

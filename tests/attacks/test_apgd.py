@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.attacks.apgd import APGD, Loss
+from trustml_cli.attacks.apgd import APGD
 from trustml_cli.attacks.attack import Norm
-from trustml_cli.attacks.losses import cross_entropy
+from trustml_cli.attacks.losses import Loss, cross_entropy
 from trustml_cli.hardware import own_randomness
 
 Digits = tuple[nn.Module, Tensor, Tensor]

@@ -25,7 +25,7 @@ from trustml_cli.attacks.checks import (
     with_more,
 )
 from trustml_cli.attacks.fgsm import FGSM
-from trustml_cli.attacks.losses import lead
+from trustml_cli.attacks.losses import Loss, lead
 from trustml_cli.attacks.measure import Attacked, Curve, Predictions, attack_curve
 from trustml_cli.attacks.noise import Noise
 from trustml_cli.attacks.pgd import PGD
@@ -51,7 +51,14 @@ class Corners(Attack):
 
 
 def pgd(**changes: Any) -> PGD:
-    settings = {"steps": 20, "step_size": None, "reach": 2.5, "random_start": True, "restarts": 1} | changes
+    settings = {
+        "loss": Loss.ce,
+        "steps": 20,
+        "step_size": None,
+        "reach": 2.5,
+        "random_start": True,
+        "restarts": 1,
+    } | changes
     return PGD(norm=Norm.linf, target=None, **settings)
 
 

@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.attacks.planted import Decoys
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.bim import BIM
 from trustml_cli.attacks.fgsm import FGSM
 from trustml_cli.attacks.geometry import project, random_start
-from trustml_cli.attacks.losses import lead
+from trustml_cli.attacks.losses import Loss, lead
 from trustml_cli.attacks.measure import sizes
 from trustml_cli.attacks.mifgsm import MIFGSM
 from trustml_cli.attacks.noise import Noise
@@ -27,10 +28,16 @@ def bim(norm: Norm, target: int | None = None, steps: int = 10, reach: float = 2
     return BIM(norm=norm, target=target, steps=steps, step_size=None, reach=reach)
 
 
-def pgd(norm: Norm, target: int | None = None, random_start: bool = True, restarts: int = 1, steps: int = 20) -> PGD:
-    return PGD(
-        norm=norm, target=target, steps=steps, step_size=None, reach=2.5, random_start=random_start, restarts=restarts
-    )
+def pgd(
+    norm: Norm,
+    target: int | None = None,
+    loss: Loss = Loss.ce,
+    random_start: bool = True,
+    restarts: int = 1,
+    steps: int = 20,
+) -> PGD:
+    start = {"random_start": random_start, "restarts": restarts}
+    return PGD(norm=norm, target=target, loss=loss, steps=steps, step_size=None, reach=2.5, **start)  # type: ignore[arg-type]
 
 
 def mifgsm(norm: Norm, target: int | None = None, decay: float = 1.0) -> MIFGSM:
@@ -114,6 +121,21 @@ def test_restarts_keep_the_best_climb_of_each_image(model: nn.Module, images: tu
     assert fell.any()
     assert torch.equal(often[fell], once[fell])  # what has fallen is left alone
     assert (best[~fell] < one[~fell]).double().mean() > 0.3  # the others had reached their corner before
+
+
+@pytest.mark.parametrize(
+    ("loss", "target", "falls"),
+    [
+        ("ce", None, False),
+        ("margin", None, True),
+        ("dlr", None, True),
+        *((loss, 1, True) for loss in ("ce", "margin", "dlr")),
+    ],
+)
+def test_a_loss_that_adds_up_all_classes_runs_after_decoys(loss: str, target: int | None, falls: bool) -> None:
+    x, y = torch.full((1, 1, 2, 2), 0.5), torch.tensor([0])
+    attack = pgd(Norm.linf, target, Loss(loss), random_start=False)
+    assert (Decoys()(attack(Decoys(), x, y, 0.3)).argmax(1) != y).item() is falls
 
 
 @pytest.mark.parametrize(

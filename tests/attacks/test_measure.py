@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.bim import BIM
 from trustml_cli.attacks.fgsm import FGSM
+from trustml_cli.attacks.losses import Loss
 from trustml_cli.attacks.measure import Counted, attack_curve
 from trustml_cli.attacks.noise import Noise
 from trustml_cli.attacks.pgd import PGD
@@ -57,7 +58,9 @@ def test_queries_are_those_that_the_images_of_an_epsilon_needed(
 
 
 def test_restarts_ask_about_images_that_stand_only(model: nn.Module, images: tuple[Tensor, Tensor]) -> None:
-    attack = PGD(norm=Norm.linf, target=None, steps=4, step_size=None, reach=2.5, random_start=True, restarts=3)
+    attack = PGD(
+        norm=Norm.linf, target=None, loss=Loss.ce, steps=4, step_size=None, reach=2.5, random_start=True, restarts=3
+    )
     all_fall = attack_curve(model, attack, [images], [0.5], keep=0).attacked[0]
     assert all_fall.gradients == 4
     some_stand = attack_curve(model, attack, [images], [0.02], keep=0).attacked[0]

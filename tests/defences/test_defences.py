@@ -28,7 +28,7 @@ from trustml_cli.training.gradient import GradientTrainer
 from trustml_cli.training.trainer import Epoch
 
 TRAINER: GradientTrainer = build(choice("trainer", "default", epochs=6), "trainer")
-PROBE = PGD(norm=Norm.linf, target=None, steps=20, step_size=None, reach=2.5, random_start=True, restarts=1)
+PROBE: PGD = build(choice("attack", "pgd", steps=20), "attack")
 
 
 def defence(name: str, **changes: object) -> RobustTraining:

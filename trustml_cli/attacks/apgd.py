@@ -4,7 +4,6 @@ Croce and Hein 2020, arXiv 2003.01690.
 """
 
 from dataclasses import dataclass, fields
-from enum import Enum
 from functools import partial
 from typing import ClassVar
 
@@ -13,20 +12,11 @@ from torch import Tensor, nn
 
 from trustml_cli.attacks.attack import Norm, per_image
 from trustml_cli.attacks.geometry import project, unit_step
-from trustml_cli.attacks.losses import cross_entropy, dlr, dlr_of_target, loss_gradient
+from trustml_cli.attacks.losses import Loss, climbed, loss_gradient
 from trustml_cli.attacks.standing import Attempt, Persistent, Standing
 
 MOMENTUM = 0.75  # share of the new step; the rest repeats the last one
 FIRST, SHORTER, SHORTEST = 0.22, 0.03, 0.06  # of all steps: to the first checkpoint, less each time, at least
-
-
-class Loss(Enum):
-    """What is climbed."""
-
-    ce = "ce"
-    """Cross-entropy."""
-    dlr = "dlr"
-    """Difference of logits ratio: blind to the scale of the logits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +58,7 @@ class APGD(Persistent):
 
     def run(self, model: nn.Module, attempt: Attempt, epsilon: float) -> tuple[Tensor, Tensor]:
         """One run: for each row of `attempt` the image found and its lead."""
-        ratio = dlr if attempt.target is None else dlr_of_target
-        climb = {Loss.ce: cross_entropy, Loss.dlr: ratio}[self.loss]
+        climb = climbed(self.loss, above_all=attempt.target is not None)
         found = attempt.x.clone()
         leads = attempt.x.new_full((len(found),), -torch.inf)
         state = State.start(attempt.x, at_the_edge(attempt.x, epsilon, self.norm), 2 * epsilon)

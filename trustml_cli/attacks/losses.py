@@ -5,6 +5,7 @@ any wrong one.
 """
 
 from collections.abc import Callable
+from enum import Enum
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,26 @@ from torch.nn.functional import softplus
 
 CLEAR = 2e-6  # of the largest logit: a lead below it may be lost when the same images are judged in another batch
 TINY = 1e-12
+
+
+class Loss(Enum):
+    """What an attack climbs."""
+
+    ce = "ce"
+    """Cross-entropy."""
+    margin = "margin"
+    """How far the goal is ahead, in logits (Carlini and Wagner 2017, arXiv 1608.04644)."""
+    dlr = "dlr"
+    """Difference of logits ratio: blind to the scale of the logits."""
+
+
+def climbed(loss: Loss, above_all: bool) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
+    """The function of logits, y and target that is meant; with `above_all` a target must be ahead of every class.
+
+    Otherwise it is enough that it is ahead of y: any wrong answer counts, and the target is only where to go.
+    """
+    to_target = {Loss.ce: cross_entropy, Loss.margin: lead, Loss.dlr: dlr_of_target}
+    return (to_target if above_all else {Loss.ce: cross_entropy, Loss.margin: margin, Loss.dlr: dlr})[loss]
 
 
 def cross_entropy(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
@@ -32,9 +53,12 @@ def dlr(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
     the third (with a target: the mean of the third and the fourth): it does not change when a model scales its
     logits. Where a model has too few classes for that it is the bare difference.
     """
-    if target is None:
-        return lead(logits, y, None) / spread(logits, 3)
-    return (of(logits, target) - of(logits, y)) / spread(logits, 4)
+    return margin(logits, y, target) / spread(logits, 3 if target is None else 4)
+
+
+def margin(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
+    """How far the likeliest wrong class (or the target) is ahead of y, in logits."""
+    return lead(logits, y, None) if target is None else of(logits, target) - of(logits, y)
 
 
 def dlr_of_target(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:

@@ -11,22 +11,25 @@ from torch import Tensor, nn
 
 from trustml_cli.attacks.geometry import random_start
 from trustml_cli.attacks.iterative import Iterative, climb
-from trustml_cli.attacks.losses import lead
+from trustml_cli.attacks.losses import Loss, climbed, lead, loss_gradient
 
 
 @dataclass(frozen=True, kw_only=True)
 class PGD(Iterative):
     """`restarts` climbs of `steps` steps; an image that has reached its goal is not tried again.
 
-    Each begins at a uniformly random point of the ball, or at x itself where `random_start` is False. Of an image's
-    climbs the one that came nearest to its goal is returned, judged by the margin between logits.
+    They climb `loss`: the paper's cross-entropy, the margin between logits (Carlini and Wagner 2017), or the difference
+    of logits ratio. Each begins at a uniformly random point of the ball, or at x itself where `random_start` is False.
+    Of an image's climbs the one that came nearest to its goal is returned, judged by the margin between logits.
 
         attack = PGD(
-            norm=Norm.linf, target=None, steps=40, step_size=None, reach=2.5, random_start=True, restarts=1
+            norm=Norm.linf, target=None, loss=Loss.ce, steps=40, step_size=None, reach=2.5, random_start=True,
+            restarts=1,
         )
         x_adv = attack(model, x, y, epsilon=8 / 255)
     """
 
+    loss: Loss
     random_start: bool
     restarts: int
 
@@ -55,10 +58,21 @@ class PGD(Iterative):
     def climb(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
         """One climb."""
         start = random_start(x, epsilon, self.norm) if self.random_start else x
-        uphill = partial(self.loss_gradient, model, y=y)
+        uphill = partial(self.uphill, model, y=y)
         return climb(uphill, start, x, epsilon, self.norm, self.steps, self.step(epsilon))
+
+    def uphill(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """The gradient of the loss by each image's own pixels, of x's shape."""
+        if self.loss is Loss.ce:
+            return self.loss_gradient(model, x, y)
+        climb = climbed(self.loss, above_all=self.target is not None)
+        return loss_gradient(model, x, partial(climb, y=y, target=self.goal(y)))[2]
+
+    def goal(self, y: Tensor) -> Tensor | None:
+        """The target of each image, [N]; None for any wrong class."""
+        return None if self.target is None else torch.full_like(y, int(self.target))
 
     @torch.no_grad()
     def reached(self, model: nn.Module, x_adv: Tensor, y: Tensor) -> Tensor:
         """How far each image is beyond its goal, [N]; above 0 once it is reached."""
-        return lead(model(x_adv), y, None if self.target is None else torch.full_like(y, int(self.target)))
+        return lead(model(x_adv), y, self.goal(y))

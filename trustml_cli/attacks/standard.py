@@ -6,9 +6,10 @@ Croce and Hein 2020, arXiv 2003.01690.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from trustml_cli.attacks.apgd import APGD, Loss
+from trustml_cli.attacks.apgd import APGD
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.fab import FAB
+from trustml_cli.attacks.losses import Loss
 from trustml_cli.attacks.square import Square
 from trustml_cli.attacks.standing import Persistent, Standing
 

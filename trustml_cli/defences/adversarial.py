@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from trustml_cli.attacks.losses import Loss
 from trustml_cli.attacks.pgd import PGD
 from trustml_cli.defences.defence import Learner, Lesson, RobustTraining, at_rest, check_share, learn_both
 
@@ -39,6 +40,7 @@ class AdversarialTraining(RobustTraining):
         return PGD(
             norm=self.norm,
             target=None,
+            loss=Loss.ce,
             steps=self.steps,
             step_size=self.step_size,
             reach=self.reach,

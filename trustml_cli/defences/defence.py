@@ -10,6 +10,7 @@ from typing import ClassVar, Protocol
 from torch import Tensor, nn
 
 from trustml_cli.attacks.attack import Norm
+from trustml_cli.attacks.losses import Loss
 from trustml_cli.attacks.pgd import PGD
 
 
@@ -108,7 +109,16 @@ class RobustTraining(Defence, ABC):
     @property
     def probe(self) -> PGD:
         """PGD in ten steps from a random start."""
-        return PGD(norm=self.norm, target=None, steps=10, step_size=None, reach=2.5, random_start=True, restarts=1)
+        return PGD(
+            norm=self.norm,
+            target=None,
+            loss=Loss.ce,
+            steps=10,
+            step_size=None,
+            reach=2.5,
+            random_start=True,
+            restarts=1,
+        )
 
 
 @contextmanager
