@@ -58,7 +58,7 @@ class APGD(Persistent):
 
     def run(self, model: nn.Module, attempt: Attempt, epsilon: float) -> tuple[Tensor, Tensor]:
         """One run: for each row of `attempt` the image found and its lead."""
-        climb = climbed(self.loss, above_all=attempt.target is not None)
+        climb = partial(climbed, self.loss, above_all=attempt.target is not None)
         found = attempt.x.clone()
         leads = attempt.x.new_full((len(found),), -torch.inf)
         state = State.start(attempt.x, at_the_edge(attempt.x, epsilon, self.norm), 2 * epsilon)
@@ -66,7 +66,7 @@ class APGD(Persistent):
         window = max(int(FIRST * self.steps), 1)
         checkpoint = window
         for step in range(self.steps + 1):
-            logits, loss, state.gradient = loss_gradient(model, state.x_adv, partial(climb, y=y, target=goal))
+            logits, loss, state.gradient = loss_gradient(model, state.x_adv, climb(y, goal))
             lead = attempt.lead(logits, state.rows)
             state.note(loss, lead)
             fell = lead > 0

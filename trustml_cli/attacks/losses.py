@@ -6,6 +6,7 @@ any wrong one.
 
 from collections.abc import Callable
 from enum import Enum
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -26,13 +27,14 @@ class Loss(Enum):
     """Difference of logits ratio: blind to the scale of the logits."""
 
 
-def climbed(loss: Loss, above_all: bool) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
-    """The function of logits, y and target that is meant; with `above_all` a target must be ahead of every class.
+def climbed(loss: Loss, y: Tensor, target: Tensor | None, above_all: bool) -> Callable[[Tensor], Tensor]:
+    """The function of the logits that is meant; with `above_all` the target must be ahead of every class.
 
     Otherwise it is enough that it is ahead of y: any wrong answer counts, and the target is only where to go.
     """
     to_target = {Loss.ce: cross_entropy, Loss.margin: lead, Loss.dlr: dlr_of_target}
-    return (to_target if above_all else {Loss.ce: cross_entropy, Loss.margin: margin, Loss.dlr: dlr})[loss]
+    function = (to_target if above_all else {Loss.ce: cross_entropy, Loss.margin: margin, Loss.dlr: dlr})[loss]
+    return partial(function, y=y, target=target)
 
 
 def cross_entropy(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:

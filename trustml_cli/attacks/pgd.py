@@ -65,8 +65,8 @@ class PGD(Iterative):
         """The gradient of the loss by each image's own pixels, of x's shape."""
         if self.loss is Loss.ce:
             return self.loss_gradient(model, x, y)
-        climb = climbed(self.loss, above_all=self.target is not None)
-        return loss_gradient(model, x, partial(climb, y=y, target=self.goal(y)))[2]
+        loss = climbed(self.loss, y, self.goal(y), above_all=self.target is not None)
+        return loss_gradient(model, x, loss)[2]
 
     def goal(self, y: Tensor) -> Tensor | None:
         """The target of each image, [N]; None for any wrong class."""
