@@ -8,6 +8,7 @@ import pandas
 import pytest
 
 from trustml_cli.summary import answers_of, conditions_of, read_runs, same, summarise, sweep_table
+from trustml_cli.sweep import tabulate
 
 
 def leave_run(folder: Path, number: int, epsilon: str, seed: int, accuracy: float | None, **facts: object) -> None:
@@ -151,3 +152,17 @@ def test_where_a_run_lies_is_no_condition(sweep: Path) -> None:
     words = ["trustml", "output_dir=here", "data_dir=there", "task.epsilon=0.0"]
     leave_run(sweep, 6, "0.0", 3, 0.6, command=words)
     assert read_runs(sweep)[6].overrides == {"data_dir": "there", "task.epsilon": "0.0"}
+
+
+def test_a_headline_without_a_value_in_any_run_is_left_out_of_what_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, accuracy in enumerate([0.9, 0.8]):
+        leave_run(tmp_path, number, "0.0", number, accuracy, headline="lowest_p_rule")
+        path = tmp_path / f"job{number}" / "metrics.csv"
+        pandas.read_csv(path).assign(lowest_p_rule=float("nan")).to_csv(path, index=False)
+    tabulate(tmp_path, read_runs(tmp_path))
+    assert pandas.read_csv(tmp_path / "summary.csv").accuracy.tolist() == [pytest.approx(0.85)]
+    assert (tmp_path / "index.html").exists()
+    assert not (tmp_path / "sweep.png").exists()
+    assert capsys.readouterr().out == ""

@@ -102,7 +102,7 @@ def tabulate(sweep: Path, runs: "Sequence[Run]") -> None:
     summary = pandas.concat([one.summary for one in answers])
     write_atomically(sweep / "sweep.csv", lambda partial: partial.write_text(as_csv(table), encoding="utf-8"))
     write_atomically(sweep / "summary.csv", lambda partial: partial.write_text(as_csv(summary), encoding="utf-8"))
-    if told := [one for one in answers if one.headline]:
+    if told := [one for one in answers if one.headline in one.summary]:  # a headline may have no value in any run
         figure = sweep_figure(told)
         write_atomically(sweep / "sweep.png", lambda partial: save(figure, partial))
     for one in told:
