@@ -9,12 +9,19 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 
+import omegaconf
 import pytest
 import torch
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigResult, ConfigSource
 
 from tests.helpers import CPU, Cli
+from trustml_cli.choices import config_folder
 from trustml_cli.data.dataset import Dataset, InMemory
 from trustml_cli.data.digits import Digits
 from trustml_cli.hardware import Hardware
@@ -91,6 +98,27 @@ def make_context(tmp_path: Path) -> Callable[..., Context]:
         return Context(seed, CPU, ModelStore(tmp_path / "models"), record)
 
     return make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def read_once() -> Iterator[None]:
+    """Our YAML files are read, and interpolations parsed, once for all commands of a worker: half of what one costs."""
+    Plugins.instance()  # registers the kinds of sources
+    files: type[ConfigSource] = SourcesRegistry.instance().resolve("file")
+    read, ours = files.load_config, str(config_folder())
+    known: dict[str, ConfigResult] = {}
+
+    def load_config(source: ConfigSource, config_path: str) -> ConfigResult:
+        if source.path != ours:
+            return read(source, config_path)
+        if config_path not in known:
+            known[config_path] = read(source, config_path)
+        return deepcopy(known[config_path])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "load_config", load_config)
+        patch.setattr("omegaconf.base.parse", cache(omegaconf.base.parse))
+        yield
 
 
 @pytest.fixture
