@@ -8,7 +8,7 @@ JOBS ?= 2
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations 10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-order test-data test-faults test-slurm bench lint audit smoke wheel-check clean
+.PHONY: help demo test test-unit test-order test-mutants test-data test-faults test-slurm bench lint audit smoke wheel-check clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ test-unit: $(BIN)/.installed  ## run the tests that train nothing and start no p
 
 test-order: $(BIN)/.installed  ## run the tests of make test in a random order
 	$(PYTEST) -p randomly -m 'not data and not faults'
+
+test-mutants: $(BIN)/.installed  ## plant faults, one at a time, and see that the tests find each
+	$(BIN)/python -m tests.mutants.run --jobs $(JOBS)
 
 test-data: $(BIN)/.installed  ## run the tests on the real data sets in TRUSTML_DATA_DIR
 	$(BIN)/python -m pytest -m data --durations 10
