@@ -35,7 +35,7 @@ test-mutants: $(BIN)/.installed  ## plant faults, one at a time, and see that th
 	$(BIN)/python -m tests.mutants.run --jobs $(JOBS)
 
 test-data: $(BIN)/.installed  ## run the tests on the real data sets in TRUSTML_DATA_DIR
-	$(BIN)/python -m pytest -m data --durations 10
+	$(PYTEST) -m data
 
 test-faults: $(BIN)/.installed  ## run the long tests of kills, full disks, races and hostile input, in full
 	$(PYTEST) -m faults

@@ -56,13 +56,18 @@ def outcome(mutant: Mutant, jobs: int) -> str:
         folder = Path(name)
         copy_tree(folder)
         applied = subprocess.run(
-            ["git", "apply", "--unidiff-zero", str(mutant.patch)], cwd=folder, capture_output=True, text=True, check=False
+            ["git", "apply", "--unidiff-zero", str(mutant.patch)],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if applied.returncode:
             return f"OUT OF DATE: {' '.join(applied.stderr.split())}"
+        pytest = [sys.executable, "-m", "pytest", "-x", "-q", "-n", str(jobs), "-m", FAST, "-p", "no:cacheprovider"]
         for where in (mutant.tests, ["tests"]):
             ended = subprocess.run(
-                [sys.executable, "-m", "pytest", "-x", "-q", "-n", str(jobs), "-m", FAST, "-p", "no:cacheprovider", *where],
+                [*pytest, *where],
                 cwd=folder, env={**os.environ, "PYTHONPATH": str(folder)}, capture_output=True, text=True, check=False,
             )  # fmt: skip
             if ended.returncode == 1:
