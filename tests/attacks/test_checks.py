@@ -81,6 +81,18 @@ class Scaled(nn.Module):
         return self.model(x) * self.factor
 
 
+class Stepped(nn.Module):
+    """Logits in whole numbers: the same answers but for ties, and no slope."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.model(x)
+        return (8 * logits).round()
+
+
 class Jittered(nn.Module):
     """A network that is shown each image with noise of its own."""
 
@@ -132,9 +144,16 @@ def test_an_honest_model_under_a_good_attack_is_trustworthy(trained: tuple[nn.Mo
     assert judged == "trustworthy"
 
 
-def test_saturated_logits_are_found_to_mask_the_gradient(trained: tuple[nn.Module, Tensor, Tensor]) -> None:
+def test_saturated_logits_mask_nothing(trained: tuple[nn.Module, Tensor, Tensor]) -> None:
     model, x, y = trained
     found, judged = findings(Scaled(model, 1000.0), x, y, pgd())
+    assert all(finding.passed for finding in found.values())
+    assert judged == "trustworthy"
+
+
+def test_whole_numbers_are_found_to_mask_the_gradient(trained: tuple[nn.Module, Tensor, Tensor]) -> None:
+    model, x, y = trained
+    found, judged = findings(Stepped(model), x, y, pgd())
     assert {"gradients are not zero", "a white box is not weaker than a black box"} <= failed(found)
     assert "an unlimited budget leaves nothing standing" in failed(found)
     assert judged.startswith(f"not trustworthy: {MASKING} (failed: ")
@@ -198,7 +217,8 @@ def curve_of(right: list[int], epsilons: list[float]) -> Curve:
     curve = Curve(labels, clean, {}, torch.zeros(4, dtype=torch.bool), torch.zeros(4, 1))
     for epsilon, count in zip(epsilons, right, strict=True):
         answers = Predictions((torch.arange(4) >= count).long(), torch.ones(4))
-        curve.attacked.append(Attacked(epsilon, answers, {}, {}, 0.0, 0.0, 0.0, torch.zeros(4, 1)))
+        nothing = torch.zeros(4, dtype=torch.bool)
+        curve.attacked.append(Attacked(epsilon, answers, {}, {}, 0.0, 0.0, 0.0, nothing, 0.0, torch.zeros(4, 1)))
     return curve
 
 

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from trustml_cli.attacks.attack import Norm
-from trustml_cli.attacks.fab import FAB, between, length
+from trustml_cli.attacks.fab import FAB, ORDER, between
+from trustml_cli.attacks.geometry import lengths
 from trustml_cli.attacks.linear import LinearOptimum
 from trustml_cli.attacks.measure import sizes
 from trustml_cli.attacks.standing import Standing
@@ -94,7 +95,9 @@ def test_a_target_alone_counts(digits: Digits) -> None:
     assert reached.double().mean() > 0.95
     any_wrong = fab(Norm.l2, targets=9).smallest(model, x[others], y[others])
     assert (
-        length((x_adv - x[others]).flatten(1), Norm.l2) - length((any_wrong - x[others]).flatten(1), Norm.l2) > -0.05
+        lengths((x_adv - x[others]).flatten(1), ORDER[Norm.l2])
+        - lengths((any_wrong - x[others]).flatten(1), ORDER[Norm.l2])
+        > -0.05
     )[reached].all()
 
 

@@ -6,13 +6,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from trustml_cli.attacks.attack import input_gradient
 from trustml_cli.attacks.losses import (
+    CLEAR,
     clear_lead,
-    cross_entropy,
     dlr,
     dlr_of_target,
     lead,
     likeliest_wrong,
+    log_odds,
     loss_gradient,
 )
 
@@ -50,23 +52,40 @@ def test_dlr_of_a_target_that_must_lead_all_others() -> None:
     assert dlr_of_target(LOGITS, label(1), label(0)).item() == pytest.approx((5 - 3) / (5 - (2 + 1) / 2))
 
 
-def test_cross_entropy_is_that_of_torch() -> None:
+def test_the_log_odds_are_those_of_the_cross_entropy_of_torch() -> None:
     logits = torch.randn(50, 6, generator=torch.Generator().manual_seed(0))
     y = torch.arange(50) % 6
     expected = nn.functional.cross_entropy(logits, y, reduction="none")
-    torch.testing.assert_close(cross_entropy(logits, y, None), expected)
-    torch.testing.assert_close(cross_entropy(logits, y.flip(0), y), -expected)
+    torch.testing.assert_close(nn.functional.softplus(log_odds(logits, y, None)), expected)
+    assert torch.equal(log_odds(logits, y.flip(0), y), -log_odds(logits, y, None))
 
 
-def test_cross_entropy_keeps_its_gradient_where_a_model_is_sure() -> None:
-    model = nn.Linear(1, 2, bias=False).requires_grad_(False)
-    model.weight.copy_(torch.tensor([[0.0], [30.0]]))
+@pytest.mark.parametrize("slope", [3.0, 30.0, 300.0, 3e8])
+def test_log_odds_keep_value_and_gradient_where_a_model_is_sure(slope: float) -> None:
+    model = nn.Linear(1, 3, bias=False).requires_grad_(False)
+    model.weight.copy_(torch.tensor([[0.0], [slope], [0.0]]))
     x, y = torch.ones(1, 1), torch.tensor([1])
-    logits, loss, gradient = loss_gradient(model, x, lambda logits: cross_entropy(logits, y, None))
-    assert logits.softmax(1)[0, 1] == 1  # float32 rounds
-    assert nn.functional.cross_entropy(logits, y) == 0
-    assert loss.item() == pytest.approx(math.exp(-30), rel=1e-4)
-    assert gradient.item() == pytest.approx(-30 * math.exp(-30), rel=1e-4)
+    _, odds, gradient = loss_gradient(model, x, lambda logits: log_odds(logits, y, None))
+    assert odds.item() == pytest.approx(math.log(2) - slope)
+    assert gradient.item() == pytest.approx(-slope)
+    assert input_gradient(model, x, y).item() == pytest.approx(-slope)
+    if slope == 3:  # there the gradient of the cross-entropy itself can be computed: 1 − p times as large
+        wrong = 2 / (2 + math.exp(3))
+        leaf = x.clone().requires_grad_(True)
+        nn.functional.cross_entropy(model(leaf), y).backward()  # type: ignore[no-untyped-call]
+        assert leaf.grad is not None
+        assert leaf.grad.item() == pytest.approx(-slope * wrong)
+
+
+def test_classes_that_are_ruled_out_and_images_without_an_answer() -> None:
+    masked = torch.tensor([[2.0, 1.0, -math.inf, 0.5], [math.nan] * 4])
+    y = torch.tensor([0, 0])
+    assert lead(masked, y, None).tolist() == [-1, -math.inf]
+    assert clear_lead(masked, torch.tensor([1, 0]), None).tolist() == pytest.approx([1 - 2 * CLEAR, -math.inf])
+    assert dlr(masked, y, None)[0].item() == pytest.approx(-1 / 1.5)
+    assert (
+        dlr_of_target(masked, y, torch.tensor([1, 1]))[0].item() == -1
+    )  # there is no fourth
 
 
 def test_leads_worked_out_by_hand() -> None:

@@ -34,7 +34,8 @@ def curve() -> Curve:
         answers = Predictions(torch.tensor(predicted), torch.full((4,), 0.75))
         elsewhere = {"mlp": Predictions(torch.tensor([0, 1, 1, 1]), torch.full((4,), 0.75))}
         size = dict.fromkeys(Norm, zeros)
-        result.attacked.append(Attacked(epsilon, answers, elsewhere, size, 0.0, 1.0, 1.0, images + epsilon))
+        none = labels < 0
+        result.attacked.append(Attacked(epsilon, answers, elsewhere, size, 0.0, 1.0, 1.0, none, 0.0, images + epsilon))
     return result
 
 

@@ -5,13 +5,14 @@ Croce and Hein 2020, arXiv 2003.01690.
 
 from dataclasses import dataclass, fields
 from functools import partial
+from math import inf
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from trustml_cli.attacks.attack import Norm, per_image
-from trustml_cli.attacks.geometry import project, unit_step
+from trustml_cli.attacks.geometry import normalised, project, unit_step
 from trustml_cli.attacks.losses import Loss, climbed, loss_gradient
 from trustml_cli.attacks.standing import Attempt, Persistent, Standing
 
@@ -159,7 +160,7 @@ def at_the_edge(x: Tensor, epsilon: float, norm: Norm) -> Tensor:
     """A random point at the distance `epsilon` from each image, cut to [0, 1]: where the paper's code starts."""
     if norm is Norm.linf:
         change = 2 * torch.rand_like(x) - 1
-        change = change / per_image(change.flatten(1).abs().amax(1), x)
+        change = normalised(change, inf)
     else:
         change = unit_step(torch.randn_like(x), norm)
     return (x + epsilon * change).clamp(0, 1)

@@ -9,6 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from trustml_cli.attacks.asking import ask, gradient_by
+
 
 class Norm(Enum):
     """How the size of a perturbation is measured, in pixel units."""
@@ -101,22 +103,21 @@ class Attack(ABC):
 
 
 def input_gradient(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
-    """Gradient of each image's cross-entropy with `labels` by its own pixels, of x's shape.
+    """The direction of the gradient of each image's cross-entropy with `labels` by its own pixels, of x's shape.
 
-    By the logits it is the softmax p, less one at the label. Where a model is sure of itself, p rounds to 1 there and
-    the difference to 0, although the other classes' shares are not 0: the gradient loses the part that matters and
-    attacks look too weak. So that entry is computed as minus the sum of the others, which is the same and exact.
+    By the logits, that gradient is the softmax p, less one at the label: 1 − p(label) times the softmax over the other
+    classes alone, less one at the label. Where a model is sure of itself the factor rounds to 0 in float32, and the
+    gradient as first published vanishes (`losses.Loss.ce_float32` climbs that one). So the factor, which is the same for all pixels of an image
+    and above 0, is left out.
     """
     x = x.detach().requires_grad_(True)
     with torch.enable_grad():
-        logits = model(x)
-    label = labels[:, None]
-    others = logits.detach().softmax(1).scatter(1, label, 0.0)
-    by_logits = others.scatter(1, label, -others.sum(1, keepdim=True))
+        logits = ask(model, x)
+    others = logits.detach().scatter(1, labels[:, None], -torch.inf).softmax(1)
+    by_logits = others.scatter(1, labels[:, None], -1.0)
     with torch.enable_grad():
         toward = (logits * by_logits).sum()  # given by_logits to start from, torch would import its compiler's algebra
-    (gradient,) = torch.autograd.grad(toward, x)
-    return gradient
+    return gradient_by(x, toward)
 
 
 def per_image(values: Tensor, x: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from trustml_cli.attacks.attack import Attack, Norm, Sees
 from trustml_cli.attacks.measure import Curve, attack_curve
+from trustml_cli.attacks.stand_in import Asked
 from trustml_cli.hardware import Halving
 
 ZERO_GRADIENTS = 0.01  # the share of images from which on gradients are called masked
@@ -26,6 +27,7 @@ SAME_LOGITS = 1e-3  # relative; a GPU may sum in another order
 MASKING = "gradient masking"
 RANDOMISED = "a model that answers differently each time"
 WEAK = "too weak an attack"
+NOT_NUMBERS = "a model that answers with NaN or infinity"
 BROKEN = "an attack that does not work as it should"
 
 
@@ -57,8 +59,23 @@ def verdict(checked: Sequence[Finding], compared: Sequence[Finding]) -> str:
 
 def check_gradients(curve: Curve) -> Finding:
     """A gradient of zero hides the way from an attack that follows it, and its number looks too good."""
+    name = "gradients are not zero"
+    if curve.zero_gradient is None:
+        return Finding(name, None, "not applicable: the attack takes none", MASKING)
     none = share(curve.zero_gradient)
-    return Finding("gradients are not zero", none <= ZERO_GRADIENTS, f"{none:.2%} of images have none", MASKING)
+    return Finding(name, none <= ZERO_GRADIENTS, f"{none:.2%} of images have none", MASKING)
+
+
+def check_finite(curve: Curve) -> Finding:
+    """An answer that is not a number is none: the attack has not fooled the model with it, nor has the model stood."""
+    clean = int((curve.clean.predicted < 0).sum())
+    attacked = max(int(one.unanswered.sum()) for one in curve.attacked)
+    gradients = max(one.broken_gradients for one in curve.attacked)
+    figure = (
+        f"of {len(curve.labels)} images {clean} have no answer before the attack and up to {attacked} after it, "
+        f"{gradients:.3g} gradients for each hold NaN or infinity"
+    )
+    return Finding("answers and gradients are numbers", not (clean or attacked or gradients), figure, NOT_NUMBERS)
 
 
 def check_monotone(curve: Curve) -> Finding:
@@ -116,20 +133,20 @@ class Rivals:
 
 @dataclass(frozen=True)
 class Bench:
-    """Images on which attacks are compared: batches of x and y, a budget, and the goal; attacks ask `faster`."""
+    """Images on which attacks are compared: batches of x and y, a budget, and the goal; and whom attacks ask."""
 
     model: nn.Module
     batches: Sequence[tuple[Tensor, Tensor]]
     epsilon: float
     target: int | str | None
-    faster: nn.Module | None = None
+    asked: Asked | None = None
 
     def stands(self, attack: Attack | None, epsilon: float | None = None) -> Tensor | None:
         """Whether each image does not reach the attack's goal, bool [N]; None where there is no attack."""
         if attack is None:
             return None
         budget = self.epsilon if epsilon is None else epsilon
-        curve = attack_curve(self.model, attack, self.batches, [budget], keep=0, faster=self.faster)
+        curve = attack_curve(self.model, attack, self.batches, [budget], keep=0, asked=self.asked)
         predicted = curve.attacked[0].answers.predicted
         return predicted == curve.labels if self.target is None else predicted != int(self.target)
 

@@ -5,12 +5,16 @@ function as Hubara et al. 2016 (arXiv 1602.02830) train two-valued networks.
 """
 
 from dataclasses import dataclass
+from math import inf
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.attacks.attack import Attack, Norm, input_gradient, per_image
+from trustml_cli.attacks.asking import ask
+from trustml_cli.attacks.attack import Attack, Norm, input_gradient
+from trustml_cli.attacks.geometry import normalised
+from trustml_cli.attacks.losses import likeliest_wrong, of
 from trustml_cli.models.binary import Sign
 
 
@@ -67,20 +71,16 @@ class Confident(Attack):
     @torch.no_grad()
     def goal(self, model: nn.Module, x_adv: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """The class to go for, and whether it has the confidence that is wanted, both [N]."""
-        likelihood = model(x_adv).softmax(1)
-        if self.target is None:
-            goal = likelihood.scatter(1, y[:, None], -1.0).argmax(1)
-        else:
-            goal = torch.full_like(y, int(self.target))
-        return goal, likelihood.gather(1, goal[:, None])[:, 0] >= self.confidence
+        logits = ask(model, x_adv)
+        goal = likeliest_wrong(logits, y, 1)[:, 0] if self.target is None else torch.full_like(y, int(self.target))
+        return goal, of(logits.softmax(1), goal) >= self.confidence
 
     def followed(self, score: Tensor, direction: Tensor) -> Tensor:
         """The hidden score after a step; beyond ±1 no gradient passes through the sign."""
         with torch.enable_grad():
             leaf = score.detach().requires_grad_(True)
             (passed,) = torch.autograd.grad(Sign()(leaf), leaf, direction)
-        largest = passed.flatten(1).abs().amax(1)
-        return (score + self.step_size * passed / per_image(largest.where(largest > 0, 1.0), passed)).clamp(-1, 1)
+        return (score + self.step_size * normalised(passed, inf)).clamp(-1, 1)
 
     def painted(self, x: Tensor, score: Tensor, epsilon: float) -> Tensor:
         """X with ε added where the score is positive and there is room for all of it."""

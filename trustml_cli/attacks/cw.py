@@ -11,7 +11,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from trustml_cli.attacks.asking import ask, gradient_by
 from trustml_cli.attacks.attack import Norm
+from trustml_cli.attacks.geometry import lengths
 from trustml_cli.attacks.losses import clear_lead, lead, loss_gradient
 from trustml_cli.attacks.smallest import SmallestPerturbation
 
@@ -85,7 +87,7 @@ class CarliniWagner(SmallestPerturbation):
     def smallest(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         target = None if self.target is None else torch.full_like(y, int(self.target))
         with torch.no_grad():
-            far = (clear_lead(model(x), y, target) <= self.confidence).nonzero()[:, 0]
+            far = (clear_lead(ask(model, x), y, target) <= self.confidence).nonzero()[:, 0]
         search = {Norm.l2: self.search, Norm.linf: self.tighten, Norm.l0: self.thin_out}[self.norm]
         nearest = x.clone()
         if len(far):
@@ -192,11 +194,11 @@ class CarliniWagner(SmallestPerturbation):
             delta.requires_grad_(True)
             with torch.enable_grad():
                 x_adv = torch.where(distance.free[rows], to_pixels(origin[rows] + delta), x[rows])
-                logits = model(x_adv)
+                logits = ask(model, x_adv)
                 goal = None if target is None else target[rows]
                 short = (self.confidence - lead(logits, y[rows], goal)).clamp(min=0)
                 loss = c[rows] * short + distance.loss(x_adv - middle[rows], rows)
-                (gradient,) = torch.autograd.grad(loss.sum(), delta)
+                gradient = gradient_by(delta, loss.sum())
             with torch.no_grad():
                 leads = clear_lead(logits, y[rows], goal) > self.confidence
                 far = distance.size(x_adv - x[rows])
@@ -222,7 +224,7 @@ def squared(enough: Tensor, free: Tensor) -> Distance:
     """In L2: the sum of squares."""
     return Distance(
         loss=lambda perturbation, rows: perturbation.flatten(1).square().sum(1),
-        size=lambda perturbation: perturbation.flatten(1).norm(dim=1),
+        size=lengths,
         enough=enough,
         free=free,
     )

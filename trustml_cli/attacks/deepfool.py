@@ -9,12 +9,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from trustml_cli.attacks.asking import ask, gradient_by
 from trustml_cli.attacks.attack import Norm
-from trustml_cli.attacks.losses import clear_lead, of
+from trustml_cli.attacks.geometry import lengths, unit_step
+from trustml_cli.attacks.losses import clear_lead, likeliest_wrong, of
 from trustml_cli.attacks.smallest import SmallestPerturbation
 
 NUDGE = 1e-4  # added to every step: a boundary that is touched is not crossed
-TINY = 1e-8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,8 @@ class DeepFool(SmallestPerturbation):
     """Each of at most `steps` moves an image to where the nearest boundary would be if the logits were linear.
 
     By |f|/‖w‖₂² · w in L2 and |f|/‖w‖₁ · sign(w) in L∞, where f is how far a class is behind the true one and w the
-    gradient of that. The sum of the steps, (1 + `overshoot`)-fold and clipped to [0, 1], is the perturbation.
+    gradient of that. The sum of the steps, (1 + `overshoot`)-fold and clipped to [0, 1], is the perturbation, where the
+    image is misread with it in the end.
 
     Only the boundaries to the `candidates` likeliest classes (the true one among them) are looked at: one backward
     pass for each. It has no targeted form.
@@ -50,10 +52,10 @@ class DeepFool(SmallestPerturbation):
 
     def smallest(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         with torch.no_grad():
-            logits = model(x)
+            logits = ask(model, x)
         found = x.clone()
         rows = (clear_lead(logits, y, None) <= 0).nonzero()[:, 0]
-        likeliest = logits.topk(min(self.candidates, logits.shape[1]), dim=1).indices[:, 1:]
+        likeliest = likeliest_wrong(logits, y, self.candidates - 1)
         total = torch.zeros_like(x[rows])
         for _ in range(self.steps):
             if not len(rows):
@@ -63,6 +65,10 @@ class DeepFool(SmallestPerturbation):
             standing = clear_lead(logits, y[rows], None) <= 0
             rows, total = rows[standing], (total + step)[standing]
             found[rows] = (x[rows] + (1 + self.overshoot) * total).clamp(0, 1)
+        if len(rows):
+            with torch.no_grad():
+                rows = rows[clear_lead(ask(model, found[rows]), y[rows], None) <= 0]
+            found[rows] = x[rows]
         return found
 
 
@@ -70,21 +76,20 @@ def boundaries(model: nn.Module, x: Tensor, y: Tensor, classes: Tensor) -> tuple
     """Logits, how far each of `classes` [N, k] is ahead of y there [N, k], and the gradients of that [N, k, D]."""
     x = x.detach().requires_grad_(True)
     with torch.enable_grad():
-        logits = model(x)
+        logits = ask(model, x)
         ahead = logits.gather(1, classes) - of(logits, y)[:, None]
     last = ahead.shape[1] - 1
-    gradients = [
-        torch.autograd.grad(ahead[:, k].sum(), x, retain_graph=k < last)[0].flatten(1) for k in range(last + 1)
-    ]
+    gradients = [gradient_by(x, ahead[:, k].sum(), retain_graph=k < last).flatten(1) for k in range(last + 1)]
     return logits.detach(), ahead.detach(), torch.stack(gradients, 1)
 
 
 def to_the_nearest(gaps: Tensor, normals: Tensor, norm: Norm) -> Tensor:
-    """The step [N, D] to the nearest of the hyperplanes at `gaps` [N, k] along `normals` [N, k, D]."""
-    slopes: Tensor = torch.linalg.vector_norm(normals, 2 if norm is Norm.l2 else 1, dim=2) + TINY
-    distance, nearest = (gaps.abs() / slopes).min(1)
-    row = torch.arange(len(gaps), device=gaps.device)
-    normal, distance = normals[row, nearest], distance[:, None] + NUDGE
-    if norm is Norm.l2:
-        return distance * normal / slopes[row, nearest][:, None]
-    return distance * normal.sign()
+    """The step [N, D] to the nearest of the hyperplanes at `gaps` [N, k] along `normals` [N, k, D].
+
+    None where all normals are zero.
+    """
+    slopes = lengths(normals.flatten(0, 1), 2 if norm is Norm.l2 else 1).view_as(gaps)
+    distance, nearest = (gaps.abs() / slopes).where(slopes > 0, torch.inf).min(1)
+    normal = normals[torch.arange(len(gaps), device=gaps.device), nearest]
+    size = distance.where(distance.isfinite(), 0.0)[:, None] + NUDGE
+    return size * unit_step(normal, norm)

@@ -10,8 +10,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from trustml_cli.attacks.asking import ask
 from trustml_cli.attacks.attack import Norm, per_image
-from trustml_cli.attacks.geometry import random_start
+from trustml_cli.attacks.geometry import lengths, random_start
 from trustml_cli.attacks.halfspace import into_halfspace
 from trustml_cli.attacks.losses import lead, loss_gradient, of, rounding
 from trustml_cli.attacks.smallest import SmallestPerturbation
@@ -20,6 +21,7 @@ from trustml_cli.attacks.standing import Attempt, Standing
 PULL = 0.1  # the most that the projection of the original weighs against that of the iterate (the paper's α_max)
 OVERSHOOT = 1.05  # how far a step goes beyond the boundary (η)
 BACK = 0.9  # what is left of a perturbation that reached the goal, to go on from (β)
+ORDER = {Norm.linf: torch.inf, Norm.l2: 2.0, Norm.l1: 1.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +72,7 @@ class FAB(SmallestPerturbation):
                 radius = torch.full_like(attempt.x[:, 0, 0, 0], epsilon / 2) if restart else None
                 found, size = self.run(standing.model, attempt, radius, enough=epsilon)
                 with torch.no_grad():
-                    reached = attempt.lead(standing.model(found), torch.arange(len(found), device=found.device))
+                    reached = attempt.lead(ask(standing.model, found), torch.arange(len(found), device=found.device))
                 standing.take(attempt, found, reached.where(size <= epsilon, -torch.inf))
 
     def run(self, model: nn.Module, attempt: Attempt, radius: Tensor | None, enough: float) -> tuple[Tensor, Tensor]:
@@ -90,9 +92,9 @@ class FAB(SmallestPerturbation):
             _, ahead, normal = loss_gradient(model, x_adv, partial(ahead_of, attempt=attempt, rows=rows))
             x_adv = between(x[rows], x_adv, normal, ahead, self.norm)
             with torch.no_grad():
-                reached = attempt.lead(model(x_adv), rows) > 0
+                reached = attempt.lead(ask(model, x_adv), rows) > 0
             change = x_adv - x[rows]
-            size = length(change.flatten(1), self.norm)
+            size = lengths(change, ORDER[self.norm])
             closer = reached & (size < sizes[rows])
             nearest[rows[closer]], sizes[rows[closer]] = x_adv[closer], size[closer]
             x_adv = torch.where(per_image(reached, x), x[rows] + BACK * change, x_adv)
@@ -123,7 +125,7 @@ def between(x: Tensor, x_adv: Tensor, normal: Tensor, ahead: Tensor, norm: Norm)
     step, jump = onto_hyperplane(
         torch.cat([here, origin]), torch.cat([normal, normal]), torch.cat([ahead, at_origin]), norm
     ).chunk(2)
-    near, far = (length(change, norm).clamp(min=1e-8) for change in (step, jump))
+    near, far = (lengths(change, ORDER[norm]).clamp(min=1e-8) for change in (step, jump))
     weight = (near / (near + far)).clamp(max=PULL)[:, None]
     moved = (1 - weight) * (here + OVERSHOOT * step) + weight * (origin + OVERSHOOT * jump)
     return moved.clamp(0, 1).view_as(x)
@@ -132,9 +134,3 @@ def between(x: Tensor, x_adv: Tensor, normal: Tensor, ahead: Tensor, norm: Norm)
 def onto_hyperplane(x: Tensor, normal: Tensor, ahead: Tensor, norm: Norm) -> Tensor:
     """The smallest change of x [N, D] after which `ahead` [N], which grows along `normal`, is 0; from either side."""
     return into_halfspace(x, -normal * ahead.sign()[:, None], ahead.abs(), norm)
-
-
-def length(change: Tensor, norm: Norm) -> Tensor:
-    """The size of the rows of `change` in `norm`."""
-    size: Tensor = torch.linalg.vector_norm(change, {Norm.linf: torch.inf, Norm.l2: 2, Norm.l1: 1}[norm], dim=1)
-    return size

@@ -7,7 +7,32 @@ Everything is done image by image.
 import torch
 from torch import Tensor
 
-from trustml_cli.attacks.attack import Norm, per_image
+from trustml_cli.attacks.attack import Norm
+
+
+def lengths(values: Tensor, order: float = 2) -> Tensor:
+    """The `order`-norm (1, 2, inf) of each row of `values` [N, …], over all else: [N].
+
+    Computed on the rows over their largest entry: squares of gradients as small as 1e-23 round to 0 in float32, and
+    those of entries beyond 1e19 to infinity.
+    """
+    largest, scaled = over_largest(values)
+    length: Tensor = torch.linalg.vector_norm(scaled, order, dim=1)
+    return largest * length
+
+
+def normalised(values: Tensor, order: float = 2) -> Tensor:
+    """Each row of `values` [N, …] over its `order`-norm, however small or large that is; a row of zeros stays."""
+    _, scaled = over_largest(values)
+    length: Tensor = torch.linalg.vector_norm(scaled, order, dim=1, keepdim=True)
+    return (scaled / length.where(length > 0, 1.0)).view_as(values)
+
+
+def over_largest(values: Tensor) -> tuple[Tensor, Tensor]:
+    """The size of the largest entry of each row [N], and the rows [N, D] over it; a row of zeros stays."""
+    flat = values.flatten(1)
+    largest = flat.abs().amax(1, keepdim=True)
+    return largest[:, 0], flat / largest.where(largest > 0, 1.0)
 
 
 def unit_step(gradient: Tensor, norm: Norm) -> Tensor:
@@ -18,8 +43,7 @@ def unit_step(gradient: Tensor, norm: Norm) -> Tensor:
     if norm is Norm.linf:
         return gradient.sign()
     if norm is Norm.l2:
-        length = gradient.flatten(1).norm(dim=1)
-        return gradient / per_image(length.where(length > 0, 1.0), gradient)
+        return normalised(gradient)
     if norm is Norm.l1:
         size = gradient.flatten(1).abs()
         largest = (size == size.amax(1, keepdim=True)) & (size > 0)
@@ -63,8 +87,8 @@ def onto_ball(change: Tensor, epsilon: float, norm: Norm) -> Tensor:
     if norm is Norm.linf:
         flat = flat.clamp(-epsilon, epsilon)
     elif norm is Norm.l2:
-        length = flat.norm(dim=1, keepdim=True)
-        flat = flat * (epsilon / length.clamp(min=1e-12)).clamp(max=1)
+        length = lengths(flat)[:, None]
+        flat = torch.where(length > epsilon, epsilon * normalised(flat), flat)
     elif norm is Norm.l1:
         flat = onto_l1_ball(flat, epsilon)
     else:
@@ -101,7 +125,7 @@ def random_start(x: Tensor, epsilon: float, norm: Norm) -> Tensor:
     elif norm is Norm.l2:
         direction = torch.randn_like(flat)
         radius = epsilon * torch.rand_like(flat[:, :1]).pow(1 / values)
-        change = radius * direction / direction.norm(dim=1, keepdim=True)
+        change = radius * normalised(direction)
     elif norm is Norm.l1:
         sizes = torch.empty(count, values + 1, dtype=x.dtype, device=x.device).exponential_()
         change = epsilon * sizes[:, 1:] / sizes.sum(1, keepdim=True) * torch.randn_like(flat).sign()

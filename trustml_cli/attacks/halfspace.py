@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from trustml_cli.attacks.attack import Norm
+from trustml_cli.attacks.geometry import over_largest
 
 
 def into_halfspace(x: Tensor, normal: Tensor, gap: Tensor, norm: Norm) -> Tensor:
@@ -14,6 +15,8 @@ def into_halfspace(x: Tensor, normal: Tensor, gap: Tensor, norm: Norm) -> Tensor
     they run out of room; L1 fills one after the other, those that gain the most per unit first, and L0 those that
     gain the most with all their room.
     """
+    largest, normal = over_largest(normal)  # squares of gains that are far from 1 would round to 0 or infinity
+    gap = gap / largest.where(largest > 0, 1.0)
     gain = normal.abs()
     room = torch.where(normal > 0, 1 - x, x).where(gain > 0, 0.0)
     if norm in (Norm.linf, Norm.l2):

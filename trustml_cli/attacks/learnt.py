@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from trustml_cli.attacks.asking import ask, seen
 from trustml_cli.attacks.attack import Attack, Norm, Sees
 
 
@@ -85,10 +86,25 @@ class Carried:
 
 @torch.no_grad()
 def answers(model: nn.Module, x: Tensor, batch: int = 250) -> Tensor:
-    """The classes that the model sees in images x [n, …], int64 [n]."""
-    return torch.cat([model(part).argmax(1) for part in torch.split(x, batch)])
+    """The classes that the model sees in images x [n, …], int64 [n]; −1 where it has no answer."""
+    return torch.cat([seen(ask(model, part)) for part in torch.split(x, batch)])
 
 
-def fooled(model: nn.Module, x: Tensor, v: Tensor, seen: Tensor) -> Tensor:
-    """Whether the class that the model sees in each image is not the one `seen` [n] before v was added, bool [n]."""
-    return answers(model, (x + v).clamp(0, 1)) != seen
+def answered(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Those of images x to which the model has an answer, and the classes that it sees in them.
+
+    Raises ValueError where there are none.
+    """
+    classes = answers(model, x)
+    if not (classes >= 0).any():
+        raise ValueError("the network answers NaN or infinity to all images that the attack would learn from")
+    return x[classes >= 0], classes[classes >= 0]
+
+
+def fooled(model: nn.Module, x: Tensor, v: Tensor, before: Tensor) -> Tensor:
+    """Whether the class that the model sees in each image is not that of `before` [n] v was added, bool [n].
+
+    An image without an answer is not fooled.
+    """
+    after = answers(model, (x + v).clamp(0, 1))
+    return (after != before) & (after >= 0) & (before >= 0)

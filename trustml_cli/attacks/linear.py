@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from trustml_cli.attacks.asking import ask
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.halfspace import into_halfspace
 from trustml_cli.attacks.losses import lead
@@ -49,7 +50,7 @@ class LinearOptimum(SmallestPerturbation):
     def smallest(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         parameters = linear_parameters(model, tuple(x.shape[1:]))
         with torch.no_grad():
-            standing = lead(model(x), y, None) <= 0
+            standing = lead(ask(model, x), y, None) <= 0
         nearest = x.clone()
         for beyond in BEYOND:
             rows = standing.nonzero()[:, 0]
@@ -58,7 +59,7 @@ class LinearOptimum(SmallestPerturbation):
             change = smallest_change(parameters, x[rows].flatten(1).double().cpu(), y[rows].cpu(), beyond, self.norm)
             x_adv = (x[rows].double().cpu() + change.view(-1, *x.shape[1:])).clamp(0, 1).to(x)
             with torch.no_grad():
-                logits = model(x_adv)
+                logits = ask(model, x_adv)
                 crossed = lead(logits, y[rows], None) > NOTICED * logits.abs().amax(1)
             nearest[rows[crossed]] = x_adv[crossed]
             standing[rows[crossed]] = False

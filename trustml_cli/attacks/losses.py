@@ -1,7 +1,7 @@
 """What attacks climb: functions of the logits [N, K], one value for each image, that rise towards the attack's goal.
 
 `y` holds the true classes, int64 [N]; `target` the classes that the images shall be taken for, int64 [N], or None for
-any wrong one.
+any wrong one. The logits are those of `asking.ask`.
 """
 
 from collections.abc import Callable
@@ -10,17 +10,21 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import softplus
+from torch.nn import functional
+
+from trustml_cli.attacks.asking import ask, gradient_by
 
 CLEAR = 2e-6  # of the largest logit: a lead below it may be lost when the same images are judged in another batch
-TINY = 1e-12
 
 
 class Loss(Enum):
     """What an attack climbs."""
 
     ce = "ce"
-    """Cross-entropy."""
+    """Cross-entropy, by its log-odds: its direction, which does not vanish where a model is sure of itself."""
+    ce_float32 = "ce_float32"
+    """Cross-entropy as torch computes it: vanishes in float32 where a model is sure of itself, and so shows what a
+    defence hides that makes it so (defensive distillation: Papernot et al. 2016, arXiv 1511.04508)."""
     margin = "margin"
     """How far the goal is ahead, in logits (Carlini and Wagner 2017, arXiv 1608.04644)."""
     dlr = "dlr"
@@ -32,20 +36,28 @@ def climbed(loss: Loss, y: Tensor, target: Tensor | None, above_all: bool) -> Ca
 
     Otherwise it is enough that it is ahead of y: any wrong answer counts, and the target is only where to go.
     """
-    to_target = {Loss.ce: cross_entropy, Loss.margin: lead, Loss.dlr: dlr_of_target}
-    function = (to_target if above_all else {Loss.ce: cross_entropy, Loss.margin: margin, Loss.dlr: dlr})[loss]
+    either = {Loss.ce: log_odds, Loss.ce_float32: cross_entropy}
+    to_target = {Loss.margin: lead, Loss.dlr: dlr_of_target}
+    function = (either | (to_target if above_all else {Loss.margin: margin, Loss.dlr: dlr}))[loss]
     return partial(function, y=y, target=target)
 
 
 def cross_entropy(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
-    """The cross-entropy with y, or minus that with the target.
+    """The cross-entropy with y, or minus that with the target, as torch computes it."""
+    if target is None:
+        return functional.cross_entropy(logits, y, reduction="none")
+    return -functional.cross_entropy(logits, target, reduction="none")
 
-    Written as softplus(log Σ exp of the other logits − own): neither its value nor its gradient rounds to 0 where a
-    model is sure of itself.
+
+def log_odds(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
+    """How much likelier all other classes together are than y, log (1 − p)/p, or minus that of the target.
+
+    It rises where the cross-entropy, log (1 + e^this), does, and its gradient is that of the cross-entropy over 1 − p:
+    climbing the one is climbing the other, but neither value nor gradient rounds to 0 where a model is sure of itself.
     """
     label = y if target is None else target
-    surprise = softplus(without(logits, label).logsumexp(1) - of(logits, label))
-    return surprise if target is None else -surprise
+    odds = without(logits, label).logsumexp(1) - of(logits, label)
+    return odds if target is None else -odds
 
 
 def dlr(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
@@ -69,18 +81,27 @@ def dlr_of_target(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
 
 
 def spread(logits: Tensor, count: int) -> Tensor:
-    """From the highest logit to the mean of the third and later of the `count` highest; 1 where there are too few."""
+    """From the highest logit to the mean of the third and later of the `count` highest.
+
+    1 where there are too few, or where they are all equal.
+    """
     if logits.shape[1] < count:
         return torch.ones_like(logits[:, 0])
     highest = logits.topk(count, dim=1).values
-    return highest[:, 0] - highest[:, 2:].mean(1) + TINY
+    apart = highest[:, 0] - highest[:, 2:].mean(1)
+    return apart.where((apart > 0) & apart.isfinite(), 1.0)
 
 
 def lead(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
-    """How far the goal is ahead: the best wrong class of y, or the target of the best other one."""
+    """How far the goal is ahead: the best wrong class of y, or the target of the best other one.
+
+    Minus infinity for an image that has no answer.
+    """
     if target is None:
-        return without(logits, y).amax(1) - of(logits, y)
-    return of(logits, target) - without(logits, target).amax(1)
+        ahead = without(logits, y).amax(1) - of(logits, y)
+    else:
+        ahead = of(logits, target) - without(logits, target).amax(1)
+    return ahead.where(~ahead.isnan(), -torch.inf)
 
 
 def clear_lead(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
@@ -90,16 +111,16 @@ def clear_lead(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
 
 def rounding(logits: Tensor) -> Tensor:
     """How large a lead [N] must be to be clear."""
-    return CLEAR * logits.detach().abs().amax(1)
+    return CLEAR * logits.detach().abs().nan_to_num(nan=0.0, posinf=0.0).amax(1)
 
 
 def loss_gradient(model: nn.Module, x: Tensor, loss: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """Logits [N, K], `loss` of them [N], and the gradient of each image's loss by its own pixels, of x's shape."""
     x = x.detach().requires_grad_(True)
     with torch.enable_grad():
-        logits = model(x)
+        logits = ask(model, x)
         values = loss(logits)
-        (gradient,) = torch.autograd.grad(values.sum(), x)
+        gradient = gradient_by(x, values.sum())
     return logits.detach(), values.detach(), gradient
 
 

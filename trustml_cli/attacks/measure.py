@@ -7,8 +7,10 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.attacks.attack import Attack, Norm, input_gradient
-from trustml_cli.attacks.stand_in import stand_in
+from trustml_cli.attacks.asking import ask, seen
+from trustml_cli.attacks.attack import Attack, Norm, Sees, input_gradient, per_image
+from trustml_cli.attacks.geometry import lengths
+from trustml_cli.attacks.stand_in import Asked, same_logits, whom_to_ask
 from trustml_cli.hardware import Halving
 
 TOLERANCE = 1e-6  # float32 rounds x + ε·d: a perturbation may be over its budget by as much
@@ -17,10 +19,20 @@ ROUNDING = 2**-24  # and each of its values by as much
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a network says of images: classes and their softmax probabilities, both [N], on the CPU."""
+    """What a network says of images: classes and their softmax probabilities, both [N], on the CPU.
+
+    The class is −1 and the probability 0 where it has no answer.
+    """
 
     predicted: Tensor
     confidence: Tensor
+
+    def where_none(self, other: "Predictions") -> "Predictions":
+        """The same, with what `other` says of images to which there is no answer."""
+        answered = self.predicted >= 0
+        return Predictions(
+            self.predicted.where(answered, other.predicted), self.confidence.where(answered, other.confidence)
+        )
 
 
 @dataclass
@@ -37,6 +49,10 @@ class Attacked:
     """Forward passes for each image, on average."""
     gradients: float
     """Backward passes for each image, on average."""
+    unanswered: Tensor
+    """Whether the attack made an image that has no answer or is none; the original counts in its place. Bool [N]."""
+    broken_gradients: float
+    """Of the gradients for each image, how many had values that are NaN or infinite, on average."""
     examples: Tensor
     """The first few adversarial images themselves, [n, C, H, W]."""
 
@@ -48,13 +64,15 @@ class Curve:
     labels: Tensor
     clean: Predictions
     clean_elsewhere: dict[str, Predictions]
-    zero_gradient: Tensor
-    """Whether the loss does not depend on the image at all."""
+    zero_gradient: Tensor | None
+    """Whether the loss does not depend on the image at all; None for an attack that takes no gradients."""
     examples: Tensor
     """The first few images before the attack, [n, C, H, W]."""
     attacked: list[Attacked] = field(default_factory=list)
     batch_size: int | None = None
     """The size to which batches were cut because memory ran out; None where it did not."""
+    asked: Asked | None = None
+    """Whom the attack asked."""
 
     @property
     def initially_right(self) -> Tensor:
@@ -69,16 +87,23 @@ class Counted(nn.Module):
         super().__init__()
         self.model = model
         self.queries, self.gradients = 0, 0
+        self.broken: Tensor | int = 0
+        """Gradients by an image with values that are NaN or infinite; on the device, where they are not waited for."""
 
     def forward(self, x: Tensor) -> Tensor:
         self.queries += len(x)
         logits: Tensor = self.model(x)
         if logits.requires_grad:
             logits.register_hook(self._count)  # type: ignore[no-untyped-call]
+            if x.requires_grad:
+                x.register_hook(self._look)  # type: ignore[no-untyped-call]
         return logits
 
     def _count(self, gradient: Tensor) -> None:
         self.gradients += len(gradient)
+
+    def _look(self, gradient: Tensor) -> None:
+        self.broken = self.broken + (~gradient.flatten(1).isfinite().all(1)).sum()
 
 
 def attack_curve(
@@ -88,28 +113,36 @@ def attack_curve(
     epsilons: Sequence[float],
     keep: int,
     elsewhere: Mapping[str, nn.Module] | None = None,
-    faster: nn.Module | None = None,
+    asked: Asked | None = None,
 ) -> Curve:
     """Attack every batch at every epsilon; `keep` images are kept as examples. All results are on the CPU.
 
-    The attack asks `faster`, or a `stand_in` for the model; whatever is said of the images is said by `model` itself.
-    The networks `elsewhere` are shown the same images. Where memory runs out the batch is halved, and those that
-    follow are cut to that size. `seconds`, `queries` and `gradients` are what it took to make the images of an
-    epsilon, and `seconds` to judge them. Where the attack shares work between epsilons, its time is counted with the
-    first of them, and each has all queries and gradients up to its own.
+    The attack asks whom `stand_in.whom_to_ask` named (`asked`, or by the first batch); whatever is said of the images
+    is said by `model` itself. Where a copy that was asked says something else of what the attack made of a batch, that
+    batch is attacked again by way of the model, and so are those that follow. The networks `elsewhere` are shown the
+    same images. Where memory runs out the batch is halved, and those that follow are cut to that size.
+
+    `seconds`, `queries` and `gradients` are what it took to make the images of an epsilon, and `seconds` to judge them.
+    Where the attack shares work between epsilons, its time is counted with the first of them, and each has all queries
+    and gradients up to its own.
     """
-    faster = stand_in(model) if faster is None else faster
     parts: list[Curve] = []
 
     def attacked(x: Tensor, y: Tensor) -> Curve:
-        left = keep - sum(len(part.examples) for part in parts)
-        return attack_batch(model, faster, attack, x, y, epsilons, max(left, 0), elsewhere or {})
+        nonlocal asked
+        asked = asked or whom_to_ask(model, x, y)
+        left = max(keep - sum(len(part.examples) for part in parts), 0)
+        curve, x_adv = attack_batch(model, asked.network, attack, x, y, epsilons, left, elsewhere or {})
+        if asked.network is not model and not says_the_same(model, asked.network, x_adv):
+            asked = Asked(model, "the network itself: the copy differs on images under attack")
+            curve, _ = attack_batch(model, model, attack, x, y, epsilons, left, elsewhere or {})
+        return curve
 
     halving = Halving()
     for part in halving.over(batches, attacked):
         parts.append(part)  # one by one, for `attacked` counts them
     curve = joined(parts)
-    curve.batch_size = halving.size
+    curve.batch_size, curve.asked = halving.size, asked
     return curve
 
 
@@ -122,28 +155,48 @@ def attack_batch(
     epsilons: Sequence[float],
     keep: int,
     elsewhere: Mapping[str, nn.Module],
-) -> Curve:
-    """`attack_curve` of one batch; the attack asks `faster`, and `model` judges what comes of it."""
+) -> tuple[Curve, Tensor]:
+    """`attack_curve` of one batch, and the images of the last epsilon.
+
+    The attack asks `faster`, and `model` judges what comes of it.
+    """
 
     def others(images: Tensor) -> dict[str, Predictions]:
         return {name: answer(network, images) for name, network in elsewhere.items()}
 
-    zero = input_gradient(model, x, y).flatten(1).abs().amax(1) == 0
-    curve = Curve(y.cpu(), answer(model, x), others(x), zero.cpu(), x[:keep].cpu().clone())
+    clean, clean_elsewhere, zero = answer(model, x), others(x), None
+    if attack.sees in (Sees.gradients, Sees.own_images):
+        zero = (input_gradient(model, x, y).flatten(1) == 0).all(1).cpu()
+    curve = Curve(y.cpu(), clean, clean_elsewhere, zero, x[:keep].cpu().clone())
     counted = Counted(faster)
-    start = perf_counter()
+    x_adv, start = x, perf_counter()
     for epsilon, x_adv in zip(epsilons, attack.curve(counted, x, y, epsilons), strict=True):
         assert x_adv.shape == x.shape
         x_adv = x_adv.detach()
         answers = answer(model, x_adv)
+        unanswered = ~x_adv.flatten(1).isfinite().all(1).cpu() | (answers.predicted < 0)
+        if unanswered.any():
+            x_adv = torch.where(per_image(unanswered.to(x.device), x), x, x_adv)
+            answers = Predictions(answers.predicted.where(~unanswered, -1), answers.confidence).where_none(clean)
         seconds = perf_counter() - start
-        asked, followed = counted.queries / len(x), counted.gradients / len(x)
-        size, shown = sizes(x_adv - x), x_adv[:keep].cpu().clone()
-        curve.attacked.append(Attacked(epsilon, answers, others(x_adv), size, seconds, asked, followed, shown))
+        curve.attacked.append(
+            Attacked(
+                epsilon,
+                answers,
+                {name: said.where_none(clean_elsewhere[name]) for name, said in others(x_adv).items()},
+                sizes(x_adv - x),
+                seconds,
+                queries=counted.queries / len(x),
+                gradients=counted.gradients / len(x),
+                unanswered=unanswered,
+                broken_gradients=int(counted.broken) / len(x),
+                examples=x_adv[:keep].cpu().clone(),
+            )
+        )
         if not attack.shares_work:
-            counted.queries, counted.gradients = 0, 0
+            counted.queries, counted.gradients, counted.broken = 0, 0, 0
         start = perf_counter()
-    return curve
+    return curve, x_adv
 
 
 def joined(parts: Sequence[Curve]) -> Curve:
@@ -160,11 +213,12 @@ def joined(parts: Sequence[Curve]) -> Curve:
     def by_name(answers: Sequence[dict[str, Predictions]]) -> dict[str, Predictions]:
         return {name: together([one[name] for one in answers]) for name in answers[0]}
 
+    zero = [part.zero_gradient for part in parts if part.zero_gradient is not None]
     return Curve(
         torch.cat([part.labels for part in parts]),
         together([part.clean for part in parts]),
         by_name([part.clean_elsewhere for part in parts]),
-        torch.cat([part.zero_gradient for part in parts]),
+        torch.cat(zero) if zero else None,
         torch.cat([part.examples for part in parts]),
         [
             replace(
@@ -175,6 +229,8 @@ def joined(parts: Sequence[Curve]) -> Curve:
                 seconds=sum(one.seconds for one in of_epsilon),
                 queries=mean(one.queries for one in of_epsilon),
                 gradients=mean(one.gradients for one in of_epsilon),
+                unanswered=torch.cat([one.unanswered for one in of_epsilon]),
+                broken_gradients=mean(one.broken_gradients for one in of_epsilon),
                 examples=torch.cat([one.examples for one in of_epsilon]),
             )
             for of_epsilon in zip(*(part.attacked for part in parts), strict=True)
@@ -183,11 +239,17 @@ def joined(parts: Sequence[Curve]) -> Curve:
 
 
 @torch.no_grad()
+def says_the_same(model: nn.Module, copy: nn.Module, x: Tensor) -> bool:
+    """Whether both give images x the same logits but for rounding."""
+    both = Halving().over([(x, x)], lambda part, _: torch.stack([ask(model, part), ask(copy, part)]))
+    return same_logits(*torch.cat(list(both), 1))
+
+
+@torch.no_grad()
 def answer(model: nn.Module, x: Tensor) -> Predictions:
     """The classes that the model sees. Where memory runs out, it is asked about fewer images at a time."""
-    said = Halving().over([(x, x)], lambda part, _: model(part).softmax(1).max(1))
-    confidence, predicted = map(torch.cat, zip(*said, strict=True))
-    return Predictions(predicted.cpu(), confidence.cpu())
+    logits = torch.cat(list(Halving().over([(x, x)], lambda part, _: ask(model, part))))
+    return Predictions(seen(logits).cpu(), logits.softmax(1).amax(1).nan_to_num().cpu())
 
 
 def sizes(perturbation: Tensor) -> dict[Norm, Tensor]:
@@ -196,7 +258,7 @@ def sizes(perturbation: Tensor) -> dict[Norm, Tensor]:
     size = flat.abs()
     return {
         Norm.linf: size.amax(1).cpu(),
-        Norm.l2: flat.norm(dim=1).cpu(),
+        Norm.l2: lengths(flat).cpu(),
         Norm.l1: size.sum(1).cpu(),
         Norm.l0: (flat != 0).sum(1).float().cpu(),
     }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.attacks.attack import per_image
+from trustml_cli.attacks.geometry import normalised
 from trustml_cli.attacks.iterative import Iterative, climb
 
 
@@ -35,8 +35,7 @@ class MIFGSM(Iterative):
         def uphill(x_adv: Tensor) -> Tensor:
             nonlocal momentum
             gradient = self.loss_gradient(model, x_adv, y)
-            length = gradient.flatten(1).abs().sum(1)
-            momentum = self.decay * momentum + gradient / per_image(length.where(length > 0, 1.0), gradient)
+            momentum = self.decay * momentum + normalised(gradient, 1)
             return momentum
 
         return climb(uphill, x, x, epsilon, self.norm, self.steps, self.step(epsilon))

@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from trustml_cli.attacks.asking import ask
 from trustml_cli.attacks.geometry import random_start
 from trustml_cli.attacks.iterative import Iterative, climb
 from trustml_cli.attacks.losses import Loss, climbed, lead, loss_gradient
@@ -75,4 +76,4 @@ class PGD(Iterative):
     @torch.no_grad()
     def reached(self, model: nn.Module, x_adv: Tensor, y: Tensor) -> Tensor:
         """How far each image is beyond its goal, [N]; above 0 once it is reached."""
-        return lead(model(x_adv), y, self.goal(y))
+        return lead(ask(model, x_adv), y, self.goal(y))

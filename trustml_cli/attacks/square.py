@@ -10,9 +10,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from trustml_cli.attacks.asking import ask
 from trustml_cli.attacks.attack import Norm, Sees, per_image
-from trustml_cli.attacks.geometry import unit_step
-from trustml_cli.attacks.losses import TINY
+from trustml_cli.attacks.geometry import normalised, unit_step
 from trustml_cli.attacks.standing import Attempt, Persistent, Standing
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries of 10,000 after which the squares' area halves
@@ -64,7 +64,7 @@ class Square(Persistent):
             if query:
                 side = max(round(sqrt(self.share(query - 1) * x.shape[2] * x.shape[3])), 1)
                 proposal = (repaint if self.norm is Norm.linf else move_mass)(x, x_adv, epsilon, side)
-            now = attempt.lead(model(proposal), rows)
+            now = attempt.lead(ask(model, proposal), rows)
             better = now > best
             x_adv = torch.where(per_image(better, x), proposal, x_adv)
             best = torch.where(better, now, best)
@@ -120,16 +120,15 @@ def move_mass(x: Tensor, x_adv: Tensor, epsilon: float, side: int) -> Tensor:
     emptied[into] = 0
     emptied[out_of] = 0
     freed = (change.square() - emptied.square()).sum((2, 3), keepdim=True)
-    shape = peak(side, x) * signs(old[:, :, :1, :1]) + old / (length(old) + TINY)
-    emptied[into] = shape / (length(shape) + TINY) * (per_image(left_over, x) + freed).clamp(min=0).sqrt()
+    shape = peak(side, x) * signs(old[:, :, :1, :1]) + by_channel(old)
+    emptied[into] = by_channel(shape) * (per_image(left_over, x) + freed).clamp(min=0).sqrt()
     return (x + epsilon * unit_step(emptied, Norm.l2)).clamp(0, 1)
 
 
 def peak(side: int, x: Tensor) -> Tensor:
     """A square of length 1 in L2, [side, side]: a peak in one half, a trough in the other; which way is drawn."""
     half = pyramid(side // 2, side), -pyramid(side - side // 2, side)
-    both = torch.cat([part / part.square().sum().sqrt().clamp(min=TINY) for part in half]).to(x)
-    both = both / both.square().sum().sqrt()
+    both = normalised(torch.cat([part / part.square().sum().sqrt() for part in half if len(part)])[None])[0].to(x)
     return both.T if torch.rand(()) > 0.5 else both
 
 
@@ -161,6 +160,6 @@ def signs(like: Tensor) -> Tensor:
     return torch.randint_like(like, 0, 2) * 2 - 1
 
 
-def length(change: Tensor) -> Tensor:
-    """L2 of each channel, [N, C, 1, 1]."""
-    return change.square().sum((2, 3), keepdim=True).sqrt()
+def by_channel(change: Tensor) -> Tensor:
+    """Each channel of the images over its length in L2."""
+    return normalised(change.flatten(0, 1)).view_as(change)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from trustml_cli.attacks.asking import ask
 from trustml_cli.attacks.attack import Attack
 from trustml_cli.attacks.losses import clear_lead, likeliest_wrong
 
@@ -68,7 +69,7 @@ class Standing:
     def __post_init__(self) -> None:
         self.best = self.x.clone()
         with torch.no_grad():
-            logits = self.model(self.x)
+            logits = ask(self.model, self.x)
         self.likeliest = likeliest_wrong(logits, self.y, logits.shape[1] - 1)
         self.lead = clear_lead(logits, self.y, self._as_labels(self.y))
 

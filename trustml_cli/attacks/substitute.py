@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from trustml_cli.attacks.asking import ask
 from trustml_cli.attacks.attack import Attack, Norm, Sees, input_gradient
 from trustml_cli.attacks.fgsm import FGSM
-from trustml_cli.attacks.learnt import answers
+from trustml_cli.attacks.learnt import answered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +78,8 @@ class Substitute(Attack):
     def learn(self, model: nn.Module, x: Tensor) -> nn.Module:
         """The substitute after the last round, frozen and in eval mode."""
         with torch.no_grad():
-            classes = model(x[:1]).shape[1]
-        labels = answers(model, x)
+            classes = ask(model, x[:1]).shape[1]
+        x, labels = answered(model, x)
         for round_ in range(self.rounds + 1):
             substitute = self.trained(network(tuple(x.shape[1:]), classes, self.width).to(x.device), x, labels)
             room = self.labels - len(x)
@@ -88,7 +89,8 @@ class Substitute(Attack):
             # where the label's probability rises its cross-entropy falls
             uphill = -input_gradient(substitute, x[chosen], labels[chosen])
             further = (x[chosen] + self.jump * uphill.sign()).clamp(0, 1)
-            x, labels = torch.cat([x, further]), torch.cat([labels, answers(model, further)])
+            further, said = answered(model, further)
+            x, labels = torch.cat([x, further]), torch.cat([labels, said])
         return substitute
 
     def trained(self, substitute: nn.Module, x: Tensor, labels: Tensor) -> nn.Module:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from trustml_cli.attacks.asking import ask
 from trustml_cli.attacks.attack import Norm, input_gradient
 from trustml_cli.attacks.geometry import unit_step
 from trustml_cli.attacks.losses import lead
@@ -41,7 +42,7 @@ def loss_surface(model: nn.Module, x: Tensor, y: Tensor, epsilon: float, norm: N
     losses, margins = [], []
     for offset in offsets:
         row = x + offset * aside + offsets.view(-1, *(1,) * (x.dim() - 1)) * uphill
-        logits = model(row)
+        logits = ask(model, row)
         losses.append(cross_entropy(logits, y.expand(points), reduction="none"))
         margins.append(-lead(logits, y.expand(points), None))
     return Surface(offsets.cpu(), torch.stack(losses).cpu(), torch.stack(margins).cpu(), int(y))

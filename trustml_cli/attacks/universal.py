@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.deepfool import DeepFool
 from trustml_cli.attacks.geometry import onto_ball
-from trustml_cli.attacks.learnt import LearnsPerturbation, answers, fooled
+from trustml_cli.attacks.learnt import LearnsPerturbation, answered, fooled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +19,8 @@ class Universal(LearnsPerturbation):
     """Takes the attacker's images one at a time and in random order.
 
     Where the answer to x + v is still that to x, DeepFool in L2 (`steps`, `candidates`, `overshoot`) finds the smallest
-    step that changes it; v takes that step and is brought back into the ball. It ends once the fooling rate reaches
-    1 − `delta`; the best v of all rounds is kept. It has no targeted form.
+    step that changes it; where it finds one, v takes that step and is brought back into the ball. It ends once the
+    fooling rate reaches 1 − `delta`; the best v of all rounds is kept. It has no targeted form.
 
         attack = Universal(
             norm=Norm.linf, target=None, images=1000, epochs=5, delta=0.05, steps=10, candidates=10, overshoot=0.02
@@ -46,7 +46,8 @@ class Universal(LearnsPerturbation):
         )
 
     def learn(self, model: nn.Module, x: Tensor, epsilon: float) -> Tensor:
-        seen, step = answers(model, x), self.step()
+        x, seen = answered(model, x)
+        step = self.step()
         v = best = torch.zeros_like(x[:1])
         highest = 0.0
         for _ in range(self.epochs):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trustml_cli.attacks.geometry import onto_ball, unit_step
-from trustml_cli.attacks.learnt import LearnsPerturbation, answers, fooled
+from trustml_cli.attacks.learnt import LearnsPerturbation, answered, answers, fooled
 from trustml_cli.attacks.losses import lead, loss_gradient
 
 
@@ -46,7 +46,7 @@ class UniversalGradient(LearnsPerturbation):
             raise ValueError(f"cap: must be above 0, got {self.cap:g}")
 
     def learn(self, model: nn.Module, x: Tensor, epsilon: float) -> Tensor:
-        seen = answers(model, x)
+        x, seen = answered(model, x)
         v = best = moving = torch.zeros_like(x[:1])
         highest = 0.0
         for epoch in range(self.epochs):
@@ -63,7 +63,7 @@ class UniversalGradient(LearnsPerturbation):
         """The mean gradient [1, C, H, W] of the capped lead."""
         goal = None if self.target is None else torch.full_like(seen, int(self.target))
         _, _, gradient = loss_gradient(model, shown, lambda logits: lead(logits, seen, goal).clamp(max=self.cap))
-        return gradient.mean(0, keepdim=True)
+        return gradient.mean(0, keepdim=True).nan_to_num()
 
     def success(self, model: nn.Module, x: Tensor, v: Tensor, seen: Tensor) -> float:
         """The share of images that v takes to the goal."""

@@ -11,12 +11,15 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from trustml_cli.attacks.attack import Attack, Norm
+from trustml_cli.attacks.asking import NoGradient, gives_gradients
+from trustml_cli.attacks.attack import Attack, Norm, Sees
 from trustml_cli.attacks.checks import (
     BROKEN,
+    NOT_NUMBERS,
     RANDOMISED,
     Bench,
     Finding,
+    check_finite,
     check_gradients,
     check_monotone,
     check_steady,
@@ -24,7 +27,7 @@ from trustml_cli.attacks.checks import (
     verdict,
 )
 from trustml_cli.attacks.measure import Attacked, Counted, Curve, Predictions, answer, attack_curve, within_budget
-from trustml_cli.attacks.stand_in import stand_in
+from trustml_cli.attacks.stand_in import IMAGES, whom_to_ask
 from trustml_cli.attacks.surface import loss_surface
 from trustml_cli.columns import Columns, conditions, higher, lower, neither, sometimes
 from trustml_cli.data.batches import batches
@@ -92,6 +95,7 @@ class Measuring:
             fresh = defence.around(model.build(describe(data)), data.shape)
         with naming("attack"):
             attack.check(fresh, data.shape)
+            check_sight(attack, fresh, data.shape)
         return attack, test if self.images is None else drawn(test, self.images, context.seed)
 
     def run(
@@ -109,15 +113,18 @@ class Measuring:
         """
         images = batches(test.on(context.hardware.device), BATCH, context.hardware.device)
         progress = tqdm(images, total=-(-len(test) // BATCH), desc="attacking", unit="batch", disable=None)
-        attack, asked = prepared(context, attack, network, data)
+        attack, learning = prepared(context, attack, network, data)
         with own_randomness(context.seed):
-            faster = context.hardware.compiled(stand_in(network))
-            curve = attack_curve(network, attack, progress, sorted(set(self.epsilon)), SAVED, elsewhere, faster)
+            some = next(batches(test, IMAGES, context.hardware.device))
+            asked = whom_to_ask(network, *some, context.hardware.compiled)
+            curve = attack_curve(network, attack, progress, sorted(set(self.epsilon)), SAVED, elsewhere, asked)
+        assert curve.asked is not None
+        context.record.note(attack_asked=curve.asked.which)
         if curve.batch_size is not None:
             log.warning("memory ran out: batches of %d images were cut to %d", BATCH, curve.batch_size)
             context.record.note(batch_size=curve.batch_size)
-        if asked.queries:
-            context.record.note(learning_queries=asked.queries, learning_gradients=asked.gradients)
+        if learning.queries:
+            context.record.note(learning_queries=learning.queries, learning_gradients=learning.gradients)
         return curve, attack
 
     def rows(self, context: Context, curve: Curve, attack: Attack, defended: Mapping[str, str]) -> None:
@@ -147,8 +154,11 @@ class Measuring:
         test: Split,
     ) -> None:
         """The checks, and the verdict that follows from them."""
-        findings = [check_gradients(curve), check_monotone(curve), *check_saved(context, curve, network, attack.norm)]
+        findings = [check_gradients(curve), check_finite(curve), check_monotone(curve)]
+        findings += check_saved(context, curve, network, attack.norm)
         findings.append(check_steady(network, curve.examples.to(context.hardware.device)))
+        if findings[1].passed is False:
+            log.warning("%s: %s", NOT_NUMBERS, findings[1].figure)
         compared = self.held_against(context, curve, network, attack, rivals, test)
         for finding in (*findings, *compared):
             context.record.check(finding.name, finding.passed, finding.figure)
@@ -170,9 +180,10 @@ class Measuring:
         if not self.check_images or epsilon is None:
             return []
         shown = list(batches(drawn(test, self.check_images, context.seed), BATCH, context.hardware.device))
+        if not gives_gradients(network, shown[0][0][:1]):
+            rivals = {role: rival for role, rival in rivals.items() if rival.sees is not Sees.gradients}
         with own_randomness(context.seed):
-            faster = context.hardware.compiled(stand_in(network))
-            return Bench(network, shown, epsilon, attack.target, faster).compare(attack, rivals)
+            return Bench(network, shown, epsilon, attack.target, curve.asked).compare(attack, rivals)
 
     def subject(self, context: Context) -> str:
         """What the pictures are of."""
@@ -194,6 +205,8 @@ class Measuring:
         if not self.surfaces or epsilon == 0 or norm is Norm.l0:
             return
         x, y = next(batches(drawn(test, self.surfaces, context.seed), self.surfaces, context.hardware.device))
+        if not gives_gradients(network, x[:1]):
+            return
         with own_randomness(context.seed):
             each = [loss_surface(network, x[i : i + 1], y[i : i + 1], epsilon, norm, POINTS) for i in range(len(x))]
         context.record.plot("loss_surface", loss_surfaces(each, data.classes, f"{subject}, epsilon {epsilon:g}"))
@@ -206,6 +219,14 @@ def check_epsilons(values: list[float]) -> None:
     for value in values:
         if not (value >= 0 and isfinite(value)):
             raise ValueError(f"epsilon: must be a number of at least 0, got {value:g}")
+
+
+def check_sight(attack: Attack, network: nn.Module, shape: tuple[int, ...]) -> None:
+    """Raise ValueError where the attack follows gradients and the network, which is left in eval mode, gives none."""
+    if attack.sees in (Sees.gradients, Sees.own_images) and not gives_gradients(
+        network.eval(), torch.full((1, *shape), 0.5)
+    ):
+        raise NoGradient
 
 
 def aimed(attack: Attack, data: Dataset) -> tuple[Attack, Split]:
