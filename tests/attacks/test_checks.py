@@ -146,14 +146,14 @@ def test_an_honest_model_under_a_good_attack_is_trustworthy(trained: tuple[nn.Mo
 
 def test_saturated_logits_mask_nothing(trained: tuple[nn.Module, Tensor, Tensor]) -> None:
     model, x, y = trained
-    found, judged = findings(Scaled(model, 1000.0), x, y, pgd())
+    found, judged = findings(Scaled(model, 1000.0).eval(), x, y, pgd())
     assert all(finding.passed for finding in found.values())
     assert judged == "trustworthy"
 
 
 def test_whole_numbers_are_found_to_mask_the_gradient(trained: tuple[nn.Module, Tensor, Tensor]) -> None:
     model, x, y = trained
-    found, judged = findings(Stepped(model), x, y, pgd())
+    found, judged = findings(Stepped(model).eval(), x, y, pgd())
     assert {"gradients are not zero", "a white box is not weaker than a black box"} <= failed(found)
     assert "an unlimited budget leaves nothing standing" in failed(found)
     assert judged.startswith(f"not trustworthy: {MASKING} (failed: ")

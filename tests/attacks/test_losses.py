@@ -83,9 +83,7 @@ def test_classes_that_are_ruled_out_and_images_without_an_answer() -> None:
     assert lead(masked, y, None).tolist() == [-1, -math.inf]
     assert clear_lead(masked, torch.tensor([1, 0]), None).tolist() == pytest.approx([1 - 2 * CLEAR, -math.inf])
     assert dlr(masked, y, None)[0].item() == pytest.approx(-1 / 1.5)
-    assert (
-        dlr_of_target(masked, y, torch.tensor([1, 1]))[0].item() == -1
-    )  # there is no fourth
+    assert dlr_of_target(masked, y, torch.tensor([1, 1]))[0].item() == -1  # there is no fourth
 
 
 def test_leads_worked_out_by_hand() -> None:
