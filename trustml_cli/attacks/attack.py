@@ -107,8 +107,8 @@ def input_gradient(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
 
     By the logits, that gradient is the softmax p, less one at the label: 1 − p(label) times the softmax over the other
     classes alone, less one at the label. Where a model is sure of itself the factor rounds to 0 in float32, and the
-    gradient as first published vanishes (`losses.Loss.ce_float32` climbs that one). So the factor, which is the same for all pixels of an image
-    and above 0, is left out.
+    gradient as first published vanishes (`losses.Loss.ce_float32` climbs that one). So the factor, which is the same
+    for all pixels of an image and above 0, is left out.
     """
     x = x.detach().requires_grad_(True)
     with torch.enable_grad():
