@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from trustml_cli.hardware import Hardware, Precision
+from trustml_cli.tasks.context import Context
 
 CPU = Hardware(torch.device("cpu"), Precision.fp32)
 TIMES = ["seconds", "images_per_second"]
@@ -19,6 +20,9 @@ TIMES = ["seconds", "images_per_second"]
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 """The fixtures `trustml` and `trustml_process`: words of a command line to exit status, output and errors."""
+
+MakeContext = Callable[..., Context]
+"""The fixture `make_context`: what a handler is given, with a seed and names of choices."""
 
 
 def runs(folder: Path) -> list[Path]:

@@ -1,8 +1,5 @@
 """The rows and checks of a robustness measurement, worked out by hand on four images."""
 
-import json
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.helpers import TIMES, Cli, MakeContext, facts, metrics, newest
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.fgsm import FGSM
 from trustml_cli.attacks.measure import Attacked, Curve, attack_curve
-from trustml_cli.hardware import Hardware
-from trustml_cli.record import Recorder
-from trustml_cli.store import ModelStore
 from trustml_cli.tasks.context import Context
 from trustml_cli.tasks.measuring import check_saved, robustness
 
@@ -49,12 +44,8 @@ def rows_of(curve: Curve, attacked: Attacked, target: int | None) -> dict[str, A
 
 
 @pytest.fixture
-def context(tmp_path: Path, hardware: Hardware) -> Context:
-    choices = {"task": "fgsm", "dataset": "four", "model": "brightness", "attack": "fgsm"}
-    record = Recorder(tmp_path / "run", choices, 0, "", ["trustml"])
-    record.directory.mkdir()
-    record.start()
-    return Context(0, hardware, ModelStore(tmp_path / "models"), record)
+def context(make_context: MakeContext) -> Context:
+    return make_context(task="fgsm", dataset="four", model="brightness", attack="fgsm")
 
 
 def test_rows_worked_out_by_hand() -> None:
@@ -125,21 +116,28 @@ MNIST = ["dataset=mnist", "model=mnist_cnn", "dataset.limit=500", "trainer.epoch
 )
 def test_an_undefended_mnist_network_falls(
     words: list[str], column: str, lowest: float, highest: float,
-    trustml: Callable[..., subprocess.CompletedProcess[str]], data_dir: Path, tmp_path: Path,
+    trustml: Cli, data_dir: Path, tmp_path: Path,
 ) -> None:  # fmt: skip
     answer = trustml("task=attack", *MNIST, f"data_dir={data_dir}", *words)
     assert answer.returncode == 0, answer.stderr
-    (table,) = tmp_path.glob("outputs/attack/*/metrics.csv")
-    row = pandas.read_csv(table).iloc[0]
+    row = metrics(newest(tmp_path)).iloc[0]
     assert row.clean_accuracy > 0.85
     assert lowest <= row[column] <= highest
 
 
 def test_a_run_whose_memory_runs_out_goes_on_in_smaller_batches_and_says_so(
-    trustml: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trustml: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["task=fgsm", "model=logistic", "trainer=smoke", "task.epsilon=0.1", "task.check_images=0"]
-    assert trustml(*words, "output_dir=whole").returncode == 0
+    words = [
+        "task=fgsm",
+        "model=logistic",
+        "trainer=smoke",
+        "task.epsilon=0.1",
+        "task.check_images=0",
+        "task.examples=1",
+    ]
+    assert trustml(*words).returncode == 0
+    whole = newest(tmp_path)
     enough = FGSM.loss_gradient
 
     def scarce(attack: FGSM, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -148,12 +146,9 @@ def test_a_run_whose_memory_runs_out_goes_on_in_smaller_batches_and_says_so(
         return enough(attack, model, x, y)
 
     monkeypatch.setattr(FGSM, "loss_gradient", scarce)
-    answer = trustml(*words, "output_dir=halved")
+    answer = trustml(*words)
     assert answer.returncode == 0, answer.stderr
     assert "memory ran out: batches of 250 images were cut to 62" in answer.stdout + answer.stderr
-    (whole,), (halved,) = ([*tmp_path.glob(f"{name}/fgsm/*/metrics.csv")] for name in ("whole", "halved"))
-    timing = ["seconds"]
-    pandas.testing.assert_frame_equal(
-        pandas.read_csv(whole).drop(columns=timing), pandas.read_csv(halved).drop(columns=timing)
-    )
-    assert json.loads((halved.parent / "run.json").read_text())["batch_size"] == 62
+    tables = [metrics(run).drop(columns=TIMES, errors="ignore") for run in (whole, newest(tmp_path))]
+    pandas.testing.assert_frame_equal(*tables)
+    assert facts(newest(tmp_path))["batch_size"] == 62

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.configs import choice
-from tests.helpers import CPU
+from tests.tasks.parts import MODEL, TRAINER
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.build import build
 from trustml_cli.data.dataset import Dataset
@@ -15,24 +15,9 @@ from trustml_cli.defences.defence import Defence
 from trustml_cli.defences.ensemble import EnsembleTraining
 from trustml_cli.defences.free import FreeTraining
 from trustml_cli.errors import InputError
-from trustml_cli.models.dense import Mlp
-from trustml_cli.models.model import Normalization
-from trustml_cli.record import Recorder
-from trustml_cli.store import ModelStore
 from trustml_cli.tasks.context import Context, Trained
-from trustml_cli.training.gradient import GradientTrainer
 
-MODEL = Mlp(normalization=Normalization.dataset, checkpoint=None, hidden=[8], dropout=0.0)
-TRAINER: GradientTrainer = build(choice("trainer", "default", epochs=4, batch_size=16), "trainer")
 FREE = FreeTraining(norm=Norm.linf, epsilon=0.1, images=8, replays=2)
-
-
-@pytest.fixture
-def context(tmp_path: Path) -> Context:
-    record = Recorder(tmp_path / "run", {"task": "train", "dataset": "tiny", "model": "mlp"}, 0, "", ["trustml"])
-    record.directory.mkdir()
-    record.start()
-    return Context(0, CPU, ModelStore(tmp_path / "models"), record)
 
 
 def weights(trained: Trained) -> torch.Tensor:

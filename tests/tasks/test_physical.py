@@ -1,15 +1,13 @@
 """Patches and stickers through the command line: success by transformation, beside noise and nothing."""
 
-import json
 from pathlib import Path
 
-import pandas
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from tests.configs import choice, choices
-from tests.helpers import Cli
+from tests.helpers import Cli, facts, metrics, newest
 from trustml_cli.build import build
 from trustml_cli.plots.physical import Worn
 from trustml_cli.tasks.physical import transformations
@@ -20,11 +18,11 @@ ROWS = ["none", "rotation", "scale", "place", "brightness", "all"]
 @pytest.mark.parametrize("name", choices("physical"))
 def test_success_is_told_for_each_transformation(name: str, trustml: Cli, tmp_path: Path) -> None:
     large = {"patch": ["physical.area=0.4", "physical.place=0.5"], "sticker": ["physical.bar=0.25"]}[name]
-    words = ["task=physical", f"physical={name}", "physical.target=2", "trainer=smoke", "task.images=300", *large]
-    answer = trustml(*words)
+    words = ["task=physical", f"physical={name}", "physical.target=2", "trainer=smoke", "model=mlp", *large]
+    answer = trustml(*words, "task.images=300", "task.examples=2")
     assert answer.returncode == 0, answer.stderr
-    (file,) = tmp_path.rglob("metrics.csv")
-    table = pandas.read_csv(file)
+    run = newest(tmp_path)
+    table = metrics(run)
     assert list(table.transformation) == ROWS
     assert (table.target == 2).all()
     assert (table.success_rate_n == 300).all()
@@ -33,10 +31,9 @@ def test_success_is_told_for_each_transformation(name: str, trustml: Cli, tmp_pa
     bare = table.set_index("transformation").bare_accuracy
     assert bare["none"] > 0.85
     assert (bare["place"] == bare["none"]) == (name == "patch")  # a patch moves alone, a sticker with its object
-    pattern = load_file(file.parent / "artifacts" / "pattern.safetensors")["pattern"]
+    pattern = load_file(run / "artifacts" / "pattern.safetensors")["pattern"]
     assert 0 <= pattern.min() < pattern.max() <= 1
-    facts = json.loads((file.parent / "run.json").read_text())
-    assert [check["passed"] for check in facts["checks"]] == [True]
+    assert [check["passed"] for check in facts(run)["checks"]] == [True]
 
 
 def test_each_transformation_is_tried_alone() -> None:

@@ -1,40 +1,42 @@
 """The rectifier through the command line: by its own task, and as a defence that every other task asks."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
-import pandas
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
 from tests.configs import choice
-from tests.helpers import Cli
-from tests.tasks.test_context import MODEL, TRAINER, context  # noqa: F401
+from tests.helpers import Cli, facts, metrics, newest
+from tests.tasks.parts import MODEL, TRAINER
 from trustml_cli.build import build
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.defences.rectify import Rectifier
 from trustml_cli.tasks.context import Context
 
-SMALL = ["model=mlp", "trainer.epochs=6", "defence.perturbations=4", "defence.epochs=6"]
+NETWORK = ["model=mlp", "trainer=smoke", "trainer.epochs=4"]
+SMALL = ["defence.perturbations=6", "defence.epochs=6", "defence.blocks=2"]
 RECTIFIER: Rectifier = build(
     choice("defence", "rectify", perturbations=2, epochs=1, images=50, blocks=1, width=4), "defence"
 )
 
 
-def newest(tmp_path: Path) -> tuple[pandas.DataFrame, dict[str, object]]:
-    run = max(tmp_path.glob("outputs/*/*/run.json"), key=lambda path: path.stat().st_mtime_ns).parent
-    return pandas.read_csv(run / "metrics.csv", keep_default_na=False), json.loads((run / "run.json").read_text())
-
-
+@pytest.mark.parametrize(
+    ("words", "gain"),
+    [
+        ([*NETWORK, *SMALL, "attacks.universal.images=500", "task.examples=2"], 0.1),
+        pytest.param(["trainer.epochs=6"], 0.25, marks=pytest.mark.faults),
+    ],
+    ids=["small", "as it comes"],
+)
 def test_rectified_accuracy_detection_and_what_an_attacker_makes_of_it_who_knows_both(
-    trustml: Cli, tmp_path: Path
+    words: list[str], gain: float, trustml: Cli, tmp_path: Path
 ) -> None:
-    answer = trustml("task=rectify", "trainer.epochs=6")
+    answer = trustml("task=rectify", *words)
     assert answer.returncode == 0, answer.stderr
-    table, ended = newest(tmp_path)
+    table = metrics(newest(tmp_path), keep_default_na=False)
     rows = table.set_index(["perturbation", "made_on"])
     assert list(rows.index) == [
         ("none", "none"), ("universal", "classifier"), ("universal", "rectified"),
@@ -46,29 +48,32 @@ def test_rectified_accuracy_detection_and_what_an_attacker_makes_of_it_who_knows
     assert clean.fooling_rate == 0
     assert clean.flagged_rate < 0.15
     assert unseen.accuracy < 0.7
-    assert unseen.rectified_accuracy > unseen.accuracy + 0.25
-    assert unseen.combined_accuracy > unseen.accuracy + 0.2
-    assert unseen.rectified_fooling_rate < unseen.fooling_rate - 0.25
+    assert unseen.rectified_accuracy > unseen.accuracy + gain
+    assert unseen.combined_accuracy > unseen.accuracy + 0.8 * gain
+    assert unseen.rectified_fooling_rate < unseen.fooling_rate - gain
     assert float(unseen.auroc) > 0.85
     assert 0 < float(unseen.nearest_cosine) < 1
     known = rows.loc["pgd", "rectified"]
     assert known.rectified_accuracy < 0.2, "gradients pass through the rectifier"
     assert (rows.accuracy_n == 450).all()
     assert (rows.rectified_accuracy_ci_low <= rows.rectified_accuracy).all()
-    checks = {check["name"]: check["passed"] for check in ended["checks"]}
+    checks = {check["name"]: check["passed"] for check in facts(newest(tmp_path))["checks"]}
     assert checks["the threshold of the detector holds for test images"] is True
     assert checks["pgd gains nothing from knowing the rectifier"] is False
 
 
 def test_any_attack_goes_through_the_rectifier_and_the_verdict_is_on_both(trustml: Cli, tmp_path: Path) -> None:
     accuracy = {}
-    for defence, keys in (("none", SMALL[:2]), ("rectify", SMALL)):
-        words = ["task=attack", f"defence={defence}", *keys, "task.epsilon=0.2", "task.surfaces=0"]
-        answer = trustml(*words, "task.check_images=40")
+    for defence, keys in (
+        ("none", []),
+        ("rectify", ["defence.perturbations=2", "defence.epochs=3", "defence.blocks=1"]),
+    ):
+        words = ["task=attack", f"defence={defence}", *NETWORK, *keys, "task.epsilon=0.2", "task.surfaces=0"]
+        answer = trustml(*words, "task.check_images=10", "task.examples=2")
         assert answer.returncode == 0, answer.stderr
-        table, ended = newest(tmp_path)
+        table = metrics(newest(tmp_path))
         accuracy[defence] = table.clean_accuracy[0], table.robust_accuracy[0]
-        checks = {check["name"]: check["passed"] for check in ended["checks"]}
+        checks = {check["name"]: check["passed"] for check in facts(newest(tmp_path))["checks"]}
         assert checks["the model is in eval mode and deterministic"] is True
     assert table.defence[0] == "rectify"
     assert accuracy["rectify"][0] > accuracy["none"][0] - 0.04
@@ -83,10 +88,13 @@ def test_tasks_that_need_a_linear_network_refuse_one_behind_a_rectifier(trustml:
     answer = trustml("task=attack", "model=logistic", "attack=linear", "defence=rectify")
     assert answer.returncode == 2
     assert "needs a linear model" in answer.stderr
-    answer = trustml("task=explain", "model=logistic", "defence=rectify", *SMALL[2:], "trainer=smoke", "task.images=20")
+    tiny = ["defence.perturbations=1", "defence.epochs=1", "defence.blocks=1", "defence.images=50", "task.examples=1"]
+    answer = trustml(
+        "task=explain", "model=logistic", "defence=rectify", "trainer=smoke", *tiny, "task.images=3", "task.steps=4"
+    )
     assert answer.returncode == 0, answer.stderr
     assert "linear is left out" in answer.stdout
-    assert "linear" not in set(newest(tmp_path)[0].explainer)
+    assert "linear" not in set(metrics(newest(tmp_path)).explainer)
 
 
 def weights(network: nn.Module) -> torch.Tensor:
@@ -94,8 +102,7 @@ def weights(network: nn.Module) -> torch.Tensor:
 
 
 def test_the_classifier_is_trained_once_and_each_rectifier_has_a_key_of_its_own(
-    context: Context,  # noqa: F811
-    tiny_data: Dataset,
+    context: Context, tiny_data: Dataset
 ) -> None:
     plain = context.trained(tiny_data, MODEL, TRAINER)
     first, again, other = (
@@ -139,7 +146,7 @@ def test_a_classifier_of_mnist_is_brought_back_from_universal_perturbations(
     ]
     answer = trustml("experiment=rectify_mnist", f"data_dir={data_dir}", *few, *small, *weak)
     assert answer.returncode == 0, answer.stderr
-    rows = newest(tmp_path)[0].set_index(["perturbation", "made_on"])
+    rows = metrics(newest(tmp_path)).set_index(["perturbation", "made_on"])
     unseen = rows.loc["universal", "classifier"]
     assert unseen.rectified_accuracy > unseen.accuracy + 0.25
     assert float(unseen.auroc) > 0.9

@@ -1,21 +1,19 @@
 """The transfer matrix of perturbations that fit all images, through the command line."""
 
-import json
 from pathlib import Path
 
-import pandas
 import pytest
 from safetensors.torch import load_file
 
-from tests.helpers import Cli
+from tests.helpers import Cli, facts, metrics, newest
 
 
 def test_each_perturbation_is_scored_on_every_model_beside_noise(trustml: Cli, tmp_path: Path) -> None:
     words = ["task=universal", "trainer=smoke", "model=mlp", "task.models=[mlp,logistic]", "task.epsilon=[0.3,0]"]
-    answer = trustml(*words)
+    answer = trustml(*words, "attack.images=400", "attack.epochs=5", "task.examples=1")
     assert answer.returncode == 0, answer.stderr
-    (run,) = (path.parent for path in tmp_path.rglob("metrics.csv"))
-    table = pandas.read_csv(run / "metrics.csv")
+    run = newest(tmp_path)
+    table = metrics(run)
     assert [tuple(row) for row in table[["found_on", "scored_on", "epsilon"]].to_numpy()] == [
         (found, scored, epsilon)
         for found in ("mlp", "logistic")
@@ -35,40 +33,32 @@ def test_each_perturbation_is_scored_on_every_model_beside_noise(trustml: Cli, t
     assert (learnt.fooling_rate > learnt.noise_fooling_rate).all()  # they carry to the other model
     kept = load_file(run / "artifacts" / "perturbations.safetensors")
     assert kept["mlp_epsilon_0.3"].abs().amax().item() == pytest.approx(0.3)
-    facts = json.loads((run / "run.json").read_text())
-    assert [check["passed"] for check in facts["checks"]] == [True, True]
-    assert facts["learning_gradients"]["mlp"] == 10 * 1000  # epochs times images
+    assert [check["passed"] for check in facts(run)["checks"]] == [True, True]
+    assert facts(run)["learning_gradients"]["mlp"] == 5 * 400  # epochs times images
 
 
 def test_what_an_attack_asked_while_learning_is_told(trustml: Cli, tmp_path: Path) -> None:
     words = ["task=attack", "attack=universal_gradient", "trainer=smoke", "model=mlp", "task.epsilon=0.3"]
-    answer = trustml(*words, "attack.images=500", "attack.epochs=4", "task.surfaces=0")
+    few = ["attack.images=300", "task.surfaces=0", "task.check_images=50", "task.examples=1"]
+    answer = trustml(*words, "attack.epochs=4", *few)
     assert answer.returncode == 0, answer.stderr
-    (file,) = tmp_path.rglob("run.json")
-    facts = json.loads(file.read_text())
-    assert facts["learning_gradients"] == 4 * 500
-    checks = {check["name"]: check["passed"] for check in facts["checks"]}
+    found = facts(newest(tmp_path))
+    assert found["learning_gradients"] == 4 * 300
+    checks = {check["name"]: check["passed"] for check in found["checks"]}
     assert checks["the attack is stronger than random noise"] is True
     assert checks["a common iterative attack is not stronger"] is False
-    assert facts["verdict"].startswith("not trustworthy: too weak an attack (failed: a common iterative")
-    assert "masking" not in facts["verdict"]
+    assert found["verdict"].startswith("not trustworthy: too weak an attack (failed: a common iterative")
+    assert "masking" not in found["verdict"]
 
 
 def test_a_substitute_tells_how_many_labels_it_asked_for(trustml: Cli, tmp_path: Path) -> None:
-    words = [
-        "task=attack",
-        "attack=substitute",
-        "trainer=smoke",
-        "model=mlp",
-        "task.epsilon=0.3",
-        "task.check_images=0",
-    ]
-    answer = trustml(*words, "attack.images=100", "attack.rounds=2", "task.surfaces=0")
+    words = ["task=attack", "attack=substitute", "trainer=smoke", "model=mlp", "task.epsilon=0.3"]
+    few = ["attack.images=100", "attack.rounds=2", "task.surfaces=0", "task.check_images=0", "task.examples=1"]
+    answer = trustml(*words, *few)
     assert answer.returncode == 0, answer.stderr
-    (file,) = tmp_path.rglob("run.json")
-    facts = json.loads(file.read_text())
-    assert (facts["learning_queries"], facts["learning_gradients"]) == (400 + 1, 0)
-    row = pandas.read_csv(file.parent / "metrics.csv").iloc[0]
+    run = newest(tmp_path)
+    assert (facts(run)["learning_queries"], facts(run)["learning_gradients"]) == (400 + 1, 0)
+    row = metrics(run).iloc[0]
     assert row.queries == row.gradients == 0
     assert row.robust_accuracy < row.clean_accuracy - 0.3
 
@@ -78,6 +68,5 @@ def test_one_perturbation_fools_many_cifar_images(trustml: Cli, tmp_path: Path, 
     short = ["dataset.limit=1000", "trainer.epochs=4", "task.models=null", "attack.images=300"]
     answer = trustml("experiment=universal_cifar", f"data_dir={data_dir}", *short)
     assert answer.returncode == 0, answer.stderr
-    (table,) = tmp_path.rglob("metrics.csv")
-    row = pandas.read_csv(table).iloc[0]
+    row = metrics(newest(tmp_path)).iloc[0]
     assert row.fooling_rate > row.noise_fooling_rate + 0.15

@@ -1,0 +1,10 @@
+"""The least that a task can be given: a small network and a trainer for `tiny_data`."""
+
+from tests.configs import choice
+from trustml_cli.build import build
+from trustml_cli.models.dense import Mlp
+from trustml_cli.models.model import Normalization
+from trustml_cli.training.gradient import GradientTrainer
+
+MODEL = Mlp(normalization=Normalization.dataset, checkpoint=None, hidden=[8], dropout=0.0)
+TRAINER: GradientTrainer = build(choice("trainer", "default", epochs=4, batch_size=16), "trainer")
