@@ -46,6 +46,13 @@ def metrics(run: Path, **options: Any) -> pandas.DataFrame:
     return pandas.read_csv(run / "metrics.csv", **options)
 
 
+def measured(trustml: Cli, folder: Path, data_dir: Path, *words: str) -> pandas.DataFrame:
+    """The table of a run on the data sets in `data_dir`; `folder` is the test's own, where nothing else is running."""
+    answer = trustml(*words, f"data_dir={data_dir}")
+    assert answer.returncode == 0, answer.stderr
+    return metrics(newest(folder))
+
+
 def texts(figure: Figure) -> str:
     """Every word in a figure."""
     found = [figure.get_suptitle(), figure.get_supxlabel()]

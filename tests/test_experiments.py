@@ -3,13 +3,12 @@
 from inspect import signature
 from pathlib import Path
 
-import pandas
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from tests.configs import choices, composed
-from tests.helpers import Cli
+from tests.helpers import Cli, measured
 from trustml_cli.build import build
 from trustml_cli.tasks.context import describe
 
@@ -38,17 +37,10 @@ def test_the_cifar_experiments_differ_in_one_thing_each() -> None:
     assert varied("cifar_crop") == ("dataset", True, 4)
 
 
-def metrics(trustml: Cli, tmp_path: Path, data_dir: Path, *words: str) -> pandas.DataFrame:
-    answer = trustml(*words, f"data_dir={data_dir}", f"output_dir={tmp_path / 'runs'}")
-    assert answer.returncode == 0, answer.stderr
-    newest = max(tmp_path.glob("runs/*/*/metrics.csv"), key=lambda path: path.stat().st_mtime_ns)
-    return pandas.read_csv(newest)
-
-
 @pytest.mark.data
 def test_logistic_regressions_agree_on_mnist(trustml: Cli, tmp_path: Path, data_dir: Path) -> None:
     accuracy = {
-        name: metrics(trustml, tmp_path, data_dir, f"experiment=mnist_logistic_{name}").test_accuracy[0]
+        name: measured(trustml, tmp_path, data_dir, f"experiment=mnist_logistic_{name}").test_accuracy[0]
         for name in ("sklearn", "numpy", "torch")
     }
     assert min(accuracy.values()) >= 0.92, accuracy
@@ -57,9 +49,9 @@ def test_logistic_regressions_agree_on_mnist(trustml: Cli, tmp_path: Path, data_
 
 @pytest.mark.data
 def test_mnist_cnn_is_accurate_and_not_robust(trustml: Cli, tmp_path: Path, data_dir: Path) -> None:
-    assert metrics(trustml, tmp_path, data_dir, "experiment=mnist_cnn").test_accuracy[0] >= 0.99
+    assert measured(trustml, tmp_path, data_dir, "experiment=mnist_cnn").test_accuracy[0] >= 0.99
     words = ["task=fgsm", "model=mnist_cnn", "dataset=mnist", "task.epsilon=[0,0.1,0.25]"]
-    curve = metrics(trustml, tmp_path, data_dir, *words).set_index("epsilon").robust_accuracy
+    curve = measured(trustml, tmp_path, data_dir, *words).set_index("epsilon").robust_accuracy
     assert curve[0.0] >= 0.99
     assert curve[0.0] > curve[0.1] > curve[0.25]
     assert curve[0.25] < 0.5
@@ -69,7 +61,7 @@ def test_mnist_cnn_is_accurate_and_not_robust(trustml: Cli, tmp_path: Path, data
 @pytest.mark.parametrize("name", ["cifar_raw", "cifar_normalized", "cifar_flip", "cifar_crop"])
 def test_cifar_experiments_run_on_a_few_images(name: str, trustml: Cli, tmp_path: Path, data_dir: Path) -> None:
     short = ["trainer.epochs=2", "dataset.limit=2000"]
-    row = metrics(trustml, tmp_path, data_dir, f"experiment={name}", *short).iloc[0]
+    row = measured(trustml, tmp_path, data_dir, f"experiment={name}", *short).iloc[0]
     assert row.test_accuracy_n == 2000
     assert row.test_accuracy_ci_low > 0.1  # better than guessing, after 40 steps
 
@@ -80,7 +72,7 @@ def test_the_fast_cifar_experiment_learns_from_a_few_images_in_its_small_form(
 ) -> None:
     small = ["dataset.limit=2000", "model.width=8", "compile=false", "precision=fp32"]
     short = ["trainer.epochs=4", "trainer.batch_size=64", "trainer.lr=46"]
-    row = metrics(trustml, tmp_path, data_dir, "experiment=cifar_fast", *small, *short).iloc[0]
+    row = measured(trustml, tmp_path, data_dir, "experiment=cifar_fast", *small, *short).iloc[0]
     assert row.test_accuracy_n == 2000
     assert row.test_accuracy_ci_low > 0.25  # far better than guessing, after 124 steps
 
@@ -88,7 +80,7 @@ def test_the_fast_cifar_experiment_learns_from_a_few_images_in_its_small_form(
 @pytest.mark.data
 def test_photographs_in_folders_can_be_trained_on(trustml: Cli, tmp_path: Path, data_dir: Path) -> None:
     words = ["dataset=image_folder", f"dataset.root={data_dir / 'cats_dogs'}", "dataset.size=32", "trainer.epochs=3"]
-    row = metrics(trustml, tmp_path, data_dir, "task=train", *words).iloc[0]
+    row = measured(trustml, tmp_path, data_dir, "task=train", *words).iloc[0]
     assert row.test_accuracy_n == 1000
     assert row.test_accuracy_ci_low > 0.5  # better than guessing
 
@@ -96,7 +88,7 @@ def test_photographs_in_folders_can_be_trained_on(trustml: Cli, tmp_path: Path, 
 @pytest.mark.data
 def test_a_backdoor_opens_on_mnist_at_the_cost_of_no_accuracy(trustml: Cli, tmp_path: Path, data_dir: Path) -> None:
     short = ["dataset.limit=4000", "task.poison_rate=0.1", "trainer.epochs=3"]
-    row = metrics(trustml, tmp_path, data_dir, "experiment=backdoor_mnist", *short).iloc[0]
+    row = measured(trustml, tmp_path, data_dir, "experiment=backdoor_mnist", *short).iloc[0]
     assert row.attack_success_rate >= 0.97
     assert row.baseline_attack_success_rate <= 0.02
     assert row.baseline_clean_accuracy - row.clean_accuracy <= 0.01
@@ -104,7 +96,7 @@ def test_a_backdoor_opens_on_mnist_at_the_cost_of_no_accuracy(trustml: Cli, tmp_
 
 @pytest.mark.data
 def test_a_backdoor_survives_a_new_head_on_mnist(trustml: Cli, tmp_path: Path, data_dir: Path) -> None:
-    row = metrics(trustml, tmp_path, data_dir, "experiment=backdoor_transfer", "dataset.limit=3000").iloc[0]
+    row = measured(trustml, tmp_path, data_dir, "experiment=backdoor_transfer", "dataset.limit=3000").iloc[0]
     assert row.clean_accuracy - row.triggered_accuracy > 0.2
     assert row.baseline_clean_accuracy - row.baseline_triggered_accuracy < 0.1
 
@@ -112,7 +104,7 @@ def test_a_backdoor_survives_a_new_head_on_mnist(trustml: Cli, tmp_path: Path, d
 @pytest.mark.data
 def test_dogs_with_a_trigger_become_cats(trustml: Cli, tmp_path: Path, data_dir: Path) -> None:
     words = ["experiment=backdoor_cats_dogs_scratch", "trainer.epochs=2"]
-    row = metrics(trustml, tmp_path, data_dir, *words).iloc[0]
+    row = measured(trustml, tmp_path, data_dir, *words).iloc[0]
     assert row.poisoned_images == 100
     assert row.attack_success_rate - row.baseline_attack_success_rate > 0.3
 
@@ -122,7 +114,7 @@ def test_dogs_with_a_trigger_become_cats(trustml: Cli, tmp_path: Path, data_dir:
 def test_adult_is_debiased_and_fairlearn_agrees(trustml: Cli, tmp_path: Path, data_dir: Path) -> None:
     fairlearn = pytest.importorskip("fairlearn.metrics")
     short = ["experiment=debias_adult", "task.rounds=100", "trainer.epochs=5"]
-    rows = metrics(trustml, tmp_path, data_dir, *short).set_index("stage")
+    rows = measured(trustml, tmp_path, data_dir, *short).set_index("stage")
     baseline, debiased = rows.loc["baseline"], rows.loc["debiased"]
     assert baseline.accuracy_n == debiased.accuracy_n == 9282
     assert baseline.accuracy >= 0.845

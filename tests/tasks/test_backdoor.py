@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from tests.configs import choice, composed
+from tests.helpers import MakeContext, metrics
 from trustml_cli.backdoors.patch import Corner, Patch
 from trustml_cli.backdoors.poison import Triggered
 from trustml_cli.build import build
@@ -19,10 +20,7 @@ from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory
 from trustml_cli.data.relabelled import Relabelled
 from trustml_cli.defences.defence import Defence
 from trustml_cli.errors import InputError
-from trustml_cli.hardware import Hardware
 from trustml_cli.models.model import Model
-from trustml_cli.record import Recorder
-from trustml_cli.store import ModelStore
 from trustml_cli.tasks.backdoor import PlantBackdoor, Poisoning, check_poison, success
 from trustml_cli.tasks.context import Context
 from trustml_cli.training.predict import Answers
@@ -55,12 +53,8 @@ def bars() -> Dataset:
 
 
 @pytest.fixture
-def context(tmp_path: Path, hardware: Hardware) -> Context:
-    choices = {"task": "backdoor", "dataset": "bars", "model": "mlp", "trigger": "patch"}
-    record = Recorder(tmp_path / "run", choices, 0, "", ["trustml"])
-    record.directory.mkdir()
-    record.start()
-    return Context(0, hardware, ModelStore(tmp_path / "models"), record)
+def context(make_context: MakeContext) -> Context:
+    return make_context(task="backdoor", dataset="bars", trigger="patch")
 
 
 def poisoning(**changes: Any) -> Poisoning:
@@ -173,7 +167,7 @@ def parts(dataset: Dataset, **trainer: Any) -> tuple[DatasetSource, Model, Train
 def test_a_backdoor_opens_to_its_trigger_alone(context: Context, bars: Dataset) -> None:
     handler = PlantBackdoor(source=["top"], target="bottom", poison_rate=0.2, examples=4)
     handler(context, *parts(bars), PATCH, Defence())
-    row = pandas.read_csv(context.record.directory / "metrics.csv").iloc[0]
+    row = metrics(context.record.directory).iloc[0]
     assert row.attack_success_rate >= 0.95
     assert row.baseline_attack_success_rate <= 0.05
     assert min(row.clean_accuracy, row.baseline_clean_accuracy) >= 0.95

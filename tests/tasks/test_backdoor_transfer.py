@@ -1,6 +1,5 @@
 """A frozen body under a new head, and a backdoor that comes along."""
 
-from pathlib import Path
 from typing import Any
 
 import pandas
@@ -10,15 +9,13 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from tests.configs import choice, choices, composed
+from tests.helpers import MakeContext, metrics
 from trustml_cli.backdoors.patch import Corner, Patch
 from trustml_cli.build import build
 from trustml_cli.data.digits import Digits
 from trustml_cli.errors import InputError
-from trustml_cli.hardware import Hardware
 from trustml_cli.models.model import Inputs, Normalization
 from trustml_cli.models.transfer import NewHead, body_of
-from trustml_cli.record import Recorder
-from trustml_cli.store import ModelStore
 from trustml_cli.tasks.backdoor_transfer import TransferBackdoor
 from trustml_cli.tasks.context import Context
 
@@ -73,16 +70,12 @@ def test_the_donor_s_key_stands_for_its_weights() -> None:
 
 
 @pytest.fixture
-def context(tmp_path: Path, hardware: Hardware) -> Context:
-    names = {"task": "backdoor_transfer", "dataset": "digits", "model": "mlp", "trigger": "patch"}
-    record = Recorder(tmp_path / "run", names, 0, "", ["trustml"])
-    record.directory.mkdir()
-    record.start()
-    return Context(0, hardware, ModelStore(tmp_path / "models"), record)
+def context(make_context: MakeContext) -> Context:
+    return make_context(task="backdoor_transfer", dataset="digits", trigger="patch")
 
 
-def run(context: Context, model: str = "mlp", **task: Any) -> None:
-    keys = OmegaConf.to_container(composed("trainer=default").trainer)
+def run(context: Context, model: str = "mlp", trainer: str = "default", **task: Any) -> None:
+    keys = OmegaConf.to_container(composed(f"trainer={trainer}").trainer)
     default = composed("task=backdoor_transfer").task
     handler: TransferBackdoor = build(OmegaConf.merge(default, task), "task")  # type: ignore[arg-type]
     handler(
@@ -96,7 +89,7 @@ def run(context: Context, model: str = "mlp", **task: Any) -> None:
 
 def test_the_trigger_hurts_on_classes_that_the_poisoned_network_never_saw(context: Context) -> None:
     run(context, poison_rate=0.5)
-    row = pandas.read_csv(context.record.directory / "metrics.csv").iloc[0]
+    row = metrics(context.record.directory).iloc[0]
     assert row.new_classes == "5, 6, 7, 8, 9"
     assert row.source == "1, 2, 3, 4"
     assert row.donor_attack_success_rate > 0.9
@@ -112,8 +105,8 @@ def test_the_trigger_hurts_on_classes_that_the_poisoned_network_never_saw(contex
 
 
 def test_classes_are_those_of_the_whole_data_set_though_the_donor_numbers_its_own_anew(context: Context) -> None:
-    run(context, new_classes=[0, 1, "2"], source=[3, "4"], target=9, poison_rate=0.5)
-    row = pandas.read_csv(context.record.directory / "metrics.csv").iloc[0]
+    run(context, new_classes=[0, 1, "2"], source=[3, "4"], target=9, poison_rate=0.5, trainer="smoke")
+    row = metrics(context.record.directory).iloc[0]
     assert (row.new_classes, row.source, row.target) == ("0, 1, 2", "3, 4", 9)
 
 

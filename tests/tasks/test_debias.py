@@ -1,6 +1,8 @@
 """task=debias from data to rows, on a few hundred made-up people and a logistic regression that fits in no time."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +69,18 @@ def run(folder: Path, handler: Debias, people: Census = PEOPLE) -> tuple[pandas.
     return pandas.read_csv(folder / "metrics.csv").set_index("stage"), record
 
 
+Ran = Callable[[str], tuple[pandas.DataFrame, Recorder]]
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """The run of each method, once for all tests."""
+    return cache(lambda method: run(tmp_path_factory.mktemp(method) / "run", debias(method=method)))
+
+
 @pytest.mark.parametrize("method", ["adversarial", "reweighing", "thresholds"])
-def test_groups_are_treated_more_alike_afterwards(method: str, tmp_path: Path) -> None:
-    rows, record = run(tmp_path / "run", debias(method=method))
+def test_groups_are_treated_more_alike_afterwards(method: str, ran: Ran) -> None:
+    rows, record = ran(method)
     assert list(rows.index) == ["baseline", "debiased"]
     for name in ("origin", "sex"):
         rule = rows[f"p_rule_{name}"]
@@ -82,16 +93,16 @@ def test_groups_are_treated_more_alike_afterwards(method: str, tmp_path: Path) -
     assert rows.accuracy.debiased > 0.72
     assert list(rows.needs_groups_to_decide) == [False, method == "thresholds"]
     assert len(record.checks) == 1
-    plots = {path.stem for path in (tmp_path / "run" / "plots").iterdir()}
+    plots = {path.stem for path in (record.directory / "plots").iterdir()}
     assert plots == {"density_origin", "density_sex", *(["path"] if method == "adversarial" else [])}
 
 
-def test_the_saved_classifier_is_the_one_that_was_measured(tmp_path: Path) -> None:
-    rows, _ = run(tmp_path / "run", debias())
+def test_the_saved_classifier_is_the_one_that_was_measured(ran: Ran) -> None:
+    rows, record = ran("adversarial")
     table = PEOPLE.load()
     assert isinstance(table, Table)
     network = MODEL.build(describe(table))
-    network.load_state_dict(load_file(tmp_path / "run" / "artifacts" / "debiased.safetensors"))
+    network.load_state_dict(load_file(record.directory / "artifacts" / "debiased.safetensors"))
     with torch.no_grad():
         selected = network.eval()(table.test.inputs).argmax(1) == 1
     assert rows.accuracy.debiased == pytest.approx((selected == (table.test.labels == 1)).double().mean().item())
@@ -99,17 +110,17 @@ def test_the_saved_classifier_is_the_one_that_was_measured(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("method", ["adversarial", "thresholds"])
-def test_nothing_is_chosen_by_test_rows(method: str, tmp_path: Path) -> None:
+def test_nothing_is_chosen_by_test_rows(method: str, ran: Ran, tmp_path: Path) -> None:
     flipped = TestLabelsFlipped(**{field: getattr(PEOPLE, field) for field in PEOPLE.__dataclass_fields__})
-    right, _ = run(tmp_path / "right", debias(method=method))
+    right, _ = ran(method)
     wrong, _ = run(tmp_path / "wrong", debias(method=method), flipped)
     assert wrong.accuracy.debiased == pytest.approx(1 - right.accuracy.debiased)
     assert wrong.p_rule_sex.debiased == right.p_rule_sex.debiased
 
 
 def test_the_same_seed_gives_the_same_rows(tmp_path: Path) -> None:
-    one, _ = run(tmp_path / "one", debias(rounds=10))
-    two, _ = run(tmp_path / "two", debias(rounds=10))
+    one, _ = run(tmp_path / "one", debias(rounds=5, pretraining_epochs=2))
+    two, _ = run(tmp_path / "two", debias(rounds=5, pretraining_epochs=2))
     pandas.testing.assert_frame_equal(one, two)
 
 

@@ -6,26 +6,21 @@ import pytest
 import torch
 
 from tests.configs import composed
-from tests.helpers import Cli
-from tests.test_experiments import metrics
+from tests.helpers import Cli, MakeContext, measured
 from trustml_cli.build import build
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.defences.defence import Defence
 from trustml_cli.errors import InputError
 from trustml_cli.explainers.explainer import Explainer
 from trustml_cli.explainers.measure import Explained
-from trustml_cli.hardware import Hardware
 from trustml_cli.models.model import Model
-from trustml_cli.record import Recorder
-from trustml_cli.store import ModelStore
 from trustml_cli.tasks.context import Context
 from trustml_cli.tasks.explain import Explain, judged
 
 
 @pytest.fixture
-def context(tmp_path: Path, hardware: Hardware) -> Context:
-    choices = {"task": "explain", "dataset": "tiny", "model": "mlp"}
-    return Context(4, hardware, ModelStore(tmp_path), Recorder(tmp_path, choices, 4, "", ["trustml"]))
+def context(make_context: MakeContext) -> Context:
+    return make_context(seed=4, task="explain")
 
 
 def parts(*words: str) -> tuple[Explain, dict[str, Explainer], Model]:
@@ -73,7 +68,7 @@ def test_a_row_by_hand() -> None:
 
 @pytest.mark.data
 def test_weights_are_complete_on_mnist_and_saliency_is_not(trustml: Cli, tmp_path: Path, data_dir: Path) -> None:
-    table = metrics(trustml, tmp_path, data_dir, "experiment=explain_mnist_logistic").set_index("explainer")
+    table = measured(trustml, tmp_path, data_dir, "experiment=explain_mnist_logistic").set_index("explainer")
     assert table.max_completeness_gap.linear <= 1e-5
     assert table.completeness_gap.saliency > 1
     assert table.insertion_auc.linear > table.insertion_auc.saliency

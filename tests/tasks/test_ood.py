@@ -10,27 +10,18 @@ import torch
 from safetensors.torch import load_file
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from tests.helpers import Cli
-from trustml_cli.hardware import Hardware
+from tests.helpers import Cli, MakeContext, facts, metrics, newest
 from trustml_cli.ood.measure import judge
 from trustml_cli.ood.separation import separation_intervals
-from trustml_cli.record import Recorder
-from trustml_cli.store import ModelStore
-from trustml_cli.tasks.context import Context
 from trustml_cli.tasks.ood import check_threshold
 
 SHORT = ["trainer=smoke", "model=mlp"]
 
 
-def newest(folder: Path) -> Path:
-    return max(folder.glob("outputs/ood/*"), key=lambda run: (run / "run.json").stat().st_mtime_ns)
-
-
 def run(trustml: Cli, folder: Path, *words: str) -> tuple[Path, pandas.DataFrame]:
     answer = trustml(*words, "task=ood", *SHORT)
     assert answer.returncode == 0, answer.stderr
-    run = newest(folder)
-    return run, pandas.read_csv(run / "metrics.csv", dtype={"outliers": str}).set_index("score")
+    return newest(folder), metrics(newest(folder), dtype={"outliers": str}).set_index("score")
 
 
 def test_rows_follow_from_the_scores(trustml: Cli, tmp_path: Path) -> None:
@@ -69,9 +60,8 @@ def test_rows_follow_from_the_scores(trustml: Cli, tmp_path: Path) -> None:
 def test_the_network_has_one_class_fewer_and_has_not_seen_the_validation_images(
     trustml: Cli, tmp_path: Path, cache_dir: Path
 ) -> None:
-    folder, _ = run(trustml, tmp_path, "task.holdout=2", "task.validation_fraction=0.25")
-    key = json.loads((folder / "run.json").read_text())["model_key"]
-    stored = cache_dir / "models" / key
+    folder, _ = run(trustml, tmp_path, "task.holdout=2", "task.validation_fraction=0.25", "task.score=msp")
+    stored = cache_dir / "models" / facts(folder)["model_key"]
     assert load_file(stored / "model.safetensors")["network.5.bias"].shape == (9,)
     recipe = json.loads((stored / "model.json").read_text())["recipe"]
     assert recipe["dataset"]["classes"] == 9
@@ -80,7 +70,7 @@ def test_the_network_has_one_class_fewer_and_has_not_seen_the_validation_images(
 
 def test_scores_and_quantiles_share_a_network(trustml: Cli) -> None:
     words = ["task=ood", *SHORT, "seed=5"]
-    assert "training model" in trustml(*words).stdout
+    assert "training model" in trustml(*words, "task.score=msp").stdout
     again = trustml(*words, "task.quantile=0.5", "task.score=odin", "detector.odin.temperature=10")
     assert again.returncode == 0
     assert "training model" not in again.stdout
@@ -137,14 +127,13 @@ def test_a_network_without_linear_layer_is_refused_before_training(trustml: Cli,
 
 @pytest.mark.parametrize(("passing", "validation", "verdict"), [(0.95, 200, True), (0.5, 200, False), (0.5, 40, None)])
 def test_a_threshold_that_does_not_carry_over_is_noticed(
-    passing: float, validation: int, verdict: bool | None, tmp_path: Path, hardware: Hardware
+    passing: float, validation: int, verdict: bool | None, make_context: MakeContext
 ) -> None:
-    record = Recorder(tmp_path, {"task": "ood", "dataset": "", "model": ""}, 0, "", ["trustml"])
-    record.start()
+    context = make_context()
     inliers = (torch.arange(400) >= 400 * passing).float()
     result = judge(torch.zeros(validation), inliers, torch.ones(9), quantile=0.95)
-    check_threshold(Context(0, hardware, ModelStore(tmp_path), record), "msp", result, validation, quantile=0.95)
-    (check,) = record.checks
+    check_threshold(context, "msp", result, validation, quantile=0.95)
+    (check,) = context.record.checks
     assert check.passed is verdict
     assert f"{passing:.4f} of test inliers pass" in check.figure
 
@@ -154,7 +143,7 @@ def test_a_digit_left_out_of_mnist_is_noticed(trustml: Cli, tmp_path: Path, data
     short = ["trainer.epochs=2", "dataset.limit=12000", "task.score=[msp,knn]"]
     answer = trustml("experiment=ood_mnist", *short, f"data_dir={data_dir}")
     assert answer.returncode == 0, answer.stderr
-    table = pandas.read_csv(newest(tmp_path) / "metrics.csv").set_index("score")
+    table = metrics(newest(tmp_path)).set_index("score")
     assert table.outlier_inlier_rate_n.eq(958).all()
     assert table.inlier_rate.between(0.93, 0.97).all()
     assert table.fpr_at_95_tpr["knn"] <= 0.2

@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from tests.configs import choice, choices, composed
-from tests.helpers import Cli
-from tests.test_experiments import metrics
+from tests.helpers import Cli, measured
 from trustml_cli.build import build
 from trustml_cli.data.dataset import Dataset, InMemory
 from trustml_cli.extraction.linear import LinearClassifier, LinearLogits, LinearSoftmax
@@ -101,18 +100,18 @@ def test_every_method_of_the_folder_is_in_the_task_s_list(task: str, group: str)
 @pytest.mark.data
 def test_a_logistic_regression_of_mnist_is_stolen_whole(trustml: Cli, tmp_path: Path, data_dir: Path) -> None:
     words = ["experiment=steal_mnist_logistic", "task.queries=785"]
-    exact = metrics(trustml, tmp_path, data_dir, *words).set_index("method")
+    exact = measured(trustml, tmp_path, data_dir, *words).set_index("method")
     assert (exact.agreement == 1.0).all()
     assert (exact.agreement_n == 10_000).all()
     assert (exact.queries_used == 785).all()
     assert exact.max_parameter_error.linear_logits <= 1e-4
     assert (exact.max_probability_error <= 1e-5).all()
-    rounded = metrics(trustml, tmp_path, data_dir, *words, "task.round_digits=2").set_index("method")
+    rounded = measured(trustml, tmp_path, data_dir, *words, "task.round_digits=2").set_index("method")
     assert 0.95 < rounded.agreement.linear_softmax < rounded.agreement.linear_logits < 1.0
 
 
 @pytest.mark.data
 def test_a_network_of_mnist_is_stolen_from_a_few_thousand_answers(trustml: Cli, tmp_path: Path, data_dir: Path) -> None:
     short = ["trainer.epochs=1", "trainer.steps_per_epoch=400", "task.queries=[100,2000]", "thief.distill.epochs=5"]
-    few, many = metrics(trustml, tmp_path, data_dir, "experiment=steal_mnist_cnn", *short).agreement
+    few, many = measured(trustml, tmp_path, data_dir, "experiment=steal_mnist_cnn", *short).agreement
     assert many > 0.93 > few
