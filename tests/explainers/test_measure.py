@@ -5,14 +5,17 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
+from trustml_cli.explainers.integrated_gradients import IntegratedGradients
 from trustml_cli.explainers.linear import LinearWeights
 from trustml_cli.explainers.measure import (
     area_under,
+    completeness_gap,
     examine,
     rank_correlation,
     rank_correlations,
     replacement_curve,
 )
+from trustml_cli.explainers.saliency import Saliency
 
 
 class Odds(nn.Module):
@@ -64,21 +67,96 @@ def test_images_that_one_method_is_silent_about_do_not_count() -> None:
     a = torch.stack([X[0], X[0]])
     b = torch.stack([X[0], torch.zeros_like(X[0])])
     correlations = rank_correlations({"a": a, "b": b})
-    assert correlations["a"]["b"] == correlations["b"]["a"] == pytest.approx(1.0)
+    assert correlations["a"]["b"].tolist() == correlations["b"]["a"].tolist() == pytest.approx([1.0])  # one image
+    assert len(correlations["a"]["a"]) == 2
+
+
+def linear() -> tuple[nn.Module, Tensor]:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(9, 3)).requires_grad_(False)
+    return model, model[1].weight
 
 
 def test_examining_a_linear_model_finds_what_is_known_of_it() -> None:
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Flatten(), nn.Linear(9, 3)).requires_grad_(False)
+    model, weight = linear()
     x, target = torch.rand(120, 1, 3, 3), torch.arange(120) % 3
-    result = examine(LinearWeights(), model, x, target, torch.rand(120, 4, 1, 3, 3), steps=9)
-    weights = model[1].weight[target].view(x.shape)
-    torch.testing.assert_close(result.attribution, weights, rtol=0, atol=1e-6)
-    torch.testing.assert_close(result.contributions, x * weights, rtol=0, atol=1e-6)
-    assert result.gaps.shape == (120, 4)
-    assert result.gaps.max() < 1e-12
+    found = examine("linear", LinearWeights(), model, x, target, torch.rand(120, 4, 1, 3, 3), steps=9)
+    assert list(found) == ["linear", "linear_x_input"]
+    weights = weight[target].view(x.shape)
+    torch.testing.assert_close(found["linear"].maps, weights, rtol=0, atol=1e-6)
+    torch.testing.assert_close(found["linear_x_input"].maps, x * weights, rtol=0, atol=1e-6)
+    gaps = found["linear"].gaps
+    assert gaps is not None
+    assert gaps.shape == (120, 4)
+    assert gaps.max() < 1e-12
+    assert found["linear_x_input"].gaps is None
     shares = model(x).softmax(1).gather(1, target[:, None])[:, 0]
-    torch.testing.assert_close(result.deletion[:, 0], shares)
-    torch.testing.assert_close(result.insertion[:, -1], shares)
-    torch.testing.assert_close(result.insertion[:, 0], result.deletion[:, -1])
-    assert area_under(result.insertion).mean() > shares.mean() > area_under(result.deletion).mean()
+    for result in found.values():
+        torch.testing.assert_close(result.deletion[:, 0], shares)
+        torch.testing.assert_close(result.insertion[:, -1], shares)
+        torch.testing.assert_close(result.insertion[:, 0], result.deletion[:, -1])
+    product = found["linear_x_input"]
+    assert area_under(product.insertion).mean() > shares.mean() > area_under(product.deletion).mean()
+
+
+def test_the_map_is_measured_and_not_its_product_with_the_image() -> None:
+    # weights 4, 3, 2, 1 of a sum; the pixels grow the other way, so that the products name the last pixel first
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).requires_grad_(False)
+    model[1].weight[0], model[1].weight[1] = torch.tensor([4.0, 3.0, 2.0, 1.0]), torch.zeros(4)
+    model[1].bias.zero_()
+    x = torch.tensor([0.1, 0.2, 0.5, 1.0]).view(1, 1, 2, 2)  # products 0.4, 0.6, 1.0, 1.0
+    found = examine("saliency", Saliency(), model, x, TARGET, torch.zeros(1, 1, 1, 2, 2), steps=4)
+    by_rate, by_product = (found[name].deletion[0].logit().tolist() for name in ("saliency", "saliency_x_input"))
+    assert by_rate == pytest.approx([3.0, 2.6, 2.0, 1.0, 0.0], abs=1e-5)  # the logits that are left
+    assert by_product == pytest.approx([3.0, 2.0, 1.0, 0.4, 0.0], abs=1e-5)
+    backwards = found["saliency"].insertion[0].logit().tolist()
+    assert backwards == pytest.approx([0.0, 0.4, 1.0, 2.0, 3.0], abs=1e-5)
+
+
+def test_a_contribution_is_measured_from_its_own_baseline() -> None:
+    # from grey, the black pixel takes away and the white one adds; from black, the black one would add nothing
+    model, _ = linear()
+    x, target = torch.rand(5, 1, 3, 3), torch.arange(5) % 3
+    grey = IntegratedGradients(baseline=0.5, steps=2)
+    found = examine("integrated", grey, model, x, target, torch.rand(5, 1, 1, 3, 3), steps=9)
+    assert list(found) == ["integrated"]
+    expected = replacement_curve(model, x, torch.zeros_like(x), grey(model, x, target), target, 9)
+    assert torch.equal(found["integrated"].deletion, expected)
+    from_black = replacement_curve(
+        model, x, torch.zeros_like(x), grey.contributions(model, x, target, 0 * x), target, 9
+    )
+    assert not torch.allclose(expected, from_black, atol=1e-3)
+
+
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore")
+def test_the_curve_of_saliency_is_that_of_captum_s_map_deleted_pixel_by_pixel() -> None:
+    attr = pytest.importorskip("captum.attr")
+    torch.manual_seed(1)
+    layers = [nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)]
+    model = nn.Sequential(*layers).requires_grad_(False)
+    x, target = torch.rand(3, 1, 6, 6), torch.tensor([0, 1, 2])
+    ours = examine("saliency", Saliency(), model, x, target, torch.rand(3, 1, 1, 6, 6), steps=36)["saliency"]
+    theirs = attr.Saliency(model).attribute(x.clone().requires_grad_(), target=target)
+    torch.testing.assert_close(ours.maps, theirs)
+    for image, number, values, curve in zip(x, target, theirs, ours.deletion, strict=True):
+        left, expected = image.clone(), [model(image[None]).softmax(1)[0, number].item()]
+        for place in values.flatten().argsort(descending=True).tolist():
+            left.view(-1)[place] = 0
+            expected.append(model(left[None]).softmax(1)[0, number].item())
+        assert curve.tolist() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore")
+def test_gaps_of_integrated_gradients_are_captum_s() -> None:
+    attr = pytest.importorskip("captum.attr")
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(9, 8), nn.Tanh(), nn.Linear(8, 3)).requires_grad_(False).double()
+    x, target, start = torch.rand(6, 1, 3, 3).double(), torch.arange(6) % 3, torch.rand(6, 1, 3, 3).double()
+    _, theirs = attr.IntegratedGradients(model).attribute(
+        x, baselines=start, target=target, n_steps=1, return_convergence_delta=True
+    )
+    ours = completeness_gap(IntegratedGradients(baseline=0.0, steps=1), model, x, target, start)
+    torch.testing.assert_close(ours, theirs.abs(), rtol=0, atol=1e-6)
+    assert ours.max() > 1e-3

@@ -12,34 +12,32 @@ IMAGES = torch.rand(3, 3, 4, 4, generator=torch.Generator().manual_seed(0))
 CAPTIONS = ["cat (90%)", "dog (80%)", "cat (70%)"]
 
 
-def explained(scale: float, times_input: bool) -> Explained:
-    rate = scale * torch.ones(3, 3, 4, 4)
+def explained() -> Explained:
     deletion = torch.tensor([[1.0, 0.5, 0.0]]).expand(3, 3)
-    attribution = rate * IMAGES if times_input else rate
-    return Explained(attribution, rate * IMAGES, torch.zeros(3, 1), deletion, 1 - deletion, 0.0)
+    return Explained(torch.ones(3, 3, 4, 4), deletion, 1 - deletion, torch.zeros(3, 1), 0.0)
 
 
 def shown(figure: object, number: int) -> np.ndarray:
     return np.asarray(figure.axes[number].images[0].get_array())  # type: ignore[attr-defined]
 
 
-def test_image_attribution_and_explanation_stand_below_one_another() -> None:
-    figure = one_method(IMAGES, CAPTIONS, explained(2.0, times_input=False), "saliency: cnn")
+def test_the_map_and_its_product_stand_below_the_image() -> None:
+    rate = 2 * torch.ones(3, 3, 4, 4)
+    maps = {"saliency": rate, "saliency_x_input": rate * IMAGES}
+    figure = one_method(IMAGES, CAPTIONS, maps, "saliency: cnn")
     assert len(figure.axes) == 9
     np.testing.assert_allclose(shown(figure, 3), 6.0)  # three channels of 2
     np.testing.assert_allclose(shown(figure, 7), 2 * IMAGES[1].sum(0), rtol=1e-6)
-    for words in ("attribution", "explanation", "image", "cat (90%)", "dog (80%)", "saliency: cnn"):
+    for words in ("saliency", "saliency\n× input", "image", "cat (90%)", "dog (80%)", "saliency: cnn"):
         assert words in texts(figure)
 
 
-def test_what_is_times_the_input_already_is_shown_once() -> None:
-    figure = one_method(IMAGES, CAPTIONS, explained(2.0, times_input=True), "x")
-    assert len(figure.axes) == 6
-    assert "attribution =\nexplanation" in texts(figure)
+def test_a_contribution_has_one_map() -> None:
+    assert len(one_method(IMAGES, CAPTIONS, {"occlusion": IMAGES}, "x").axes) == 6
 
 
 def test_methods_stand_side_by_side_with_zero_in_the_middle_of_the_scale() -> None:
-    methods = {"saliency": explained(1.0, False), "input_x_gradient": explained(-1.0, True)}
+    methods = {"saliency": torch.ones(3, 3, 4, 4), "input_x_gradient": -IMAGES}
     figure = methods_side_by_side(IMAGES, CAPTIONS, methods, "cnn on digits")
     assert len(figure.axes) == 9
     np.testing.assert_allclose(shown(figure, 5), -IMAGES[1].sum(0), rtol=1e-6)
@@ -51,7 +49,7 @@ def test_methods_stand_side_by_side_with_zero_in_the_middle_of_the_scale() -> No
 
 
 def test_deletion_and_insertion_have_a_line_and_an_area_for_each_method() -> None:
-    figure = replacement_curves({"saliency": explained(1.0, False), "occlusion": explained(1.0, True)}, "cnn")
+    figure = replacement_curves({"saliency": explained(), "occlusion": explained()}, "cnn")
     deletion, insertion = figure.axes
     assert [line(deletion, 0), line(insertion, 1)] == [[1.0, 0.5, 0.0], [0.0, 0.5, 1.0]]
     for words in ("saliency (0.50)", "occlusion (0.50)", "lower is better", "higher is better", "3 test images"):
@@ -60,7 +58,7 @@ def test_deletion_and_insertion_have_a_line_and_an_area_for_each_method() -> Non
 
 @pytest.mark.parametrize("names", [("a", "b"), ("a", "b", "c")])
 def test_every_two_methods_have_their_correlation(names: tuple[str, ...]) -> None:
-    table = {one: {other: 1.0 if one == other else -0.25 for other in names} for one in names}
+    table = {one: {other: torch.tensor([1.0] if one == other else [-0.5, 0.0]) for other in names} for one in names}
     figure = correlation_matrix(table, "cnn", 7)
     written = [text.get_text() for text in figure.axes[0].texts]
     assert len(written) == len(names) ** 2

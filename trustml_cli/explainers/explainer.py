@@ -16,8 +16,13 @@ class Explainer(ABC):
     """Says of each pixel how much it has to do with a logit. Subclasses name their keys as fields.
 
     Some say what a logit would gain for each unit of a pixel (a rate), others what it has gained from it already (a
-    contribution, in logits). `contributions` makes the second of the first.
+    contribution, in logits), and bring their own `contributions`. A rate's are products with the distance.
     """
+
+    @property
+    def is_rate(self) -> bool:
+        """Whether the map has to be multiplied by the image to say what the pixels add to the logit."""
+        return type(self).contributions is Explainer.contributions
 
     def check(self, model: nn.Module, shape: tuple[int, ...]) -> None:  # noqa: B027
         """Raise `Unsuitable` where it cannot serve `model`, ValueError where its keys do not fit images of `shape`."""

@@ -16,51 +16,71 @@ BATCH = 50  # images that are explained at once
 
 @dataclass
 class Explained:
-    """One method's explanations of N images, and what is measured of each; all on the CPU.
+    """One kind of maps of N images, and what is measured of each; all on the CPU.
 
-    `attribution` is what the explainer returns, `contributions` what each pixel adds on the way from black, both
-    [N, C, H, W]. `gaps` are completeness gaps in logits, [N, baselines]; `deletion` and `insertion` the curves of
-    the target's probability, [N, steps + 1]. `seconds` is the time that the attribution took.
+    `maps` are [N, C, H, W]; `deletion` and `insertion` the curves of the target's probability where pixels go in their
+    order, [N, steps + 1]. `gaps` are the method's completeness gaps in logits, [N, baselines]; None for a product,
+    whose method has them already. `seconds` is the time that the maps took.
     """
 
-    attribution: Tensor
-    contributions: Tensor
-    gaps: Tensor
+    maps: Tensor
     deletion: Tensor
     insertion: Tensor
+    gaps: Tensor | None
     seconds: float
 
 
 def examine(
-    explainer: Explainer, model: nn.Module, x: Tensor, target: Tensor, baselines: Tensor, steps: int
-) -> Explained:
+    name: str, explainer: Explainer, model: nn.Module, x: Tensor, target: Tensor, baselines: Tensor, steps: int
+) -> dict[str, Explained]:
     """Explain the logits of classes `target` [N] for images x [N, C, H, W], and measure the explanations.
 
-    Gaps are taken from each of an image's `baselines` [N, B, C, H, W], in float64, for rounding is not the explainer's
-    fault. Deletion and insertion go by contributions, in so many `steps`; black is the blank image of both (Petsiuk et
-    al. blur for insertion, which leaves nothing to insert in images as small as these).
+    What is measured is the map that the explainer returns, under its `name`. A rate is measured a second time as
+    NAME_x_input, multiplied by the image: another map, which names other pixels. Gaps are taken from each of an image's
+    `baselines` [N, B, C, H, W], in float64, for rounding is not the explainer's fault. Deletion and insertion take so
+    many `steps`; black is the blank image of both (Petsiuk et al. blur for insertion, which leaves nothing to insert in
+    images as small as these).
     """
-    exact = deepcopy(model).cpu().double()
-    parts = []
-    seconds = 0.0
-    batched = (torch.split(values, BATCH) for values in (x, target, baselines))
-    for image, number, starts in zip(*batched, strict=True):
+    maps, seconds = [], 0.0
+    for image, number in zip(torch.split(x, BATCH), torch.split(target, BATCH), strict=True):
         start = perf_counter()
-        attribution = explainer(model, image, number).cpu()
+        maps.append(explainer(model, image, number))
         seconds += perf_counter() - start
-        assert attribution.shape == image.shape
+        assert maps[-1].shape == image.shape
+    attribution = torch.cat(maps)
+    gaps = completeness_gaps(explainer, model, x, target, baselines)
+    found = {name: followed(model, x, target, attribution, steps, gaps, seconds)}
+    if explainer.is_rate:
+        found[f"{name}_x_input"] = followed(model, x, target, attribution * x, steps, None, seconds)
+    return found
+
+
+def followed(
+    model: nn.Module, x: Tensor, target: Tensor, maps: Tensor, steps: int, gaps: Tensor | None, seconds: float
+) -> Explained:
+    """What the model makes of images whose pixels go, and come, in the order of `maps`."""
+    curves = []
+    for image, number, values in zip(
+        torch.split(x, BATCH), torch.split(target, BATCH), torch.split(maps, BATCH), strict=True
+    ):
         black = torch.zeros_like(image)
-        contributions = explainer.contributions(model, image, number, black)
-        precise = image.cpu().double()
-        gap = [
-            completeness_gap(explainer, exact, precise, number.cpu(), baseline.cpu().double())
-            for baseline in starts.unbind(1)
+        there = replacement_curve(model, image, black, values, number, steps)
+        back = replacement_curve(model, black, image, values, number, steps)
+        curves.append((there.cpu(), back.cpu()))
+    deletion, insertion = map(torch.cat, zip(*curves, strict=True))
+    return Explained(maps.cpu(), deletion, insertion, gaps, seconds)
+
+
+def completeness_gaps(explainer: Explainer, model: nn.Module, x: Tensor, target: Tensor, baselines: Tensor) -> Tensor:
+    """`completeness_gap` from each of an image's `baselines` [N, B, C, H, W], in float64 on the CPU, [N, B]."""
+    exact = deepcopy(model).cpu().double()
+    batched = (torch.split(values.cpu(), BATCH) for values in (x.double(), target, baselines.double()))
+    return torch.cat(
+        [
+            torch.stack([completeness_gap(explainer, exact, image, number, one) for one in starts.unbind(1)], 1)
+            for image, number, starts in zip(*batched, strict=True)
         ]
-        deletion = replacement_curve(model, image, black, contributions, number, steps)
-        insertion = replacement_curve(model, black, image, contributions, number, steps)
-        parts.append((attribution, contributions.cpu(), torch.stack(gap, 1), deletion.cpu(), insertion.cpu()))
-    attribution, contributions, gaps, deletion, insertion = map(torch.cat, zip(*parts, strict=True))
-    return Explained(attribution, contributions, gaps, deletion, insertion, seconds)
+    )
 
 
 def completeness_gap(explainer: Explainer, model: nn.Module, x: Tensor, target: Tensor, baseline: Tensor) -> Tensor:
@@ -106,6 +126,7 @@ def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
     return correlation
 
 
-def rank_correlations(maps: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
-    """Mean rank correlation of each two methods' maps, over the images where both say something."""
-    return {one: {other: rank_correlation(maps[one], maps[other]).nanmean().item() for other in maps} for one in maps}
+def rank_correlations(maps: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """The rank correlation of each two kinds of maps, of the images where both say something, [≤ N]."""
+    each = {one: {other: rank_correlation(maps[one], maps[other]) for other in maps} for one in maps}
+    return {one: {other: values[values.isfinite()] for other, values in row.items()} for one, row in each.items()}

@@ -11,46 +11,47 @@ from torch import Tensor
 from trustml_cli.explainers.measure import Explained, area_under
 from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, new_figure, show_image, tidy
 
-LINES = [(BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), ("#8A3E86", ":"), (GREY, "-"), ("black", "--")]
+COLORS = [BLUE, ORANGE, GREEN, "#8A3E86", GREY, "black", "#8A6A00", "#C03030", "#3AA6A6"]
+STYLES = ["-", "--", "-.", ":"]
+SCALE = "blue above zero, red below; each map on its own scale"
 
 
-def one_method(images: Tensor, captions: Sequence[str], result: Explained, subject: str) -> Figure:
-    """Image, attribution and explanation below one another, for each of a few images [n, C, H, W].
+def one_method(images: Tensor, captions: Sequence[str], maps: Mapping[str, Tensor], subject: str) -> Figure:
+    """Image and maps below one another, for each of a few images [n, C, H, W].
 
-    The attribution is what the method returns; the explanation is what each pixel adds to the logit, which for a rate
-    is the input times it. Where the two are one and the same, it is shown once.
+    `maps` are what the method returns and, for a rate, its product with the input, each [≥ n, C, H, W].
     """
     count = len(images)
-    rows = {"attribution": result.attribution[:count], "explanation": result.contributions[:count]}
-    if torch.allclose(rows["attribution"], rows["explanation"]):
-        rows = {"attribution =\nexplanation": rows["explanation"]}
-    figure, axes = new_figure(1.45 * count + 0.5, 1.55 * (len(rows) + 1) + 0.8, len(rows) + 1, count)
+    figure, axes = new_figure(1.45 * count + 0.5, 1.55 * (len(maps) + 1) + 0.8, len(maps) + 1, count)
     for column in range(count):
         show_image(axes[0, column], images[column], captions[column])
-        for row, maps in enumerate(rows.values(), start=1):
-            show_map(axes[row, column], maps[column])
-    for panel, name in zip(axes[:, 0], ("image", *rows), strict=True):
+        for row, values in enumerate(maps.values(), start=1):
+            show_map(axes[row, column], values[column])
+    for panel, name in zip(axes[:, 0], ("image", *map(broken, maps)), strict=True):
         panel.set_ylabel(name, fontsize=9, color=GREY)
     figure.suptitle(subject, fontsize=11)
-    figure.supxlabel("blue speaks for the class, red against it; each map on its own scale", fontsize=8)
+    figure.supxlabel(SCALE, fontsize=8)
     return figure
 
 
-def methods_side_by_side(
-    images: Tensor, captions: Sequence[str], explained: Mapping[str, Explained], subject: str
-) -> Figure:
-    """The explanations of all methods in a row for each image [n, C, H, W]."""
+def methods_side_by_side(images: Tensor, captions: Sequence[str], maps: Mapping[str, Tensor], subject: str) -> Figure:
+    """All maps [≥ n, C, H, W] in a row for each image [n, C, H, W]."""
     count = len(images)
-    figure, axes = new_figure(1.5 * (len(explained) + 1) + 0.3, 1.5 * count + 0.9, count, len(explained) + 1)
+    figure, axes = new_figure(1.5 * (len(maps) + 1) + 0.3, 1.5 * count + 0.9, count, len(maps) + 1)
     for row in range(count):
         show_image(axes[row, 0], images[row], captions[row])
-        for column, (name, result) in enumerate(explained.items(), start=1):
-            show_map(axes[row, column], result.contributions[row])
+        for column, (name, values) in enumerate(maps.items(), start=1):
+            show_map(axes[row, column], values[row])
             if row == 0:
-                axes[row, column].set_title(name.replace("_gradient", "\ngradient"), fontsize=8)
-    figure.suptitle(subject, fontsize=11)
-    figure.supxlabel("blue speaks for the class, red against it; each map on its own scale", fontsize=8)
+                axes[row, column].set_title(broken(name), fontsize=8)
+    figure.suptitle(f"Maps of the pixels behind the logit: {subject}", fontsize=11)
+    figure.supxlabel(SCALE, fontsize=8)
     return figure
+
+
+def broken(name: str) -> str:
+    """A long name on two lines."""
+    return name.replace("_gradient", "\ngradient").replace("_x_input", "\n× input")
 
 
 def show_map(axes: Axes, values: Tensor) -> None:
@@ -73,7 +74,7 @@ def replacement_curves(explained: Mapping[str, Explained], subject: str) -> Figu
         for number, (name, result) in enumerate(explained.items()):
             curve: Tensor = getattr(result, which)
             shares = torch.linspace(0, 1, curve.shape[1])
-            color, line = LINES[number % len(LINES)]
+            color, line = COLORS[number % len(COLORS)], STYLES[number % len(STYLES)]
             label = f"{name} ({area_under(curve).mean().item():.2f})"
             panel.plot(shares, curve.double().mean(0), line, color=color, label=label)
         tidy(panel, f"Pixels {done}", f"share of pixels {done.partition(':')[0]}", "probability of the class")
@@ -81,15 +82,15 @@ def replacement_curves(explained: Mapping[str, Explained], subject: str) -> Figu
         for axis in (panel.xaxis, panel.yaxis):
             axis.set_major_formatter(PercentFormatter(1.0))
         panel.legend(frameon=False, fontsize=8, title="area under the curve", title_fontsize=8, loc=corner)
-    n = len(next(iter(explained.values())).gaps)
+    n = len(next(iter(explained.values())).maps)
     figure.suptitle(f"{subject}: mean of {n:,} test images", fontsize=11)
     return figure
 
 
-def correlation_matrix(correlations: Mapping[str, Mapping[str, float]], subject: str, n: int) -> Figure:
-    """How much the methods' explanations agree: mean rank correlation of each two."""
+def correlation_matrix(correlations: Mapping[str, Mapping[str, Tensor]], subject: str, n: int) -> Figure:
+    """How much the maps agree: the mean of the rank correlations of each two."""
     names = list(correlations)
-    values = torch.tensor([[correlations[one][other] for other in names] for one in names])
+    values = torch.tensor([[correlations[one][other].mean().item() for other in names] for one in names])
     side = 2.2 + 0.75 * len(names)
     figure, axes = new_figure(side + 1.0, side)
     panel = axes[0, 0]
@@ -101,5 +102,5 @@ def correlation_matrix(correlations: Mapping[str, Mapping[str, float]], subject:
         value = values[row, column].item()
         color = "white" if abs(value) > 0.6 else "black"
         panel.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=color)
-    panel.set_title(f"Agreement of explanations: {subject}\n{n:,} test images", fontsize=10)
+    panel.set_title(f"Agreement of maps: {subject}\n{n:,} test images", fontsize=10)
     return figure

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from math import nan
 from typing import Any, ClassVar
 
 import torch
@@ -35,12 +36,13 @@ class Explain:
 
     `target` is the class whose logit is explained, None for the one that the model sees. Completeness is measured
     from `baselines` images of random pixels for each. Pixels are deleted (made black) and inserted (into a black
-    image) in the order of their contributions, in `steps` steps. `examples` images are shown in each picture.
+    image) in the order of the map, in `steps` steps. `examples` images are shown in each picture.
     """
 
     columns: ClassVar[Columns] = (
         *conditions("explainer"),
-        *lower("completeness_gap", "max_completeness_gap", "deletion_auc"),
+        *sometimes(lower("completeness_gap", "max_completeness_gap")),  # a product has none of its own
+        *lower("deletion_auc"),
         *higher("insertion_auc"),
         *lower("seconds"),
         *sometimes(neither("rank_correlation_{explainer}")),
@@ -82,28 +84,30 @@ class Explain:
         explained: dict[str, Explained] = {}
         for name, method in tqdm(explainers.items(), desc="explaining", unit="method", disable=None):
             with own_randomness(context.seed):
-                explained[name] = examine(method, network, x, target, random, self.steps)
-        correlations = rank_correlations({name: result.contributions for name, result in explained.items()})
+                explained |= examine(name, method, network, x, target, random, self.steps)
+        correlations = rank_correlations({name: result.maps for name, result in explained.items()})
         context.record.headline("deletion_auc")
         for name, result in explained.items():
             row = judged(result)
-            agreement = {f"rank_correlation_{other}": value for other, value in correlations[name].items()}
-            context.record.metrics({"explainer": name}, **row, **agreement)
-            figures = (row["completeness_gap"], row["deletion_auc"], row["insertion_auc"], len(x))
-            log.info("%s: completeness gap %.2g, deletion %.3f, insertion %.3f, n = %d", name, *figures)
-        gap = explained["linear"].gaps.max().item() if "linear" in explained else None
-        verdict = None if gap is None else gap <= COMPLETE
-        context.record.check("weights of a linear model are complete", verdict, f"largest gap {gap}")
+            for other, values in correlations[name].items():
+                row |= average(f"rank_correlation_{other}", values)
+            context.record.metrics({"explainer": name}, **row)
+            log.info("%s: %s", name, in_words(row, len(x)))
+        gaps = explained["linear"].gaps if "linear" in explained else None
+        verdict = None if gaps is None else gaps.max().item() <= COMPLETE
+        largest = None if gaps is None else gaps.max().item()
+        context.record.check("weights of a linear model are complete", verdict, f"largest gap {largest}")
 
-        kept = {name: result.attribution for name, result in explained.items()}
+        kept = {name: explained[name].maps for name in explainers}
         context.record.artifact("attributions", {"images": x, "targets": target, **kept})
         subject = f"{context.record.choices['model']} on {context.record.choices['dataset']}"
         sure = probabilities.gather(1, target[:, None])[:, 0]
         captions = [f"{data.classes[number]} ({share:.0%})" for number, share in zip(target, sure, strict=True)]
-        for name, result in explained.items():
-            context.record.plot(name, one_method(x[: self.examples], captions, result, f"{name}: {subject}"))
-        figure = methods_side_by_side(x[: self.examples], captions, explained, f"Contributions to the logit: {subject}")
-        context.record.plot("side_by_side", figure)
+        for name in explainers:
+            kinds = {kind: explained[kind].maps for kind in (name, f"{name}_x_input") if kind in explained}
+            context.record.plot(name, one_method(x[: self.examples], captions, kinds, f"{name}: {subject}"))
+        maps = {name: result.maps for name, result in explained.items()}
+        context.record.plot("side_by_side", methods_side_by_side(x[: self.examples], captions, maps, subject))
         context.record.plot("deletion_insertion", replacement_curves(explained, subject))
         if len(explained) > 1:
             context.record.plot("rank_correlation", correlation_matrix(correlations, subject, len(x)))
@@ -146,11 +150,18 @@ class Explain:
 
 
 def judged(result: Explained) -> dict[str, Any]:
-    """The values of one row."""
+    """The values of one row; a product has no gap of its own."""
+    gaps = torch.empty(0, 1) if result.gaps is None else result.gaps
     return {
-        **average("completeness_gap", result.gaps.mean(1)),
-        "max_completeness_gap": result.gaps.max().item(),
+        **average("completeness_gap", gaps.mean(1)),
+        "max_completeness_gap": gaps.max().item() if len(gaps) else nan,
         **average("deletion_auc", area_under(result.deletion)),
         **average("insertion_auc", area_under(result.insertion)),
         "seconds": result.seconds,
     }
+
+
+def in_words(row: dict[str, Any], n: int) -> str:
+    """The figures of one row for the log."""
+    gap = f"completeness gap {row['completeness_gap']:.2g}, " if row["completeness_gap_n"] else ""
+    return f"{gap}deletion {row['deletion_auc']:.3f}, insertion {row['insertion_auc']:.3f}, n = {n}"
