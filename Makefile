@@ -8,7 +8,8 @@ JOBS ?= 2
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations 10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-order test-mutants test-data test-faults test-slurm bench lint audit smoke wheel-check clean
+.PHONY: help demo test test-unit test-order test-mutants test-data test-faults test-faults-short test-slurm bench lint audit
+.PHONY: smoke wheel-check clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +40,9 @@ test-data: $(BIN)/.installed  ## run the tests on the real data sets in TRUSTML_
 
 test-faults: $(BIN)/.installed  ## run the long tests of kills, full disks, races and hostile input, in full
 	$(PYTEST) -m faults
+
+test-faults-short: $(BIN)/.installed  ## the same with fewer kills, cases and jobs of each kind
+	TRUSTML_FAULTS=short $(PYTEST) -m faults
 
 test-slurm: $(BIN)/.installed  ## run a sweep through a real SLURM of one node (root; apt-get install slurm-wlm munge)
 	PYTHON=$(abspath $(BIN))/python tests/slurm/run.sh

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -160,7 +161,8 @@ def trustml(
     for handler in root.handlers[:]:
         if handler not in handlers:
             root.removeHandler(handler)
-            handler.close()
+            with suppress(OSError):  # of a disk that is full
+                handler.close()
     root.handlers[:] = handlers
     root.setLevel(level)
 

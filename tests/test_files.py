@@ -1,8 +1,8 @@
+import errno
 import json
 import logging
 import os
-import threading
-import time
+import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -10,7 +10,9 @@ from filelock import FileLock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from trustml_cli.files import digest, file_digest, make_once, stamp, write_atomically, write_json
+from tests.processes import at_once, wait_until
+from trustml_cli.errors import InputError
+from trustml_cli.files import digest, file_digest, held, is_held, make_once, stamp, write_atomically, write_json
 
 ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # SHA-256 of "abc", FIPS 180-2
 NAMES = st.from_regex(r"[a-z]{1,8}(\.[a-z]{1,4}){0,2}", fullmatch=True)
@@ -123,15 +125,15 @@ def test_a_maker_that_fails_leaves_nothing_behind(tmp_path):
     assert make_once(tmp_path / "folder", fill_with_abc)["x"] == ABC
 
 
-def test_of_many_threads_at_once_one_makes_the_folder(tmp_path):
+def test_of_many_threads_at_once_one_makes_the_folder(tmp_path, caplog):
     calls = []
 
     def make(folder):
-        calls.append(threading.get_ident())
-        time.sleep(0.2)
+        calls.append(folder)
+        wait_until(lambda: caplog.text.count("waiting for another process") + len(calls) == 4)
         fill_with_abc(folder)
 
-    with ThreadPoolExecutor(4) as pool:
+    with caplog.at_level(logging.INFO), ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda _: make_once(tmp_path / "folder", make), range(4)))
     assert len(calls) == 1
     assert all(result["x"] == ABC for result in results)
@@ -141,8 +143,60 @@ def test_who_waits_for_another_process_says_so(tmp_path, caplog):
     with caplog.at_level(logging.INFO), ThreadPoolExecutor(1) as pool:
         with FileLock(tmp_path / "folder.lock"):
             waiting = pool.submit(make_once, tmp_path / "folder", fill_with_abc)
-            while "waiting for another process" not in caplog.text:
-                assert not waiting.done()
-                time.sleep(0.05)
+            wait_until(lambda: waiting.done() or "waiting for another process" in caplog.text)
+            assert not waiting.done()
             assert not (tmp_path / "folder").exists()
         assert waiting.result()["x"] == ABC
+
+
+def test_the_lock_of_who_was_killed_blocks_nobody_and_the_remains_are_cleared(tmp_path, caplog):
+    folder = tmp_path / "model [1]"  # brackets mean something to glob
+
+    def make(partial):
+        (partial / "half").write_text("ha")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert at_once(lambda: make_once(folder, make)) == [-signal.SIGKILL]
+    assert [path.name for path in tmp_path.glob(".*/*")] == ["half"]
+    (tmp_path / ".model [1]").mkdir()  # not ours
+    with caplog.at_level(logging.INFO):
+        make_once(folder, fill_with_abc)
+    assert caplog.text == "", "it waited"
+    assert {path.name for path in folder.iterdir()} == {"x", "y", "checksums.json"}
+    assert [path.name for path in tmp_path.glob(".*")] == [".model [1]"]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_where_nothing_can_be_written_a_whole_folder_is_read_and_no_other(tmp_path, monkeypatch, whole):
+    def read_only(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    checksums = make_once(tmp_path / "folder", fill_with_abc)
+    if not whole:
+        (tmp_path / "folder" / "x").write_bytes(b"abd")
+    monkeypatch.setattr(FileLock, "acquire", read_only)
+    if whole:
+        assert make_once(tmp_path / "folder", refuse) == checksums
+    else:
+        with pytest.raises(InputError, match=r"^cache_dir: .* cannot be written to \(Read-only file system\); take"):
+            make_once(tmp_path / "folder", fill_with_abc)
+        assert (tmp_path / "folder" / "x").read_bytes() == b"abd"
+
+
+def test_a_folder_is_held_as_long_as_somebody_is_at_work_in_it_however_that_ends(tmp_path):
+    assert not is_held(tmp_path)
+    with held(tmp_path):
+        assert is_held(tmp_path)
+        with held(tmp_path):
+            assert is_held(tmp_path)
+        assert is_held(tmp_path)
+    assert not is_held(tmp_path)
+
+    def work():
+        with held(tmp_path):
+            assert is_held(tmp_path)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert at_once(work) == [-signal.SIGKILL]
+    assert not is_held(tmp_path)
+    assert not is_held(tmp_path / "gone")

@@ -132,6 +132,7 @@ def test_products_are_computed_in_the_precision_asked_for(precision: Precision, 
     assert (x @ x).dtype == torch.float32
 
 
+@pytest.mark.faults
 @pytest.mark.skipif(find_compiler() is None, reason="needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore")  # of the compiler's own making
 def test_a_compiled_network_answers_alike_and_learns_the_same_weights() -> None:
@@ -144,6 +145,17 @@ def test_a_compiled_network_answers_alike_and_learns_the_same_weights() -> None:
     ours, theirs = (torch.autograd.grad(asked(x).square().sum(), x)[0] for asked in (compiled, network))
     torch.testing.assert_close(ours, theirs)
     assert all(ours is theirs for ours, theirs in zip(compiled.parameters(), network.parameters(), strict=True))
+
+
+def test_a_network_is_compiled_where_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, compiled = nn.Linear(8, 2), nn.Linear(8, 2)
+    asked = []
+    monkeypatch.setattr(torch, "compile", lambda network: (asked.append(network), compiled)[1])
+    monkeypatch.setattr("trustml_cli.hardware.find_compiler", lambda: "g++")
+    assert Hardware(torch.device("cpu"), Precision.fp32).compiled(network) is network
+    assert asked == []
+    assert Hardware(torch.device("cpu"), Precision.fp32, compile=True).compiled(network) is compiled
+    assert asked == [network]
 
 
 def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:

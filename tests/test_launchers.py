@@ -5,17 +5,21 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import pandas
 import pytest
+from hydra.core.utils import JobStatus
 
 from tests.configs import choices, composed
 from tests.helpers import Cli
+from tests.processes import HANGS, gone, noted, wait_until
 from trustml_cli.choices import share_of_cores
 from trustml_cli.errors import InputError
+from trustml_cli.launchers import Call, SeparateProcesses
 from trustml_cli.sweep import resumed_words
 
 MINE = """
@@ -47,14 +51,21 @@ def only_sweep(tmp_path: Path) -> Path:
     return sweep
 
 
-@pytest.mark.parametrize(("launcher", "epsilons"), [("joblib", [0.1, 0.2]), ("local_submitit", [0.1])])
+@pytest.mark.parametrize(
+    ("launcher", "epsilons"),
+    [
+        ("joblib", [0.1]),
+        pytest.param("joblib", [0.1, 0.2], marks=pytest.mark.faults),
+        pytest.param("local_submitit", [0.1], marks=pytest.mark.faults),
+    ],
+)
 def test_jobs_in_processes_are_kept_apart_and_added_up(
-    launcher: str, epsilons: list[float], trustml_process: Cli, environment: dict[str, str], tmp_path: Path
+    launcher: str, epsilons: list[float], trustml: Cli, environment: dict[str, str], tmp_path: Path
 ) -> None:
     sweep = ["task=fgsm", "trainer=smoke", "model=custom", "model.factory=mine:network,mine:killed,mine:absent"]
-    sweep.append(f"task.epsilon={','.join(map(str, epsilons))}")
+    sweep += [f"task.epsilon={','.join(map(str, epsilons))}", "task.check_images=0"]
     environment["TRUSTML_CACHE_DIR"] = str(tmp_path / "cache")
-    answer = trustml_process("-m", f"launcher={launcher}", *sweep, env=environment)
+    answer = trustml("-m", f"launcher={launcher}", *sweep, env=environment)
     each = len(epsilons)
     assert answer.returncode == 1, answer.stderr
     assert f"{each} of {3 * each} jobs completed" in answer.stdout
@@ -75,6 +86,7 @@ def test_jobs_in_processes_are_kept_apart_and_added_up(
         assert process.read_text() == str(share_of_cores(2))
 
 
+@pytest.mark.faults
 def test_an_interrupt_ends_the_processes_too_and_adds_up_what_there_is(
     environment: dict[str, str], cache_dir: Path, tmp_path: Path
 ) -> None:
@@ -85,18 +97,68 @@ def test_an_interrupt_ends_the_processes_too_and_adds_up_what_there_is(
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while len(list(tmp_path.rglob("history.csv"))) < 2:  # both processes are training
+    try:
+        wait_until(lambda: process.poll() is not None or len(list(tmp_path.rglob("history.csv"))) == 2)  # both train
         assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    output = process.communicate(timeout=60)[0]
+        process.send_signal(signal.SIGINT)
+        output = process.communicate(timeout=HANGS)[0]
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "0 of 3 jobs completed" in output
-    for worker in tmp_path.glob("process_*"):
+    workers = [int(path.name.partition("_")[2]) for path in tmp_path.glob("process_*")]
+    assert len(workers) == 2
+    for worker in workers:
         with pytest.raises(ProcessLookupError):
-            os.kill(int(worker.name.partition("_")[2]), 0)
+            os.kill(worker, 0)
+
+
+# The processes themselves, with functions that need no trustml
+
+
+def call(folder: Path, number: int, **what: Any) -> Call:
+    return noted, (folder, number), what  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("said", [None, "3"])
+def test_a_killed_job_takes_no_other_along_and_all_share_the_cores(
+    said: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    if said is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+    jobs = [
+        call(tmp_path, 0, after=[1], then="die"),
+        call(tmp_path, 1, after=[0], then="outlive"),
+        call(tmp_path, 2, after=[3]),  # at the same time, so that there are two processes again
+        call(tmp_path, 3, after=[2]),
+    ]
+    first, *others = SeparateProcesses(2)(jobs)
+    assert (first.status, first.return_value) == (JobStatus.COMPLETED, 1), "of a job that says nothing itself"
+    threads = said or str(share_of_cores(2))
+    assert others == [(number, threads) for number in (1, 2, 3)]
+    processes = {path.read_text() for path in tmp_path.glob("begun_*")}
+    assert len(processes) == 3, "two, and one in the place of the one that was killed"
+    assert all(gone(int(process)) for process in processes)
+
+
+def test_an_interrupt_begins_no_job_more_and_ends_those_that_run(tmp_path: Path) -> None:
+    def interrupt() -> None:
+        wait_until(lambda: len(list(tmp_path.glob("begun_*"))) == 2)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    thread = Thread(target=interrupt)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            SeparateProcesses(2)([call(tmp_path, number, then="hang") for number in range(3)])
+    finally:
+        thread.join()
+        signal.signal(signal.SIGINT, before)
+    begun = {path.name: int(path.read_text()) for path in tmp_path.glob("begun_*")}
+    assert sorted(begun) == ["begun_0", "begun_1"]
+    wait_until(lambda: all(map(gone, begun.values())))
 
 
 @pytest.mark.parametrize("launcher", [name for name in choices("launcher") if name != "ray"])

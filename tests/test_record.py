@@ -101,6 +101,15 @@ def test_rows_begin_with_what_the_run_is_and_are_kept_as_they_come(record: Recor
     assert table(record, "metrics.csv") == [header, first, second]
 
 
+def test_a_proportion_is_a_column_with_its_interval_and_its_count(record: Recorder) -> None:
+    """R says for 9 of 10: prop.test(9, 10, correct = FALSE)$conf.int is 0.5958, 0.9821."""
+    record.metrics({"epsilon": 0.1}, **proportion("robust_accuracy", 9, 10))
+    header, row = table(record, "metrics.csv")
+    names = ["robust_accuracy", "robust_accuracy_ci_low", "robust_accuracy_ci_high", "robust_accuracy_n"]
+    assert header[4:] == ["epsilon", *names]
+    assert [float(cell) for cell in row[4:]] == pytest.approx([0.1, 0.9, 0.5958, 0.9821, 10], abs=5e-5)
+
+
 def test_a_column_that_only_some_rows_have_is_empty_in_the_others(record: Recorder) -> None:
     record.metrics(method="a")
     record.metrics(method="b", queries=3)

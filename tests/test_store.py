@@ -2,17 +2,16 @@
 
 import json
 import logging
-import time
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from functools import partial
-from multiprocessing import get_context
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save
 from torch import nn
 
+from tests.processes import OneMakes, at_once
 from trustml_cli.models.model import Normalization
 from trustml_cli.store import ModelStore, Stored, resumed
 from trustml_cli.training.trainer import Epoch, Report
@@ -129,27 +128,23 @@ def test_a_training_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     assert fetch(tmp_path).history == EPOCHS
 
 
-def train_slowly(log: Path, report: Report) -> nn.Module:
-    with log.open("a") as file:
-        file.write("trained\n")
-    time.sleep(0.5)
-    return trained(report)
+def test_processes_that_ask_at_once_train_it_once(tmp_path: Path) -> None:
+    others = OneMakes(tmp_path / "others", 3)
 
+    def train(report: Report) -> nn.Module:
+        others.makes()
+        return trained(report)
 
-@pytest.mark.parametrize(
-    "pool",
-    [ThreadPoolExecutor, partial(ProcessPoolExecutor, mp_context=get_context("spawn"))],
-    ids=["threads", "processes"],
-)
-def test_those_who_ask_at_once_train_it_once(tmp_path: Path, pool: Any) -> None:
-    log, root = tmp_path / "log.txt", tmp_path / "models"
-    executor: Executor = pool(2)
-    with executor:
-        waiting = [executor.submit(fetch, root, partial(train_slowly, log)) for _ in range(2)]
-        one, other = (future.result(timeout=60) for future in waiting)
-    assert log.read_text() == "trained\n"
-    assert same(one, other)
-    assert one.history == other.history == EPOCHS
+    def ask() -> None:
+        others.asks()
+        stored = fetch(tmp_path / "models", train)
+        assert stored.history == EPOCHS
+        (tmp_path / f"{os.getpid()}.weights").write_bytes(save(stored.weights))
+
+    assert at_once(ask, ask, ask) == [0, 0, 0]
+    assert others.made == 1
+    assert len({path.read_bytes() for path in tmp_path.glob("*.weights")}) == 1
+    assert len(list(tmp_path.glob("*.weights"))) == 3
 
 
 def test_tied_weights_can_be_kept(tmp_path: Path) -> None:

@@ -1,24 +1,24 @@
-"""Multiruns through the real command line: failures, resuming, and what is added up."""
+"""Multiruns: failures, resuming, and what is added up."""
 
 import json
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
+import re
 from pathlib import Path
+from typing import Any
 
 import pandas
 import pytest
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import DictConfig
 
-from tests.helpers import Cli
+from tests.helpers import Cli, facts, runs
 from trustml_cli.choices import folder_name
 from trustml_cli.errors import InputError
 from trustml_cli.summary import read_runs
-from trustml_cli.sweep import resumed_words
+from trustml_cli.sweep import Ending, add_up, resumed_words
 
-SWEEP = ["-m", "task=fgsm", "trainer=smoke", "model=mlp", "seed=0,1", "task.epsilon=0.1,0.3"]
+FGSM = ["task=fgsm", "trainer=smoke", "model=logistic", "task.check_images=0"]
+SWEEP = ["-m", *FGSM, "seed=0,1", "task.epsilon=0.1,0.3"]
+TRAIN = ["task=train", "trainer=smoke", "model=logistic"]
 
 
 def only_sweep(tmp_path: Path) -> Path:
@@ -26,8 +26,8 @@ def only_sweep(tmp_path: Path) -> Path:
     return sweep
 
 
-def test_a_sweep_adds_itself_up_although_jobs_failed(trustml_process: Cli, tmp_path: Path) -> None:
-    answer = trustml_process(*SWEEP[:-1], "task.epsilon=0.1,-1,0.3")
+def test_a_sweep_adds_itself_up_although_jobs_failed(trustml: Cli, tmp_path: Path) -> None:
+    answer = trustml(*SWEEP[:-1], "task.epsilon=0.1,-1,0.3")
     assert answer.returncode == 2
     assert "4 of 6 jobs completed" in answer.stdout
     assert answer.stderr.count("trustml: failed:") == 2
@@ -43,87 +43,82 @@ def test_a_sweep_adds_itself_up_although_jobs_failed(trustml_process: Cli, tmp_p
     assert summary.robust_accuracy_std[0] == pytest.approx(by_hand.std())
     assert (sweep / "sweep.png").read_bytes().startswith(b"\x89PNG")
     names = {path.name for path in sweep.iterdir() if path.is_dir()}
-    assert "model=mlp,seed=0,task.epsilon=0.1,task=fgsm,trainer=smoke" in names
+    assert "model=logistic,seed=0,task.check_images=0,task.epsilon=0.1,task=fgsm,trainer=smoke" in names
 
 
 def test_resume_runs_what_failed_or_is_missing_and_nothing_else(trustml: Cli, tmp_path: Path) -> None:
-    first = trustml(*SWEEP)
-    assert first.returncode == 0, first.stderr
+    assert trustml(*SWEEP).returncode == 0
     sweep = only_sweep(tmp_path)
-    before = (sweep / "sweep.csv").read_text()
-    jobs = sorted(path for path in sweep.iterdir() if path.is_dir() and path.name != ".hydra")
-    facts = json.loads((jobs[0] / "run.json").read_text())
-    (jobs[0] / "run.json").write_text(json.dumps({**facts, "status": "running"}))  # as if killed
-    (jobs[1] / "run.json").unlink()  # as if never begun
-    for words in ([*SWEEP, "resume=true"], [f"resume={sweep}"]):
+    before = pandas.read_csv(sweep / "sweep.csv").drop(columns="seconds")
+    assert before.status.tolist() == ["completed"] * 4
+    jobs = [run.name for run in runs(sweep)]
+    (sweep / jobs[0] / "run.json").write_text(
+        json.dumps({**facts(sweep / jobs[0]), "status": "running"})
+    )  # as if killed
+    (sweep / jobs[1] / "run.json").unlink()  # as if never begun
+    for words, rest in (([*SWEEP, "resume=true"], jobs[2:]), ([f"resume={sweep}"], jobs)):
         second = trustml(*words)
         assert second.returncode == 0, second.stderr
-        assert second.stdout.count("completed before") == (2 if words[-1] == "resume=true" else 4)
+        found = re.findall("completed before: .*/(.*)", second.stdout)
+        assert sorted(found) == sorted(rest)
         assert only_sweep(tmp_path) == sweep
-        drop = ["seconds"]
-        old = pandas.read_csv(sweep / "sweep.csv").drop(columns=drop)
-        path = tmp_path / "before.csv"
-        path.write_text(before)
-        new = pandas.read_csv(path).drop(columns=drop)
-        pandas.testing.assert_frame_equal(old, new)
+        after = pandas.read_csv(sweep / "sweep.csv").drop(columns="seconds")
+        pandas.testing.assert_frame_equal(before, after)
 
 
-def test_two_of_twelve_jobs_fail_and_are_the_only_ones_that_resuming_runs(trustml: Cli, tmp_path: Path) -> None:
+def test_jobs_that_failed_are_the_only_ones_that_resuming_runs(trustml: Cli, tmp_path: Path) -> None:
     rows = ["age,sex,hired", *(f"{20 + row},{'fm'[row % 2]},{'no' if row % 3 else 'yes'}" for row in range(60))]
-    for number in range(5):
+    for number in range(2):
         (tmp_path / f"people_{number}.csv").write_text("\n".join(rows[: 61 - number]))
-    files = ",".join([*(f"people_{number}.csv" for number in range(5)), "late.csv"])
-    command = ["-m", "task=train", "trainer=smoke", "model=logistic", "dataset=csv", "dataset.label=hired",
-               "dataset.positive=yes", "dataset.sensitive=sex", f"dataset.path={files}", "seed=0,1"]  # fmt: skip
+    command = ["-m", *TRAIN, "dataset=csv", "dataset.label=hired", "dataset.positive=yes", "dataset.sensitive=sex",
+               "dataset.path=people_0.csv,late.csv,people_1.csv", "seed=0,1"]  # fmt: skip
     first = trustml(*command)
-    assert first.returncode != 0
-    assert "10 of 12 jobs completed" in first.stdout
+    assert first.returncode == 2
+    assert "4 of 6 jobs completed" in first.stdout
     named = [line for line in first.stderr.splitlines() if line.startswith("trustml: failed:")]
     assert len(named) == 2
     assert all("late.csv" in line for line in named)
     sweep = only_sweep(tmp_path)
-    assert pandas.read_csv(sweep / "sweep.csv").status.value_counts().to_dict() == {"completed": 10, "failed": 2}
-    assert len(pandas.read_csv(sweep / "summary.csv")) == 5
-    assert (sweep / "sweep.png").read_bytes().startswith(b"\x89PNG")
+    assert pandas.read_csv(sweep / "sweep.csv").status.value_counts().to_dict() == {"completed": 4, "failed": 2}
+    assert len(pandas.read_csv(sweep / "summary.csv")) == 2
 
     (tmp_path / "late.csv").write_text("\n".join(rows))
     second = trustml(*command, "resume=true")
     assert second.returncode == 0, second.stderr
     assert second.stderr == ""
-    assert "12 of 12 jobs completed" in second.stdout
-    assert second.stdout.count("completed before") == 10
+    assert "6 of 6 jobs completed" in second.stdout
+    assert second.stdout.count("completed before") == 4
     assert second.stdout.count("test accuracy") == 2
-    assert pandas.read_csv(sweep / "sweep.csv").status.tolist() == ["completed"] * 12
-    assert len(pandas.read_csv(sweep / "summary.csv")) == 6
+    assert pandas.read_csv(sweep / "sweep.csv").status.tolist() == ["completed"] * 6
+    assert len(pandas.read_csv(sweep / "summary.csv")) == 3
 
 
-def test_a_sweep_that_was_killed_at_random_moments_ends_as_if_it_had_not_been(
-    trustml_process: Cli, tmp_path: Path
+@pytest.mark.parametrize(
+    ("codes", "expected"), [([0, 0], 0), ([0, 2], 2), ([2, 1, 0], 1), ([0, None], 1), ([130, 2], 2), ([0], 1)]
+)
+def test_a_sweep_ends_with_the_worst_of_its_jobs(
+    codes: list[int | None], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
-    moments = random.Random(0)
-    sweep = ["task=fgsm", "trainer=smoke", "model=logistic", "seed=0,1", "task.epsilon=0.1,0.3"]
-    undisturbed = trustml_process(
-        "-m", *sweep, "output_dir=undisturbed", env={"TRUSTML_CACHE_DIR": str(tmp_path / "one")}
+    """1, of a job that was lost, is worse than 2, of one that was asked for something wrong."""
+    monkeypatch.setenv(Ending.JOBS, "2")
+    for number, code in enumerate(codes):
+        status = {0: "completed", None: "running"}.get(code, "failed")
+        known = {"task": "train", "dataset": "digits", "model": "cnn", "seed": number, "job": number, "started": number}
+        (tmp_path / f"job{number}").mkdir()
+        (tmp_path / f"job{number}" / "run.json").write_text(json.dumps({**known, "status": status, "exit_code": code}))
+    assert add_up(tmp_path) == expected
+    out, err = capfd.readouterr()
+    assert f"{codes.count(0)} of {max(2, len(codes))} jobs completed" in out
+    assert [line.split(":")[1].strip() for line in err.splitlines()] == (
+        ["1 of 2 jobs never began"] if codes == [0] else ["failed" if code else "killed" for code in codes if code != 0]
     )
-    assert undisturbed.returncode == 0, undisturbed.stderr
-    killed = ["-m", *sweep, "output_dir=killed", "resume=true"]
-    environment = {**os.environ, "TRUSTML_CACHE_DIR": str(tmp_path / "two")}
-    for launcher in ("basic", "joblib", "basic", "joblib", "basic"):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "trustml_cli", *killed, f"launcher={launcher}"],
-            cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        time.sleep(moments.uniform(1, 9))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    answer = trustml_process(*killed, env={"TRUSTML_CACHE_DIR": str(tmp_path / "two")})
-    assert answer.returncode == 0, answer.stderr
-    tables = []
-    for folder in ("undisturbed", "killed"):
-        (path,) = tmp_path.glob(f"{folder}/multirun/*/sweep.csv")
-        tables.append(pandas.read_csv(path).drop(columns=["seconds", "run"]))
-    assert tables[0].status.tolist() == ["completed"] * 4
-    pandas.testing.assert_frame_equal(tables[0], tables[1])
+
+
+def test_a_job_leaves_nothing_in_memory_until_the_last_has_ended() -> None:
+    done = JobReturn(cfg=DictConfig({"a": 1}), hydra_cfg=DictConfig({"b": 1}), status=JobStatus.COMPLETED)
+    Ending().on_job_end(DictConfig({}), done)
+    assert done.cfg is None
+    assert done.hydra_cfg is None
 
 
 @pytest.mark.parametrize(
@@ -136,14 +131,14 @@ def test_a_resume_that_means_nothing_is_refused(words: list[str], message: str) 
 
 
 def test_overrides_may_stand_on_both_sides_of_a_flag(trustml: Cli, tmp_path: Path) -> None:
-    answer = trustml("task=train", "-m", "seed=0,1", "--config-dir", ".", "trainer=smoke", "model=logistic")
+    answer = trustml("task=train", "-m", "seed=1", "--config-dir", ".", "trainer=smoke", "model=logistic")
     assert answer.returncode == 0, answer.stderr
-    assert "2 of 2 jobs completed" in answer.stdout
-    assert pandas.read_csv(only_sweep(tmp_path) / "sweep.csv").seed.tolist() == [0, 1]
+    assert "1 of 1 jobs completed" in answer.stdout
+    assert pandas.read_csv(only_sweep(tmp_path) / "sweep.csv").model.tolist() == ["logistic"]
 
 
 def test_a_job_with_a_seed_that_means_nothing_is_one_line_and_hides_no_other(trustml: Cli) -> None:
-    answer = trustml("-m", "task=train", "trainer=smoke", "model=logistic", "seed=${nope},1")
+    answer = trustml("-m", *TRAIN, "seed=${nope},1")
     assert answer.returncode == 2
     assert "1 of 2 jobs completed" in answer.stdout
     assert [line.split(":")[1].strip() for line in answer.stderr.splitlines()] == ["error", "failed"]
@@ -185,7 +180,7 @@ def test_what_cannot_be_summed_up_is_no_success(trustml: Cli, tmp_path: Path, mo
         raise OSError("no space left on device")
 
     monkeypatch.setattr("trustml_cli.sweep.tabulate", full)
-    answer = trustml("-m", "task=train", "trainer=smoke", "model=logistic", "seed=0,-1")
+    answer = trustml("-m", *TRAIN, "seed=0,-1")
     assert answer.returncode == 1
     assert "could not be summed up: OSError: no space left on device" in answer.stderr
     assert "trustml: failed: " in answer.stderr  # the job that failed is named all the same
@@ -193,10 +188,10 @@ def test_what_cannot_be_summed_up_is_no_success(trustml: Cli, tmp_path: Path, mo
 
 
 def test_another_cache_is_no_reason_to_run_a_job_again(trustml: Cli, tmp_path: Path) -> None:
-    words = ["-m", "task=train", "trainer=smoke", "model=logistic", "seed=3,4"]
-    trustml(*words)
+    words = ["-m", *TRAIN, "seed=1"]
+    assert trustml(*words).returncode == 0
     answer = trustml(*words, "resume=true", env={"TRUSTML_CACHE_DIR": str(tmp_path / "elsewhere")})
-    assert answer.stdout.count("completed before") == 2
+    assert answer.stdout.count("completed before") == 1
     assert not (tmp_path / "elsewhere").exists()
 
 

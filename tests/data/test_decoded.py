@@ -1,10 +1,9 @@
 import logging
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
+from tests.processes import OneMakes, at_once
 from trustml_cli.data.decoded import decoded
 
 PIXELS = np.arange(12, dtype=np.uint8).reshape(3, 4)
@@ -67,19 +66,16 @@ def test_a_flipped_byte_in_the_cache_leads_to_decoding_again_with_a_warning(deco
     decode_into(refuse)
 
 
-def test_two_processes_at_once_decode_once(tmp_path):
-    program = f"""
-import sys, time
-import numpy as np
-from pathlib import Path
-from trustml_cli.data.decoded import decoded
-def decode():
-    with Path({str(tmp_path / "calls")!r}).open("a") as file:
-        file.write("call\\n")
-    time.sleep(0.5)
-    return {{"x": np.arange(5)}}
-print(decoded(Path({str(tmp_path)!r}), "made_up", "one", decode)[0]["x"].sum())
-"""
-    running = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    assert [process.communicate()[0] for process in running] == ["10\n", "10\n"]
-    assert (tmp_path / "calls").read_text() == "call\n"
+def test_processes_that_ask_at_once_decode_once(decode_into, tmp_path):
+    others = OneMakes(tmp_path / "others", 2)
+
+    def decode():
+        others.makes()
+        return {"images": PIXELS}
+
+    def ask():
+        others.asks()
+        np.testing.assert_array_equal(decode_into(decode)[0]["images"], PIXELS)
+
+    assert at_once(ask, ask) == [0, 0]
+    assert others.made == 1

@@ -1,7 +1,6 @@
 """Data at the edge of what can be had: each case ends in a result that is right, or in one line that says why not."""
 
 import json
-import resource
 import struct
 import subprocess
 from collections.abc import Callable
@@ -10,9 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas
 import pytest
+import torch
 from PIL import Image
 
+from tests.faults.whole import memory_up_to, reader
 from tests.helpers import Cli
+from trustml_cli.errors import InputError
 from trustml_cli.explain import quoted
 
 RUN = ["trainer=smoke", "model=logistic"]
@@ -54,9 +56,33 @@ TABLES = [
 ]
 
 
-@pytest.mark.parametrize(
+FULL = pytest.mark.faults
+at_the_edge = pytest.mark.parametrize(
     ("content", "code", "expected"), [case[1:] for case in TABLES], ids=[case[0] for case in TABLES]
 )
+
+
+@at_the_edge
+def test_a_table_at_the_edge_is_read(
+    content: str, code: int, expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "people.csv").write_text(content)
+    source = reader("csv", tmp_path, path="people.csv", label="hired", positive="yes", sensitive=["sex"])
+    if code:
+        with pytest.raises(InputError) as error:
+            source.load()
+        assert all(word in str(error.value) for word in expected), error.value
+        return
+    data = source.load()
+    for split in (data.train, data.test):
+        inputs, labels = next(split.stream(torch.arange(len(split)), len(split)))
+        assert inputs.isfinite().all()
+        assert set(labels.tolist()) == {0, 1}
+
+
+@FULL
+@at_the_edge
 def test_a_table_at_the_edge(content: str, code: int, expected: list[str], trustml: Cli, tmp_path: Path) -> None:
     (tmp_path / "people.csv").write_text(content)
     words = ["task=train", "model=table_mlp"] if code == 0 else ["task=debias"]
@@ -83,24 +109,25 @@ def images(root: Path, classes: dict[str, int], level: Callable[[int], int] = la
                 Image.new("L", (8, 8), level(number)).save(root / split / name / f"{each}.png")
 
 
-FULL = pytest.mark.faults
+SOME = [("train", "one image"), ("train", "one class"), ("train", "zero images")]
+EDGES = {
+    "one image": ({"cat": 3, "dog": 1}, lambda number: 50 * number, 0, []),
+    "constant": ({"cat": 3, "dog": 3}, lambda number: 0, 0, []),
+    "one class": ({"cat": 3}, lambda number: 50, 2, ["one class only (cat)"]),
+    "zero images": ({"cat": 3, "dog": 0}, lambda number: 50, 2, ["images/train/dog", "no images"]),
+}
 
 
-@pytest.mark.parametrize("task", ["train", pytest.param("fgsm", marks=FULL), pytest.param("explain", marks=FULL)])
 @pytest.mark.parametrize(
-    ("classes", "level", "code", "expected"),
+    ("task", "case"),
     [
-        ({"cat": 3, "dog": 1}, lambda number: 50 * number, 0, []),
-        ({"cat": 3, "dog": 3}, lambda number: 0, 0, []),
-        ({"cat": 3}, lambda number: 50, 2, ["one class only (cat)"]),
-        ({"cat": 3, "dog": 0}, lambda number: 50, 2, ["images/train/dog", "no images"]),
+        pytest.param(task, case, id=f"{task} {case}", marks=() if (task, case) in SOME else FULL)
+        for task in ("train", "fgsm", "explain")
+        for case in EDGES
     ],
-    ids=["one image", "constant", "one class", "zero images"],
 )
-def test_images_at_the_edge(
-    task: str, classes: dict[str, int], level: Callable[[int], int], code: int, expected: list[str],
-    trustml: Cli, tmp_path: Path,
-) -> None:  # fmt: skip
+def test_images_at_the_edge(task: str, case: str, trustml: Cli, tmp_path: Path) -> None:
+    classes, level, code, expected = EDGES[case]
     images(tmp_path / "images", classes, level)
     more = {"fgsm": ["task.epsilon=[0,0.3]", "task.check_images=0"], "explain": ["task.images=1"]}.get(task, [])
     judge(trustml(f"task={task}", *RUN, *FOLDER, *more), code, expected, tmp_path)
@@ -113,14 +140,14 @@ def test_constant_images_of_two_classes_are_guessed_at(trustml: Cli, tmp_path: P
     assert pandas.read_csv(metrics).test_accuracy[0] == 0.5
 
 
-def test_mnist_without_images(trustml: Cli, tmp_path: Path) -> None:
+def test_mnist_without_images(tmp_path: Path) -> None:
     folder = tmp_path / "MNIST" / "raw"
     folder.mkdir(parents=True)
     for part in ("train", "t10k"):
         (folder / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">4I", 2051, 0, 28, 28))
         (folder / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 2049, 0))
-    answer = trustml("task=train", *RUN, "dataset=mnist", "data_dir=.")
-    judge(answer, 2, ["train-images-idx3-ubyte"], tmp_path)
+    with pytest.raises(InputError, match="train-images-idx3-ubyte"):
+        reader("mnist", tmp_path).load()
 
 
 @pytest.mark.parametrize(
@@ -135,27 +162,35 @@ def test_mnist_without_images(trustml: Cli, tmp_path: Path) -> None:
     ],
     ids=["a million classes", "2^62 classes", "negative", "missing", "fractions", "no rows"],
 )
-def test_labels_at_the_edge_take_no_memory(
-    label: list[object], expected: list[str], trustml: Cli, tmp_path: Path
-) -> None:
+def test_labels_at_the_edge_take_no_memory(label: list[object], expected: list[str], tmp_path: Path) -> None:
     arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     Image.new("L", (8, 8)).save(tmp_path / "x.png")
     rows = [{"bytes": (tmp_path / "x.png").read_bytes(), "path": None} for _ in label]
     parquet.write_table(arrow.table({"img": rows, "label": label}), tmp_path / "x.parquet")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    words = ["dataset=parquet", "dataset.train=x.parquet", "dataset.test=x.parquet"]
-    judge(trustml("task=train", *RUN, *words), 2, ["x.parquet", *expected], tmp_path)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+    source = reader("parquet", tmp_path, train=f"{tmp_path}/x.parquet", test=f"{tmp_path}/x.parquet")
+    with memory_up_to(100), pytest.raises(InputError) as error:
+        source.load()
+    assert all(word in str(error.value) for word in ["x.parquet", *expected]), error.value
 
 
-def test_more_folders_than_classes_are_refused(trustml: Cli, tmp_path: Path) -> None:
+def test_more_folders_than_classes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trustml_cli.data.dataset.MOST_CLASSES", 5)
+    images(tmp_path / "images", {str(number): 1 for number in range(6)})
+    with pytest.raises(InputError, match=r"images/train has 6 classes; 5 at most"):
+        reader("image_folder", tmp_path, root=str(tmp_path / "images")).load()
+    monkeypatch.setattr("trustml_cli.data.dataset.MOST_CLASSES", 6)
+    assert len(reader("image_folder", tmp_path, root=str(tmp_path / "images")).load().classes) == 6
+
+
+@FULL
+def test_ten_thousand_folders_and_one_are_refused(trustml: Cli, tmp_path: Path) -> None:
     for split in ("train", "test"):
         for number in range(10_001):
             (tmp_path / "images" / split / str(number)).mkdir(parents=True)
     judge(trustml("task=train", *RUN, *FOLDER), 2, ["images/train", "10,001 classes"], tmp_path)
 
 
-@pytest.mark.faults
+@FULL
 def test_a_thousand_classes_and_a_million_categories_are_taken(trustml: Cli, tmp_path: Path) -> None:
     images(tmp_path / "images", {str(number): 1 for number in range(1000)}, level=lambda number: number % 256)
     judge(trustml("task=train", *RUN, *FOLDER), 0, [], tmp_path)
@@ -183,11 +218,8 @@ PATHS = {
 }
 
 
-SHORT = ("a line break", "signs", "longest in letters")
-
-
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, id=case, marks=() if case in SHORT else FULL) for case, name in PATHS.items()]
+    "name", [pytest.param(name, id=case, marks=() if case == "signs" else FULL) for case, name in PATHS.items()]
 )
 def test_any_path_will_do(name: str, trustml: Cli, tmp_path: Path) -> None:
     images(tmp_path / name / name, {"cat": 2, "dog": 2})
@@ -213,7 +245,9 @@ def deep(folder: Path, length: int) -> str:
     return text[:length]
 
 
-@pytest.mark.parametrize(("length", "code"), [pytest.param(3900, 0, marks=FULL), (4090, 2), (5000, 2)])
+@pytest.mark.parametrize(
+    ("length", "code"), [pytest.param(3900, 0, marks=FULL), pytest.param(4090, 2, marks=FULL), (5000, 2)]
+)
 @pytest.mark.parametrize("key", ["output_dir", "cache_dir", "dataset.root"])
 def test_a_path_that_is_almost_too_long_or_is(key: str, length: int, code: int, trustml: Cli, tmp_path: Path) -> None:
     where = deep(tmp_path, length)

@@ -6,21 +6,27 @@ import resource
 import shutil
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas
 import pytest
+import torch
 from PIL import Image
 
-from tests.faults.whole import assert_whole, leftovers, metrics_below
-from tests.helpers import Cli
+import trustml_cli.record
+from tests.faults.whole import assert_whole, leftovers, metrics_below, sized
+from tests.helpers import Cli, facts, newest
+from trustml_cli.data.dataset import Dataset
+from trustml_cli.errors import InputError
+from trustml_cli.run import require_current_folder
+from trustml_cli.training.gradient import GradientTrainer
 
 TRAIN = ["task=train", "trainer=smoke", "model=logistic"]
+FULL = pytest.mark.faults
 
 needs_root = pytest.mark.skipif(
     not sys.platform.startswith("linux") or os.getuid() != 0 or shutil.which("mount") is None,
@@ -80,33 +86,36 @@ def fill_up(trustml: Cli, tmp_path: Path, pictures: list[str], size: int, model:
         assert leftovers(full) == []
         runs = list(full.glob("out/train/*/run.json"))
         for run in runs:
-            facts = json.loads(run.read_text())
-            assert facts["status"] == "failed"
-            assert facts["exit_code"] == 1
-            assert "No space left on device" in facts["error"]
+            known = json.loads(run.read_text())
+            assert known["status"] == "failed"
+            assert known["exit_code"] == 1
+            assert "No space left on device" in known["error"]
         changed_to(full, "size=64m")
         again = trustml(*words, f"output_dir={full}/again", env=places)
         assert again.returncode == 0, again.stderr
         assert "is damaged" not in again.stdout + again.stderr
         assert_whole(full)
-        usual = trustml(*words, "output_dir=usual", env={"TRUSTML_CACHE_DIR": str(tmp_path / "other cache")})
+        usual = trustml(*words, "output_dir=usual")
         assert usual.returncode == 0, usual.stderr
         pandas.testing.assert_frame_equal(metrics_below(full / "again"), metrics_below(tmp_path / "usual"))
         culprit = line.removeprefix("trustml: error: ").partition(": ")[0]
         return f"{Path(culprit).parent.name}/{Path(culprit).name}" if runs else "before the run began"
 
 
+CULPRITS = [
+    (8, "logistic", "before the run began"),
+    (24, "logistic", "run.json"),
+    (52, "logistic", "data/image_folder-pictures"),
+    (140, "mlp", "models/"),
+    (132, "logistic", "plots/"),
+    (240, "logistic", "report.html"),
+]
+
+
 @needs_root
 @pytest.mark.parametrize(
     ("size", "model", "culprit"),
-    [
-        (8, "logistic", "before the run began"),
-        (24, "logistic", "run.json"),
-        (52, "logistic", "data/image_folder-pictures"),
-        (140, "mlp", "models/"),
-        (132, "logistic", "plots/"),
-        (240, "logistic", "report.html"),
-    ],
+    [pytest.param(*case, marks=() if case[2] == "models/" else FULL) for case in CULPRITS],
 )
 def test_a_full_disk_is_one_line_and_poisons_no_cache(
     trustml: Cli, tmp_path: Path, pictures: list[str], size: int, model: str, culprit: str
@@ -115,8 +124,8 @@ def test_a_full_disk_is_one_line_and_poisons_no_cache(
 
 
 @needs_root
-@pytest.mark.faults
-@pytest.mark.parametrize("size", range(4, 284, 8))
+@FULL
+@pytest.mark.parametrize("size", sized(range(4, 284, 8), range(4, 284, 56)))
 def test_a_disk_that_is_full_at_any_moment(trustml: Cli, tmp_path: Path, pictures: list[str], size: int) -> None:
     print(size, fill_up(trustml, tmp_path, pictures, size))  # noqa: T201
 
@@ -132,7 +141,9 @@ def files_up_to(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.parametrize(("model", "culprit"), [("mlp", "cache/models/"), ("logistic", "plots/")])
+@pytest.mark.parametrize(
+    ("model", "culprit"), [("mlp", "cache/models/"), pytest.param("logistic", "plots/", marks=FULL)]
+)
 def test_a_file_that_may_not_be_so_large_is_one_line(
     trustml: Cli, tmp_path: Path, pictures: list[str], model: str, culprit: str
 ) -> None:
@@ -147,6 +158,7 @@ def test_a_file_that_may_not_be_so_large_is_one_line(
 
 
 @needs_root
+@FULL
 def test_a_cache_that_cannot_be_written_to_is_read(trustml: Cli, tmp_path: Path, pictures: list[str]) -> None:
     with disk(tmp_path / "disk", "64m") as cache:
         places = {"TRUSTML_CACHE_DIR": str(cache / "cache")}
@@ -159,8 +171,7 @@ def test_a_cache_that_cannot_be_written_to_is_read(trustml: Cli, tmp_path: Path,
         another = trustml(*TRAIN, *pictures, "seed=1", env=places)
         line = assert_one_line(another, 2, f"cache_dir: {cache}/cache/models cannot be written to (Read-only file")
         assert "TRUSTML_CACHE_DIR" in line
-        (facts,) = tmp_path.glob("outputs/train/*/run.json")
-        assert json.loads(facts.read_text())["status"] == "failed"
+        assert facts(newest(tmp_path / "outputs"))["status"] == "failed"
 
 
 @needs_root
@@ -204,7 +215,8 @@ def test_folders_without_permission(tmp_path: Path) -> None:
     assert_one_line(answer, 2, f"cache_dir: {closed}/cache/data cannot be written to (Permission denied)")
 
 
-def test_a_current_directory_that_is_gone(tmp_path: Path) -> None:
+@FULL
+def test_a_command_in_a_directory_that_is_gone(tmp_path: Path) -> None:
     (tmp_path / "gone").mkdir()
     answer = subprocess.run(
         ["sh", "-c", f'rmdir ../gone && exec "{sys.executable}" -m trustml_cli task=train'],
@@ -213,52 +225,55 @@ def test_a_current_directory_that_is_gone(tmp_path: Path) -> None:
     assert_one_line(answer, 2, "the current directory is gone; change to one that is there")
 
 
-@contextmanager
-def removed(find: Callable[[], list[Path]], folder: Callable[[Path], Path]) -> Iterator[None]:
-    """As soon as `find` finds something, the `folder` of it is removed with all that is in it."""
-    stop = threading.Event()
-
-    def watch() -> None:
-        while not stop.is_set():
-            if found := find():
-                gone = folder(found[0]).rename(folder(found[0]).with_name("gone"))  # at once, whatever is written there
-                shutil.rmtree(gone)
-                return
-            time.sleep(0.01)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+def test_a_current_directory_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    require_current_folder()
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(InputError, match="the current directory is gone; change to one that is there"):
+        require_current_folder()
 
 
-LONG = [*TRAIN, "trainer.epochs=30", "trainer.steps_per_epoch=null"]
+def test_a_run_directory_that_is_removed_while_it_is_written(
+    trustml: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = trustml_cli.record.write_atomically
 
+    def remove(path: Path, *how: object) -> None:
+        write(path, *how)  # type: ignore[arg-type]
+        if path.name == "history.csv":
+            shutil.rmtree(path.parent)
 
-def test_a_run_directory_that_is_removed_while_it_is_written(trustml: Cli, tmp_path: Path) -> None:
-    with removed(lambda: list(tmp_path.glob("outputs/train/*/history.csv")), lambda path: path.parent):
-        answer = trustml(*LONG, "seed=3", env={"TRUSTML_CACHE_DIR": str(tmp_path / "cache")})
+    monkeypatch.setattr(trustml_cli.record, "write_atomically", remove)
+    answer = trustml(*TRAIN)
     assert_one_line(answer, 1, "outputs/train/", "No such file or directory; somebody has removed it; begin again")
     assert list(tmp_path.glob("outputs/train/*")) == []
     assert leftovers(tmp_path) == []
 
 
-def test_a_cache_that_is_removed_while_it_is_written(trustml: Cli, tmp_path: Path) -> None:
+def test_a_cache_that_is_removed_while_it_is_written(
+    trustml: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     places = {"TRUSTML_CACHE_DIR": str(tmp_path / "cache")}
-    with removed(lambda: list(tmp_path.glob("cache/models/.*")), lambda path: path.parents[1]):
-        answer = trustml(*LONG, "seed=3", env=places)
+    fit = GradientTrainer.fit
+
+    def remove(trainer: GradientTrainer, network: torch.nn.Module, data: Dataset, *more: Any) -> None:
+        fit(trainer, network, data, *more)
+        assert len(list(tmp_path.glob("cache/models/.*"))) == 1, "it is about to be written"
+        shutil.rmtree(tmp_path / "cache")
+
+    with monkeypatch.context() as patches:
+        patches.setattr(GradientTrainer, "fit", remove)
+        answer = trustml(*TRAIN, env=places)
     assert_one_line(answer, 1, f"{tmp_path}/cache/models/", "somebody has removed it; begin again")
-    (run,) = tmp_path.glob("outputs/train/*/run.json")
-    assert json.loads(run.read_text())["status"] == "failed"
+    assert facts(newest(tmp_path))["status"] == "failed"
     assert leftovers(tmp_path) == []
-    assert trustml(*LONG, "seed=3", env=places).returncode == 0
+    assert trustml(*TRAIN, env=places).returncode == 0
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
-def test_a_log_that_cannot_be_written_ends_no_run(trustml_process: Cli) -> None:
+@pytest.mark.parametrize("how", ["trustml", pytest.param("trustml_process", marks=FULL)])
+def test_a_log_that_cannot_be_written_ends_no_run(how: str, request: pytest.FixtureRequest) -> None:
     words = ["task=fgsm", "trainer=smoke", "model=logistic", "task.epsilon=0", "task.check_images=0"]
-    answer = trustml_process(*words, "hydra.job_logging.handlers.file.filename=/dev/full")
+    answer = request.getfixturevalue(how)(*words, "hydra.job_logging.handlers.file.filename=/dev/full")
     assert (answer.returncode, answer.stderr) == (0, "")

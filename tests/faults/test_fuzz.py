@@ -4,15 +4,17 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from tests.configs import choices, composed
+from tests.faults.whole import sized
 from tests.helpers import Cli
 from trustml_cli.choices import config_folder, flat
 from trustml_cli.errors import RunFailed
@@ -22,11 +24,6 @@ GROUPS = sorted(folder.name for folder in config_folder().iterdir() if folder.is
 FILES = sorted(file for group in GROUPS if group != "launcher" for file in (config_folder() / group).glob("*.yaml"))
 CHOICES = sorted({file.stem for file in FILES})
 WHERE = ("dir", "uri", "root", "path", "train", "test", "checkpoint", "image", "mask")  # a file may well be made there
-KEYS_OF = {
-    task: sorted(flat(OmegaConf.to_container(composed(f"task={task}", "trainer=smoke"), resolve=False)))  # type: ignore[arg-type]
-    for task in TASKS
-}
-KEYS = sorted({key for keys in KEYS_OF.values() for key in keys} | {"hydra.verbose", "hydra.job.name", "hydra.mode"})
 LITERALS = [
     "nan", "inf", "-inf", "1e309", "-1", "0", "1", "2", "3.5", "9" * 30, "1e-400", "true", "null", "[]", "{}", "[1,2]",
     "[[1]]", "{a:1}", "[a,{b:[c]}]", "${seed}", "${nope}", "${oc.env:HOME}", "${oc.env:NOPE}", "${task}", "${a", "'",
@@ -56,6 +53,12 @@ SETTINGS = {
 }
 
 
+@cache
+def keys_of(task: str) -> list[str]:
+    """The keys of a task's configuration; composed where they are drawn, not where tests are collected."""
+    return sorted(flat(OmegaConf.to_container(composed(f"task={task}", "trainer=smoke"), resolve=False)))  # type: ignore[arg-type]
+
+
 @st.composite
 def mutated(draw: st.DrawFn, text: str) -> str:
     """A text with a letter or two changed, or as it is."""
@@ -74,23 +77,30 @@ VALUES = st.one_of(
     st.lists(st.sampled_from(["1", "0.5", "pgd", "nan", "a"]), max_size=3).map(lambda one: f"[{','.join(one)}]"),
     st.lists(st.sampled_from(["1", "0.5", "pgd", "nan", "fgsm"]), max_size=3).map(",".join),
 )
+KEYS = st.one_of(
+    st.sampled_from(GROUPS),
+    st.sampled_from([*TASKS, None]).flatmap(
+        lambda task: st.sampled_from(keys_of(task) if task else ["hydra.verbose", "hydra.job.name", "hydra.mode"])
+    ),
+)
 OVERRIDES = st.builds(
     lambda sign, key, equals, value: f"{sign}{key}{equals}{value}" if equals else f"{sign}{key}",
     st.sampled_from(["", "", "", "", "", "+", "++", "~"]),
-    st.sampled_from([*GROUPS, *GROUPS, *KEYS]).flatmap(mutated),
+    KEYS.flatmap(mutated),
     st.sampled_from(["=", "=", "=", "=", "=", "=", "", "=="]),
     VALUES,
 )
 ONE_KEY = st.sampled_from(TASKS).flatmap(  # which is right, with a value that is not
     lambda task: st.builds(
         lambda key, value, flags: [f"task={task}", "trainer=smoke", f"{key}={value}", *flags],
-        st.sampled_from(KEYS_OF[task]), VALUES, st.sampled_from([[], [], [], ["-m"]]),
+        st.sampled_from(keys_of(task)), VALUES, st.sampled_from([[], [], [], ["-m"]]),
     )
 )  # fmt: skip
+PARTS = ("task.", "trainer.", "model.", "attack.")
 SMALL = st.builds(
     lambda task, key, value: [f"task={task}", "trainer=smoke", "model=logistic", "dataset.limit=60", f"{key}={value}"],
     st.sampled_from(["train", "fgsm"]),
-    st.sampled_from([key for key in KEYS_OF["fgsm"] if key.startswith(("task.", "trainer.", "model.", "attack."))]),
+    st.deferred(lambda: st.sampled_from([key for key in keys_of("fgsm") if key.startswith(PARTS)])),
     st.sampled_from(["0", "1", "2", "3.5", "0.001", "1e-400", "1e30", "nan", "true", "null", "[0,0.1]", "none", "l2"]),
 )  # fmt: skip
 LINES = st.one_of(
@@ -186,37 +196,39 @@ def try_file(ended: Callable[..., None], tmp_path: Path, damage: tuple[str, byte
     ended("--config-dir", "mine", *words, f"{group}=damaged", "output_dir=outputs", f"cache_dir={tmp_path / 'cache'}")
 
 
-@settings(max_examples=40, **SETTINGS)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--config-dir", "mine", "task=fgsm", "task.foo=1", "task.bar=2"],
+        ["task=universal", "others.mlp.normalization=x", "-m"],
+        ["task=fgsm", "attack._target_='a\nb'"],
+    ],
+)
+def test_command_lines_that_once_ended_otherwise(ended: Callable[..., None], words: list[str]) -> None:
+    ended(*words)
+
+
+@settings(max_examples=10, **SETTINGS)
 @given(words=LINES)
-@example(words=["--config-dir", "mine", "task=fgsm", "task.foo=1", "task.bar=2"])
-@example(words=["task=universal", "others.mlp.normalization=x", "-m"])
-@example(words=["task=fgsm", "attack._target_='a\nb'"])
 def test_no_command_line_ends_otherwise(ended: Callable[..., None], words: list[str]) -> None:
     try_line(ended, words)
 
 
-@settings(max_examples=3, **SETTINGS)
-@given(words=SMALL)
-def test_no_small_run_ends_otherwise(ended: Callable[..., None], words: list[str]) -> None:
-    if is_safe(words):
-        ended(*words, real=True)
-
-
-@settings(max_examples=25, **SETTINGS)
+@settings(max_examples=5, **SETTINGS)
 @given(damage=damaged())
 def test_no_yaml_file_ends_otherwise(ended: Callable[..., None], tmp_path: Path, damage: tuple[str, bytes]) -> None:
     try_file(ended, tmp_path, damage)
 
 
 @pytest.mark.faults
-@settings(max_examples=1500, **SETTINGS)
+@settings(max_examples=sized(1500, 60), **SETTINGS)
 @given(words=LINES)
 def test_no_command_line_of_many_ends_otherwise(ended: Callable[..., None], words: list[str]) -> None:
     try_line(ended, words)
 
 
 @pytest.mark.faults
-@settings(max_examples=150, **SETTINGS)
+@settings(max_examples=sized(150, 8), **SETTINGS)
 @given(words=SMALL)
 def test_no_small_run_of_many_ends_otherwise(ended: Callable[..., None], words: list[str]) -> None:
     if is_safe(words):
@@ -224,7 +236,7 @@ def test_no_small_run_of_many_ends_otherwise(ended: Callable[..., None], words: 
 
 
 @pytest.mark.faults
-@settings(max_examples=700, **SETTINGS)
+@settings(max_examples=sized(700, 40), **SETTINGS)
 @given(damage=damaged())
 def test_no_yaml_file_of_many_ends_otherwise(
     ended: Callable[..., None], tmp_path: Path, damage: tuple[str, bytes]

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -66,15 +67,15 @@ REFUSED = [
 
 
 @pytest.fixture
-def strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder of choices that name code beside it."""
     (tmp_path / "stranger.py").write_text(MODULE)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "stranger", raising=False)
     for name, text in YAMLS.items():
         (tmp_path / "theirs" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "theirs" / f"{name}.yaml").write_text(text)
-    return tmp_path / "theirs"
+    yield tmp_path / "theirs"
+    sys.modules.pop("stranger", None)
 
 
 @pytest.mark.parametrize(("words", "expected"), REFUSED, ids=[" ".join(words) for words, _ in REFUSED])
@@ -92,7 +93,6 @@ def test_code_that_a_configuration_names_is_refused_before_it_is_imported(
 @pytest.mark.parametrize(
     "words",
     [
-        ["attack=theirs", "allow=[stranger]"],
         ["attack=theirs", "allow=stranger.Evil"],
         ["+hydra.callbacks.x._target_=stranger.Evil", "allow=[stranger]", "task.epsilon=-1"],
         ["experiment=calls_back", "allow=[hydra,stranger]", "task.epsilon=-1"],

@@ -34,7 +34,7 @@ NAMES = [
 def test_names_are_no_formulas_no_html_and_no_mathematics(trustml: Cli, tmp_path: Path) -> None:
     names = sorted(name.replace("/", "∕") for name in NAMES)
     folder_of_images(tmp_path / "images", names, count=4)
-    swept = [name for name in names if name.startswith(("=", "<", "@", "é"))]
+    swept = [name for name in names if name.startswith(("=", "<"))]
     answer = trustml(
         "-m", "task=ood", *RUN, "dataset=image_folder", "dataset.root=images", "dataset.size=8", "detector=msp",
         f"task.holdout={','.join(map(quoted, swept))}",

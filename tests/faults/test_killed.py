@@ -4,176 +4,137 @@ The kill is SIGKILL to the whole group of processes, which no code of ours hears
 """
 
 import os
-import random
 import shutil
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 
 import pandas
 import pytest
 
-from tests.faults.whole import assert_whole, leftovers, metrics_below
-from trustml_cli.files import make_once
+from tests.faults.whole import assert_whole, leftovers, metrics_below, sized
+from tests.helpers import Cli, facts, runs
+from tests.processes import kill_group, started, wait_until
 from trustml_cli.summary import read_runs
+
+MINE = """
+from pathlib import Path
+from time import sleep
+from torch import nn
+
+class Waits(nn.Flatten):
+    def forward(self, x):
+        if self.training and Path("kill me").exists():
+            Path("at it").touch()
+            sleep(600)
+        return super().forward(x)
+
+def network(num_classes):
+    return nn.Sequential(Waits(), nn.LazyLinear(num_classes))
+"""
+
+
+def test_a_run_that_is_killed_while_it_trains_blocks_nobody_and_leaves_nothing_half(
+    trustml: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])  # a run in this process adds to it
+    (tmp_path / "waiting_network.py").write_text(MINE)
+    (tmp_path / "kill me").touch()
+    words = ["task=train", "trainer=smoke", "model=custom", "model.factory=waiting_network:network"]
+    process = started(words, tmp_path, tmp_path / "cache")
+    try:
+        wait_until(lambda: process.poll() is not None or (tmp_path / "at it").exists())
+        (killed,) = read_runs(tmp_path / "outputs")
+        assert killed.status == "running"
+    finally:
+        kill_group(process.pid)
+        error = process.communicate()[1]
+    assert (process.returncode, error) == (-9, "")
+    assert killed.status == "killed"
+    assert_whole(tmp_path / "outputs", tmp_path / "cache")
+    assert [path.parent.name for path in leftovers(tmp_path / "cache")] == ["models"], "it was at its model"
+    (tmp_path / "kill me").unlink()
+    for cache in ("cache", "another"):
+        answer = trustml(*words, f"output_dir={cache}/out", env={"TRUSTML_CACHE_DIR": str(tmp_path / cache)})
+        assert (answer.returncode, answer.stderr) == (0, "")
+        assert "waiting for another" not in answer.stdout
+    sys.modules.pop("waiting_network", None)
+    assert leftovers(tmp_path / "cache") == []
+    pandas.testing.assert_frame_equal(metrics_below(tmp_path / "cache"), metrics_below(tmp_path / "another"))
+
+
+# At any moment
 
 WORK = {
     "train": ["task=train", "trainer=smoke", "model=mlp", "trainer.epochs=20"],
     "attack": ["task=attack", "attack=pgd", "attack.steps=20", "trainer=smoke", "model=mlp", "task.epsilon=[0.1,0.2]"],
-    "sweep": ["-m", "launcher=joblib", "task=fgsm", "trainer=smoke", "model=mlp", "seed=0,1", "task.epsilon=0.1,0.2",
-              "task.check_images=0", "resume=true"],
+    "sweep": ["-m", "resume=true", "task=fgsm", "trainer=smoke", "model=mlp", "seed=0,1", "task.epsilon=0.1,0.2",
+              "task.check_images=0"],
 }  # fmt: skip
+LAUNCHERS = {"sweep": ["launcher=joblib", "launcher=basic"]}
 
 
-def started(words: Sequence[str], cwd: Path, cache: Path) -> subprocess.Popen[str]:
-    """The command in a group of processes of its own."""
-    environment = {**os.environ, "TRUSTML_CACHE_DIR": str(cache), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "trustml_cli", *words],
-        cwd=cwd, env=environment, start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-
-def killed_after(seconds: float, words: Sequence[str], cwd: Path, cache: Path) -> bool:
-    """Start the command and kill it; whether it was still at work."""
-    process = started(words, cwd, cache)
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        pass
-    finally:
-        at_work = process.poll() is None
-        kill_group(process.pid)
-        process.communicate()
-    return at_work
-
-
-def kill_group(leader: int) -> None:
-    try:
-        os.killpg(leader, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-    while True:  # the workers of a sweep are no children of ours
-        try:
-            os.killpg(leader, 0)
-        except (ProcessLookupError, PermissionError):
-            return
-        if not any(state(process) not in "ZX" for process in group(leader)):
-            return
-        time.sleep(0.01)
-
-
-def group(leader: int) -> list[int]:
-    """The processes in the group, where there is a /proc."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[2]) == leader:
-            found.append(int(path.parent.name))
+def files_in(*folders: Path) -> set[str]:
+    """Files below folders that are whole: partial ones and Hydra's own, which are hidden, aside."""
+    found = set()
+    for folder in folders:
+        for place, inside, files in os.walk(folder):
+            inside[:] = [name for name in inside if not name.startswith(".")]
+            found |= {f"{place}/{name}" for name in files if not name.startswith(".")}
     return found
 
 
-def state(process: int) -> str:
+def watched(words: Sequence[str], cwd: Path, cache: Path, last: float = inf) -> tuple[int, bool, str]:
+    """Run the command, and kill it when so many files have come to be; how many had, whether it was killed, errors."""
+    before = files_in(cwd, cache)
+    process = started(words, cwd, cache)
     try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return "X"
+        wait_until(lambda: len(files_in(cwd, cache) - before) >= last or process.poll() is not None)
+        killed = process.poll() is None
+    finally:
+        kill_group(process.pid)
+        error = process.communicate()[1]
+    assert killed or process.returncode == 0, error
+    return len(files_in(cwd, cache) - before), killed, error
 
 
-def undisturbed(words: Sequence[str], folder: Path, cache: Path) -> float:
-    """Run the command to its end; the seconds that it took."""
-    folder.mkdir()
-    start = time.perf_counter()
-    process = started(words, folder, cache)
-    _, error = process.communicate()
-    assert (process.returncode, error) == (0, "")
-    return time.perf_counter() - start
-
-
-def killed_again_and_again(work: str, tmp_path: Path, times: int, seed: int, *more: str) -> None:
-    """Kill a command at so many moments from its start to its end, on one cache, then let it end."""
-    words, moments = [*WORK[work], *more], random.Random(seed)
+@pytest.mark.faults
+@pytest.mark.parametrize("work", WORK)
+def test_kills_between_any_two_files(tmp_path: Path, work: str) -> None:
+    """Kill a command at moments from its first file to its last, on one cache, then let it end."""
+    times = sized(10, 3)
+    words, launchers = WORK[work], LAUNCHERS.get(work, [])
     table = "sweep.csv" if work == "sweep" else "metrics.csv"
-    seconds = undisturbed(words, tmp_path / "undisturbed", tmp_path / "cache of its own")
+    for name in ("undisturbed", "killed"):
+        (tmp_path / name).mkdir()
+    files, _, error = watched([*words, *launchers[:1]], tmp_path / "undisturbed", tmp_path / "cache of its own")
+    assert error == ""
     usual = metrics_below(tmp_path / "undisturbed", table)
     folder, cache = tmp_path / "killed", tmp_path / "cache"
-    folder.mkdir()
-    outcomes = []
+    outcomes: list[tuple[int, str, int]] = []
     while (number := len(outcomes)) < times:
-        # one in each part of the run, so that all parts are met
-        moment = (number + moments.random()) / times * seconds
+        last = (number + 1) * files // (times + 1)  # one in each part of the run, so that all parts are met
         before = set(folder.glob("outputs/*/*"))
-        at_work = killed_after(moment, words, folder, cache)
+        launcher = launchers[number % len(launchers) :][:1] if launchers else []
+        _, killed, _ = watched([*words, *launcher], folder, cache, last)
         assert_whole(folder, cache)
-        if not at_work:  # it was faster than before
-            seconds = moment
+        if not killed:  # there was less to do, after the kills before; from here on there is all of it
             for done in (cache, folder / "outputs"):
                 shutil.rmtree(done)
             continue
         left = [run.status for run in read_runs(folder) if run.folder not in before]
         assert "running" not in left, "nobody is at work"
-        outcomes.append((round(moment, 2), ",".join(left) or "nothing yet", len(leftovers(tmp_path))))
-    print(f"{work}: {seconds:.1f} s undisturbed; (killed after, runs, partial files): {outcomes}")  # noqa: T201
-    start = time.perf_counter()
-    last = started(words, folder, cache)
-    _, error = last.communicate()
-    assert last.returncode == 0, error
+        outcomes.append((last, ",".join(left) or "nothing yet", len(leftovers(tmp_path))))
+    print(f"{work}: {files} files undisturbed; (killed after, runs, partial files): {outcomes}")  # noqa: T201
+    _, _, error = watched(words, folder, cache)
     assert error == ""
-    print(f"afterwards {time.perf_counter() - start:.1f} s")  # noqa: T201
     assert_whole(folder, cache)
     assert leftovers(cache) == [], "whoever makes it next clears up"
-    completed = [run for run in read_runs(folder) if run.status == "completed"]
     if work == "sweep":
         pandas.testing.assert_frame_equal(metrics_below(folder, table), usual)
-    else:
+    completed = [run for run in runs(folder) if facts(run)["status"] == "completed"]
+    if work != "sweep":
         for run in completed:  # a kill may come after the last word
-            pandas.testing.assert_frame_equal(metrics_below(run.folder), usual)
+            pandas.testing.assert_frame_equal(metrics_below(run), usual)
     assert completed
-
-
-def test_a_run_that_is_killed_at_random_moments_leaves_nothing_half(tmp_path: Path) -> None:
-    killed_again_and_again("attack", tmp_path, 3, 0, "task.check_images=0", "task.epsilon=0.1", "attack.steps=5")
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize("work", WORK)
-def test_ten_kills_at_random_moments(tmp_path: Path, work: str) -> None:
-    killed_again_and_again(work, tmp_path, 10, 1)
-
-
-HOLDING = """
-import sys, time
-from pathlib import Path
-from trustml_cli.files import make_once
-def make(folder):
-    (folder / "half").write_text("ha")
-    print("at it", flush=True)
-    time.sleep(600)
-make_once(Path(sys.argv[1]), make)
-"""
-
-
-def test_the_lock_of_who_was_killed_blocks_nobody_and_his_remains_are_cleared(tmp_path: Path) -> None:
-    folder = tmp_path / "model [1]"  # brackets mean something to glob
-    maker = subprocess.Popen([sys.executable, "-c", HOLDING, folder], stdout=subprocess.PIPE, text=True)
-    try:
-        assert maker.stdout is not None
-        assert maker.stdout.readline() == "at it\n"
-    finally:
-        maker.kill()
-        maker.communicate()
-    assert len(leftovers(tmp_path)) == 1
-    (tmp_path / ".model [1]").mkdir()  # not ours
-    start = time.perf_counter()
-    make_once(folder, lambda partial: (partial / "whole").write_text("whole"))
-    assert time.perf_counter() - start < 1
-    assert {path.name for path in folder.iterdir()} == {"whole", "checksums.json"}
-    assert leftovers(tmp_path) == []
-    assert (tmp_path / ".model [1]").is_dir()

@@ -1,90 +1,57 @@
-"""Sweeps of many tiny jobs: a row for each, memory that does not grow, and little time between them."""
+"""Sweeps of many tiny jobs: a row for each, and memory that does not grow with their number."""
 
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas
 import pytest
 
+from tests.faults.whole import sized
+
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="there is no /proc to look into"),
+]
+
 # next to nothing to do: two epochs of a linear model, no attack, no picture
 TINY = ["task=fgsm", "trainer=smoke", "model=logistic", "task.epsilon=0", "task.check_images=0"]
-TICKS = os.sysconf("SC_CLK_TCK")
 
-needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="there is no /proc to look into")
+# the command line, which writes down after each job how many pages it holds and how much CPU it has used
+COUNTING = """
+import sys, time
+from pathlib import Path
+import trustml_cli.run
+from trustml_cli.sweep import Ending
 
+end = Ending.on_job_end
 
-class Sample(NamedTuple):
-    """A process after so many jobs: MB in memory, seconds of CPU."""
+def on_job_end(self, config, job_return, **more):
+    end(self, config, job_return, **more)
+    with open("jobs.txt", "a") as file:
+        print(Path("/proc/self/statm").read_text().split()[1], time.process_time(), file=file)
 
-    jobs: int
-    memory: float
-    cpu: float
-
-
-def looked_at(process: int, jobs: int) -> Sample | None:
-    try:
-        status = Path(f"/proc/{process}/status").read_text()
-        times = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    held = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")]
-    return Sample(jobs, held[0] / 1024, (int(times[11]) + int(times[12])) / TICKS) if held else None
+Ending.on_job_end = on_job_end
+trustml_cli.run.main()
+"""
 
 
-def sweep(tmp_path: Path, cache_dir: Path, jobs: int) -> tuple[Path, list[Sample]]:
-    """A sweep over so many seeds in a process of its own, looked at after each job."""
+def test_a_sweep_of_many_jobs_has_a_row_for_each_and_flat_memory(tmp_path: Path, cache_dir: Path) -> None:
+    jobs, warm = sized((500, 100), (40, 20))
     words = [*TINY, f"seed={','.join(map(str, range(jobs)))}", f"hydra.sweep.dir={tmp_path}/sweep"]
-    environment = {**os.environ, "TRUSTML_CACHE_DIR": str(cache_dir), "OMP_NUM_THREADS": "1"}
-    with (tmp_path / "out.txt").open("w") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "trustml_cli", "-m", *words],
-            cwd=tmp_path, env=environment, stdout=out, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        samples: list[Sample] = []
-        try:
-            while process.poll() is None:
-                ended = (tmp_path / "out.txt").read_text().count("\nresults are in")  # of a job, not of them all
-                sample = looked_at(process.pid, ended)
-                if sample and ended > (samples[-1].jobs if samples else 0):
-                    samples.append(sample)
-                time.sleep(0.05)
-        finally:
-            process.kill()
-    assert process.returncode == 0, (tmp_path / "out.txt").read_text()[-2000:]
-    return tmp_path / "sweep", samples
-
-
-def after(samples: list[Sample], jobs: int) -> Sample:
-    """The first sample after so many jobs."""
-    return next(sample for sample in samples if sample.jobs >= jobs)
-
-
-def check(folder: Path, samples: list[Sample], jobs: int, warm: int, growth: float) -> None:
-    table = pandas.read_csv(folder / "sweep.csv")
+    answer = subprocess.run(
+        [sys.executable, "-c", COUNTING, "-m", *words],
+        cwd=tmp_path, env={**os.environ, "TRUSTML_CACHE_DIR": str(cache_dir)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (answer.returncode, answer.stderr) == (0, ""), answer.stderr
+    table = pandas.read_csv(tmp_path / "sweep" / "sweep.csv")
     assert sorted(table.seed) == list(range(jobs))
     assert set(table.status) == {"completed"}
-    first, last = after(samples, warm), samples[-1]
-    print([sample for sample in samples if sample.jobs in (1, 10, 20, 50, 100, 250, 400, jobs)])  # noqa: T201
-    each = (last.cpu - first.cpu) / (last.jobs - first.jobs)
-    print(f"{each:.3f} s of CPU for each job; {last.memory - first.memory:+.1f} MB after the first {warm}")  # noqa: T201
-    assert each <= 0.5, "and that is all that a job takes, its own work included"
-    assert last.memory - first.memory <= growth
-
-
-@needs_proc
-def test_a_sweep_of_many_tiny_jobs_has_a_row_for_each_and_takes_no_more_memory_for_each(
-    tmp_path: Path, cache_dir: Path
-) -> None:
-    folder, samples = sweep(tmp_path, cache_dir, 20)
-    check(folder, samples, jobs=20, warm=10, growth=20)
-
-
-@needs_proc
-@pytest.mark.faults
-def test_a_sweep_of_500_jobs_has_500_rows_and_flat_memory(tmp_path: Path, cache_dir: Path) -> None:
-    folder, samples = sweep(tmp_path, cache_dir, 500)
-    check(folder, samples, jobs=500, warm=100, growth=20)
+    held = [line.split() for line in (tmp_path / "jobs.txt").read_text().splitlines()]
+    megabytes = [int(pages) * os.sysconf("SC_PAGESIZE") / 2**20 for pages, _ in held]
+    assert len(held) == jobs
+    each = (float(held[-1][1]) - float(held[warm - 1][1])) / (jobs - warm)
+    print(f"{each:.3f} s of CPU for each job; {megabytes[-1] - megabytes[warm - 1]:+.1f} MB after {warm}")  # noqa: T201
+    assert megabytes[-1] - megabytes[warm - 1] <= 20

@@ -4,15 +4,16 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
 import pandas
 import pytest
 
-from tests.faults.test_killed import started
-from tests.faults.whole import TIMES, assert_whole, leftovers
+from tests.faults.whole import TIMES, assert_whole, leftovers, sized
+from tests.processes import started
+
+pytestmark = pytest.mark.faults
 
 # it trains for a while and does little else
 TRAIN = ["task=fgsm", "trainer=smoke", "trainer.epochs=10", "model=mlp", "task.epsilon=0", "task.check_images=0"]
@@ -45,7 +46,7 @@ def at_once(commands: list[list[str]], folder: Path, cache: Path) -> list[int]:
     folder.mkdir()
     answer = subprocess.run(
         [sys.executable, "-c", AT_ONCE, json.dumps(commands)],
-        cwd=folder, env={**os.environ, "TRUSTML_CACHE_DIR": str(cache), "OMP_NUM_THREADS": "1"},
+        cwd=folder, env={**os.environ, "TRUSTML_CACHE_DIR": str(cache)},
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     return list(map(int, answer.stdout.split()))
@@ -67,32 +68,31 @@ def assert_one_training(folder: Path, cache: Path, count: int) -> None:
 
 
 def test_eight_who_ask_at_once_train_once_and_agree_and_one_of_four_has_a_directory(tmp_path: Path) -> None:
-    """Twelve in all; the last four are told to use the same directory."""
-    commands = [TRAIN] * 8 + [[*TRAIN, "hydra.run.dir=outputs/fgsm/taken"]] * 4
+    """The last four are told to use the same directory."""
+    many = sized(8, 3)
+    commands = [TRAIN] * many + [[*TRAIN, "hydra.run.dir=outputs/fgsm/taken"]] * 4
     statuses = at_once(commands, tmp_path / "runs", tmp_path / "cache")
-    assert statuses[:8] == [0] * 8
-    assert Counter(statuses[8:]) == {0: 1, 2: 3}
-    errors = [(tmp_path / "runs" / f"{number}.err").read_text() for number in range(12)]
-    assert errors[:8] == [""] * 8
+    assert statuses[:many] == [0] * many
+    assert Counter(statuses[many:]) == {0: 1, 2: 3}
+    errors = [(tmp_path / "runs" / f"{number}.err").read_text() for number in range(many + 4)]
+    assert errors[:many] == [""] * many
     assert sum("taken holds a run already; choose another" in error for error in errors) == 3
     assert json.loads((tmp_path / "runs/outputs/fgsm/taken/run.json").read_text())["status"] == "completed"
-    assert_one_training(tmp_path / "runs", tmp_path / "cache", 9)
+    assert_one_training(tmp_path / "runs", tmp_path / "cache", many + 1)
 
 
-@pytest.mark.faults
-def test_eight_commands_at_once(tmp_path: Path) -> None:
+def test_commands_that_are_started_at_once(tmp_path: Path) -> None:
+    many = sized(8, 2)
     (tmp_path / "runs").mkdir()
-    start = time.perf_counter()
-    processes = [started(TRAIN, tmp_path / "runs", tmp_path / "cache") for _ in range(8)]
+    processes = [started(TRAIN, tmp_path / "runs", tmp_path / "cache") for _ in range(many)]
     answers = [(process.communicate()[1], process.returncode) for process in processes]
-    assert answers == [("", 0)] * 8
-    assert_one_training(tmp_path / "runs", tmp_path / "cache", 8)
-    print(f"eight commands: {time.perf_counter() - start:.1f} s")  # noqa: T201
+    assert answers == [("", 0)] * many
+    assert_one_training(tmp_path / "runs", tmp_path / "cache", many)
 
 
-@pytest.mark.faults
-def test_16_from_the_same_moment_on_share_no_directory(tmp_path: Path) -> None:
-    assert at_once([TRAIN] * 16, tmp_path / "runs", tmp_path / "cache") == [0] * 16
-    assert_one_training(tmp_path / "runs", tmp_path / "cache", 16)
+def test_many_from_the_same_moment_on_share_no_directory(tmp_path: Path) -> None:
+    many = sized(16, 4)
+    assert at_once([TRAIN] * many, tmp_path / "runs", tmp_path / "cache") == [0] * many
+    assert_one_training(tmp_path / "runs", tmp_path / "cache", many)
     runs = [json.loads(path.read_text()) for path in (tmp_path / "runs").glob("outputs/fgsm/*/run.json")]
     print(f"started at {Counter(run['started'] for run in runs).most_common(3)}")  # noqa: T201

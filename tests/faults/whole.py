@@ -1,17 +1,58 @@
-"""What it means for files to be whole, and metrics without what a clock says."""
+"""How many cases are run, what it means for files to be whole, and metrics without what a clock says."""
 
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas
+from omegaconf import OmegaConf
 from PIL import Image
 from safetensors.torch import load_file
 
+from trustml_cli.build import build
+from trustml_cli.choices import config_folder
+from trustml_cli.data.dataset import DatasetSource
 from trustml_cli.files import verified_checksums
 
+T = TypeVar("T")
+
 TIMES = ["seconds", "images_per_second", "run"]
+
+
+def sized(full: T, short: T) -> T:
+    """`full`, or `short` where the environment says TRUSTML_FAULTS=short: fewer kills, cases and jobs of each kind."""
+    return short if os.environ.get("TRUSTML_FAULTS") == "short" else full
+
+
+def reader(name: str, folder: Path, **keys: Any) -> DatasetSource:
+    """The reader of a data set as its YAML has it, with some keys set; what it downloads or keeps lies in `folder`."""
+    node = OmegaConf.load(config_folder() / "dataset" / f"{name}.yaml")
+    places = {"data_dir": str(folder), "cache_dir": str(folder / "cache")}
+    own = {key: place for key, place in places.items() if key in node}
+    built: DatasetSource = build(OmegaConf.merge(node, own, keys), "dataset")
+    return built
+
+
+@contextmanager
+def memory_up_to(megabytes: int) -> Iterator[None]:
+    """Fails if so much memory was held at any time inside; tells nothing where the system cannot."""
+    peak, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+    try:
+        peak.write_text("5")  # Linux: the peak is what is held now
+    except OSError:
+        yield
+        return
+
+    def held(which: str) -> float:
+        return int(status.read_text().partition(f"{which}:")[2].split()[0]) / 1024
+
+    before = held("VmRSS")
+    yield
+    assert held("VmHWM") - before < megabytes
 
 
 def read_table(path: Path) -> None:

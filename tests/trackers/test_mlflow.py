@@ -3,9 +3,7 @@
 import filecmp
 import json
 import math
-import os
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,8 @@ import pytest
 import yaml
 
 from tests.helpers import Cli
-from tests.trackers.test_tracker import live, recorder
+from tests.processes import at_once, wait_until
+from tests.trackers.run import live, recorder
 from trustml_cli.choices import flat
 from trustml_cli.errors import InputError
 from trustml_cli.trackers.mlflow import MLflow, allowed
@@ -69,14 +68,15 @@ def assert_same(folder: Path, run: Any, directory: Path) -> None:
 
 
 @pytest.mark.usefixtures("mlflow_tables")
-def test_a_sweep_is_read_back_as_its_files_have_it(trustml_process: Cli, tmp_path: Path) -> None:
-    answer = trustml_process("-m", "task=fgsm,backdoor", "model=mlp", "trainer=smoke", "tracker=mlflow")
+def test_a_sweep_is_read_back_as_its_files_have_it(trustml: Cli, tmp_path: Path) -> None:
+    jobs = ["-m", "task=train,backdoor", "model=logistic", "trainer=smoke"]
+    answer = trustml(*jobs, "tracker=mlflow", f"output_dir={tmp_path}/outputs")  # MLflow remembers relative places
     assert answer.returncode == 0, answer.stderr
     assert answer.stderr == ""
     outputs = tmp_path / "outputs"
     (sweep,) = (outputs / "multirun").iterdir()
     runs = {run.info.run_name: run for run in tracked(outputs)}
-    assert sorted(runs) == ["model=mlp,task=backdoor,trainer=smoke", "model=mlp,task=fgsm,trainer=smoke"]
+    assert sorted(runs) == ["model=logistic,task=backdoor,trainer=smoke", "model=logistic,task=train,trainer=smoke"]
     for name, run in runs.items():
         assert run.info.status == "FINISHED"
         assert run.data.tags["trustml.directory"] == str(sweep / name)
@@ -84,44 +84,39 @@ def test_a_sweep_is_read_back_as_its_files_have_it(trustml_process: Cli, tmp_pat
         assert_same(outputs, run, sweep / name)
     assert list(pandas.read_csv(sweep / "sweep.csv").columns[:5]) == ["task", "dataset", "model", "seed", "trainer"]
     assert "tracker" not in pandas.read_csv(sweep / "summary.csv").columns
-    listed = trustml_process("runs", "--csv", "-").stdout.splitlines()
+    listed = trustml("runs", "--csv", "-").stdout.splitlines()
     assert len(listed) == 1 + 2, "the copies that MLflow keeps are no runs of their own"
 
-    again = trustml_process(
-        "-m", "task=fgsm,backdoor", "model=mlp", "trainer=smoke", f"hydra.sweep.dir={sweep}", "resume=true"
-    )
+    again = trustml(*jobs, f"hydra.sweep.dir={sweep}", "resume=true")
     assert again.stdout.count("completed before") == 2, "with another tracker they are the same jobs"
 
 
 @pytest.mark.usefixtures("mlflow_tables")
 def test_a_run_that_failed_says_so(trustml: Cli, tmp_path: Path) -> None:
     words = ["trainer=smoke", "trainer.optimizer=sgd", "trainer.lr=1e30", "model=mlp", "tracker=mlflow"]
-    assert trustml(*words).returncode == 1
+    assert trustml(*words, f"output_dir={tmp_path}/outputs").returncode == 1
     (run,) = tracked(tmp_path / "outputs")
     assert run.info.status == "FAILED"
     assert run.data.params["trainer.lr"] == "1e+30"
 
 
 def test_processes_that_begin_at_once_share_one_file(tmp_path: Path) -> None:
-    code = (
-        "from pathlib import Path\n"
-        "from tests.trackers.test_tracker import live, recorder\n"
-        "from trustml_cli.trackers.mlflow import MLflow\n"
-        f"folder = Path({str(tmp_path)!r}); run = folder / 'run%d'; run.mkdir()\n"
-        "record = recorder(run)\n"
-        "record.follow(MLflow(uri=f'sqlite:///{folder}/mlflow.db', experiment='trustml'))\n"
-        "live(record); assert record.tracker is not None\n"
-    )
-    root = Path(__file__).parent.parent.parent
-    environment = {**os.environ, "PYTHONPATH": str(root)}
-    processes = [
-        subprocess.Popen([sys.executable, "-c", code % number], cwd=root, env=environment) for number in range(2)
-    ]
-    assert [process.wait() for process in processes] == [0, 0]
+    """Nobody has made the tables yet."""
+
+    def run(number: int) -> None:
+        folder = tmp_path / f"run{number}"
+        folder.mkdir()
+        record = recorder(folder)
+        wait_until(lambda: len(list(tmp_path.glob("run*/run.json"))) == 2)
+        record.follow(MLflow(uri=f"sqlite:///{tmp_path}/mlflow.db", experiment="trustml"))
+        live(record)
+        assert record.tracker is not None, "it did not fail"
+
+    assert at_once(partial(run, 0), partial(run, 1)) == [0, 0]
     assert sorted(run.info.run_name for run in tracked(tmp_path)) == ["run0", "run1"]
-    for run in tracked(tmp_path):
-        assert run.info.status == "FINISHED"
-        assert_same(tmp_path, run, tmp_path / str(run.info.run_name))
+    for each in tracked(tmp_path):
+        assert each.info.status == "FINISHED"
+        assert_same(tmp_path, each, tmp_path / str(each.info.run_name))
 
 
 @pytest.mark.usefixtures("mlflow_tables")

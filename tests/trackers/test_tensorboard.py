@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers import Cli
-from tests.trackers.test_tracker import live, recorder
+from tests.trackers.run import live, recorder
 from trustml_cli.trackers.tensorboard import TensorBoard
 from trustml_cli.trackers.tracker import metric_values
 
