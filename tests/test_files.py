@@ -91,6 +91,18 @@ def test_a_folder_is_made_once(tmp_path):
     assert make_once(tmp_path / "deep" / "folder", refuse) == checksums
 
 
+def test_a_folder_takes_its_name_in_one_step_when_it_is_whole(tmp_path):
+    folder, made = tmp_path / "folder", []
+
+    def make(partial):
+        fill_with_abc(partial)
+        made.append(partial.stat().st_ino)
+        assert not folder.exists()
+
+    make_once(folder, make)
+    assert [folder.stat().st_ino] == made, "it is another one"
+
+
 @pytest.mark.parametrize(
     ("damage", "named"),
     [

@@ -81,11 +81,17 @@ def test_own_randomness_leaves_the_outer_streams_as_they_were(fails: bool) -> No
 
 
 @pytest.mark.parametrize(("device", "asked"), [("cpu", False), ("cuda", True)])
-def test_a_gpu_is_asked_for_algorithms_that_repeat_themselves(device: str, asked: bool) -> None:
+def test_a_gpu_is_asked_for_algorithms_that_repeat_themselves(
+    device: str, asked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "of somebody else")
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
     torch.use_deterministic_algorithms(False)
-    compute_repeatably(torch.device(device))
-    assert torch.are_deterministic_algorithms_enabled() == asked
-    torch.use_deterministic_algorithms(False)
+    try:
+        compute_repeatably(torch.device(device))
+        assert torch.are_deterministic_algorithms_enabled() == asked
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 from hydra.core.utils import JobStatus
 
 from tests.configs import choices, composed
-from tests.helpers import Cli
+from tests.helpers import Cli, facts
 from tests.processes import HANGS, gone, noted, wait_until
 from trustml_cli.choices import share_of_cores
 from trustml_cli.errors import InputError
@@ -62,7 +62,7 @@ def only_sweep(tmp_path: Path) -> Path:
 def test_jobs_in_processes_are_kept_apart_and_added_up(
     launcher: str, epsilons: list[float], trustml: Cli, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    sweep = ["task=fgsm", "trainer=smoke", "model=custom", "model.factory=mine:network,mine:killed,mine:absent"]
+    sweep = ["task=fgsm", "trainer=smoke", "model=custom", "model.factory=mine:network,mine:absent,mine:killed"]
     sweep += [f"task.epsilon={','.join(map(str, epsilons))}", "task.check_images=0"]
     environment["TRUSTML_CACHE_DIR"] = str(tmp_path / "cache")
     answer = trustml("-m", f"launcher={launcher}", *sweep, env=environment)
@@ -199,9 +199,11 @@ def test_a_sweep_is_found_again_whatever_launches_it(tmp_path: Path, monkeypatch
 
 def test_a_job_that_slurm_took_back_begins_anew_in_its_directory(trustml: Cli, tmp_path: Path) -> None:
     command = ["task=train", "trainer=smoke", "model=logistic", "hydra.run.dir=here"]
-    assert trustml(*command).returncode == 0
-    (tmp_path / "here" / "run.json").write_text('{"status": "running"}')  # as if taken back
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "run.json").write_text('{"status": "running"}')
+    (tmp_path / "here" / "left.csv").write_text("of the one that was taken back")
     assert "holds a run already" in trustml(*command).stderr
     again = trustml(*command, env={"SLURM_RESTART_COUNT": "1"})
     assert again.returncode == 0, again.stderr
-    assert json.loads((tmp_path / "here" / "run.json").read_text())["status"] == "completed"
+    assert facts(tmp_path / "here")["status"] == "completed"
+    assert not (tmp_path / "here" / "left.csv").exists()

@@ -71,25 +71,25 @@ def test_jobs_that_failed_are_the_only_ones_that_resuming_runs(trustml: Cli, tmp
     for number in range(2):
         (tmp_path / f"people_{number}.csv").write_text("\n".join(rows[: 61 - number]))
     command = ["-m", *TRAIN, "dataset=csv", "dataset.label=hired", "dataset.positive=yes", "dataset.sensitive=sex",
-               "dataset.path=people_0.csv,late.csv,people_1.csv", "seed=0,1"]  # fmt: skip
+               "dataset.path=people_0.csv,late.csv,people_1.csv"]  # fmt: skip
     first = trustml(*command)
     assert first.returncode == 2
-    assert "4 of 6 jobs completed" in first.stdout
+    assert "2 of 3 jobs completed" in first.stdout
     named = [line for line in first.stderr.splitlines() if line.startswith("trustml: failed:")]
-    assert len(named) == 2
-    assert all("late.csv" in line for line in named)
+    assert len(named) == 1
+    assert "late.csv" in named[0]
     sweep = only_sweep(tmp_path)
-    assert pandas.read_csv(sweep / "sweep.csv").status.value_counts().to_dict() == {"completed": 4, "failed": 2}
+    assert pandas.read_csv(sweep / "sweep.csv").status.value_counts().to_dict() == {"completed": 2, "failed": 1}
     assert len(pandas.read_csv(sweep / "summary.csv")) == 2
 
     (tmp_path / "late.csv").write_text("\n".join(rows))
     second = trustml(*command, "resume=true")
     assert second.returncode == 0, second.stderr
     assert second.stderr == ""
-    assert "6 of 6 jobs completed" in second.stdout
-    assert second.stdout.count("completed before") == 4
-    assert second.stdout.count("test accuracy") == 2
-    assert pandas.read_csv(sweep / "sweep.csv").status.tolist() == ["completed"] * 6
+    assert "3 of 3 jobs completed" in second.stdout
+    assert second.stdout.count("completed before") == 2
+    assert second.stdout.count("test accuracy") == 1
+    assert pandas.read_csv(sweep / "sweep.csv").status.tolist() == ["completed"] * 3
     assert len(pandas.read_csv(sweep / "summary.csv")) == 3
 
 

@@ -208,13 +208,13 @@ def test_command_lines_that_once_ended_otherwise(ended: Callable[..., None], wor
     ended(*words)
 
 
-@settings(max_examples=10, **SETTINGS)
+@settings(max_examples=6, **SETTINGS)
 @given(words=LINES)
 def test_no_command_line_ends_otherwise(ended: Callable[..., None], words: list[str]) -> None:
     try_line(ended, words)
 
 
-@settings(max_examples=5, **SETTINGS)
+@settings(max_examples=4, **SETTINGS)
 @given(damage=damaged())
 def test_no_yaml_file_ends_otherwise(ended: Callable[..., None], tmp_path: Path, damage: tuple[str, bytes]) -> None:
     try_file(ended, tmp_path, damage)

@@ -69,14 +69,14 @@ def assert_same(folder: Path, run: Any, directory: Path) -> None:
 
 @pytest.mark.usefixtures("mlflow_tables")
 def test_a_sweep_is_read_back_as_its_files_have_it(trustml: Cli, tmp_path: Path) -> None:
-    jobs = ["-m", "task=train,backdoor", "model=logistic", "trainer=smoke"]
+    jobs = ["-m", "task=train,fgsm", "model=logistic", "trainer=smoke"]
     answer = trustml(*jobs, "tracker=mlflow", f"output_dir={tmp_path}/outputs")  # MLflow remembers relative places
     assert answer.returncode == 0, answer.stderr
     assert answer.stderr == ""
     outputs = tmp_path / "outputs"
     (sweep,) = (outputs / "multirun").iterdir()
     runs = {run.info.run_name: run for run in tracked(outputs)}
-    assert sorted(runs) == ["model=logistic,task=backdoor,trainer=smoke", "model=logistic,task=train,trainer=smoke"]
+    assert sorted(runs) == ["model=logistic,task=fgsm,trainer=smoke", "model=logistic,task=train,trainer=smoke"]
     for name, run in runs.items():
         assert run.info.status == "FINISHED"
         assert run.data.tags["trustml.directory"] == str(sweep / name)
