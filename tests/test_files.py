@@ -161,6 +161,7 @@ def test_who_waits_for_another_process_says_so(tmp_path, caplog):
         assert waiting.result()["x"] == ABC
 
 
+@pytest.mark.e2e
 def test_the_lock_of_who_was_killed_blocks_nobody_and_the_remains_are_cleared(tmp_path, caplog):
     folder = tmp_path / "model [1]"  # brackets mean something to glob
 
@@ -195,6 +196,7 @@ def test_where_nothing_can_be_written_a_whole_folder_is_read_and_no_other(tmp_pa
         assert (tmp_path / "folder" / "x").read_bytes() == b"abd"
 
 
+@pytest.mark.e2e
 def test_a_folder_is_held_as_long_as_somebody_is_at_work_in_it_however_that_ends(tmp_path):
     assert not is_held(tmp_path)
     with held(tmp_path):

@@ -120,6 +120,7 @@ def call(folder: Path, number: int, **what: Any) -> Call:
     return noted, (folder, number), what  # type: ignore[return-value]
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("said", [None, "3"])
 def test_a_killed_job_takes_no_other_along_and_all_share_the_cores(
     said: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -142,6 +143,7 @@ def test_a_killed_job_takes_no_other_along_and_all_share_the_cores(
     assert all(gone(int(process)) for process in processes)
 
 
+@pytest.mark.e2e
 def test_an_interrupt_begins_no_job_more_and_ends_those_that_run(tmp_path: Path) -> None:
     def interrupt() -> None:
         wait_until(lambda: len(list(tmp_path.glob("begun_*"))) == 2)

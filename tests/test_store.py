@@ -128,6 +128,7 @@ def test_a_training_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     assert fetch(tmp_path).history == EPOCHS
 
 
+@pytest.mark.e2e
 def test_processes_that_ask_at_once_train_it_once(tmp_path: Path) -> None:
     others = OneMakes(tmp_path / "others", 3)
 

@@ -66,6 +66,7 @@ def test_a_flipped_byte_in_the_cache_leads_to_decoding_again_with_a_warning(deco
     decode_into(refuse)
 
 
+@pytest.mark.e2e
 def test_processes_that_ask_at_once_decode_once(decode_into, tmp_path):
     others = OneMakes(tmp_path / "others", 2)
 
