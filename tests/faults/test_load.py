@@ -38,7 +38,7 @@ trustml_cli.run.main()
 
 
 def test_a_sweep_of_many_jobs_has_a_row_for_each_and_flat_memory(tmp_path: Path, cache_dir: Path) -> None:
-    jobs, warm = sized((500, 100), (40, 20))
+    jobs, warm = sized((500, 100), (30, 15))
     words = [*TINY, f"seed={','.join(map(str, range(jobs)))}", f"hydra.sweep.dir={tmp_path}/sweep"]
     answer = subprocess.run(
         [sys.executable, "-c", COUNTING, "-m", *words],

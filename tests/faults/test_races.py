@@ -91,7 +91,7 @@ def test_commands_that_are_started_at_once(tmp_path: Path) -> None:
 
 
 def test_many_from_the_same_moment_on_share_no_directory(tmp_path: Path) -> None:
-    many = sized(16, 4)
+    many = sized(16, 2)
     assert at_once([TRAIN] * many, tmp_path / "runs", tmp_path / "cache") == [0] * many
     assert_one_training(tmp_path / "runs", tmp_path / "cache", many)
     runs = [json.loads(path.read_text()) for path in (tmp_path / "runs").glob("outputs/fgsm/*/run.json")]
