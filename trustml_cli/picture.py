@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from trustml_cli.files import file_digest, stamp
+from trustml_cli.files import stamp
 
 MODES = {1: "L", 3: "RGB"}
 Image.init()
@@ -51,8 +51,3 @@ def scaled(file: tuple[str, int, int], mode: str, height: int, width: int) -> Te
 def check_picture(path: Path) -> None:
     """Raise ValueError unless the file `path` holds a picture."""
     read_picture(path, channels=3, height=1, width=1)
-
-
-def picture_identity(path: Path) -> dict[str, object]:
-    """The file's content in short: it may change under the same name."""
-    return {"image": file_digest(path)}

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,14 +13,28 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from trustml_cli.files import digest, make_once, write_json
+from trustml_cli.identity import code_of
 from trustml_cli.training.trainer import Epoch, Report
 
 log = logging.getLogger(__name__)
 
-LAYOUT = 1  # raise it when what is stored, or how models are trained, changes: older ones are not found then
+LAYOUT = 2  # raise it when what is stored, or how models are trained, changes: older ones are not found then
 
 Recipe = Mapping[str, Any]
 """Everything that decides what a trained model is, as JSON-able facts."""
+
+
+def as_built(network: nn.Module) -> dict[str, Any]:
+    """What a network is before anything has trained it, for a recipe: its layers, its weights and the code of both.
+
+    It notices what no field says, as a file that the user's code reads. Of each weight the shape and the norm count,
+    the norm to three digits: the last ones may depend on the number of threads.
+    """
+    state = {name: tensor for name, tensor in network.state_dict().items() if isinstance(tensor, Tensor)}
+    sizes = {name: [list(tensor.shape), f"{tensor.double().norm().item():.3g}"] for name, tensor in state.items()}
+    code = code_of({type(layer).__module__ for layer in network.modules()})
+    layers = re.sub(r"0x[0-9a-f]+", "", str(network))  # where in memory something lies says nothing
+    return {"layers": digest(layers), "weights": digest(sizes), **({"code": code} if code else {})}
 
 
 @dataclass(frozen=True)

@@ -96,9 +96,3 @@ def test_a_factory_that_fails_is_refused_by_name(factory: str, arguments: dict[s
 def test_a_network_of_another_shape_is_refused_with_the_shape() -> None:
     with pytest.raises(ValueError, match="cannot take inputs of shape 1×6×6"):
         custom("own_networks:plain").build(Inputs((1, 6, 6), 4, mean=(0.5,), std=(1.0,)))
-
-
-def test_the_identity_follows_the_source_and_not_the_name_of_the_module() -> None:
-    original = custom("own_networks:told").identity()
-    assert custom("own_copied:told").identity() == original
-    assert custom("own_edited:told").identity() != original

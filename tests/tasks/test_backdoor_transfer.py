@@ -14,6 +14,7 @@ from trustml_cli.backdoors.patch import Corner, Patch
 from trustml_cli.build import build
 from trustml_cli.data.digits import Digits
 from trustml_cli.errors import InputError
+from trustml_cli.identity import made_of
 from trustml_cli.models.model import Inputs, Normalization
 from trustml_cli.models.transfer import NewHead, body_of
 from trustml_cli.tasks.backdoor_transfer import TransferBackdoor
@@ -66,7 +67,10 @@ def test_a_network_that_is_all_head_has_no_body() -> None:
 
 
 def test_the_donor_s_key_stands_for_its_weights() -> None:
-    assert new_head(network("mlp"), "abc").identity() == {"donor": "abc"}
+    known, other = (made_of(new_head(network("mlp"), key)) for key in ("abc", "def"))
+    assert known["donor_key"] == "abc"
+    assert {name for name in known if known[name] != other[name]} == {"donor_key"}
+    assert "donor" not in known
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from trustml_cli.backdoors.trigger import Trigger
-from trustml_cli.picture import check_picture, picture_identity, read_picture
+from trustml_cli.picture import check_picture, read_picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,3 @@ class Blend(Trigger):
         else:
             pattern = torch.rand(shape, generator=torch.Generator().manual_seed(self.seed))
         return torch.full(shape, self.alpha), pattern
-
-    def identity(self) -> dict[str, object]:
-        return picture_identity(self.image) if self.image is not None else {}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from trustml_cli.backdoors.trigger import Trigger, check_color, painted
-from trustml_cli.picture import check_picture, picture_identity, read_picture
+from trustml_cli.picture import check_picture, read_picture
 
 
 class Corner(Enum):
@@ -59,6 +59,3 @@ class Patch(Trigger):
         if self.image is not None:
             pattern[:, rows, columns] = read_picture(self.image, channels, self.size, self.size)
         return opacity, pattern
-
-    def identity(self) -> dict[str, object]:
-        return picture_identity(self.image) if self.image is not None else {}

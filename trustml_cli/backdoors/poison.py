@@ -1,7 +1,7 @@
 """Training images that carry a trigger and another class's label (Gu et al. 2017, arXiv 1708.06733)."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
@@ -11,6 +11,7 @@ from trustml_cli.backdoors.trigger import Trigger
 from trustml_cli.data.dataset import Dataset, Split
 from trustml_cli.data.relabelled import Relabelled
 from trustml_cli.files import digest
+from trustml_cli.identity import made_of
 
 
 class Triggered(Split):
@@ -67,7 +68,7 @@ class Poison:
         chosen = self.choose(data.train.labels)
         labels = data.train.labels.where(~chosen, self.target)
         poisoned = Relabelled(Triggered(data.train, self.trigger, chosen), labels)
-        return replace(data, train=poisoned, fingerprint=digest([data.fingerprint, self.facts()]))
+        return data.derive(f"poison={digest(self.facts())}", train=poisoned)
 
     def trigger_all(self, split: Split) -> Split:
         """Every example of `split` with the trigger on it."""
@@ -75,5 +76,5 @@ class Poison:
 
     def facts(self) -> dict[str, Any]:
         """Everything that decides which images are poisoned, and how."""
-        trigger = {"is": type(self.trigger).__qualname__, **asdict(self.trigger), **self.trigger.identity()}
-        return {**asdict(self), "trigger": trigger}
+        facts: dict[str, Any] = made_of(self)
+        return facts

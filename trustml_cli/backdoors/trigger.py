@@ -37,10 +37,6 @@ class Trigger(ABC):
             raise ValueError(f"marks images, but the data set holds rows of {shape[0]} numbers; take a set of images")
         self.mark(shape)
 
-    def identity(self) -> dict[str, object]:
-        """Facts beside the fields that decide what the mark is; poisoned models are kept under them."""
-        return {}
-
 
 def painted(color: Sequence[float], shape: tuple[int, ...]) -> Tensor:
     """`color` on every pixel of an image of `shape` [C, H, W]; a single value is a shade of grey."""

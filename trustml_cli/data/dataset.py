@@ -3,12 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from trustml_cli.errors import InputError
+from trustml_cli.files import digest
+from trustml_cli.identity import code_of
 
 MOST_CLASSES = 10_000  # a confusion matrix of more takes gigabytes
 
@@ -82,7 +84,8 @@ class Dataset:
     """A data set that has been read.
 
     `classes` are the names of the classes, in the order of their numbers. `fingerprint` changes with the content:
-    trained models are found again by it. `source` says in words where the examples were found.
+    trained models are found again by it; whoever makes another data set of one calls `derive`. `source` says in words
+    where the examples were found.
     """
 
     train: Split
@@ -111,9 +114,15 @@ class Dataset:
             order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
             return split if len(split) <= limit else split.subset(order[:limit].sort().values)
 
-        return replace(
-            self, train=cut(self.train), test=cut(self.test), fingerprint=f"{self.fingerprint} limit={limit}"
-        )
+        return self.derive(f"limit={limit}", train=cut(self.train), test=cut(self.test))
+
+    def derive(self, note: str, **parts: Any) -> Self:
+        """The data set with other `parts` (`train`, `test`, `classes`).
+
+        `note` says what was done, with every number that decided it: data sets of one that differ shall differ in their
+        notes, for these make the fingerprint.
+        """
+        return replace(self, fingerprint=f"{self.fingerprint}, {note}", **parts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +145,8 @@ class DatasetSource(ABC):
     def load(self) -> Dataset:
         """The data set, checked and cut to `limit`."""
         data = self.read()
+        if code := code_of(cls.__module__ for cls in type(self).__mro__):  # what it reads, somebody's code decides
+            data = data.derive(f"read by {digest(code)}")
         check_count(len(data.classes), data.source)
         if len(data.classes) < 2:
             raise InputError(f"dataset: {data.source} has one class only ({data.classes[0]}); two or more are needed")

@@ -1,7 +1,6 @@
 """Splits whose labels are not those they were read with."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Self
 
 import torch
@@ -40,10 +39,9 @@ def only_classes(data: Dataset, classes: Sequence[int]) -> Dataset:
         kept = (labels >= 0).nonzero()[:, 0]
         return Relabelled(split.subset(kept), labels[kept])
 
-    return replace(
-        data,
+    return data.derive(
+        f"classes={','.join(map(str, classes))}",
         train=cut(data.train),
         test=cut(data.test),
         classes=tuple(data.classes[number] for number in classes),
-        fingerprint=f"{data.fingerprint} classes={','.join(map(str, classes))}",
     )

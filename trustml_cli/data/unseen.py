@@ -1,7 +1,5 @@
 """Data that a network shall not see: a class left out of training, and another data set's images in the same shape."""
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -20,20 +18,19 @@ def without_class(data: Dataset, number: int) -> tuple[Dataset, Split]:
         kept.labels = kept.labels - (kept.labels > number).long()
         return kept
 
-    less = replace(
-        data,
+    less = data.derive(
+        f"without={number}",
         train=rest(data.train),
         test=rest(data.test),
         classes=data.classes[:number] + data.classes[number + 1 :],
-        fingerprint=f"{data.fingerprint} without={number}",
     )
     return less, data.test.subset((data.test.labels == number).nonzero()[:, 0])
 
 
 def set_aside(data: Dataset, fraction: float, seed: int) -> tuple[Dataset, Split]:
-    """`data` with so much less to train on, drawn at random, and what was taken away, for validation."""
+    """`data` with so much less to train on, drawn at random, and what was taken away."""
     train, validation = data.train.divide(fraction, seed)
-    return replace(data, train=train, fingerprint=f"{data.fingerprint} aside={fraction} seed={seed}"), validation
+    return data.derive(f"aside={fraction} seed={seed}", train=train), validation
 
 
 def brought_to(split: Split, shape: tuple[int, int, int]) -> InMemory:

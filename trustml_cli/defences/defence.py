@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import ClassVar, Protocol
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.losses import Loss
 from trustml_cli.attacks.pgd import PGD
+from trustml_cli.identity import CHANGES_NOTHING
 
 
 class Learner(Protocol):
@@ -81,7 +82,7 @@ class RobustTraining(Defence, ABC):
 
     norm: Norm
     epsilon: float
-    images: int
+    images: int = field(metadata=CHANGES_NOTHING)
 
     def __post_init__(self) -> None:
         if self.norm not in self.norms:

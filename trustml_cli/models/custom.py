@@ -1,6 +1,5 @@
 """One's own network, named by the function that makes it."""
 
-import hashlib
 import importlib
 import inspect
 import sys
@@ -46,12 +45,6 @@ class Custom(Model):
         if not callable(function):
             raise ValueError(f"factory: {module_name} has no function {function_name!r}")
         return function  # type: ignore[no-any-return]
-
-    def identity(self) -> dict[str, object]:
-        """The source of the function's module: a model trained from an older version is not found again."""
-        module = inspect.getmodule(self.function())
-        source = inspect.getsource(module) if module else ""
-        return {"source": hashlib.sha256(source.encode()).hexdigest()}
 
     def network(self, inputs: Inputs) -> nn.Module:
         function = self.function()

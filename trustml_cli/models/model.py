@@ -83,10 +83,6 @@ class Model(ABC):
     def network(self, inputs: Inputs) -> nn.Module:
         """A fresh network from normalised inputs [N, *shape] to logits [N, classes]; weights are random."""
 
-    def identity(self) -> dict[str, object]:
-        """Facts beside the fields that decide what `network` returns; trained models are kept under them."""
-        return {}
-
     def build(self, inputs: Inputs) -> nn.Sequential:
         """`network` behind its normalisation, as layers `normalize` and `network`.
 

@@ -2,10 +2,11 @@
 
 import copy
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import nn
 
+from trustml_cli.identity import CHANGES_NOTHING
 from trustml_cli.models.model import Inputs, Model
 from trustml_cli.models.vision import Frozen
 
@@ -17,15 +18,12 @@ class NewHead(Model):
     The donor is a network made by `Model.build`, its normalisation included; `donor_key` stands for its weights.
     """
 
-    donor: nn.Module
+    donor: nn.Module = field(metadata=CHANGES_NOTHING)  # that is not told by its key
     donor_key: str
 
     def network(self, inputs: Inputs) -> nn.Sequential:
         body, features = body_of(self.donor)
         return nn.Sequential(OrderedDict(body=Frozen(body), head=nn.Linear(features, inputs.classes)))
-
-    def identity(self) -> dict[str, object]:
-        return {"donor": self.donor_key}
 
 
 def body_of(network: nn.Module) -> tuple[nn.Module, int]:

@@ -1,7 +1,7 @@
 """What every handler is given, and how it comes by a trained network."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -17,10 +17,11 @@ from trustml_cli.defences.defence import Defence, InFront, RobustTraining
 from trustml_cli.errors import InputError, naming
 from trustml_cli.files import file_digest
 from trustml_cli.hardware import Hardware, own_randomness
+from trustml_cli.identity import made_of
 from trustml_cli.models.checkpoint import load_checkpoint
 from trustml_cli.models.model import Inputs, Model
 from trustml_cli.record import Recorder
-from trustml_cli.store import ModelStore, resumed
+from trustml_cli.store import ModelStore, as_built, resumed
 from trustml_cli.training.gradient import GradientTrainer
 from trustml_cli.training.predict import predict
 from trustml_cli.training.trainer import Epoch, Report, Trainer, finite
@@ -94,13 +95,14 @@ class Context:
         recipe = {
             "trustml": version("trustml"),
             "dataset": {"fingerprint": data.fingerprint, "shape": data.shape, "classes": len(data.classes)},
-            "model": {"is": type(model).__qualname__, **asdict(model), **model.identity()},
-            "trainer": {"is": type(trainer).__qualname__, **asdict(trainer)},
+            "model": made_of(model),
+            "as_built": as_built(network),
+            "trainer": made_of(trainer),
             "precision": self.hardware.precision.value,
             **({"compile": True} if self.hardware.compile else {}),
             "seed": self.seed,
             **(made_with or {}),
-            **({"defence": {"is": type(robust).__qualname__, **asdict(robust)}} if robust else {}),
+            **({"defence": made_of(robust)} if robust else {}),
         }
         stored = self.store.fetch(recipe, train, partial(self.record.history, stage=stage))
         self.record.note(model_key=stored.key)
@@ -140,8 +142,8 @@ class Context:
         recipe = {
             "trustml": version("trustml"),
             "dataset": {"fingerprint": data.fingerprint, "shape": data.shape},
-            "in_front_of": trained.key,
-            "defence": {"is": type(defence).__qualname__, **asdict(defence)},
+            "in_front_of": {"key": trained.key, **as_built(trained.network)},  # one file of weights fits many models
+            "defence": made_of(defence),
             "seed": self.seed,
         }
         stored = self.store.fetch(recipe, train, partial(self.record.history, stage=stage))

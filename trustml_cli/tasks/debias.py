@@ -113,9 +113,7 @@ class Debias:
         game = self.game(table, trainer)
         train, validation = table.train.divide(self.validation_fraction, seed=0)
         check_groups(table, train, validation, table.test)
-        held_out = replace(
-            table, train=train, fingerprint=f"{table.fingerprint} less validation={self.validation_fraction}"
-        )
+        held_out = table.derive(f"less validation={self.validation_fraction}", train=train)
         rows = (train, validation, table.test)
         network = context.trained(held_out, model, trainer).network
         before = ask(context, network, rows)
@@ -279,7 +277,7 @@ def reweighed(table: Table, seed: int) -> Table:
     """The same table with training rows drawn by the weights of all attributes' groups together."""
     weights = reweighing(table.train.labels, crossed(table.train.sensitive))
     drawn = resample(weights, torch.Generator().manual_seed(seed))
-    return replace(table, train=table.train.subset(drawn), fingerprint=f"{table.fingerprint} reweighed, seed={seed}")
+    return table.derive(f"reweighed, seed={seed}", train=table.train.subset(drawn))
 
 
 def by_thresholds(before: Stage) -> Stage:

@@ -13,6 +13,7 @@ from trustml_cli.build import chosen
 from trustml_cli.columns import Columns, conditions, higher, neither, sometimes
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split
+from trustml_cli.data.unseen import set_aside
 from trustml_cli.defences.defence import Defence
 from trustml_cli.errors import InputError, naming
 from trustml_cli.extraction.thief import Means, Thief
@@ -79,7 +80,7 @@ class Steal:
         with naming("trainer"):
             trainer.check(model)
         thieves = chosen(self.method, thief, "task.method")
-        data, own = self.set_aside(dataset.load(), context.seed)
+        data, own = set_aside(dataset.load(), self.held_out, context.seed)  # the victim's, and the thief's images
         if not (len(data.train) and len(own)):
             raise InputError("task.held_out: leaves nothing for the victim or for the thief; take another share")
         self.check(thieves, data, own, context, model, student, defence)
@@ -127,12 +128,6 @@ class Steal:
             subject = f"{subject}, and what {max(self.queries):,} queries found"
             figure = weights_side_by_side(shown, data.shape, data.classes, subject)
             context.record.plot("weights", figure)
-
-    def set_aside(self, data: Dataset, seed: int) -> tuple[Dataset, Split]:
-        """The data set that the victim trains on, and the images that are the thief's."""
-        kept, own = data.train.divide(self.held_out, seed)
-        fingerprint = f"{data.fingerprint} held_out={self.held_out} seed={seed}"
-        return replace(data, train=kept, fingerprint=fingerprint), own
 
     def check(
         self,

@@ -1,0 +1,58 @@
+"""One way to make a data set of another: each is told apart from what it was made of."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import trustml_cli
+from trustml_cli.data.dataset import Dataset, DatasetSource
+from trustml_cli.data.relabelled import only_classes
+from trustml_cli.data.unseen import set_aside, without_class
+
+PACKAGE = Path(trustml_cli.__file__).parent
+
+
+def test_every_data_set_that_is_made_of_another_has_a_fingerprint_of_its_own(tiny_data: Dataset) -> None:
+    made = [
+        tiny_data,
+        tiny_data.limited(8),
+        tiny_data.limited(9),
+        only_classes(tiny_data, [0, 1]),
+        only_classes(tiny_data, [1, 0]),
+        without_class(tiny_data, 0)[0],
+        without_class(tiny_data, 1)[0],
+        *(set_aside(tiny_data, share, seed)[0] for share in (0.2, 0.5) for seed in (0, 1)),
+        tiny_data.limited(8).limited(4),
+    ]
+    assert len({data.fingerprint for data in made}) == len(made)
+    again = tiny_data.derive("turned", train=tiny_data.test)
+    assert (again.train, again.test, again.classes) == (tiny_data.test, tiny_data.test, tiny_data.classes)
+    assert tiny_data.derive("turned").fingerprint == again.fingerprint != tiny_data.fingerprint
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_nobody_puts_a_fingerprint_together_by_hand(file: Path) -> None:
+    calls = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
+    replaced = [
+        call
+        for call in calls
+        if isinstance(call.func, ast.Name) and call.func.id == "replace"
+        if any(word.arg == "fingerprint" for word in call.keywords)
+    ]
+    assert len(replaced) == (file.name == "dataset.py")
+
+
+class Own(DatasetSource):
+    """A reader that somebody brought along."""
+
+    def read(self) -> Dataset:
+        return DATA[0]
+
+
+DATA: list[Dataset] = []
+
+
+def test_a_reader_of_the_user_s_counts_with_its_code(tiny_data: Dataset) -> None:
+    DATA[:] = [tiny_data]
+    assert Own(limit=None).load().fingerprint.startswith("tiny, read by ")
