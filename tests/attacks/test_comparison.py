@@ -282,7 +282,9 @@ def test_rivals_keep_to_what_the_attack_may_do() -> None:
     assert not failed(bound)
     assert judged == "trustworthy"
     assert bound["an unlimited budget leaves nothing standing"].passed is None
-    assert findings(DECOYS, *GREY, only_adds(binary=True), 0.3, KINDS)[1].startswith("no check speaks against it; not tried")
+    assert findings(DECOYS, *GREY, only_adds(binary=True), 0.3, KINDS)[1].startswith(
+        "no check speaks against it; not tried"
+    )
 
 
 @pytest.mark.parametrize("role", ["one_step", "iterative", "targeted", "margin", "control"])

@@ -81,7 +81,7 @@ def check_gradients(curve: Curve) -> Finding:
     """A gradient of zero hides the way from an attack that follows it, and its number looks too good."""
     name = "gradients are not zero"
     if curve.zero_gradient is None:
-        return Finding(name, None, "not applicable: the attack takes none", MASKING)
+        return Finding(name, None, "not applicable: none was taken", MASKING)
     none = share(curve.zero_gradient)
     return Finding(name, none <= ZERO_GRADIENTS, f"{none:.2%} of images have none", MASKING)
 

@@ -99,10 +99,13 @@ class Measuring:
         """
         images = batches(test.on(context.hardware.device), BATCH, context.hardware.device)
         progress = tqdm(images, total=-(-len(test) // BATCH), desc="attacking", unit="batch", disable=None)
-        attack, learning = prepared(context, attack, network, data)
+        learning, asked = Counted(network), None
+        if any(self.epsilon):
+            attack, learning = prepared(context, attack, network, data)
         with own_randomness(context.seed):
-            some = next(batches(test, IMAGES, context.hardware.device))
-            asked = whom_to_ask(network, *some, context.hardware.compiled)
+            if any(self.epsilon):
+                some = next(batches(test, IMAGES, context.hardware.device))
+                asked = whom_to_ask(network, *some, context.hardware.compiled)
             curve = attack_curve(network, attack, progress, sorted(set(self.epsilon)), SAVED, elsewhere, asked)
         assert curve.asked is not None
         context.record.note(attack_asked=curve.asked.which)
