@@ -4,10 +4,12 @@
 its start, its exit status, signals and locks between several.
 """
 
+import logging
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -18,14 +20,18 @@ import torch
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult, ConfigSource
+from sklearn.datasets import load_digits
+from torch import nn
 
-from tests.helpers import CPU, Cli, command
+from tests.helpers import CPU, Cli, TrainedDigits
 from trustml_cli.choices import config_folder
 from trustml_cli.data.dataset import Dataset, InMemory
 from trustml_cli.data.digits import Digits
-from trustml_cli.hardware import Hardware
+from trustml_cli.hardware import Hardware, own_randomness
 from trustml_cli.record import Recorder
+from trustml_cli.run import main
 from trustml_cli.store import ModelStore
+from trustml_cli.sweep import Ending
 from trustml_cli.tasks.context import Context
 
 ROOT = Path(__file__).parent.parent
@@ -35,12 +41,12 @@ torch.set_num_threads(1)  # pytest-xdist has a worker for each core
 os.environ.update(ONE_THREAD)  # of the processes that tests start, too
 
 
-COMMANDS = {"trustml", "trustml_process", "make_context", "sweep"}
+COMMANDS = {"trustml", "trustml_process", "make_context", "trained_digits"}
 OTHERS = {"browser", "data", "e2e", "faults", "peers"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests that run a command or a handler as `e2e`, and those that are marked as nothing as `unit`."""
+    """Mark tests that run a command or a handler, or train, as `e2e`, and those marked as nothing as `unit`."""
     for item in items:
         if COMMANDS & set(getattr(item, "fixturenames", ())):
             item.add_marker("e2e")
@@ -80,6 +86,26 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def digits(cache_dir: Path) -> Dataset:
     """The embedded digits."""
     return Digits(test_fraction=0.25, limit=None, cache_dir=cache_dir).load()
+
+
+@pytest.fixture(scope="session")
+def trained_digits() -> TrainedDigits:
+    """A small network trained on digits with noise, and 120 others that it reads right."""
+    data = load_digits()
+    x, y = torch.tensor(data.images / 16, dtype=torch.float)[:, None], torch.tensor(data.target)
+    with own_randomness(0):
+        layers = [nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.ReLU()]
+        model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(256, 10))
+        optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+        for _ in range(12):
+            for batch in torch.randperm(1500).split(100):
+                noisy = (x[batch] + 0.1 * torch.randn_like(x[batch])).clamp(0, 1)
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(model(noisy), y[batch]).backward()
+                optimizer.step()
+    model.eval().requires_grad_(False)
+    right = 1500 + (model(x[1500:]).argmax(1) == y[1500:]).nonzero()[:120, 0]
+    return model, x[right], y[right]
 
 
 @pytest.fixture
@@ -134,16 +160,33 @@ def trustml_process(tmp_path: Path, cache_dir: Path) -> Cli:
 
 
 @pytest.fixture
-def trustml(tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
+def trustml(
+    tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Cli]:
     """Runs the command line in this process, in an empty directory: the same answers in a tenth of the time."""
-    monkeypatch.chdir(tmp_path)
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
 
     def run(*words: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        status = command(words, tmp_path, {"TRUSTML_CACHE_DIR": str(cache_dir), **(env or {})})
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["trustml", *words])
+        monkeypatch.setattr(Ending, "exit_code", 0)
+        monkeypatch.setattr(Ending, "sweep", None)
+        for name, value in {"TRUSTML_CACHE_DIR": str(cache_dir), "HYDRA_FULL_ERROR": "0", **(env or {})}.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(SystemExit) as end:
+            main()
         out, err = capfd.readouterr()
-        return subprocess.CompletedProcess(list(words), status, out, err)
+        return subprocess.CompletedProcess(list(words), int(end.value.code or 0), out, err)
 
-    return run
+    yield run
+    for handler in root.handlers[:]:
+        if handler not in handlers:
+            root.removeHandler(handler)
+            with suppress(OSError):  # of a disk that is full
+                handler.close()
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -1,21 +1,10 @@
 """Small models with gradients that do not vanish, and images for them."""
 
-from pathlib import Path
-
 import pytest
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from trustml_cli.hardware import own_randomness
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of a network that is trained are no unit tests."""
-    for item in items:
-        if item.path.parent == Path(__file__).parent and "digits" in getattr(item, "fixturenames", ()):
-            item.add_marker("e2e")
+from tests.helpers import TrainedDigits
 
 
 @pytest.fixture
@@ -41,21 +30,7 @@ def linear_model() -> nn.Module:
     return layers.eval().requires_grad_(False)
 
 
-@pytest.fixture(scope="session")
-def digits() -> tuple[nn.Module, Tensor, Tensor]:
+@pytest.fixture
+def digits(trained_digits: TrainedDigits) -> TrainedDigits:
     """A small network trained on digits with noise, and 120 others that it reads right."""
-    data = load_digits()
-    x, y = torch.tensor(data.images / 16, dtype=torch.float)[:, None], torch.tensor(data.target)
-    with own_randomness(0):
-        layers = [nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.ReLU()]
-        model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(256, 10))
-        optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-        for _ in range(12):
-            for batch in torch.randperm(1500).split(100):
-                noisy = (x[batch] + 0.1 * torch.randn_like(x[batch])).clamp(0, 1)
-                optimizer.zero_grad()
-                nn.functional.cross_entropy(model(noisy), y[batch]).backward()
-                optimizer.step()
-    model.eval().requires_grad_(False)
-    right = 1500 + (model(x[1500:]).argmax(1) == y[1500:]).nonzero()[:120, 0]
-    return model, x[right], y[right]
+    return trained_digits

@@ -1,7 +1,7 @@
 """Every defence in conf/defence: one table for all, and what each paper says in particular."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -27,7 +27,6 @@ from trustml_cli.tasks.context import describe
 from trustml_cli.training.gradient import GradientTrainer
 from trustml_cli.training.trainer import Epoch
 
-TRAINER: GradientTrainer = build(choice("trainer", "default", epochs=6), "trainer")
 PROBE: PGD = build(choice("attack", "pgd", steps=20), "attack")
 
 
@@ -107,30 +106,41 @@ def under_attack(network: nn.Module, data: Dataset, epsilon: float) -> float:
         return (network(PROBE(network, x, y, epsilon)).argmax(1) == y).double().mean().item()
 
 
-def fit(data: Dataset, defended: RobustTraining | None, static: list[nn.Module]) -> tuple[nn.Module, list[Epoch]]:
+def trainer(**changes: object) -> GradientTrainer:
+    built: GradientTrainer = build(choice("trainer", "default", **{"epochs": 6, **changes}), "trainer")
+    return built
+
+
+def fit(
+    model: str, data: Dataset, defended: RobustTraining | None, static: list[nn.Module]
+) -> tuple[nn.Module, list[Epoch]]:
     history: list[Epoch] = []
     with own_randomness(0):
-        fresh = build(choice("model", "cifar_cnn"), "model").build(describe(data))
-        TRAINER.fit(fresh, data, CPU, history.append, defended, static)
+        fresh = build(choice("model", model), "model").build(describe(data))
+        trainer().fit(fresh, data, CPU, history.append, defended, static)
     return fresh.eval().requires_grad_(False), history
 
 
+Undefended = Callable[[str], tuple[nn.Module, list[Epoch]]]
+
+
 @pytest.fixture(scope="module")
-def undefended(digits: Dataset) -> tuple[nn.Module, float]:
-    """A plain network on digits, and its accuracy."""
-    network, history = fit(digits, None, [])
-    return network, history[-1].test_accuracy
+def undefended(digits: Dataset) -> Undefended:
+    """A plain network on digits, and its history; each model is trained once."""
+    return cache(lambda model: fit(model, digits, None, []))
 
 
+@pytest.mark.e2e
+@pytest.mark.parametrize("model", ["mlp", pytest.param("cifar_cnn", marks=pytest.mark.faults)])
 @pytest.mark.parametrize("name", ROBUST)
 def test_a_defended_network_stands_where_another_falls(
-    name: str, undefended: tuple[nn.Module, float], digits: Dataset
+    name: str, model: str, undefended: Undefended, digits: Dataset
 ) -> None:
-    plain, clean = undefended
+    plain, before = undefended(model)
     fewer = {"steps": 5} if name in ("pgd", "trades") else {}
     defended = defence(name, epsilon=0.15, images=100, **fewer)
-    network, history = fit(digits, defended, [plain] * defended.static_networks)
-    assert history[-1].test_accuracy > clean - 0.1
+    network, history = fit(model, digits, defended, [plain] * defended.static_networks)
+    assert history[-1].test_accuracy > before[-1].test_accuracy - 0.1
     stands = under_attack(network, digits, 0.15)
     assert stands > under_attack(plain, digits, 0.15) + 0.15
     assert history[-1].train_robust_accuracy == pytest.approx(stands, abs=0.15)  # fewer steps, on other images
@@ -255,13 +265,15 @@ def test_free_training_replays_each_batch_and_carries_the_perturbation_on(
     assert not torch.equal(bench.shown[3], x), "the second batch begins where the first ended"
 
 
+@pytest.mark.e2e
 def test_free_training_takes_its_replays_from_the_epochs(digits: Dataset) -> None:
-    trainer = replace(TRAINER, epochs=6, steps_per_epoch=5, batch_size=16)
     steps, history = [], []
     with own_randomness(0):
-        fresh = build(choice("model", "cifar_cnn"), "model").build(describe(digits))
+        fresh = build(choice("model", "mlp"), "model").build(describe(digits))
         fresh.register_forward_pre_hook(lambda network, _: steps.append(1) if network.training else None)
-        trainer.fit(fresh, digits, CPU, history.append, defence("free", replays=4, images=5))
+        trainer(steps_per_epoch=5, batch_size=16).fit(
+            fresh, digits, CPU, history.append, defence("free", replays=4, images=5)
+        )
     assert [(row.epoch, row.images) for row in history] == [(1, 320), (2, 320)]  # 6 / 4, rounded up
     assert len(steps) == 2 * 5 * 4
     assert history[-1].lr > 1e-4, "the schedule spans all steps: at the start of the second half it is not at its end"

@@ -34,8 +34,8 @@ class Trained:
     """A small classifier of digits and the rectifier in front of it; the images that both learnt from, and others."""
 
     def __init__(self, data: Dataset) -> None:
-        trainer: GradientTrainer = build(choice("trainer", "default", epochs=6), "trainer")
-        self.defence = rectify(perturbations=4)
+        trainer: GradientTrainer = build(choice("trainer", "default", epochs=4), "trainer")
+        self.defence = rectify(perturbations=4, blocks=2)
         with own_randomness(0):
             self.classifier = build(choice("model", "mlp"), "model").build(describe(data))
             trainer.fit(self.classifier, data, CPU, lambda _: None)
@@ -62,6 +62,7 @@ def agreement(network: nn.Module, images: Tensor, seen: Tensor) -> float:
     return (answers(network, images) == seen).double().mean().item()
 
 
+@pytest.mark.e2e
 def test_what_an_unseen_perturbation_takes_the_rectifier_brings_back(trained: Trained) -> None:
     x_adv = trained.unseen()
     bare = agreement(trained.classifier, x_adv, trained.seen)
@@ -72,12 +73,14 @@ def test_what_an_unseen_perturbation_takes_the_rectifier_brings_back(trained: Tr
     assert len(trained.epochs) == 10
 
 
+@pytest.mark.e2e
 def test_the_classifier_stays_as_it_is(trained: Trained) -> None:
     after = trained.classifier.state_dict()
     assert all(torch.equal(after[name], value) for name, value in trained.weights.items())
     assert not any(layer.training for part in trained.guarded for layer in part.modules())
 
 
+@pytest.mark.e2e
 def test_the_detector_flags_perturbations_that_it_has_not_seen(trained: Trained) -> None:
     front = trained.guarded[0]
     assert isinstance(front, RectifyingNetwork)
@@ -89,6 +92,7 @@ def test_the_detector_flags_perturbations_that_it_has_not_seen(trained: Trained)
     assert separation(machine.score(changes[2]), machine.score(changes[3])).auroc > 0.9
 
 
+@pytest.mark.e2e
 def test_perturbations_are_learnt_for_no_class_and_then_one_after_the_other(trained: Trained) -> None:
     front, x = trained.guarded[0], trained.own
     assert isinstance(front, RectifyingNetwork)
@@ -156,6 +160,7 @@ def test_flagged_images_are_rectified_and_the_others_go_straight() -> None:
     assert together([shown, shown]).combined(0.0).tolist() == [2] * 6
 
 
+@pytest.mark.e2e
 def test_likeness_is_the_largest_cosine_with_what_was_learnt_from(trained: Trained) -> None:
     front = trained.guarded[0]
     assert isinstance(front, RectifyingNetwork)

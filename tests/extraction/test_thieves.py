@@ -18,6 +18,8 @@ from trustml_cli.extraction.victim import Answer, Victim
 from trustml_cli.models.linear import linear_parameters
 from trustml_cli.models.model import Normalize
 
+pytestmark = pytest.mark.e2e  # trains
+
 SHAPE, CLASSES, VALUES = (1, 5, 5), 4, 25
 CPU = torch.device("cpu")
 

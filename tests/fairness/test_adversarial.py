@@ -12,6 +12,8 @@ from torch.nn import functional
 from trustml_cli.fairness.adversarial import Adversary, Game, descend, log_odds
 from trustml_cli.fairness.measure import Scored, adversary_aucs
 
+pytestmark = pytest.mark.e2e  # trains
+
 GAME: dict[str, Any] = {
     "strength": [10.0, 10.0], "rounds": 100, "batch_size": 500, "lr": 0.02, "weight_decay": 0.0,
     "adversary_batch_size": 500, "adversary_lr": 0.01,

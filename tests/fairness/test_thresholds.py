@@ -28,15 +28,15 @@ def test_thresholds_worked_out_by_hand() -> None:
 
 def test_rates_are_equal_and_no_better_pair_of_thresholds_has_equal_rates() -> None:
     random = torch.Generator().manual_seed(0)
-    group = torch.arange(200) % 2
-    scores = torch.randn(200, generator=random) + 0.8 * group
-    labels = (scores + torch.randn(200, generator=random) > 0.5).long()
+    group = torch.arange(80) % 2
+    scores = torch.randn(80, generator=random) + 0.8 * group
+    labels = (scores + torch.randn(80, generator=random) > 0.5).long()
     selected = shifted(scores, group, parity_thresholds(scores, labels, group)) > 0
     rates = selection_rates(selected, group)
     assert rates[0] == rates[1]
     right = int((selected == (labels == 1)).sum())
     assert right < int(((scores > 0.5) == (labels == 1)).sum())  # parity costs something here
-    cuts = [cut(scores, rate / 200) for rate in range(201)]
+    cuts = [cut(scores, rate / 80) for rate in range(81)]
     for low, high in product(cuts, cuts):
         other = scores > torch.where(group == 1, high, low)
         if torch.equal(*selection_rates(other, group)):

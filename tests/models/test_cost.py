@@ -3,14 +3,14 @@
 import torch
 from torch import nn
 
-from tests.models.test_packed import NETWORKS, images
+from tests.models.signs import images, named
 from trustml_cli.models import cost as cost_module
 from trustml_cli.models.cost import costs, in_turn
 from trustml_cli.models.packed import in_layers, pack
 
 
 def test_bytes_are_those_of_weights_and_of_one_images_activations() -> None:
-    network, shape = NETWORKS["28 px"]
+    network, shape = named("28 px")
     rows = costs(in_layers(network), pack(network, shape), images(shape), n=1)
     assert [row.layer for row in rows] == ["1", "2", "3", "4", "5", "6", "7", "all"]
     second, sixth, whole = rows[1], rows[5], rows[-1]

@@ -1,6 +1,5 @@
 """Networks of signs in bits: the same hidden values and logits, to the last bit, and the same again from a file."""
 
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,9 +9,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from trustml_cli.models.binary import Activation, BinaryConv2d, BinaryLinear, Sign
-from trustml_cli.models.mnist_cnn import MnistCnn
-from trustml_cli.models.model import Inputs, Normalization
+from tests.models.signs import NETWORKS, images, lived_in, named
+from trustml_cli.models.binary import BinaryConv2d, BinaryLinear, Sign
 from trustml_cli.models.packed import (
     GREATEST,
     as_float,
@@ -24,54 +22,9 @@ from trustml_cli.models.packed import (
 )
 
 
-def lived_in(network: nn.Sequential, seed: int = 0) -> nn.Sequential:
-    """`network` as if it had been trained: BatchNorm that rises, falls, and in one channel never changes."""
-    torch.manual_seed(seed)
-    for layer in network.modules():
-        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
-            assert layer.running_mean is not None
-            assert layer.running_var is not None
-            layer.weight.data.normal_()
-            layer.weight.data[0] = 0
-            layer.bias.data.normal_()
-            layer.running_mean.normal_(0, 3)
-            layer.running_var.uniform_(1, 200)
-    return network.to(memory_format=torch.channels_last).eval().requires_grad_(False)
-
-
-def cnn(size: int, normalization: Normalization) -> nn.Sequential:
-    torch.manual_seed(0)
-    model = MnistCnn(activation=Activation.sign, binary_weights=True, normalization=normalization, checkpoint=None)
-    return lived_in(model.build(Inputs((1, size, size), 10, (0.3,), (0.2,))))
-
-
-def dense() -> nn.Sequential:
-    torch.manual_seed(0)
-    widths = (12, 70, 65)
-    hidden = [
-        layer
-        for before, after in pairwise(widths)
-        for layer in (BinaryLinear(before, after, bias=False), nn.BatchNorm1d(after), Sign())
-    ]
-    return lived_in(nn.Sequential(nn.Flatten(), *hidden, BinaryLinear(65, 3), nn.BatchNorm1d(3)))
-
-
-NETWORKS = {
-    "28 px": (cnn(28, Normalization.symmetric), (1, 28, 28)),
-    "9 px": (cnn(9, Normalization.dataset), (1, 9, 9)),
-    "not normalised": (cnn(8, Normalization.none), (1, 8, 8)),
-    "dense": (dense(), (3, 2, 2)),
-}
-
-
-def images(shape: tuple[int, ...], count: int = 20) -> Tensor:
-    pixels = torch.randint(0, 256, (count, *shape), generator=torch.Generator().manual_seed(1))
-    return (pixels.float() / 255).contiguous(memory_format=torch.channels_last)
-
-
 @pytest.mark.parametrize("name", NETWORKS)
 def test_hidden_values_and_logits_are_those_of_the_network_of_floats(name: str) -> None:
-    network, shape = NETWORKS[name]
+    network, shape = named(name)
     x, hidden = images(shape), []
     signs = [layer for layer in network.modules() if isinstance(layer, Sign)]
     hooks = [layer.register_forward_hook(lambda _, given, made: hidden.append(made)) for layer in signs]
@@ -91,7 +44,7 @@ def test_hidden_values_and_logits_are_those_of_the_network_of_floats(name: str) 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_file_gives_the_same_network_again(name: str, tmp_path: Path) -> None:
-    network, shape = NETWORKS[name]
+    network, shape = named(name)
     packed = pack(network, shape)
     save_file({key: value.contiguous() for key, value in packed.state_dict().items()}, tmp_path / "packed.safetensors")
     loaded, x = load_packed(tmp_path / "packed.safetensors"), images(shape)
@@ -107,7 +60,7 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
 
 
 def test_layers_of_floats_do_what_the_network_does_with_weights_that_are_signs_already() -> None:
-    network, shape = NETWORKS["28 px"]
+    network, shape = named("28 px")
     layers = in_layers(network)
     assert torch.equal(nn.Sequential(*layers)(images(shape)), network(images(shape)))
     weighted = [part for layer in layers for part in layer if isinstance(part, nn.Conv2d | nn.Linear)]

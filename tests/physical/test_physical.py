@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.attacks.conftest import digits  # noqa: F401  (a fixture)
 from tests.configs import choice, choices
+from tests.helpers import TrainedDigits
 from trustml_cli.build import build
 from trustml_cli.errors import InputError
 from trustml_cli.hardware import own_randomness
@@ -16,7 +16,6 @@ from trustml_cli.physical.patch import Patch
 from trustml_cli.physical.sticker import Sticker, non_printability
 from trustml_cli.physical.transformations import Pose, Ranges, lit, moved
 
-Digits = tuple[nn.Module, Tensor, Tensor]
 NAMES = choices("physical")
 RANGES = Ranges(rotation=30, scale=0.3, place=0.5, brightness=0.4)
 
@@ -122,8 +121,8 @@ def test_a_patch_covers_its_area_wherever_it_lies_and_is_never_cut(area: float) 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_fools_far_more_than_noise_in_its_place(name: str, digits: Digits) -> None:  # noqa: F811
-    model, x, y = digits
+def test_it_fools_far_more_than_noise_in_its_place(name: str, trained_digits: TrainedDigits) -> None:
+    model, x, y = trained_digits
     one = disguise(
         name, target=8, steps=150, rotation=10.0, **({"area": 0.4, "place": 0.3} if name == "patch" else {"bar": 0.25})
     )
@@ -181,25 +180,27 @@ def test_values_out_of_range_are_refused(name: str, key: str, value: object, wor
 
 
 @pytest.mark.peers
-def test_a_patch_fools_as_many_as_another_library_s(digits: Digits) -> None:  # noqa: F811
+@pytest.mark.parametrize("steps", [25, pytest.param(100, marks=pytest.mark.faults)])
+def test_a_patch_fools_as_many_as_another_library_s(steps: int, trained_digits: TrainedDigits) -> None:
     import numpy as np
     from art.attacks.evasion import AdversarialPatchPyTorch
     from art.estimators.classification import PyTorchClassifier
 
-    model, x, y = digits
+    model, x, y = trained_digits
     others, to = x[y != 8], 8
     victim = PyTorchClassifier(model, nn.CrossEntropyLoss(), (1, 8, 8), 10, clip_values=(0.0, 1.0), device_type="cpu")
     theirs = AdversarialPatchPyTorch(
-        victim, rotation_max=10.0, scale_min=0.5, scale_max=0.6, learning_rate=0.05, max_iter=100, batch_size=50,
+        victim, rotation_max=10.0, scale_min=0.65, scale_max=0.75, learning_rate=0.1, max_iter=steps, batch_size=50,
         patch_shape=(1, 8, 8), patch_type="circle", optimizer="Adam", targeted=True, verbose=False,
     )  # fmt: skip
     np.random.seed(0)
     with own_randomness(0):
         theirs.generate(others[:50].numpy(), np.full(50, to))
-        shown = theirs.apply_patch(others[50:].numpy(), scale=0.55)
-        patch = disguise("patch", target=to, area=0.24, steps=150, rotation=10.0, scale=0.1, brightness=0.0)
+        shown = theirs.apply_patch(others[50:].numpy(), scale=0.7)
+        patch = disguise("patch", target=to, area=0.385, steps=steps, lr=0.1, rotation=10.0, scale=0.1, brightness=0.0)
         assert isinstance(patch, Patch)
         pattern = patch.learn(model, others[:50])
         worn = patch.worn(others[50:], pattern, patch.ranges.draw(len(others[50:]), x.device))
     rates = [(model(torch.as_tensor(each)).argmax(1) == to).double().mean().item() for each in (worn, shown)]
-    assert rates[0] >= rates[1] - 0.15, rates
+    assert rates[0] > 0.4, rates
+    assert rates[0] >= rates[1], rates

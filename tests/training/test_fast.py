@@ -1,21 +1,18 @@
 """trainer=fast: what sets it apart from the loop that it shares, and that it learns in few steps."""
 
 import copy
-from collections.abc import Callable
 from dataclasses import fields, replace
 from math import inf, nan
 from pathlib import Path
-from subprocess import CompletedProcess
 from typing import Any
 
-import pandas
 import pytest
 import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from tests.configs import choice, composed
-from tests.helpers import CPU
+from tests.configs import choice
+from tests.helpers import CPU, Cli, metrics, newest, runs
 from trustml_cli.build import build
 from trustml_cli.data.dataset import Dataset, InMemory
 from trustml_cli.errors import InputError
@@ -27,17 +24,13 @@ from trustml_cli.training.gradient import GradientTrainer
 from trustml_cli.training.predict import predict
 from trustml_cli.training.trainer import Epoch
 
+pytestmark = pytest.mark.e2e  # trains
+
 YAML = choice("trainer", "fast")
 FAST: FastTrainer = build(YAML, "trainer")
 MODEL: FastCnn = build(choice("model", "fast_cnn", width=8), "model")
 # digits are few and must not be mirrored, so that fewer and longer steps are taken on them as they are
 ON_DIGITS = {"batch_size": 64, "lr": 46.0, "epochs": 2, "flip": False, "crop_padding": 0}
-
-
-@pytest.fixture(scope="module")
-def digits() -> Dataset:
-    data: Dataset = build(composed().dataset, "dataset").load()
-    return data
 
 
 def fit(trainer: GradientTrainer, data: Dataset, model: FastCnn = MODEL) -> tuple[nn.Sequential, list[Epoch]]:
@@ -153,25 +146,19 @@ def test_the_usual_trainer_has_none_of_its_fields() -> None:
     assert own == {"bias_lr", "lookahead_every", "lookahead_decay"}
 
 
-def test_the_command_line_trains_and_attacks_the_same_network(
-    trustml: Callable[..., CompletedProcess[str]], tmp_path: Path
-) -> None:
+def test_the_command_line_trains_and_attacks_the_same_network(trustml: Cli, tmp_path: Path) -> None:
     words = ["model=fast_cnn", "model.width=8", "trainer=fast", "dataset=digits"]
     short = [
-        "trainer.batch_size=64",
-        "trainer.epochs=2",
-        "trainer.lr=46",
-        "trainer.flip=false",
-        "trainer.crop_padding=1",
-    ]
-    for task in (["task=train"], ["task=fgsm", "task.epsilon=[0,0.1]"]):
+        "trainer.batch_size=64", "trainer.epochs=1", "trainer.lr=46", "trainer.flip=false", "trainer.crop_padding=1",
+    ]  # fmt: skip
+    tables = []
+    for task in (["task=train"], ["task=fgsm", "task.epsilon=[0,0.1]", "task.check_images=0", "task.examples=1"]):
         answer = trustml(*task, *words, *short)
         assert (answer.returncode, answer.stderr) == (0, "")
-    train, attack = (
-        pandas.read_csv(next(tmp_path.glob(f"outputs/{task}/*/metrics.csv"))) for task in ("train", "fgsm")
-    )
+        tables.append(metrics(newest(tmp_path)))
+    train, attack = tables
     assert train.test_accuracy_ci_low[0] > 0.3
     robust = attack.set_index("epsilon").robust_accuracy
     assert robust[0.0] == train.test_accuracy[0]
     assert robust[0.1] < robust[0.0]
-    assert len(list(tmp_path.glob("outputs/*/*/history.csv"))) == 2
+    assert all((run / "history.csv").exists() for run in runs(tmp_path))

@@ -24,6 +24,8 @@ from trustml_cli.training.gradient import GradientTrainer, Optimizer, Schedule, 
 from trustml_cli.training.predict import predict, robust_accuracy
 from trustml_cli.training.trainer import Epoch
 
+pytestmark = pytest.mark.e2e  # trains
+
 YAML = choice("trainer", "default")
 DEFAULT: GradientTrainer = build(YAML, "trainer")
 SHORT = replace(DEFAULT, epochs=8, batch_size=16, lr=0.03)

@@ -27,6 +27,8 @@ from trustml_cli.training.logistic import NumpyTrainer, SklearnTrainer, design_m
 from trustml_cli.training.predict import predict
 from trustml_cli.training.trainer import Epoch, Trainer
 
+pytestmark = pytest.mark.e2e  # trains
+
 YAMLS = {name: choice("trainer", name) for name in ("numpy", "sklearn")}
 NUMPY: NumpyTrainer = build(YAMLS["numpy"], "trainer")
 SKLEARN: SklearnTrainer = build(YAMLS["sklearn"], "trainer")
