@@ -4,12 +4,10 @@
 its start, its exit status, signals and locks between several.
 """
 
-import logging
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -23,15 +21,13 @@ from hydra.plugins.config_source import ConfigResult, ConfigSource
 from sklearn.datasets import load_digits
 from torch import nn
 
-from tests.helpers import CPU, Cli, TrainedDigits
+from tests.helpers import CPU, Cli, TrainedDigits, command
 from trustml_cli.choices import config_folder
 from trustml_cli.data.dataset import Dataset, InMemory
 from trustml_cli.data.digits import Digits
 from trustml_cli.hardware import Hardware, own_randomness
 from trustml_cli.record import Recorder
-from trustml_cli.run import main
 from trustml_cli.store import ModelStore
-from trustml_cli.sweep import Ending
 from trustml_cli.tasks.context import Context
 
 ROOT = Path(__file__).parent.parent
@@ -41,7 +37,7 @@ torch.set_num_threads(1)  # pytest-xdist has a worker for each core
 os.environ.update(ONE_THREAD)  # of the processes that tests start, too
 
 
-COMMANDS = {"trustml", "trustml_process", "make_context", "trained_digits"}
+COMMANDS = {"trustml", "trustml_process", "make_context", "sweep", "trained_digits"}
 OTHERS = {"browser", "data", "e2e", "faults", "peers"}
 
 
@@ -160,33 +156,16 @@ def trustml_process(tmp_path: Path, cache_dir: Path) -> Cli:
 
 
 @pytest.fixture
-def trustml(
-    tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Iterator[Cli]:
+def trustml(tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
     """Runs the command line in this process, in an empty directory: the same answers in a tenth of the time."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    monkeypatch.chdir(tmp_path)
 
     def run(*words: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["trustml", *words])
-        monkeypatch.setattr(Ending, "exit_code", 0)
-        monkeypatch.setattr(Ending, "sweep", None)
-        for name, value in {"TRUSTML_CACHE_DIR": str(cache_dir), "HYDRA_FULL_ERROR": "0", **(env or {})}.items():
-            monkeypatch.setenv(name, value)
-        with pytest.raises(SystemExit) as end:
-            main()
+        status = command(words, tmp_path, {"TRUSTML_CACHE_DIR": str(cache_dir), **(env or {})})
         out, err = capfd.readouterr()
-        return subprocess.CompletedProcess(list(words), int(end.value.code or 0), out, err)
+        return subprocess.CompletedProcess(list(words), status, out, err)
 
-    yield run
-    for handler in root.handlers[:]:
-        if handler not in handlers:
-            root.removeHandler(handler)
-            with suppress(OSError):  # of a disk that is full
-                handler.close()
-    root.handlers[:] = handlers
-    root.setLevel(level)
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -1,18 +1,24 @@
 """What test modules share: the type of the command line, run directories, and the words and lines of a figure."""
 
 import json
+import logging
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pandas
+import pytest
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from trustml_cli.hardware import Hardware, Precision
+from trustml_cli.run import main
+from trustml_cli.sweep import Ending
 from trustml_cli.tasks.context import Context
 
 CPU = Hardware(torch.device("cpu"), Precision.fp32)
@@ -27,6 +33,32 @@ TrainedDigits = tuple[nn.Module, Tensor, Tensor]
 
 MakeContext = Callable[..., Context]
 """The fixture `make_context`: what a handler is given, with a seed and names of choices."""
+
+
+def command(words: Sequence[str], folder: Path, env: Mapping[str, str]) -> int:
+    """Run a command line in this process, in `folder` and with `env` besides; returns the exit status."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            patch.setattr(sys, "argv", ["trustml", *words])
+            patch.setattr(Ending, "exit_code", 0)
+            patch.setattr(Ending, "sweep", None)
+            patch.delenv(Ending.JOBS, raising=False)  # of an earlier sweep
+            for name, value in {"HYDRA_FULL_ERROR": "0", **env}.items():
+                patch.setenv(name, value)
+            with pytest.raises(SystemExit) as end:
+                main()
+    finally:
+        for handler in root.handlers[:]:
+            if handler not in handlers:
+                root.removeHandler(handler)
+                with suppress(OSError):  # of a disk that is full
+                    handler.close()
+        root.handlers[:] = handlers
+        root.setLevel(level)
+    return int(end.value.code or 0)
 
 
 def runs(folder: Path) -> list[Path]:
@@ -48,6 +80,18 @@ def facts(run: Path) -> dict[str, Any]:
 def metrics(run: Path, **options: Any) -> pandas.DataFrame:
     """The table of a run; `options` go to pandas."""
     return pandas.read_csv(run / "metrics.csv", **options)
+
+
+def leave_run(folder: Path, table: str = "", config: str = "", **facts: Any) -> None:
+    """A run directory with this run.json, metrics.csv and config.yaml."""
+    folder.mkdir(parents=True)
+    known = {"task": "fgsm", "dataset": "digits", "model": "mlp", "seed": 0, "status": "completed",
+             "started": f"2026-01-0{1 + len(list(folder.parent.iterdir()))}T12:00:00.000+00:00"}  # fmt: skip
+    (folder / "run.json").write_text(json.dumps({**known, **facts}))
+    if table:
+        (folder / "metrics.csv").write_text(table)
+    if config:
+        (folder / "config.yaml").write_text(config)
 
 
 def measured(trustml: Cli, folder: Path, data_dir: Path, *words: str) -> pandas.DataFrame:

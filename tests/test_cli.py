@@ -132,8 +132,8 @@ def test_intervals_and_counts_stand_beside_every_proportion(trustml: Cli, tmp_pa
     assert row.clean_accuracy_n == row.robust_accuracy_n == 404  # 450 test digits less 46 threes
     assert row.attack_success_rate_n == round(row.clean_accuracy * 404)
     ended = facts(run)
-    assert [check["passed"] for check in ended["checks"]][:4] == [True, None, True, True]
-    assert len(ended["checks"]) == 11
+    assert [check["passed"] for check in ended["checks"]][:5] == [True, True, None, True, True]
+    assert len(ended["checks"]) == 15
     assert ended["verdict"] == "trustworthy" or ended["verdict"].startswith("not trustworthy: ")
 
 

@@ -1,51 +1,78 @@
 """`trustml show`: every choice and every key, as the YAML has them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from tests.configs import choices, composed
-from trustml_cli.choices import config_folder
+from tests.configs import choices
+from trustml_cli.choices import config_folder, flat, register_resolvers
 from trustml_cli.errors import InputError
-from trustml_cli.show import groups, keys, show_choice, show_group, show_groups
+from trustml_cli.show import keys, show_choice, show_group, show_groups
 
 CONF = [config_folder()]
-EVERY = [(group, choice) for group, files in groups(CONF).items() for choice in files]
+GROUPS = sorted(path.name for path in config_folder().iterdir() if path.is_dir() and path.name != "hydra")
 
 
 def test_every_group_is_shown_with_its_choices() -> None:
-    shown = {group: (int(count), names.split(", ")) for group, count, names in show_groups(CONF)}
-    folders = {path.name for path in config_folder().iterdir() if path.is_dir()} - {"hydra"}
-    assert set(shown) == folders
-    for group, (count, names) in shown.items():
-        assert names == choices(group)
-        assert count == len(names)
+    assert show_groups(CONF) == [[group, str(len(choices(group))), ", ".join(choices(group))] for group in GROUPS]
+    assert {"attack", "task", "trainer"} <= set(GROUPS)
 
 
-@pytest.mark.parametrize("group", groups(CONF))
+@pytest.mark.parametrize("group", GROUPS)
 def test_every_choice_has_a_description(group: str) -> None:
     shown = dict(show_group(group, CONF))
     assert list(shown) == choices(group)
     assert all(len(words) > 10 and "@package" not in words for words in shown.values()), shown
 
 
-@pytest.mark.parametrize(("group", "choice"), EVERY, ids=[f"{group}={choice}" for group, choice in EVERY])
-def test_every_key_has_the_value_that_hydra_composes(group: str, choice: str) -> None:
-    """What is shown, written as overrides, is what the choice alone already gives."""
-    own = [key for key, _, _ in show_choice(group, choice, CONF) if key.startswith(f"{group}.")]
-    loaded = OmegaConf.load(config_folder() / group / f"{choice}.yaml")
-    if group in ("task", "trainer", "dataset", "model"):
-        composed_node = composed(f"{group}={choice}")[group]
-        assert {key.split(".")[1] for key in own} == set(composed_node) - {"_target_"}
-    shown = {key: value for key, value, _ in show_choice(group, choice, CONF)}
-    for key in own:
-        inner = key.split(".", 1)[1]
-        node = loaded.get(group, loaded)
-        raw = OmegaConf.to_container(node, resolve=False)
-        inner = inner.removeprefix(f"{choice}.")
-        if isinstance(raw, dict) and inner in raw:
-            assert OmegaConf.create({"it": raw[inner]}) == OmegaConf.create(f"it: {shown[key]}"), key
+def plain(config: Any) -> Any:
+    """A config as it is written, nothing resolved."""
+    return OmegaConf.to_container(config, resolve=False)
+
+
+def read(group: str, choice: str) -> tuple[dict[str, Any], list[str]]:
+    """One file as OmegaConf reads it: its keys as on the command line and the groups that it chooses; its bases."""
+    file = config_folder() / group / f"{choice}.yaml"
+    node = plain(OmegaConf.load(file))
+    package = next((words.split()[2] for words in file.read_text().splitlines() if "@package" in words), group)
+    prefix = "" if package == "_global_" else f"{package}."
+    defaults = node.pop("defaults", [])
+    found = {f"{prefix}{key}": value for key, value in flat(node).items() if not key.endswith("_target_")}
+    for item in defaults:
+        if isinstance(item, dict):
+            found |= {name.removeprefix("override ").removeprefix("/"): taken for name, taken in item.items()}
+    return found, [item for item in defaults if isinstance(item, str) and item != "_self_"]
+
+
+def shown(group: str, choice: str) -> dict[str, Any]:
+    """What `trustml show` says of a choice, each value as OmegaConf reads it."""
+    return {key: plain(OmegaConf.create(f"it: {value}"))["it"] for key, value, _ in show_choice(group, choice, CONF)}
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_key_of_every_file_is_shown_with_its_value_and_no_other(group: str) -> None:
+    for choice in choices(group):
+        own, bases = read(group, choice)
+        said = {key: value for key, value in shown(group, choice).items() if value != {}}  # `flat` knows no empty ones
+        assert said | own == said, choice
+        assert bases or said == own, choice
+
+
+def test_what_a_choice_takes_from_another_is_shown_as_hydra_composes_it() -> None:
+    building = [(group, choice) for group in GROUPS for choice in choices(group) if read(group, choice)[1]]
+    assert {("trainer", "smoke"), ("task", "attack"), ("experiment", "cifar_crop")} <= set(building)
+    register_resolvers()
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        configs = {each: flat(plain(compose("config", ["=".join(each)]))) for each in building}
+    for (group, choice), config in configs.items():
+        own, said = read(group, choice)[0], shown(group, choice)
+        assert said.keys() > own.keys(), choice
+        assert {key: value for key, value in said.items() if key in config and config[key] != value} == {}, choice
+        set_by_it = {key for key in config if key.startswith(f"{group}.") and not key.endswith("_target_")}
+        assert set_by_it <= said.keys(), choice
 
 
 def test_values_and_comments_are_those_of_the_file_and_of_what_it_builds_on(tmp_path: Path) -> None:

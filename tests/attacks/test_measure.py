@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.attacks.attack import Norm
+from trustml_cli.attacks.attack import Attack, Norm
 from trustml_cli.attacks.bim import BIM
 from trustml_cli.attacks.fgsm import FGSM
 from trustml_cli.attacks.losses import Loss
@@ -55,6 +55,26 @@ def test_queries_are_those_that_the_images_of_an_epsilon_needed(
     x, y = images
     curve = attack_curve(model, attack, [(x[:30], y[:30]), (x[30:], y[30:])], [0.1, 0.2], keep=0)
     assert [(attacked.queries, attacked.gradients) for attacked in curve.attacked] == expected
+
+
+@pytest.mark.parametrize(
+    ("attack", "queries"), [(FGSM(norm=Norm.linf, target=None), 1), (BIM_10, 10)], ids=["together", "one by one"]
+)
+def test_without_a_budget_no_attack_is_run(
+    attack: Attack, queries: int, model: nn.Module, images: tuple[Tensor, Tensor]
+) -> None:
+    curve = attack_curve(model, attack, [images], [0, 0.2], keep=3)
+    assert [(attacked.epsilon, attacked.queries, attacked.gradients) for attacked in curve.attacked] == [
+        (0, 0, 0),
+        (0.2, queries, queries),
+    ]
+    assert torch.equal(curve.attacked[0].examples, images[0][:3])
+    assert not curve.attacked[0].sizes[Norm.linf].any()
+    assert torch.equal(curve.attacked[0].answers.predicted, curve.clean.predicted)
+
+    counted = Counted(model)
+    curve = attack_curve(counted, attack, [images], [0], keep=0)
+    assert (counted.queries, counted.gradients, curve.zero_gradient) == (40, 0, None)  # it is asked for its answers
 
 
 def test_restarts_ask_about_images_that_stand_only(model: nn.Module, images: tuple[Tensor, Tensor]) -> None:

@@ -54,6 +54,8 @@ class Attack(ABC):
 
     norms: ClassVar[tuple[Norm, ...]]
     sees: ClassVar[Sees] = Sees.gradients
+    optimal: ClassVar[bool] = False
+    """Whether it is proven that no attack within the same budget fells more images."""
 
     norm: Norm
     target: int | str | None
@@ -65,6 +67,13 @@ class Attack(ABC):
 
     def check(self, model: nn.Module, shape: tuple[int, ...]) -> None:  # noqa: B027
         """Raise ValueError where the attack is not for this model of images of this shape."""
+
+    def ball(self, x: Tensor, epsilon: float) -> tuple[Tensor, float] | None:
+        """Centres of x's shape and the radius in `norm` of the balls that it keeps to, beside [0, 1].
+
+        They are x and `epsilon` themselves unless the attack may do less; None where what it may do is no ball.
+        """
+        return x, epsilon
 
     @property
     def learns_from(self) -> int:

@@ -50,6 +50,11 @@ class Confident(Attack):
         if not 0 < self.step_size <= 1:
             raise ValueError(f"step_size: must be above 0 and at most 1, got {self.step_size:g}")
 
+    def ball(self, x: Tensor, epsilon: float) -> tuple[Tensor, float] | None:
+        if self.binary:
+            return None
+        return (x + epsilon / 2, epsilon / 2) if self.nothing_erased else (x, epsilon)
+
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
         x_adv, score = x.clone(), torch.full_like(x, -self.step_size)
         left = torch.arange(len(x), device=x.device)

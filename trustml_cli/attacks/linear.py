@@ -35,6 +35,7 @@ class LinearOptimum(SmallestPerturbation):
     """
 
     norms: ClassVar[tuple[Norm, ...]] = tuple(Norm)
+    optimal: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -130,7 +130,7 @@ def attack_curve(
 
     def attacked(x: Tensor, y: Tensor) -> Curve:
         nonlocal asked
-        asked = asked or whom_to_ask(model, x, y)
+        asked = asked or (whom_to_ask(model, x, y) if any(epsilons) else Asked(model, "nobody: no epsilon is above 0"))
         left = max(keep - sum(len(part.examples) for part in parts), 0)
         curve, x_adv = attack_batch(model, asked.network, attack, x, y, epsilons, left, elsewhere or {})
         if asked.network is not model and not says_the_same(model, asked.network, x_adv):
@@ -165,15 +165,15 @@ def attack_batch(
         return {name: answer(network, images) for name, network in elsewhere.items()}
 
     clean, clean_elsewhere, zero = answer(model, x), others(x), None
-    if attack.sees in (Sees.gradients, Sees.own_images):
+    if any(epsilons) and attack.sees in (Sees.gradients, Sees.own_images):
         zero = (input_gradient(model, x, y).flatten(1) == 0).all(1).cpu()
     curve = Curve(y.cpu(), clean, clean_elsewhere, zero, x[:keep].cpu().clone())
     counted = Counted(faster)
     x_adv, start = x, perf_counter()
-    for epsilon, x_adv in zip(epsilons, attack.curve(counted, x, y, epsilons), strict=True):
+    for epsilon, x_adv in zip(epsilons, attacked_images(attack, counted, x, y, epsilons), strict=True):
         assert x_adv.shape == x.shape
         x_adv = x_adv.detach()
-        answers = answer(model, x_adv)
+        answers = answer(model, x_adv) if epsilon else clean
         unanswered = ~x_adv.flatten(1).isfinite().all(1).cpu() | (answers.predicted < 0)
         if unanswered.any():
             x_adv = torch.where(per_image(unanswered.to(x.device), x), x, x_adv)
@@ -197,6 +197,16 @@ def attack_batch(
             counted.queries, counted.gradients, counted.broken = 0, 0, 0
         start = perf_counter()
     return curve, x_adv
+
+
+def attacked_images(
+    attack: Attack, model: nn.Module, x: Tensor, y: Tensor, epsilons: Sequence[float]
+) -> Iterator[Tensor]:
+    """The attack's images for one epsilon after the other; at 0 they are x, and no attack is run."""
+    budgets = [epsilon for epsilon in epsilons if epsilon]
+    found = attack.curve(model, x, y, budgets) if budgets else iter(())
+    for epsilon in epsilons:
+        yield next(found) if epsilon else x
 
 
 def joined(parts: Sequence[Curve]) -> Curve:

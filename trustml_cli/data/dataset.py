@@ -75,8 +75,13 @@ def check_count(classes: int, source: str) -> None:
 
 def drawn(split: Split, count: int, seed: int) -> Split:
     """So many examples drawn at random, or all there are."""
+    return split.subset(places(split, count, seed))
+
+
+def places(split: Split, count: int, seed: int) -> Tensor:
+    """Where the examples of `drawn` are in the split, in ascending order."""
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
-    return split.subset(order[:count].sort().values)
+    return order[:count].sort().values
 
 
 @dataclass(frozen=True)

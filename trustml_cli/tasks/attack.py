@@ -10,6 +10,7 @@ from trustml_cli.errors import InputError, naming
 from trustml_cli.models.model import Model
 from trustml_cli.plots.robustness import robustness_curve
 from trustml_cli.tasks.context import Context
+from trustml_cli.tasks.judging import judge
 from trustml_cli.tasks.measuring import Measuring
 from trustml_cli.training.trainer import Trainer
 
@@ -49,7 +50,7 @@ class MeasureRobustness(Measuring):
         curve, attack = self.run(context, network, attack, data, test, elsewhere)
         context.record.headline("robust_accuracy")
         self.rows(context, curve, attack, named(context, defence))
-        self.judge(context, curve, network, attack, rivals, test)
+        judge(context, curve, network, attack, rivals, test, self.check_images)
         if len(curve.attacked) > 1:
             context.record.plot("robustness", robustness_curve(curve, self.subject(context), attack.norm.value))
         self.pictures(context, curve, network, attack, data, test)

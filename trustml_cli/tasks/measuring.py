@@ -7,26 +7,12 @@ from math import isfinite
 from typing import ClassVar
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from trustml_cli.attacks.asking import NoGradient, gives_gradients
 from trustml_cli.attacks.attack import Attack, Norm, Sees
-from trustml_cli.attacks.checks import (
-    BROKEN,
-    NOT_NUMBERS,
-    RANDOMISED,
-    Bench,
-    Finding,
-    check_finite,
-    check_gradients,
-    check_monotone,
-    check_steady,
-    telling_epsilon,
-    verdict,
-)
-from trustml_cli.attacks.measure import Attacked, Counted, Curve, Predictions, answer, attack_curve, within_budget
+from trustml_cli.attacks.measure import Attacked, Counted, Curve, Predictions, attack_curve
 from trustml_cli.attacks.stand_in import IMAGES, whom_to_ask
 from trustml_cli.attacks.surface import loss_surface
 from trustml_cli.columns import Columns, conditions, higher, lower, neither, sometimes
@@ -113,10 +99,13 @@ class Measuring:
         """
         images = batches(test.on(context.hardware.device), BATCH, context.hardware.device)
         progress = tqdm(images, total=-(-len(test) // BATCH), desc="attacking", unit="batch", disable=None)
-        attack, learning = prepared(context, attack, network, data)
+        learning, asked = Counted(network), None
+        if any(self.epsilon):
+            attack, learning = prepared(context, attack, network, data)
         with own_randomness(context.seed):
-            some = next(batches(test, IMAGES, context.hardware.device))
-            asked = whom_to_ask(network, *some, context.hardware.compiled)
+            if any(self.epsilon):
+                some = next(batches(test, IMAGES, context.hardware.device))
+                asked = whom_to_ask(network, *some, context.hardware.compiled)
             curve = attack_curve(network, attack, progress, sorted(set(self.epsilon)), SAVED, elsewhere, asked)
         assert curve.asked is not None
         context.record.note(attack_asked=curve.asked.which)
@@ -143,47 +132,6 @@ class Measuring:
                     "epsilon %g: robust accuracy of %s%s %.4f, n = %d",
                     attacked.epsilon, shown_to, trained, row["robust_accuracy"], len(curve.labels),
                 )  # fmt: skip
-
-    def judge(
-        self,
-        context: Context,
-        curve: Curve,
-        network: nn.Module,
-        attack: Attack,
-        rivals: Mapping[str, Attack],
-        test: Split,
-    ) -> None:
-        """The checks, and the verdict that follows from them."""
-        findings = [check_gradients(curve), check_finite(curve), check_monotone(curve)]
-        findings += check_saved(context, curve, network, attack.norm)
-        findings.append(check_steady(network, curve.examples.to(context.hardware.device)))
-        if findings[1].passed is False:
-            log.warning("%s: %s", NOT_NUMBERS, findings[1].figure)
-        compared = self.held_against(context, curve, network, attack, rivals, test)
-        for finding in (*findings, *compared):
-            context.record.check(finding.name, finding.passed, finding.figure)
-        judged = verdict(findings, compared)
-        context.record.note(verdict=judged)
-        log.info("verdict: %s", judged)
-
-    def held_against(
-        self,
-        context: Context,
-        curve: Curve,
-        network: nn.Module,
-        attack: Attack,
-        rivals: Mapping[str, Attack],
-        test: Split,
-    ) -> list[Finding]:
-        """The checks on `check_images` test images, other attacks among them, at the epsilon that tells most."""
-        epsilon = telling_epsilon(curve)
-        if not self.check_images or epsilon is None:
-            return []
-        shown = list(batches(drawn(test, self.check_images, context.seed), BATCH, context.hardware.device))
-        if not gives_gradients(network, shown[0][0][:1]):
-            rivals = {role: rival for role, rival in rivals.items() if rival.sees is not Sees.gradients}
-        with own_randomness(context.seed):
-            return Bench(network, shown, epsilon, attack.target, curve.asked).compare(attack, rivals)
 
     def subject(self, context: Context) -> str:
         """What the pictures are of."""
@@ -277,22 +225,3 @@ def robustness(
         "gradients": attacked.gradients,
         **proportion("sure_success_rate", int(sure.sum()), int(right.sum())),
     }
-
-
-def check_saved(context: Context, curve: Curve, network: nn.Module, norm: Norm) -> list[Finding]:
-    """Save the first images, read them back, and see that they are in range, within budget and judged the same."""
-    tensors = {f"epsilon_{attacked.epsilon:g}": attacked.examples for attacked in curve.attacked}
-    saved = load_file(context.record.artifact("adversarial", {"original": curve.examples, **tensors}))
-    over, changed = 0, 0
-    for attacked in curve.attacked:
-        x_adv = saved[f"epsilon_{attacked.epsilon:g}"]
-        over += not within_budget(x_adv, saved["original"], attacked.epsilon, norm)
-        predicted = torch.cat(
-            [answer(network, part.to(context.hardware.device)).predicted for part in torch.split(x_adv, BATCH)]
-        )
-        changed += int((predicted != attacked.answers.predicted[: len(predicted)]).sum())
-    count = f"of {len(curve.attacked)} epsilons"
-    return [
-        Finding("saved images are in [0, 1] and within epsilon", over == 0, f"{over} {count} over", BROKEN),
-        Finding("saved images are judged the same", changed == 0, f"{changed} answers changed", RANDOMISED),
-    ]

@@ -14,6 +14,7 @@ from trustml_cli.models.model import Model
 from trustml_cli.plots.robustness import defended_curves
 from trustml_cli.plots.training import training_curves
 from trustml_cli.tasks.context import Context, check_defence
+from trustml_cli.tasks.judging import judge
 from trustml_cli.tasks.measuring import Measuring
 from trustml_cli.training.trainer import Trainer
 
@@ -61,7 +62,7 @@ class RobustTrain(Measuring):
         trained = context.trained(data, model, trainer, stage=name if self.baseline else None, defence=defence)
         curves[name], attack = self.run(context, trained.network, attack, data, test)
         self.rows(context, curves[name], attack, {"defence": name})
-        self.judge(context, curves[name], trained.network, attack, rivals, test)
+        judge(context, curves[name], trained.network, attack, rivals, test, self.check_images)
 
         context.record.plot("curves", training_curves(trained.history))
         if len(self.epsilon) > 1:

@@ -1,0 +1,274 @@
+"""An attack held against others: whether images that stand it fall to one that was not tried.
+
+Which others: Carlini et al. 2019 (arXiv 1902.06705), and AutoAttack's four kinds (Croce and Hein 2020, arXiv
+2003.01690): a robust accuracy that only attacks on the cross-entropy have seen may be far too high.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from trustml_cli.attacks.asking import ask
+from trustml_cli.attacks.attack import Attack, Norm, Sees
+from trustml_cli.attacks.checks import BROKEN, MASKING, WEAK, Comparison, Finding, share
+from trustml_cli.attacks.measure import attack_curve
+from trustml_cli.attacks.power import POINT, clearly, needed, smallest_gap
+from trustml_cli.attacks.stand_in import Asked
+
+BENT = 1e-3  # of the spread of the logits: a network whose logits leave a straight line by more is not linear
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """Attacks that another is held against, in its norm, with its target and constraints.
+
+    None where a kind cannot be: it has no such norm, takes no target, or is not for this model.
+    """
+
+    one_step: Attack | None
+    iterative: Attack | None
+    targeted: Attack | None
+    margin: Attack | None
+    black_box: Attack | None
+    control: Attack | None
+    exact: Attack | None
+
+    @classmethod
+    def of(cls, attack: Attack, given: Mapping[str, Attack], model: nn.Module, x: Tensor) -> "Rivals":
+        """The rivals of `attack` among those `given` by role, for a model of images like x [N, …]."""
+        return cls(**{role.name: like(attack, given.get(role.name), model, x) for role in fields(cls)})
+
+
+def like(attack: Attack, rival: Attack | None, model: nn.Module, x: Tensor) -> Attack | None:
+    """`rival` in the norm, with the target and within the constraints of `attack`; None where it cannot be."""
+    if rival is None or attack.norm not in rival.norms or attack.ball(x[:1], 1.0) is None:
+        return None
+    try:
+        rival = replace(rival, norm=attack.norm, target=None if rival.sees is Sees.nothing else attack.target)
+        if rival.optimal and not (whole(attack) and straight(model, x)):
+            return None
+        rival.check(model, tuple(x.shape[1:]))
+    except ValueError:
+        return None
+    return rival if whole(attack) else Within(norm=rival.norm, target=rival.target, rival=rival, attack=attack)
+
+
+def whole(attack: Attack) -> bool:
+    """Whether the attack may do all that its budget allows."""
+    x = torch.zeros(1)
+    ball = attack.ball(x, 1.0)
+    return ball is not None and ball[0] is x and ball[1] == 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Within(Attack):
+    """A `rival` that keeps to the ball of `attack`, which is not all of the ball around x."""
+
+    norms: ClassVar = tuple(Norm)
+
+    rival: Attack
+    attack: Attack
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
+        centre, radius = self.attack.ball(x, epsilon) or (x, epsilon)
+        return self.rival(Clipped(model), centre, y, radius).clamp(0, 1)
+
+
+class Clipped(nn.Module):
+    """A network that is shown images cut to [0, 1]: the centre of a ball may lie outside."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.model(x.clamp(0, 1))
+        return logits
+
+
+@torch.no_grad()
+def straight(model: nn.Module, x: Tensor) -> bool:
+    """Whether the logits half way between images are half way between their logits; else no function is linear."""
+    x, other = x[:16], x[:16].flip(0)
+    ends, middle = (ask(model, x) + ask(model, other)) / 2, ask(model, (x + other) / 2)
+    return bool((middle - ends).abs().max() <= BENT * (ends - ends.mean(0)).abs().max())
+
+
+@dataclass
+class Bench:
+    """Images that `attack` was tried on, for others to try: batches of x and y, and which of all N of them `stands`.
+
+    An image that stands the attack and falls to another of the same kind is proof that the robust accuracy is too
+    high, whatever else the first one fells and the other does not. So the others are shown the images that stand and
+    no more: the cheapest comparison that loses no proof. What counts is how many of all N images fall so: from 5 on,
+    and from more than a point, it is clear (see `power.clearly`). Where it is, and the question is whether gradients
+    are masked, the images that have fallen are shown to the other too: gradients are masked where it is the stronger
+    one altogether; where each fells what the other does not, the attack is too weak.
+
+    `upright` is the share of all images attacked at this epsilon, these among them, that stand: no gap is larger.
+    Attacks ask whom `asked` names.
+    """
+
+    model: nn.Module
+    batches: Sequence[tuple[Tensor, Tensor]]
+    epsilon: float
+    attack: Attack
+    stands: Tensor
+    upright: float = 1.0
+    asked: Asked | None = None
+
+    def compare(self, given: Mapping[str, Attack]) -> Comparison:
+        """Every check that needs other attacks, or this one with more effort or a larger budget."""
+        if self.attack.optimal:
+            return Comparison(optimal=True)
+        rivals = Rivals.of(self.attack, given, self.model, self.batches[0][0])
+        kinds = {"a targeted attack": rivals.targeted, "one on the margin": rivals.margin}
+        kinds["one without gradients"] = self.attack if self.attack.sees is Sees.answers else rivals.black_box
+        untried = [name for name, rival in kinds.items() if rival is None]
+        return Comparison(self.findings(rivals), len(self.stands), self.shows, untried, rivals.exact is not None)
+
+    @property
+    def shows(self) -> float:
+        """The smallest gap that would be found."""
+        return min(smallest_gap(len(self.stands)), self.upright)
+
+    def findings(self, rivals: Rivals) -> list[Finding]:
+        """The checks, one after the other."""
+        stronger = with_more(self.attack)
+        tireless = rivals.iterative if stronger is None else stronger
+        at_epsilon, without_limit = None, None
+        if tireless is not None:
+            most = whole_range(tireless, self.batches[0][0])
+            at_epsilon, without_limit = self.shown(tireless, self.stands, self.epsilon, most)
+        usual = at_epsilon if tireless is rivals.iterative else self.left(rivals.iterative)
+        boxed = self.left(rivals.black_box)
+        return [
+            *self.masking(rivals, usual, boxed, one_step=stronger is None),
+            self.beats_noise(rivals.control),
+            self.not_beaten("more steps change nothing", None if stronger is None else at_epsilon),
+            self.not_beaten("a common iterative attack is not stronger", usual),
+            self.not_beaten("a targeted attack is not stronger", self.left(rivals.targeted)),
+            self.not_beaten("an attack on the margin is not stronger", self.left(rivals.margin)),
+            self.not_beaten("the optimum of a linear model is not stronger", self.left(rivals.exact)),
+            self.unlimited(without_limit if whole(self.attack) else None),
+        ]
+
+    def masking(self, rivals: Rivals, usual: Tensor | None, boxed: Tensor | None, one_step: bool) -> list[Finding]:
+        """The checks of attacks that do or see less; `usual` is what many steps left, and `boxed` what a black box."""
+        steps, boxes = "iterative steps are not weaker than one", "a white box is not weaker than a black box"
+        if self.attack.sees is Sees.gradients:
+            first = (
+                self.not_weaker(steps, usual, rivals.iterative)
+                if one_step
+                else self.not_masked(steps, self.left(rivals.one_step), rivals.one_step)
+            )
+            return [first, self.not_masked(boxes, boxed, rivals.black_box)]
+        more = self.not_beaten("an attack without gradients is not stronger", boxed)
+        return [self.not_weaker(boxes, usual, rivals.iterative), more] if self.attack.sees is Sees.answers else [more]
+
+    def shown(self, rival: Attack, images: Tensor, *epsilons: float) -> list[Tensor]:
+        """For each epsilon which of these `images`, bool [N], stand the rival; False for the others."""
+        stands = [torch.zeros_like(images) for _ in epsilons]
+        size, start = len(self.batches[0][0]), 0
+        chosen: list[tuple[Tensor, Tensor]] = []
+        for x, y in self.batches:
+            here = images[start : start + len(x)].to(x.device)
+            chosen.append((x[here], y[here]))
+            start += len(x)
+        x, y = (torch.cat(parts) for parts in zip(*chosen, strict=True))
+        if len(x):
+            batches = zip(torch.split(x, size), torch.split(y, size), strict=True)
+            curve = attack_curve(self.model, rival, batches, epsilons, keep=0, asked=self.asked)
+            for mask, attacked in zip(stands, curve.attacked, strict=True):
+                mask[images] = unreached(self.attack, attacked.answers.predicted, curve.labels)
+        return stands
+
+    def left(self, rival: Attack | None) -> Tensor | None:
+        """Which images stand both the attack and the rival, bool [N]; None where there is no rival."""
+        return None if rival is None else self.shown(rival, self.stands, self.epsilon)[0]
+
+    def not_beaten(self, name: str, left: Tensor | None, speaks_of: str = WEAK) -> Finding:
+        """A check that fails where clearly many images that stand the attack fall to another."""
+        if left is None:
+            return Finding(name, None, "nothing to compare with", speaks_of)
+        count, upright = len(left), int(self.stands.sum())
+        fell = upright - int(left.sum())
+        passed = not clearly(fell, 0, count)
+        figure = f"{fell} of the {upright} that stand fall to it (n = {count}, epsilon {self.epsilon:g})"
+        return Finding(name, passed, f"{figure}; {self.sight}" if passed else figure, speaks_of)
+
+    @property
+    def sight(self) -> str:
+        """What would have been found, in words."""
+        return f"a gap of {100 * self.shows:.1f} points would have shown" if self.shows <= 1 else "too few to show any"
+
+    def not_masked(self, name: str, left: Tensor | None, rival: Attack | None) -> Finding:
+        """The same of a rival that should be weaker; gradients are masked where it is stronger altogether."""
+        finding = self.not_beaten(name, left, MASKING)
+        if left is None or rival is None or finding.passed:
+            return finding
+        only_rival = int((self.stands & ~left).sum())
+        only_attack = int(self.shown(rival, ~self.stands, self.epsilon)[0].sum())
+        return finding if clearly(only_rival, only_attack, len(left)) else replace(finding, speaks_of=WEAK)
+
+    def not_weaker(self, name: str, left: Tensor | None, rival: Attack | None) -> Finding:
+        """A check that fails where the attack is clearly stronger than a rival that should not be weaker."""
+        if left is None or rival is None:
+            return Finding(name, None, "nothing to compare with", MASKING)
+        only_attack = int(self.shown(rival, ~self.stands, self.epsilon)[0].sum())
+        only_rival = int((self.stands & ~left).sum())
+        each = f"{only_rival} of {len(left)} fall to many steps alone, {only_attack} to the attack alone"
+        passed = not clearly(only_attack, only_rival, len(left))
+        return Finding(name, passed, f"{each} (epsilon {self.epsilon:g})", MASKING)
+
+    def beats_noise(self, noise: Attack | None) -> Finding:
+        """An attack that is no better than noise does nothing. It cannot be told where noise is enough, or too little.
+
+        Too little: where fewer images than it takes for a clear difference fall to only one of both.
+        """
+        name = "the attack is stronger than random noise"
+        if noise is None or self.attack.sees is Sees.nothing:
+            return Finding(name, None, "nothing to compare with", BROKEN)
+        (stands,) = self.shown(noise, torch.ones_like(self.stands), self.epsilon)
+        only_attack, only_noise = int((stands & ~self.stands).sum()), int((self.stands & ~stands).sum())
+        passed: bool | None = clearly(only_attack, only_noise, len(stands))
+        if not passed and (share(stands) <= POINT or only_attack + only_noise < needed(len(stands))):
+            passed = None
+        left = f"{share(self.stands):.3f} of {len(stands)} stand, {share(stands):.3f} under noise"
+        return Finding(name, passed, f"at epsilon {self.epsilon:g}, {left}", BROKEN)
+
+    def unlimited(self, stands: Tensor | None) -> Finding:
+        """With a budget that turns any image into any other, nothing can stand."""
+        name = "an unlimited budget leaves nothing standing"
+        if stands is None:
+            return Finding(name, None, "nothing to compare with", MASKING)
+        epsilon = whole_range(self.attack, self.batches[0][0])
+        figure = f"at epsilon {epsilon:.4g}, {share(stands):.3f} of {len(stands)} stand"
+        return Finding(name, share(stands) <= POINT, figure, MASKING)
+
+
+def unreached(attack: Attack, predicted: Tensor, labels: Tensor) -> Tensor:
+    """Whether images of which the model says `predicted` [N] have not reached the attack's goal, bool [N]."""
+    return predicted == labels if attack.target is None else predicted != int(attack.target)
+
+
+def with_more(attack: Attack) -> Attack | None:
+    """The same attack with twice the steps or queries, begun anew; None where it has nothing of the kind.
+
+    It is for images that stood all of the attack's own restarts, so one more is enough.
+    """
+    settings = vars(attack)
+    more: dict[str, Any] = {name: 2 * settings[name] for name in ("steps", "queries") if name in settings}
+    if more and "restarts" in settings:
+        more["restarts"] = 1
+    return replace(attack, **more) if more else None
+
+
+def whole_range(attack: Attack, x: Tensor) -> float:
+    """The budget with which any image can become any other."""
+    values = float(x[0].numel())
+    sizes: dict[Norm, float] = {Norm.linf: 1.0, Norm.l2: values**0.5, Norm.l1: values, Norm.l0: values}
+    return sizes[attack.norm]

@@ -1,0 +1,122 @@
+"""Whether a robust accuracy can be believed: the checks of one run, the verdict, and what to run next."""
+
+import logging
+from collections.abc import Mapping
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from trustml_cli.attacks.asking import gives_gradients
+from trustml_cli.attacks.attack import Attack, Norm, Sees
+from trustml_cli.attacks.checks import (
+    BROKEN,
+    NOT_NUMBERS,
+    RANDOMISED,
+    WEAK,
+    Comparison,
+    Finding,
+    check_finite,
+    check_gradients,
+    check_monotone,
+    check_steady,
+    telling_epsilon,
+    verdict,
+)
+from trustml_cli.attacks.comparison import Bench, unreached, whole, with_more
+from trustml_cli.attacks.measure import Curve, answer, within_budget
+from trustml_cli.attacks.standard import Standard
+from trustml_cli.data.batches import batches
+from trustml_cli.data.dataset import Split, places
+from trustml_cli.hardware import own_randomness
+from trustml_cli.tasks.context import Context
+from trustml_cli.training.predict import BATCH
+
+log = logging.getLogger(__name__)
+
+
+def judge(
+    context: Context,
+    curve: Curve,
+    network: nn.Module,
+    attack: Attack,
+    rivals: Mapping[str, Attack],
+    test: Split,
+    images: int,
+) -> None:
+    """The checks, and the verdict that follows from them; `images` of the test images are shown to the rivals."""
+    findings = [check_gradients(curve), check_finite(curve), check_monotone(curve)]
+    findings += check_saved(context, curve, network, attack.norm)
+    findings.append(check_steady(network, curve.examples.to(context.hardware.device)))
+    if findings[1].passed is False:
+        log.warning("%s: %s", NOT_NUMBERS, findings[1].figure)
+    compared = held_against(context, curve, network, attack, rivals, test, images)
+    for finding in (*findings, *compared.findings):
+        context.record.check(finding.name, finding.passed, finding.figure)
+    said = verdict(findings, compared)
+    judged = ". ".join(part for part in (said, what_next(context, attack, said, compared)) if part)
+    context.record.note(verdict=judged)
+    log.info("verdict: %s", judged)
+
+
+def held_against(
+    context: Context,
+    curve: Curve,
+    network: nn.Module,
+    attack: Attack,
+    rivals: Mapping[str, Attack],
+    test: Split,
+    images: int,
+) -> Comparison:
+    """The attack held against its rivals on so many of the images that it was tried on, where that tells most."""
+    epsilon = telling_epsilon(curve)
+    if not images or epsilon is None:
+        return Comparison()
+    attacked = next(one for one in curve.attacked if one.epsilon == epsilon)
+    stands = unreached(attack, attacked.answers.predicted, curve.labels)
+    where = places(test, images, context.seed)
+    shown = list(batches(test.subset(where), BATCH, context.hardware.device))
+    if not gives_gradients(network, shown[0][0][:1]):
+        rivals = {role: rival for role, rival in rivals.items() if rival.sees is not Sees.gradients}
+    with own_randomness(context.seed):
+        bench = Bench(network, shown, epsilon, attack, stands[where], float(stands.double().mean()), curve.asked)
+        return bench.compare(rivals)
+
+
+def what_next(context: Context, attack: Attack, said: str, compared: Comparison) -> str:
+    """What to run for a number to report; empty where this is one, or another attack would not help."""
+    one_step = attack.sees is Sees.gradients and with_more(attack) is None and not attack.optimal
+    weak = any(one.passed is False and one.speaks_of == WEAK for one in compared.findings)
+    if not (one_step or weak) or said == "trustworthy":
+        return ""
+    task = "" if context.record.choices["task"] in ("attack", "robust_train") else "task=attack "
+    norm = attack.norm.value
+    if not whole(attack):
+        better = "raise attack.steps"
+    elif compared.optimal:
+        better = f"run `{task}attack=linear attack.norm={norm}` for the optimum of this linear model"
+    elif attack.norm not in Standard.norms or isinstance(attack, Standard):
+        better = "raise attack.steps" if weak and not one_step else f"run `{task}attack=pgd attack.norm={norm}`"
+    else:
+        of_norm = "" if attack.norm is Norm.linf else f" attack.norm={norm}"
+        better = f"run `{task}attack=standard{of_norm}` for a number to report"
+    return f"{type(attack).__name__} is a one-step attack; {better}" if one_step else better.capitalize()
+
+
+def check_saved(context: Context, curve: Curve, network: nn.Module, norm: Norm) -> list[Finding]:
+    """Save the first images, read them back, and see that they are in range, within budget and judged the same."""
+    tensors = {f"epsilon_{attacked.epsilon:g}": attacked.examples for attacked in curve.attacked}
+    saved = load_file(context.record.artifact("adversarial", {"original": curve.examples, **tensors}))
+    over, changed = 0, 0
+    for attacked in curve.attacked:
+        x_adv = saved[f"epsilon_{attacked.epsilon:g}"]
+        over += not within_budget(x_adv, saved["original"], attacked.epsilon, norm)
+        predicted = torch.cat(
+            [answer(network, part.to(context.hardware.device)).predicted for part in torch.split(x_adv, BATCH)]
+        )
+        changed += int((predicted != attacked.answers.predicted[: len(predicted)]).sum())
+    count = f"of {len(curve.attacked)} epsilons"
+    return [
+        Finding("saved images are in [0, 1] and within epsilon", over == 0, f"{over} {count} over", BROKEN),
+        Finding("saved images are judged the same", changed == 0, f"{changed} answers changed", RANDOMISED),
+    ]
