@@ -106,12 +106,37 @@ def test_a_sweep_ends_with_the_worst_of_its_jobs(
         known = {"task": "train", "dataset": "digits", "model": "cnn", "seed": number, "job": number, "started": number}
         (tmp_path / f"job{number}").mkdir()
         (tmp_path / f"job{number}" / "run.json").write_text(json.dumps({**known, "status": status, "exit_code": code}))
-    assert add_up(tmp_path) == expected
+    assert add_up(tmp_path, read_runs(tmp_path)) == expected
     out, err = capfd.readouterr()
     assert f"{codes.count(0)} of {max(2, len(codes))} jobs completed" in out
     assert [line.split(":")[1].strip() for line in err.splitlines()] == (
         ["1 of 2 jobs never began"] if codes == [0] else ["failed" if code else "killed" for code in codes if code != 0]
     )
+
+
+def test_older_runs_in_the_directory_are_no_jobs_of_this_command(trustml: Cli, tmp_path: Path) -> None:
+    into = ["-m", *TRAIN, "seed=0,1", "hydra.sweep.dir=there"]
+    assert trustml(*into).returncode == 0
+    tables = {name: (tmp_path / "there" / name).read_bytes() for name in ("sweep.csv", "summary.csv", "index.html")}
+    again = trustml(*into)
+    assert again.returncode == 2
+    assert "0 of 2 jobs completed" in again.stdout
+    assert "seeds" not in again.stdout, "the older runs' table is none of this command's"
+    assert again.stderr.count("trustml: failed: ") == again.stderr.count("holds a run already") / 2 == 2
+    assert {name: (tmp_path / "there" / name).read_bytes() for name in tables} == tables
+
+    other = trustml(*into, "trainer.epochs=1")
+    assert other.returncode == 0
+    assert "2 of 2 jobs completed" in other.stdout
+    assert pandas.read_csv(tmp_path / "there" / "sweep.csv").seed.tolist() == [0, 1]
+    some = trustml("-m", *TRAIN, "seed=1,2", "hydra.sweep.dir=there")
+    assert some.returncode == 2
+    assert "1 of 2 jobs completed" in some.stdout
+    assert pandas.read_csv(tmp_path / "there" / "sweep.csv").status.tolist() == ["failed", "completed"]
+    whole = trustml(*into, "resume=true")
+    assert whole.returncode == 0
+    assert "2 of 2 jobs completed" in whole.stdout
+    assert not list((tmp_path / "there").glob(".jobs*"))
 
 
 def test_a_job_leaves_nothing_in_memory_until_the_last_has_ended() -> None:

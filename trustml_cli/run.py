@@ -24,7 +24,17 @@ from trustml_cli.commands import COMMANDS, answer
 from trustml_cli.errors import NOT_WRITABLE, InputError, naming, told, trouble_with_files
 from trustml_cli.explain import explain
 from trustml_cli.record import DOES_NOT_COUNT, Recorder
-from trustml_cli.sweep import Ending, add_up, as_written, config_dir, refuse_repetition, resumed_words, what_is_run
+from trustml_cli.sweep import (
+    Ending,
+    add_up,
+    as_written,
+    attend,
+    attended,
+    config_dir,
+    refuse_repetition,
+    resumed_words,
+    what_is_run,
+)
 from trustml_cli.trust import be_careful, typed
 
 log = logging.getLogger(__name__)
@@ -58,14 +68,18 @@ def job(config: DictConfig) -> int:
             *what_is_run(as_written(hydra_config.overrides.task)),
         ],
     )
-    if (number := job_number()) is not None:
+    number = job_number()
+    if number is not None:
         record.facts["job"] = number
         log.info("\njob %d of %s: %s", number + 1, os.environ.get(Ending.JOBS, "?"), " ".join(record.command[1:]))
+    present = partial(attend, number, record.directory) if number is not None else dict
     try:
         if resume and record.completed_before:
             log.info("completed before: %s", record.directory)
+            present()
             return 0
         record.start(again=resume or "SLURM_RESTART_COUNT" in os.environ)  # SLURM may take a job back and begin it anew
+        present()
         record.note(changed=changed(config, hydra_config.runtime.choices))
         dispatch(config, record)
         record.finish("completed", exit_code=0)
@@ -81,6 +95,8 @@ def job(config: DictConfig) -> int:
         line, exit_code = told(error), 2 if isinstance(error, InputError) else 1
         with suppress(OSError):  # where the disk is what failed; what room is left is for this, not for the log
             record.finish("failed", exit_code, error=line)
+            if not record.began:
+                present(exit_code=exit_code, error=line)
         log.debug("traceback", exc_info=True)
         if traceback_wanted():
             raise
@@ -218,7 +234,7 @@ def main() -> None:
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(job)()
     except KeyboardInterrupt:
         if Ending.sweep is not None:
-            add_up(Ending.sweep)
+            add_up(Ending.sweep, attended())
         sys.exit(130)
     except (InputError, HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         if traceback_wanted():
@@ -231,7 +247,7 @@ def main() -> None:
         trouble = trouble_with_files(error)
         where = "output_dir: " if trouble else "launcher: " if Ending.sweep else ""
         complain(f"{where}{told(trouble or error)}")
-        if Ending.sweep is not None and any(Ending.sweep.rglob("run.json")):
-            sys.exit(add_up(Ending.sweep))
+        if Ending.sweep is not None and (runs := attended()):
+            sys.exit(add_up(Ending.sweep, runs))
         sys.exit(2 if trouble is None or trouble.errno in NOT_WRITABLE else 1)
     sys.exit(Ending.exit_code)

@@ -31,7 +31,10 @@ def as_built(network: nn.Module) -> dict[str, Any]:
     the norm to three digits: the last ones may depend on the number of threads.
     """
     state = {name: tensor for name, tensor in network.state_dict().items() if isinstance(tensor, Tensor)}
-    sizes = {name: [list(tensor.shape), f"{tensor.double().norm().item():.3g}"] for name, tensor in state.items()}
+    sizes = {
+        name: [list(tensor.shape), f"{tensor.detach().cpu().double().norm().item():.3g}"]
+        for name, tensor in state.items()
+    }
     code = code_of({type(layer).__module__ for layer in network.modules()})
     layers = re.sub(r"0x[0-9a-f]+", "", str(network))  # where in memory something lies says nothing
     return {"layers": digest(layers), "weights": digest(sizes), **({"code": code} if code else {})}

@@ -84,6 +84,21 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Refused(Run):
+    """A job that was refused its directory; whatever lies there is another's. Its facts say why."""
+
+    @property
+    def status(self) -> str:
+        return "failed"
+
+    @cached_property
+    def metrics(self) -> "pandas.DataFrame":
+        import pandas
+
+        return pandas.DataFrame()
+
+
+@dataclass(frozen=True)
 class Answers:
     """A summary over seeds that answers one question: of the tasks that have the same headline, if they have one.
 

@@ -1,7 +1,10 @@
 """Multiruns: how the whole command ended, the tables and the plot over its jobs, and how to resume one."""
 
+import json
 import logging
 import os
+import secrets
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -16,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from trustml_cli.errors import InputError
 from trustml_cli.explain import quoted
-from trustml_cli.files import write_atomically
+from trustml_cli.files import write_atomically, write_json
 from trustml_cli.launchers import check_each_kind_once, outlive_killed_jobs
 from trustml_cli.spreadsheet import as_csv
 
@@ -33,7 +36,9 @@ HOW = ("resume=", "launcher=", "hydra.")  # words that say how jobs are run; the
 class Ending(Callback):
     """Hydra calls this when all jobs have ended, wherever they ran; `exit_code` is for `run.main` to read."""
 
-    JOBS = "TRUSTML_JOBS"  # an environment variable, so that the processes of a launcher know it too
+    # environment variables, so that the processes of a launcher know them too
+    JOBS = "TRUSTML_JOBS"
+    ATTENDANCE = "TRUSTML_ATTENDANCE"
 
     exit_code = 0
     sweep: Path | None = None
@@ -44,6 +49,7 @@ class Ending(Callback):
         parsed = OverridesParser.create().parse_overrides(as_written(config.hydra.overrides.task))
         swept = [len(list(word.sweep_string_iterator())) for word in parsed if word.is_sweep_override()]
         os.environ[Ending.JOBS] = str(prod(swept))
+        os.environ[Ending.ATTENDANCE] = str(Ending.sweep.absolute() / f".jobs-{secrets.token_hex(4)}")
         outlive_killed_jobs(config.hydra.launcher._target_)
         check_each_kind_once()
 
@@ -58,18 +64,43 @@ class Ending(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """A multirun: add its jobs up, name those that failed, and take the worst of their statuses."""
-        Ending.exit_code = add_up(Path(config.hydra.sweep.dir))
+        Ending.exit_code = add_up(Path(config.hydra.sweep.dir), attended())
 
 
-def add_up(sweep: Path) -> int:
-    """Write what sums up the jobs below `sweep`, and name those that failed; returns the exit status for them all."""
-    from trustml_cli.summary import read_runs
+def attend(job: int, folder: Path, **refused: Any) -> None:
+    """Note that a job of this command runs in `folder`; or that it was `refused` there, with which error and status.
 
-    runs = sorted(read_runs(sweep), key=lambda run: run.facts.get("job", 0))  # processes begin theirs in any order
+    What lies in a sweep's directory says nothing about who ran it.
+    """
+    notes = Path(os.environ[Ending.ATTENDANCE])
+    notes.mkdir(parents=True, exist_ok=True)
+    write_json(notes / f"{job}.json", {"job": job, "folder": str(folder), "refused": refused})
+
+
+def attended() -> "list[Run]":
+    """The runs of this command's jobs, in their order, as far as they began; the notes about them are removed."""
+    from trustml_cli.summary import Refused, read_run
+
+    notes = Path(os.environ[Ending.ATTENDANCE])
+    sweep = Ending.sweep or notes.parent
+    jobs = [json.loads(note.read_text(encoding="utf-8")) for note in notes.glob("[0-9]*.json")]
+    shutil.rmtree(notes, ignore_errors=True)
+    runs = []
+    for job in sorted(jobs, key=lambda job: int(job["job"])):
+        folder = Path(job["folder"])
+        folder = sweep / folder.relative_to(notes.parent) if folder.is_relative_to(notes.parent) else folder
+        runs.append(Refused(folder, job["refused"]) if job["refused"] else read_run(folder))
+    return runs
+
+
+def add_up(sweep: Path, runs: "Sequence[Run]") -> int:
+    """Write what sums up `runs` into `sweep`, and name those that failed; returns the exit status for them all."""
+    from trustml_cli.summary import Refused
+
     jobs = max(len(runs), int(os.environ.get(Ending.JOBS, 0)))
     lost = 0
     try:
-        if runs:
+        if not all(isinstance(run, Refused) for run in runs):  # or else earlier jobs' tables stay as they are
             tabulate(sweep, runs)
     except Exception as error:  # what the jobs measured lies in their own directories, and how they ended is told yet
         log.debug("traceback", exc_info=True)

@@ -92,7 +92,7 @@ def test_the_best_is_what_the_runs_say_is_better_and_nothing_where_they_do_not_a
 
 def test_pages_can_be_written_again_from_what_lies_there(sweep: Path) -> None:
     for page, again in (
-        (sweep / "index.html", lambda: add_up(sweep)),
+        (sweep / "index.html", lambda: add_up(sweep, read_runs(sweep))),
         (read_runs(sweep)[0].folder / "report.html", lambda: write_run(read_runs(sweep)[0].folder)),
     ):
         before = page.read_text()
