@@ -9,10 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas
 import pytest
 import torch
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
@@ -115,3 +118,38 @@ def texts(figure: Figure) -> str:
 def line(axes: Axes, number: int) -> list[float]:
     """The heights of one of the lines in `axes`."""
     return [float(value) for value in axes.lines[number].get_ydata()]  # type: ignore[union-attr,arg-type]
+
+
+def points(axes: Axes, number: int) -> list[tuple[float, float]]:
+    """The points of one of the lines in `axes`."""
+    curve = axes.lines[number]
+    return [(float(x), float(y)) for x, y in zip(curve.get_xdata(), curve.get_ydata(), strict=True)]  # type: ignore[arg-type]
+
+
+def band(axes: Axes, number: int) -> list[tuple[float, float]]:
+    """Both ends of one of the bands in `axes`, from left to right."""
+    corners = axes.collections[number].get_paths()[0].vertices
+    return [
+        (float(corners[corners[:, 0] == x, 1].min()), float(corners[corners[:, 0] == x, 1].max()))
+        for x in sorted(set(corners[:, 0]))
+    ]
+
+
+def whiskers(axes: Axes, number: int) -> list[tuple[float, float]]:
+    """Both ends of each interval in one of the sets of error bars in `axes`, be they upright or lying."""
+    sets = [each for each in axes.collections if isinstance(each, LineCollection)]
+    ends = [
+        segment[:, 1] if segment[0, 0] == segment[1, 0] else segment[:, 0] for segment in sets[number].get_segments()
+    ]
+    return [(float(low), float(high)) for low, high in ends]
+
+
+def heights(axes: Axes) -> list[list[float]]:
+    """The heights of the bars in `axes`, kind by kind."""
+    kinds = [each for each in axes.containers if isinstance(each, BarContainer)]
+    return [[float(bar.get_height()) for bar in bars.patches] for bars in kinds]
+
+
+def drawn(axes: Axes) -> Any:
+    """The values of the image in `axes`."""
+    return np.asarray(axes.images[0].get_array())

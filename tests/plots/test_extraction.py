@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers import line, texts
+from tests.helpers import band, points, texts
 from trustml_cli.plots.extraction import agreement_curve, weights_side_by_side
-from trustml_cli.statistics import proportion
+from trustml_cli.statistics import proportion, wilson_interval
 
 
 def rows(round_digits: int | None) -> list[dict[str, Any]]:
@@ -23,11 +23,21 @@ def rows(round_digits: int | None) -> list[dict[str, Any]]:
 def test_agreement_has_a_line_and_a_band_for_each_method() -> None:
     figure = agreement_curve(rows(2), "logistic on digits")
     panel = figure.axes[0]
-    assert [line(panel, 0), line(panel, 1)] == [[0.6, 1.0], [0.5, 0.9]]
-    assert len(panel.collections) == 2
+    assert [points(panel, 0), points(panel, 1)] == [[(16, 0.6), (65, 1.0)], [(16, 0.5), (65, 0.9)]]
+    for number, both in enumerate(((60, 100), (50, 90))):
+        assert band(panel, number) == [pytest.approx(wilson_interval(right, 100)) for right in both]
+    legend = panel.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["linear_logits", "distill"]
     assert panel.get_xscale() == "log"
     assert panel.get_xticks().tolist() == [16, 65]
-    for words in ("linear_logits", "distill", "logistic on digits", "100 test images", "rounded to 2 digits"):
+    for words in (
+        "queries",
+        "agreement with the victim",
+        "logistic on digits",
+        "100 test images",
+        "rounded to 2 digits",
+    ):
         assert words in texts(figure)
     assert "rounded" not in texts(agreement_curve(rows(None), "logistic on digits"))
 

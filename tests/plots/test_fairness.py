@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.helpers import line, texts
+from tests.helpers import points, texts
 from trustml_cli.data.table import Attribute
 from trustml_cli.fairness.measure import Point, Scored
 from trustml_cli.plots.fairness import densities, training_path
@@ -42,7 +42,12 @@ def test_the_path_shows_every_measured_round() -> None:
     path = [Point(10, 0.9, [40, 50]), Point(20, 0.8, [90, 95]), Point(30, 0.85, [92, 96])]
     figure = training_path(path, ["origin", "sex"], 90, "mlp on census")
     accuracy, rules = figure.axes
-    assert line(accuracy, 0) == [0.9, 0.8, 0.85]
-    assert [line(rules, number) for number in (0, 1)] == [[40, 90, 92], [50, 95, 96]]
-    for words in ("mlp on census", "wanted: 90 %", "origin", "sex", "round of the game", "p-rule"):
+    assert points(accuracy, 0) == [(10, 0.9), (20, 0.8), (30, 0.85)]
+    assert points(rules, 0) == [(10, 40), (20, 90), (30, 92)]
+    assert points(rules, 1) == [(10, 50), (20, 95), (30, 96)]
+    assert {height for _, height in points(rules, 2)} == {90}  # what is wanted
+    legend = rules.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["origin", "sex", "wanted: 90 %"]
+    for words in ("mlp on census", "accuracy", "round of the game", "p-rule"):
         assert words in texts(figure)

@@ -1,15 +1,18 @@
+import pytest
 import torch
 from matplotlib.figure import Figure
 
-from tests.helpers import line, texts
+from tests.helpers import points, texts
 from trustml_cli.ood.measure import Judged, judge
 from trustml_cli.plots.ood import roc_curves, score_histograms
 
 
 def results() -> dict[str, Judged]:
-    inliers, outliers = torch.arange(100).double(), torch.arange(80, 120).double()
+    """Two scores: of a, 37.5 % of outliers pass, of b none."""
+    inliers = torch.arange(100).double()
     return {
-        name: judge(scale * inliers, scale * inliers, scale * outliers, 0.95) for name, scale in (("a", 1), ("b", 2))
+        "a": judge(inliers, inliers, torch.arange(80, 120).double(), 0.95),
+        "b": judge(2 * inliers, 2 * inliers, torch.arange(190, 230).double(), 0.95),
     }
 
 
@@ -22,16 +25,31 @@ def test_histograms_show_both_kinds_of_images_and_the_threshold() -> None:
     assert len(figure.axes) == 2
     for axes, threshold in zip(figure.axes, (94, 188), strict=True):
         assert list(axes.lines[0].get_xdata()) == [threshold, threshold]
-        inliers, outliers = (patch.get_path().vertices for patch in axes.patches)  # corners of the steps, [n, 2]
-        assert inliers[inliers[:, 1] > 0, 0].min() < threshold / 2 < outliers[outliers[:, 1] > 0, 0].min()
-    for text in ("cnn on digits", "a: 95.0% of inliers", "37.5% of outliers pass", "inliers (n = 100)", "threshold"):
+    means = [(49.5, 99.5), (99, 209.5)]
+    for axes, expected in zip(figure.axes, means, strict=True):
+        for patch, mean in zip(axes.patches, expected, strict=True):
+            corners = patch.get_path().vertices  # (left, 0), then (left, share) and (right, share) of each bin
+            count = (len(corners) - 1) // 4
+            shares, edges = corners[1 : 2 * count + 1 : 2, 1], corners[: 2 * count + 1 : 2, 0]
+            assert shares.sum() == pytest.approx(1)
+            assert (shares * (edges[1:] + edges[:-1]) / 2).sum() == pytest.approx(mean, abs=2)
+    for text in ("cnn on digits", "a: 95.0% of inliers", "37.5% of outliers pass", "b: 95.0% of inliers",
+                 "0.0% of outliers pass", "inliers (n = 100)", "outliers (n = 40)", "threshold",
+                 "share of images"):  # fmt: skip
         assert text in words(figure)
 
 
 def test_roc_curves_show_every_score_with_its_measures() -> None:
     figure = roc_curves(results(), "cnn on digits")
-    judged = results()["a"]
-    assert line(figure.axes[0], 0) == judged.separation.tpr
-    assert len(figure.axes[0].lines) == 4  # two scores, chance, and the 95 % that the last column speaks of
-    for text in ("a: AUROC 0.950, FPR at 95 % TPR 18.0%", "b:", "chance", "cnn on digits", "false positives"):
+    (panel,) = figure.axes
+    for number, judged in enumerate(results().values()):
+        found = judged.separation
+        assert points(panel, number) == [(max(x, 0.005), y) for x, y in zip(found.fpr, found.tpr, strict=True)]
+    assert len(panel.lines) == 4  # two scores, chance, and the 95 % that the last column speaks of
+    assert all(x == y for x, y in points(panel, 2))
+    assert {y for _, y in points(panel, 3)} == {0.95}
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names[0].startswith("a: AUROC 0.950, FPR at 95 % TPR 18.0%")
+    assert names[1].startswith("b: AUROC 0.994, FPR at 95 % TPR 4.0%")
+    for text in ("chance", "cnn on digits", "false positives", "true positives"):
         assert text in words(figure)

@@ -1,13 +1,15 @@
 """What a reader must find in the pictures: titles, axes, the names of classes, and every point of the data."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from matplotlib.container import BarContainer
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 
-from tests.helpers import line, texts
+from tests.helpers import band, drawn, heights, points, texts, whiskers
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.measure import Attacked, Curve, Predictions
 from trustml_cli.attacks.surface import Surface
@@ -19,18 +21,31 @@ from trustml_cli.plots.loss_surface import loss_surfaces
 from trustml_cli.plots.robustness import adversarial_examples, defended_curves, robustness_curve
 from trustml_cli.plots.style import GREEN, ORANGE
 from trustml_cli.plots.training import confusion_matrix, misclassified, training_curves
+from trustml_cli.statistics import wilson_interval
 from trustml_cli.training.predict import Answers
 from trustml_cli.training.trainer import Epoch
 
 CLASSES = ("dark", "bright")
 
 
-def curve() -> Curve:
+def intervals(*counts: int, n: int = 4) -> list[Any]:
+    """The 95 % intervals of these of n, as they are drawn."""
+    return [pytest.approx(wilson_interval(count, n)) for count in counts]
+
+
+def legend(axes: Axes) -> list[str]:
+    found = axes.get_legend()
+    assert found is not None
+    return [text.get_text() for text in found.get_texts()]
+
+
+def curve(last: Sequence[int] = (0, 0, 1, 1)) -> Curve:
+    """Four images with the labels 0, 1, 0, 1, right before an attack, and with the answers `last` after it."""
     images = torch.full((4, 1, 8, 8), 0.5)
     labels, zeros = torch.tensor([0, 1, 0, 1]), torch.zeros(4)
     clean = Predictions(labels.clone(), torch.full((4,), 0.9))
     result = Curve(labels, clean, {"mlp": clean}, torch.zeros(4, dtype=torch.bool), images)
-    for epsilon, predicted in ((0.0, [0, 1, 0, 1]), (0.25, [0, 0, 1, 1])):
+    for epsilon, predicted in ((0.0, [0, 1, 0, 1]), (0.25, list(last))):
         answers = Predictions(torch.tensor(predicted), torch.full((4,), 0.75))
         elsewhere = {"mlp": Predictions(torch.tensor([0, 1, 1, 1]), torch.full((4,), 0.75))}
         size = dict.fromkeys(Norm, zeros)
@@ -41,17 +56,13 @@ def curve() -> Curve:
 
 def test_robustness_curve_shows_every_epsilon_and_the_interval(tmp_path: Path) -> None:
     figure = robustness_curve(curve(), "fgsm against cnn on digits", "linf")
-    assert line(figure.axes[0], 0) == [1.0, 0.5]
-    assert len(figure.axes[0].collections) == 1
-    assert line(figure.axes[0], 1) == [0.75, 0.75]  # the other network
-    for words in (
-        "shown to mlp",
-        "fgsm against cnn on digits",
-        "4 test images",
-        "epsilon (L∞, pixel units)",
-        "95 % interval",
-        "clean",
-    ):
+    (panel,) = figure.axes
+    assert points(panel, 0) == [(0, 1.0), (0.25, 0.5)]
+    assert points(panel, 1) == [(0, 0.75), (0.25, 0.75)]  # the other network
+    assert [height for _, height in points(panel, 2)] == [1.0, 1.0]  # without an attack
+    assert band(panel, 0) == intervals(4, 2)
+    assert legend(panel) == ["95 % interval", "under attack", "shown to mlp", "clean: 100.0%"]
+    for words in ("fgsm against cnn on digits", "4 test images", "epsilon (L∞, pixel units)", "accuracy"):
         assert words in texts(figure)
     figure.savefig(tmp_path / "curve.png")
 
@@ -62,8 +73,13 @@ def test_adversarial_examples_show_those_that_fell_first_with_names_and_confiden
     (panel,) = figure.axes
     captions = [text.get_text() for text in panel.texts if "%" in text.get_text()]
     assert captions == ["bright (90%)", "dark (75%)", "dark (90%)", "bright (75%)"]  # images 1 and 2, which fell
-    places = [image.get_extent()[::2] for image in panel.images]  # left edge, bottom edge
+    places = [tuple(image.get_extent()[::2]) for image in panel.images]  # left edge, bottom edge
     assert [len({place[axis] for place in places}) for axis in (0, 1)] == [2, 3]
+    shown = {place: np.asarray(image.get_array()) for place, image in zip(places, panel.images, strict=True)}
+    assert len(shown) == 6
+    by_height = sorted(shown, key=lambda place: place[1])
+    for value, row in zip((0.5, 1.0, 0.75), (by_height[:2], by_height[2:4], by_height[4:]), strict=True):
+        assert all((shown[place] == value).all() for place in row)
     assert "×2 around grey" in texts(figure)  # the largest change, 0.25, is drawn as half of the range
 
 
@@ -73,9 +89,13 @@ def test_training_curves_show_both_splits() -> None:
               seconds=1, images=1)
         for i in (1, 2)
     ]  # fmt: skip
-    loss, accuracy = training_curves(rows).axes
-    assert [line(loss, 0), line(loss, 1)] == [[2.0, 1.0], [2.5, 1.5]]
-    assert [line(accuracy, 0), line(accuracy, 1)] == [[0.2, 0.4], [0.1, 0.2]]
+    figure = training_curves(rows)
+    loss, accuracy = figure.axes
+    assert [points(loss, 0), points(loss, 1)] == [[(1, 2.0), (2, 1.0)], [(1, 2.5), (2, 1.5)]]
+    assert [points(accuracy, 0), points(accuracy, 1)] == [[(1, 0.2), (2, 0.4)], [(1, 0.1), (2, 0.2)]]
+    assert legend(loss) == legend(accuracy) == ["train", "test"]
+    for words in ("epoch", "cross-entropy (nats)", "test at the end: 20.0%"):
+        assert words in texts(figure)
 
 
 def test_training_curves_show_the_accuracy_under_attack_where_a_defence_trains() -> None:
@@ -87,15 +107,18 @@ def test_training_curves_show_the_accuracy_under_attack_where_a_defence_trains()
     figure = training_curves(rows)
     loss, accuracy = figure.axes
     assert len(loss.lines) == 2
-    assert line(accuracy, 2) == [0.05, 0.1]
-    assert "train under attack" in texts(figure)
+    assert points(accuracy, 2) == [(1, 0.05), (2, 0.1)]
+    assert legend(accuracy) == ["train, as attacked in training", "test", "train under attack"]
 
 
 def test_defended_curves_name_the_defences_and_show_their_intervals() -> None:
-    figure = defended_curves({"none": curve(), "pgd": curve()}, "standard against cnn on digits", "linf")
-    assert [line(figure.axes[0], number) for number in (0, 1)] == [[1.0, 0.5]] * 2
-    assert len(figure.axes[0].collections) == 2
-    for words in ("no defence", "trained with pgd", "standard against cnn on digits", "4 test images", "95 %", "clean"):
+    curves = {"none": curve(), "pgd": curve(last=(0, 1, 0, 0))}
+    figure = defended_curves(curves, "standard against cnn on digits", "linf")
+    (panel,) = figure.axes
+    assert [points(panel, 0), points(panel, 1)] == [[(0, 1.0), (0.25, 0.5)], [(0, 1.0), (0.25, 0.75)]]
+    assert [band(panel, 0), band(panel, 1)] == [intervals(4, 2), intervals(4, 3)]
+    assert legend(panel) == ["no defence (clean: 100.0%)", "trained with pgd (clean: 100.0%)"]
+    for words in ("standard against cnn on digits", "4 test images", "95 %", "epsilon (L∞, pixel units)"):
         assert words in texts(figure)
 
 
@@ -107,6 +130,7 @@ def answers(tiny_data: Dataset) -> Answers:
 
 def test_confusion_matrix_counts_and_names_the_classes(answers: Answers) -> None:
     figure = confusion_matrix(answers, CLASSES)
+    assert drawn(figure.axes[0]).tolist() == [[1, 0], [1, 0]]  # a row for each true class
     assert [(t.get_position(), t.get_text()) for t in figure.axes[0].texts] == [((0, 0), "16"), ((0, 1), "16")]
     for words in ("dark", "bright", "predicted class", "true class", "32 test images", "50.0%"):
         assert words in texts(figure)
@@ -114,8 +138,11 @@ def test_confusion_matrix_counts_and_names_the_classes(answers: Answers) -> None
 
 def test_misclassified_names_what_was_seen_and_what_it_is(answers: Answers, tiny_data: Dataset) -> None:
     figure = misclassified(answers, tiny_data.test, CLASSES)
-    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
-    assert titles == ["dark (88%)\nis bright"] * 16
+    shown = [axes for axes in figure.axes if axes.get_title()]
+    assert [axes.get_title() for axes in shown] == ["dark (88%)\nis bright"] * 16
+    pixels, _ = next(tiny_data.test.stream(torch.arange(32), 32))
+    for axes, image in zip(shown, pixels[tiny_data.test.labels == 1], strict=True):
+        assert drawn(axes) == pytest.approx(image[0].numpy() / 255)
     assert "16 of 32 wrong" in texts(figure)
 
 
@@ -152,17 +179,15 @@ def test_triggered_predictions_take_classes_in_turn_and_show_every_network_s_ans
         assert words in texts(figure)
 
 
-def bar_heights(figure: Figure) -> list[list[float]]:
-    bars = [container for container in figure.axes[0].containers if isinstance(container, BarContainer)]
-    return [[patch.get_height() for patch in container] for container in bars]  # type: ignore[attr-defined]
-
-
 def test_answers_by_class_are_shares_of_the_triggered_images() -> None:
     labels = [0, 0, 0, 0]
     answers = {"clean model": answers_to(labels, [0, 0, 0, 1]), "poisoned model": answers_to(labels, [1, 1, 1, 1])}
     figure = answers_by_class(answers, CLASSES, "4 test images")
-    assert bar_heights(figure) == [[0.75, 0.25], [0.0, 1.0]]
-    for words in ("4 test images", "predicted class", "dark", "bright", "clean model", "poisoned model"):
+    assert heights(figure.axes[0]) == [[0.75, 0.25], [0.0, 1.0]]
+    assert [whiskers(figure.axes[0], 0), whiskers(figure.axes[0], 1)] == [intervals(3, 1), intervals(0, 4)]
+    assert legend(figure.axes[0]) == ["clean model", "poisoned model"]
+    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["dark", "bright"]
+    for words in ("4 test images", "predicted class", "share of triggered images"):
         assert words in texts(figure)
 
 
@@ -172,15 +197,18 @@ def test_of_many_classes_the_likeliest_are_shown_in_their_order() -> None:
     figure = answers_by_class(answers, [f"class {number}" for number in range(100)], "")
     names = [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
     assert names == [f"class {number}" for number in range(30, 50)]
-    assert bar_heights(figure)[0][0] == 0.31
+    assert heights(figure.axes[0])[0] == [0.31, *[0.01] * 19]
 
 
 def test_accuracy_bars_compare_networks_on_each_kind_of_images() -> None:
     clean, triggered = answers_to([0, 0, 1, 1], [0, 0, 1, 1]), answers_to([0, 0, 1, 1], [0, 0, 0, 0])
     figure = accuracy_bars({"clean body": (clean, clean), "poisoned body": (clean, triggered)}, ("as is", "patch"), "")
-    assert bar_heights(figure) == [[1.0, 1.0], [1.0, 0.5]]
-    for words in ("clean body", "poisoned body", "as is", "patch", "accuracy"):
-        assert words in texts(figure)
+    (panel,) = figure.axes
+    assert heights(panel) == [[1.0, 1.0], [1.0, 0.5]]
+    assert [whiskers(panel, 0), whiskers(panel, 1)] == [intervals(4, 4), intervals(4, 2)]
+    assert legend(panel) == ["as is", "patch"]
+    assert [tick.get_text() for tick in panel.get_xticklabels()] == ["clean body", "poisoned body"]
+    assert panel.get_ylabel() == "accuracy"
 
 
 def test_loss_surfaces_name_the_class_and_draw_the_border() -> None:
@@ -188,6 +216,11 @@ def test_loss_surfaces_name_the_class_and_draw_the_border() -> None:
     margin = torch.tensor([[2.0, 1.0, 0.5, -1.0, -2.0]] * 5)
     surfaces = [Surface(offsets, torch.rand(5, 5), margin, 0), Surface(offsets, torch.zeros(5, 5), -margin, 1)]
     figure = loss_surfaces(surfaces, CLASSES, "fgsm against cnn")
+    for panel, surface in zip(figure.axes[:2], surfaces, strict=True):
+        mesh, border = panel.collections
+        assert np.asarray(mesh.get_array()).reshape(5, 5) == pytest.approx(surface.loss.numpy())
+        corners = np.concatenate([path.vertices for path in border.get_paths()])
+        assert corners[:, 0] == pytest.approx(0.05 / 3)  # a third of the way from 0.5 to -1
     for words in (f"{CLASSES[0]}: wrong in 40% of it", f"{CLASSES[1]}: wrong in 60% of it", "fgsm against cnn", "nats"):
         assert words in texts(figure)
     flat = Surface(offsets, torch.zeros(5, 5), torch.ones(5, 5), 0)

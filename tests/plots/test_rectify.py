@@ -1,10 +1,13 @@
 """What the pictures of a rectifier say."""
 
+import pytest
 import torch
 from torch import nn
 
+from tests.helpers import drawn, heights, whiskers
 from trustml_cli.defences.measure import Shown
 from trustml_cli.plots.rectify import accuracies, rectified_images
+from trustml_cli.statistics import wilson_interval
 
 
 class Reddest(nn.Module):
@@ -36,8 +39,14 @@ def test_bars_are_the_accuracies_with_and_without_the_rectifier() -> None:
         ("fgsm", "classifier"): shown(images, [1, 1, 1, 0], [1.0, 1.0, 0.0, 0.0]),
     }
     panel = accuracies(kinds, 0.5, "rectify").axes[0]
-    heights = [[bar.get_height() for bar in bars] for bars in panel.containers if len(bars) == 2 and bars.patches]
-    assert heights == [[1.0, 0.25], [0.0, 0.75], [1.0, 0.75]]  # the detector sends two of the four to the rectifier
+    assert heights(panel) == [
+        [1.0, 0.25],
+        [0.0, 0.75],
+        [1.0, 0.75],
+    ]  # two of four are sent to the rectifier
+    for number, counts in enumerate(((4, 1), (0, 3), (4, 3))):
+        assert whiskers(panel, number) == [pytest.approx(wilson_interval(count, 4)) for count in counts]
+    assert [text.get_text() for text in panel.texts] == ["100.0", "25.0", "0.0", "75.0", "100.0", "75.0"]
     assert [label.get_text() for label in panel.get_xticklabels()] == ["clean", "fgsm\nmade on classifier"]
     assert "4 test images" in panel.get_title()
 
@@ -53,3 +62,7 @@ def test_images_stand_under_each_other_with_answers_and_the_detectors_verdict() 
     ]  # fmt: skip
     assert [axes.get_ylabel() for axes in figure.axes[::2]][:3] == ["clean", "perturbed", "rectified"]
     assert figure.axes[6].get_ylabel() == "change, ×0.63"  # 0.8 is the largest change
+    left, right = [0.9, 0.1], [0.2, 0.6]  # the images; perturbed and rectified are mirrored once and twice
+    rows = [left, right, left[::-1], right[::-1], left, right, [1.0, 0.0], [0.25, 0.75]]
+    for axes, pixels in zip(figure.axes, rows, strict=True):
+        assert drawn(axes)[0].tolist() == pytest.approx(pixels)

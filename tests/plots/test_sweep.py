@@ -2,10 +2,12 @@
 
 import itertools
 
+import numpy as np
 import pandas
 import pytest
 from matplotlib.figure import Figure
 
+from tests.helpers import band, points, whiskers
 from trustml_cli.plots.sweep import sweep_figure
 from trustml_cli.summary import Answers
 
@@ -26,9 +28,14 @@ def drawn(models: list[str], epsilons: list[float], rates: list[float]) -> Figur
 
 
 def test_one_number_is_a_line_for_each_series_with_its_band() -> None:
-    (panel,) = drawn(["mlp", "cnn"], [0.2, 0.0, 0.1], [0.1]).axes
-    assert [list(line.get_xdata()) for line in panel.lines] == [[0.0, 0.1, 0.2]] * 2
-    assert len(panel.collections) == 2
+    answers = Answers("accuracy", summary(["mlp", "cnn"], [0.2, 0.0, 0.1], [0.1]), CONDITIONS)
+    lower = answers.summary.model == "cnn"
+    answers.summary.loc[lower, ["accuracy", "accuracy_ci_low", "accuracy_ci_high"]] -= 0.25
+    (panel,) = sweep_figure([answers]).axes
+    for number, heights in enumerate(((0.8, 0.7, 0.6), (0.55, 0.45, 0.35))):
+        assert points(panel, number) == [pytest.approx(point) for point in zip((0.0, 0.1, 0.2), heights, strict=True)]
+        assert band(panel, number) == [pytest.approx((height - 0.05, height + 0.05)) for height in heights]
+    assert (panel.get_xlabel(), panel.get_ylabel()) == ("epsilon", "accuracy")
     legend = panel.get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["model=mlp", "model=cnn"]
@@ -37,8 +44,14 @@ def test_one_number_is_a_line_for_each_series_with_its_band() -> None:
 
 def test_two_numbers_are_a_heat_map_with_every_value() -> None:
     panel = drawn(["mlp"], [0.0, 0.1], [0.1, 0.2, 0.3]).axes[0]
-    assert sorted(text.get_text() for text in panel.texts) == ["0.5", "0.6", "0.6", "0.7", "0.7", "0.8"]
-    assert {panel.get_xlabel(), panel.get_ylabel()} == {"epsilon", "lr"}
+    assert (panel.get_xlabel(), panel.get_ylabel()) == ("epsilon", "lr")
+    cells = {(x, y): 0.9 - epsilon - lr for x, epsilon in enumerate((0.0, 0.1)) for y, lr in enumerate((0.1, 0.2, 0.3))}
+    assert {text.get_position(): text.get_text() for text in panel.texts} == {
+        place: f"{value:.3g}" for place, value in cells.items()
+    }
+    image = np.asarray(panel.images[0].get_array())
+    assert {(x, y): image[y, x] for x, y in cells} == pytest.approx(cells)
+    assert [tick.get_text() for tick in panel.get_yticklabels()] == ["0.1", "0.2", "0.3"]
 
 
 def test_a_heat_map_promises_no_interval() -> None:
@@ -46,8 +59,12 @@ def test_a_heat_map_promises_no_interval() -> None:
 
 
 def test_names_are_bars() -> None:
-    (panel,) = drawn(["mlp", "cnn", "logistic"], [0.0], [0.1]).axes
-    assert len(panel.patches) == 3
+    answers = Answers("accuracy", summary(["mlp", "cnn", "logistic"], [0.0], [0.1]), CONDITIONS)
+    answers.summary.loc[1, ["accuracy", "accuracy_ci_low", "accuracy_ci_high"]] -= 0.25
+    (panel,) = sweep_figure([answers]).axes
+    assert [bar.get_width() for bar in panel.patches] == pytest.approx([0.8, 0.55, 0.8])
+    assert whiskers(panel, 0) == [pytest.approx((value - 0.05, value + 0.05)) for value in (0.8, 0.55, 0.8)]
+    assert panel.get_xlabel() == "accuracy"
     assert [label.get_text() for label in panel.get_yticklabels()] == ["mlp", "cnn", "logistic"]
 
 

@@ -1,0 +1,48 @@
+"""The pictures of a pattern in the scene."""
+
+import pytest
+import torch
+
+from tests.helpers import drawn, heights, texts, whiskers
+from trustml_cli.plots.physical import Worn, pattern_picture, success_bars, worn_images
+from trustml_cli.plots.style import GREEN, ORANGE
+from trustml_cli.statistics import wilson_interval
+
+TARGET = 2
+
+
+def worn(name: str, *pattern: int) -> Worn:
+    """Four scenes of the classes 0, 1, 0, 1; noise fools in the first, nothing else but the pattern does."""
+    labels = torch.tensor([0, 1, 0, 1])
+    predicted = {"pattern": torch.tensor(pattern), "noise": torch.tensor([TARGET, 1, 0, 1]), "bare": labels}
+    examples = torch.stack([torch.full((1, 2, 2), step / 10) for step in (1, 2)])
+    return Worn(name, labels, predicted, torch.full((4,), 0.5), examples)
+
+
+def test_bars_are_the_scenes_that_are_taken_for_the_target() -> None:
+    figure = success_bars([worn("none", 2, 2, 2, 1), worn("rotation", 2, 1, 0, 2)], TARGET, "patch for 'emu'")
+    (panel,) = figure.axes
+    assert heights(panel) == [[0.75, 0.5], [0.25, 0.25], [0.0, 0.0]]
+    for number, counts in enumerate(((3, 2), (1, 1), (0, 0))):
+        assert whiskers(panel, number) == [pytest.approx(wilson_interval(count, 4)) for count in counts]
+    assert [tick.get_text() for tick in panel.get_xticklabels()] == ["none", "rotation"]
+    legend = panel.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["with the pattern", "with noise in its place", "bare"]
+    for words in ("patch for 'emu'", "4 test images of other classes", "taken for the target"):
+        assert words in texts(figure)
+
+
+def test_scenes_stand_in_a_row_for_each_transformation_with_what_is_seen() -> None:
+    figure = worn_images([worn("none", 2, 1, 2, 1), worn("rotation", 1, 2, 0, 2)], ("cat", "dog", "emu"), TARGET, "x")
+    assert [axes.get_title() for axes in figure.axes] == ["cat → emu", "dog → dog", "cat → dog", "dog → emu"]
+    assert [axes.title.get_color() for axes in figure.axes] == [ORANGE, GREEN, "black", ORANGE]
+    assert [drawn(axes)[0, 0] for axes in figure.axes] == pytest.approx([0.1, 0.2] * 2)
+    assert [axes.get_ylabel() for axes in figure.axes[::2]] == ["none", "rotation"]
+
+
+def test_the_pattern_is_shown_as_it_is() -> None:
+    pattern = torch.tensor([[[0.0, 0.5, 1.0], [1.0, 0.5, 0.0]]])
+    figure = pattern_picture(pattern, "patch")
+    assert drawn(figure.axes[0]).tolist() == pattern[0].tolist()
+    assert "3×2 pixels" in texts(figure)
