@@ -115,11 +115,6 @@ def texts(figure: Figure) -> str:
     return "\n".join(found)
 
 
-def line(axes: Axes, number: int) -> list[float]:
-    """The heights of one of the lines in `axes`."""
-    return [float(value) for value in axes.lines[number].get_ydata()]  # type: ignore[union-attr,arg-type]
-
-
 def points(axes: Axes, number: int) -> list[tuple[float, float]]:
     """The points of one of the lines in `axes`."""
     curve = axes.lines[number]
