@@ -151,6 +151,32 @@ def test_a_step_of_deepfool_worked_out_by_hand() -> None:
     torch.testing.assert_close(step, (1 / 7 + 1e-4) * torch.tensor([[1.0, 1.0]]))
 
 
+@pytest.mark.parametrize("norm", DeepFool.norms)
+def test_deepfool_leaves_an_image_that_it_cannot_change(norm: Norm) -> None:
+    class Ahead(nn.Module):  # class 0 is always ahead, and the tangent to the other's score says otherwise
+        def forward(self, x: Tensor) -> Tensor:
+            score = 10 * (x.flatten(1).mean(1) - 0.5)
+            return torch.stack([torch.full_like(score, 1.5), score.tanh()], 1)
+
+    x = torch.full((2, 1, 2, 2), 0.5)
+    assert torch.equal(deepfool(norm, steps=1).smallest(Ahead(), x, torch.tensor([0, 0])), x)
+
+
+@pytest.mark.parametrize("y", [0, 1])
+def test_deepfool_moves_an_image_that_lies_on_the_boundary(y: int) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(2, 2, bias=False))
+    model[1].weight.data = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    x, label = torch.full((1, 1, 1, 2), 0.5), torch.tensor([y])
+    assert clear_lead(model(deepfool(Norm.l2).smallest(model, x, label)), label, None) > 0
+
+
+def test_no_step_along_normals_of_zero() -> None:
+    gaps, normals = torch.tensor([[2.0, 3.0], [2.0, 3.0]]), torch.zeros(2, 2, 2)
+    normals[0, 1] = torch.tensor([0.0, -1.0])
+    for norm in DeepFool.norms:
+        torch.testing.assert_close(to_the_nearest(gaps, normals, norm), torch.tensor([[0.0, -3.0001], [0.0, 0.0]]))
+
+
 @pytest.mark.parametrize("attack", [deepfool(Norm.linf), deepfool(Norm.l2), cw()])
 def test_an_image_falls_where_its_smallest_perturbation_is_within_epsilon(
     attack: DeepFool | CarliniWagner, digits: Digits

@@ -1,6 +1,7 @@
 """What attacks ask in the place of a network says the same, and has the same gradients."""
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -8,8 +9,10 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from tests.configs import choices, composed
-from trustml_cli.attacks.attack import input_gradient
-from trustml_cli.attacks.stand_in import stand_in
+from trustml_cli.attacks.attack import Norm, input_gradient
+from trustml_cli.attacks.bim import BIM
+from trustml_cli.attacks.measure import attack_curve
+from trustml_cli.attacks.stand_in import same_views, stand_in, views, whom_to_ask
 from trustml_cli.attacks.thin import ThinConv2d
 from trustml_cli.build import build
 from trustml_cli.models.model import Inputs
@@ -81,3 +84,164 @@ def test_what_cannot_be_folded_stays_as_it_is() -> None:
     assert stand_in(moody) is moody
     training = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)).train()
     assert stand_in(training) is training
+
+
+class Block(nn.Module):
+    """A convolution and a BatchNorm on 1×6×6 images, and whatever a subclass does with them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.conv, self.norm = (
+            nn.Conv2d(1, 4, 3, padding=1),
+            nn.Conv2d(4, 4, 3, padding=1),
+            nn.BatchNorm2d(4),
+        )
+        self.last = nn.Linear(144, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.last(self.between(self.first(x)).flatten(1))
+        return logits
+
+    def between(self, x: Tensor) -> Tensor:
+        found: Tensor = self.norm(self.conv(x)).tanh()
+        return found
+
+
+class Recurrent(Block):
+    """Both layers are called twice."""
+
+    def between(self, x: Tensor) -> Tensor:
+        return super().between(super().between(x))
+
+
+class Switching(Block):
+    """One convolution with two BatchNorms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.other = nn.BatchNorm2d(4)
+
+    def between(self, x: Tensor) -> Tensor:
+        found: Tensor = self.other(self.conv(super().between(x))).tanh()
+        return found
+
+
+class Noisy(Block):
+    """Adds noise that does not hang on the image, which a copy would draw once and for all."""
+
+    def between(self, x: Tensor) -> Tensor:
+        return super().between(x + torch.rand(1, 4, 1, 1))
+
+
+class Counting(Block):
+    """Turns its answer round at every other question, or from question number `last` on."""
+
+    def __init__(self, last: int | None = None) -> None:
+        super().__init__()
+        self.count, self.last_count = 0, last
+
+    def between(self, x: Tensor) -> Tensor:
+        self.count += 1
+        turned = self.count % 2 == 0 if self.last_count is None else self.count > self.last_count
+        return -super().between(x) if turned else super().between(x)
+
+
+class StraightThrough(Block):
+    """Rounds without the gradient's noticing; a copy would not know where there is none."""
+
+    def between(self, x: Tensor) -> Tensor:
+        found = super().between(x)
+        with torch.no_grad():
+            rounded = (4 * found).round() / 4 - found
+        return found + rounded
+
+
+def weight_norm() -> nn.Module:
+    network = Block()
+    nn.utils.weight_norm(network.conv)
+    return network
+
+
+def spectral_norm() -> nn.Module:
+    network = Block()
+    nn.utils.spectral_norm(network.conv)
+    return network
+
+
+def parametrised() -> nn.Module:
+    network = Block()
+    nn.utils.parametrizations.weight_norm(network.conv)
+    nn.utils.parametrizations.spectral_norm(network.first)
+    return network
+
+
+def hooked_inside() -> nn.Module:
+    network = Block()
+    network.conv.register_forward_hook(lambda _, inputs, output: 2 * output)
+    return network
+
+
+def hooked_outside() -> nn.Module:
+    network = Block()
+    network.register_forward_hook(lambda _, inputs, output: output * torch.tensor([1.0, -1.0, 3.0]))
+    return network
+
+
+def hooked_backward() -> nn.Module:
+    network = Block()
+    network.norm.register_full_backward_hook(lambda _, inputs, outputs: (inputs[0].sign(),))
+    return network
+
+
+IMAGES = torch.rand(12, 1, 6, 6, generator=torch.Generator().manual_seed(3))
+LABELS = torch.arange(12) % 3
+ODD = [
+    Recurrent, Switching, Noisy, Counting, StraightThrough, weight_norm, spectral_norm, parametrised, hooked_inside,
+    hooked_outside, hooked_backward,
+]  # fmt: skip
+ITSELF = {
+    Noisy: "it answers differently each time",
+    Counting: "it answers differently each time",
+    StraightThrough: "the copy differs on 12 images",
+    hooked_outside: "the copy differs on 12 images",
+}
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("make", ODD, ids=lambda make: make.__name__)
+def test_no_other_network_is_asked_in_place_of_an_odd_one(make: Callable[[], nn.Module]) -> None:
+    torch.manual_seed(0)
+    network = unsettled(make())
+    asked = whom_to_ask(network, IMAGES, LABELS)
+    if make in ITSELF:
+        assert asked.network is network
+        assert asked.which == f"the network itself: {ITSELF[make]}"
+        assert not same_views(views(stand_in(network), IMAGES, LABELS), views(network, IMAGES, LABELS))
+    else:
+        assert same_views(views(asked.network, IMAGES, LABELS), views(network, IMAGES, LABELS))
+        bim = BIM(norm=Norm.linf, target=None, steps=4, step_size=None, reach=2.0)
+        curve = attack_curve(network, bim, [(IMAGES, LABELS)], [0.2], keep=12)
+        torch.testing.assert_close(curve.attacked[0].examples, bim(network, IMAGES, LABELS, 0.2), atol=1e-4, rtol=0)
+
+
+def test_a_copy_that_is_wrong_under_attack_only_is_found_out() -> None:
+    torch.manual_seed(0)
+    network = unsettled(Counting(last=8))  # it is asked seven times before the attack ends
+    bim = BIM(norm=Norm.linf, target=None, steps=4, step_size=None, reach=2.0)
+    assert whom_to_ask(unsettled(Counting(last=8)), IMAGES, LABELS).which.startswith("a copy with folded layers")
+    curve = attack_curve(network, bim, [(IMAGES, LABELS), (IMAGES, LABELS)], [0.1, 0.2], keep=0)
+    assert curve.asked is not None
+    assert curve.asked.network is network
+    assert curve.asked.which == "the network itself: the copy differs on images under attack"
+    assert len(curve.labels) == 24
+
+
+def test_a_copy_that_cannot_be_asked_is_not() -> None:
+    network = unsettled(Block())
+
+    class Broken(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise ValueError("no kernel for this")
+
+    assert whom_to_ask(network, IMAGES, LABELS).network is not network
+    assert whom_to_ask(network, IMAGES, LABELS, compiled=lambda copy: Broken()).network is network

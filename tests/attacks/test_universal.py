@@ -152,3 +152,17 @@ def test_it_fools_as_many_as_another_library_s(digits: Digits) -> None:
     v = torch.tensor(np.asarray(theirs.noise), dtype=torch.float).view_as(ours)
     rates = [fooled(model, x, change, seen).double().mean().item() for change in (ours, v)]
     assert rates[0] >= rates[1] - 0.1, rates
+
+
+class Ahead(nn.Module):
+    """Class 0 is always ahead, and the tangent to the other's score says otherwise."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        score = (x.flatten(1).mean(1) - 0.5).tanh()
+        return torch.stack([torch.full_like(score, 1.5), score], 1)
+
+
+def test_a_step_that_changes_no_answer_is_not_taken() -> None:
+    attack = learner("universal", images=5, epochs=1)
+    v = attack.learn(Ahead(), torch.rand(5, 1, 4, 4), 0.3)
+    assert not v.any()

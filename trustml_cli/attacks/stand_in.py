@@ -8,6 +8,7 @@ on images of the run, and on what the attack makes of them.
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, fx, nn
@@ -15,9 +16,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from trustml_cli.attacks.asking import NoGradient, ask
-from trustml_cli.attacks.attack import input_gradient
+from trustml_cli.attacks.asking import NoGradient
 from trustml_cli.attacks.geometry import lengths
+from trustml_cli.attacks.losses import log_odds, loss_gradient
 from trustml_cli.attacks.thin import ThinConv2d, is_thin
 from trustml_cli.hardware import Halving
 
@@ -70,12 +71,11 @@ def whom_to_ask(
 
 
 def views(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits of images x and their gradients."""
+    """Logits of images x and the gradients of their log-odds, from one question."""
 
     def both(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.no_grad():
-            logits = ask(model, x)
-        return logits, input_gradient(model, x, y)
+        logits, _, gradient = loss_gradient(model, x, partial(log_odds, y=y, target=None))
+        return logits, gradient
 
     logits, gradients = zip(*Halving().over([(x, y)], both), strict=True)
     return torch.cat(logits), torch.cat(gradients)
