@@ -194,3 +194,44 @@ def test_an_image_is_attacked_as_if_it_were_alone(
             pytest.skip("draws random numbers, in the order of the batch")
     alone = torch.cat([attack(victim, x[i : i + 1], y[i : i + 1], epsilon) for i in range(len(x))])
     torch.testing.assert_close(first, alone, atol=1e-5, rtol=0)
+
+
+# they weigh logits against pixels, stop at a confidence, or cap a lead
+BY_SCALE = ("cw", "confident", "universal_gradient")
+
+
+SCALE_FREE = [case for case in IN_NORMS if case[0] not in BY_SCALE]
+
+
+class Scaled(nn.Module):
+    def __init__(self, model: nn.Module, factor: float) -> None:
+        super().__init__()
+        self.model, self.factor = model, factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.factor * self.model(x)
+        return logits
+
+
+@pytest.fixture(scope="module")
+def pair() -> nn.Module:
+    """Two classes: with more, the cross-entropy weighs the wrong ones by their scale."""
+    torch.manual_seed(4)
+    layers = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Tanh(), nn.Flatten(), nn.Linear(128, 2))
+    return layers.eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize(("name", "norm"), SCALE_FREE, ids=lambda value: getattr(value, "value", value))
+def test_the_scale_of_the_logits_changes_no_image(name: str, norm: Norm, pair: nn.Module) -> None:
+    """By powers of two, which float32 multiplies by exactly: 2⁻⁴⁰ is about 10⁻¹², 2¹⁰ about 10³."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(108, 2)).eval().requires_grad_(False) if name == "linear" else pair
+    x = torch.rand(8, 3, 6, 6, generator=torch.Generator().manual_seed(1))
+    images = []
+    for power in (0, -40, 10):
+        victim = Scaled(model, 2.0**power).eval()
+        attack = made(name, norm, FEW, victim)
+        with own_randomness(3):
+            images.append(attack(victim, x, model(x).argmax(1), EPSILONS[norm]))
+    assert torch.equal(images[0], images[1])
+    assert torch.equal(images[0], images[2])
+    assert not torch.equal(images[0], x)

@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from trustml_cli.attacks.attack import Norm
-from trustml_cli.attacks.geometry import ascend, onto_l1_ball, project, random_start, unit_step
+from trustml_cli.attacks.geometry import (
+    ascend,
+    lengths,
+    normalised,
+    onto_ball,
+    onto_l1_ball,
+    project,
+    random_start,
+    unit_step,
+)
 from trustml_cli.attacks.measure import sizes, within_budget
 from trustml_cli.hardware import own_randomness
 
@@ -123,3 +132,22 @@ def test_a_random_start_in_l0_changes_so_many_values() -> None:
         change = random_start(x, 5.0, Norm.l0) - x
     assert sizes(change)[Norm.l0].tolist() == [5] * 50
     assert (change.flatten(1) != 0).any(0).all()
+
+
+@given(power=st.integers(-140, 100), seed=st.integers(0, 1000))
+@settings(max_examples=100, deadline=None)
+def test_lengths_and_directions_of_rows_of_any_size(power: int, seed: int) -> None:
+    rows = torch.randn(4, 2, 9, generator=torch.Generator().manual_seed(seed))
+    rows[0] = 0
+    scaled = rows * 2.0**power
+    for order in (1.0, 2.0, torch.inf):
+        by_hand = torch.linalg.vector_norm(scaled.double().flatten(1), order, dim=1)
+        torch.testing.assert_close(
+            lengths(scaled, order).double(), by_hand, rtol=1e-5 if power > -120 else 0.02, atol=0
+        )
+        unit = normalised(scaled, order)
+        assert not unit[0].any()
+        torch.testing.assert_close(lengths(unit[1:], order), torch.ones(3))
+        torch.testing.assert_close(unit.sign(), scaled.sign())
+    assert torch.equal(unit_step(scaled, Norm.l2), normalised(scaled))
+    torch.testing.assert_close(lengths(onto_ball(scaled, 0.5, Norm.l2)), lengths(scaled).clamp(max=0.5))

@@ -11,12 +11,13 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from trustml_cli.attacks.asking import ask
 from trustml_cli.attacks.measure import Curve
 from trustml_cli.attacks.power import GAP, POINT, images_for
+from trustml_cli.attacks.stand_in import same_logits
 from trustml_cli.hardware import Halving
 
 ZERO_GRADIENTS = 0.01  # the share of images from which on gradients are called masked
-SAME_LOGITS = 1e-3  # relative; a GPU may sum in another order
 
 MASKING = "gradient masking"
 RANDOMISED = "a model that answers differently each time"
@@ -111,10 +112,10 @@ def check_monotone(curve: Curve) -> Finding:
 def check_steady(model: nn.Module, x: Tensor) -> Finding:
     """A model in training mode, or one that draws random numbers, is another one at each question."""
     training = sum(layer.training for layer in model.modules())
-    twice = Halving().over([(x, x)], lambda part, _: torch.stack([model(part), model(part)]))
+    twice = Halving().over([(x, x)], lambda part, _: torch.stack([ask(model, part), ask(model, part)]))
     first, second = torch.cat(list(twice), 1)
-    largest = (first - second).abs().amax().item()
-    steady = largest <= SAME_LOGITS * max(1.0, first.abs().amax().item())
+    largest = (first - second).nan_to_num(0.0).abs().amax().item()
+    steady = same_logits(first, second)
     figure = f"{training} layers in training mode, logits differ by up to {largest:.3g} when asked twice"
     return Finding("the model is in eval mode and deterministic", steady and not training, figure, RANDOMISED)
 
