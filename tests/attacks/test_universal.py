@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tests.configs import choice
 from trustml_cli.attacks.attack import Norm
-from trustml_cli.attacks.checks import with_more
+from trustml_cli.attacks.comparison import with_more
 from trustml_cli.attacks.geometry import onto_ball
 from trustml_cli.attacks.learnt import LearnsPerturbation, LearntPerturbation, answers, fooled
 from trustml_cli.attacks.measure import sizes
