@@ -35,15 +35,15 @@ def test_a_proportion_comes_with_its_interval_and_n() -> None:
 
 
 def test_a_mean_comes_with_student_s_interval_and_n() -> None:
-    columns = average("gap", torch.tensor([1.0, 2.0, 4.0]))
-    assert list(columns) == ["gap", "gap_ci_low", "gap_ci_high", "gap_n"]
+    columns = average("height", torch.tensor([1.0, 2.0, 4.0]))
+    assert list(columns) == ["height", "height_ci_low", "height_ci_high", "height_n"]
     # mean 7/3, deviation √(7/3), and 4.30265, the 97.5 % quantile of t with two degrees of freedom
     half_width = 4.30265 * (7 / 3) ** 0.5 / 3**0.5
     assert tuple(columns.values()) == pytest.approx((7 / 3, 7 / 3 - half_width, 7 / 3 + half_width, 3), abs=1e-4)
 
 
 def test_one_value_has_a_mean_and_no_interval() -> None:
-    columns = average("gap", torch.tensor([2.0]))
+    columns = average("height", torch.tensor([2.0]))
     assert (columns["gap"], columns["gap_n"]) == (2.0, 1)
     assert isnan(columns["gap_ci_low"])
     assert isnan(columns["gap_ci_high"])
@@ -82,3 +82,9 @@ def test_the_calibration_error_is_torchmetrics_s(bins: int) -> None:
     ours = expected_calibration_error(confidence, predicted == labels, bins)
     assert ours == pytest.approx(expected.item(), abs=1e-5)
     assert ours > 0.1
+
+
+def test_the_interval_of_a_mean_ends_where_the_value_does() -> None:
+    assert average("mean_l2", torch.tensor([0.0, 0.1]))["mean_l2_ci_low"] == 0
+    high = average("mean_confidence", torch.tensor([0.2, 1.0]))
+    assert (high["mean_confidence_ci_low"], high["mean_confidence_ci_high"]) == (0, 1)

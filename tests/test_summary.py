@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pandas
 import pytest
+from numpy.random import PCG64, Generator
 
+from trustml_cli.columns import OVER_SEEDS, POOLED
+from trustml_cli.statistics import proportion
 from trustml_cli.summary import answers_of, conditions_of, read_runs, same, summarise, sweep_table
 from trustml_cli.sweep import tabulate
 
@@ -61,18 +64,22 @@ def test_means_deviations_and_intervals_over_seeds(sweep: Path) -> None:
     assert summary.accuracy_std[0.0] == pytest.approx(0.1)
     half = 4.302652729911275 * 0.1 / sqrt(3)  # Student's t, two degrees of freedom
     assert summary.loss[0.0] == pytest.approx(1.6)
-    assert summary.loss_ci_low[0.0] == pytest.approx(1.6 - 2 * half)
-    assert summary.accuracy_ci_low[0.0] == pytest.approx(0.8 - half)
-    assert summary.accuracy_ci_high[0.0] == 1.0  # a proportion ends there; 0.8 + half is more
+    assert summary.loss_over_seeds_ci_low[0.0] == pytest.approx(1.6 - 2 * half)
+    assert "loss_pooled_ci_low" not in summary, "nothing is known of other test images"
+    assert summary.accuracy_over_seeds_ci_low[0.0] == pytest.approx(0.8 - half)
+    assert summary.accuracy_over_seeds_ci_high[0.0] == 1.0  # a proportion ends there; 0.8 + half is more
+    assert summary.accuracy_pooled_ci_low[0.0] == pytest.approx(0.8 - sqrt(half**2 + 0.02**2))
 
 
 def test_one_seed_keeps_the_interval_of_its_run(sweep: Path) -> None:
     runs = read_runs(sweep)
     table = sweep_table(runs)
     row = summarise(table, conditions_of(runs, table)).set_index("epsilon").loc[0.1]
-    assert (row.accuracy, row.accuracy_ci_low, row.accuracy_ci_high) == (0.5, 0.48, 0.52)
+    own = (row.accuracy, row.accuracy_pooled_ci_low, row.accuracy_pooled_ci_high)
+    assert own == pytest.approx((0.5, 0.48, 0.52))
+    assert isnan(row.accuracy_over_seeds_ci_low)
     assert isnan(row.accuracy_std)
-    assert isnan(row.loss_ci_low)
+    assert isnan(row.loss_over_seeds_ci_low)
 
 
 def test_a_sweep_of_failures_has_an_empty_summary(tmp_path: Path) -> None:
@@ -104,19 +111,50 @@ def test_columns_of_numbers_and_words_are_told_apart(one: list[object], other: l
     assert same(pandas.Series(one), pandas.Series(other)) is expected
 
 
-def test_only_shares_are_kept_within_0_and_1(tmp_path: Path) -> None:
-    for seed, size in enumerate((40.0, 50.0)):
-        leave_run(tmp_path, seed, "0.10", seed, 0.99)
+def test_no_interval_is_further_out_than_its_value_can_be(tmp_path: Path) -> None:
+    natural = {"mean_l0": (40.0, 50.0), "ece": (0.01, 0.03), "images_per_second": (9000.0, 70000.0),
+               "p_rule_sex": (99.0, 70.0), "rank_correlation_lime": (-0.9, 0.9), "threshold": (0.1, 0.3)}  # fmt: skip
+    for seed in range(2):
+        leave_run(tmp_path, seed, "0.10", seed, 0.99 - seed / 100)
         file = tmp_path / f"job{seed}" / "metrics.csv"
-        more = {"mean_l0": size, "mean_l0_ci_low": size - 1, "mean_l0_ci_high": size + 1, "mean_l0_n": 450}
-        high = {"accuracy": 0.99 - seed / 100, "accuracy_ci_high": 1.0}
-        pandas.read_csv(file).assign(**more, **high).to_csv(file, index=False)
+        pandas.read_csv(file).assign(**{name: both[seed] for name, both in natural.items()}).to_csv(file, index=False)
     runs = read_runs(tmp_path)
     table = sweep_table(runs)
     row = summarise(table, conditions_of(runs, table)).iloc[0]
-    half = 12.706 * 5  # Student's t with one degree of freedom, times the standard error
-    assert (row.mean_l0_ci_low, row.mean_l0_ci_high) == pytest.approx((45 - half, 45 + half), abs=0.01)
-    assert row.accuracy_ci_high == 1.0
+    ends = {name: (row[f"{name}_over_seeds_ci_low"], row[f"{name}_over_seeds_ci_high"]) for name in natural}
+    half = 12.706  # Student's t with one degree of freedom, times the standard error
+    assert ends.pop("threshold") == pytest.approx((0.2 - half / 10, 0.2 + half / 10), abs=0.001)
+    assert ends.pop("mean_l0") == pytest.approx((0, 45 + 5 * half), abs=0.01)
+    assert ends.pop("ece") == pytest.approx((0, 0.02 + half / 100), abs=0.001)
+    assert ends.pop("images_per_second") == pytest.approx((0, 39500 + 30500 * half), rel=1e-4)
+    assert ends == {"p_rule_sex": (0, 100), "rank_correlation_lime": (-1, 1)}
+    assert row.accuracy_over_seeds_ci_high == row.accuracy_pooled_ci_high == 1.0
+
+
+def test_a_pooled_interval_covers_what_one_over_seeds_leaves_out() -> None:
+    """Networks of one kind, each shown the same 100 test images; how often the true accuracy is in the interval."""
+    random = Generator(PCG64(0))
+    covered = dict.fromkeys((OVER_SEEDS, POOLED), 0)
+    for _ in range(200):
+        images = random.random(100) < 0.8  # hard and easy ones, the same for all seeds
+        rows = []
+        for seed in range(5):
+            right = int((images ^ (random.random(100) < 0.02)).sum())
+            rows.append({"task": "train", "seed": seed, "status": "completed", **proportion("accuracy", right, 100)})
+        row = summarise(pandas.DataFrame(rows), ["task"]).iloc[0]
+        truth = 0.8 * 0.98 + 0.2 * 0.02
+        for whose in covered:
+            covered[whose] += row[f"accuracy{whose}_ci_low"] <= truth <= row[f"accuracy{whose}_ci_high"]
+    assert covered[OVER_SEEDS] < 100
+    assert covered[POOLED] >= 185
+
+
+def test_rows_of_one_seed_are_one_seed() -> None:
+    rows = [
+        {"task": "t", "seed": seed, "status": "completed", "loss": seed + half} for seed in (1, 2) for half in (0, 1)
+    ]
+    row = summarise(pandas.DataFrame(rows), ["task"]).iloc[0]
+    assert (row.seeds, row.loss, row.loss_std) == (2, 2.0, pytest.approx(sqrt(0.5)))
 
 
 def test_a_condition_stays_though_it_says_the_same_as_another_column(tmp_path: Path) -> None:

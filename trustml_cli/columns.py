@@ -19,9 +19,31 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
+from math import inf
 from typing import TypeAlias
 
 PARTS = ("_ci_low", "_ci_high", "_n")
+OVER_SEEDS, POOLED = "_over_seeds", "_pooled"  # whose interval it is, in a summary: NAME_over_seeds_ci_low
+RANGES = (
+    (r"(.*_)?p_rule(_.*)?", 0, 100),
+    (r"(.*_)?(correlation|cosine)(_.*)?", -1, 1),
+    (r"(.*_)?(accuracy|rate|agreement|confidence|auc|auroc|aupr|ece|advantage)(_.*)?|(.*_)?share_.*", 0, 1),
+    (r"(fpr|tpr)_at_.*|(demographic_parity|equalized_odds)_difference(_.*)?|max_probability_error", 0, 1),
+    (r"(.*_)?(loss|nll|seconds|per_second|epochs|queries|gradients|bytes|images|size|error|gap|temperature)", 0, inf),
+    (r"brier|queries_used|outliers|mean_l(0|1|2|inf)", 0, inf),
+)
+"""By the whole name of a value, what is the least and the most that it can be; the first that fits counts."""
+
+
+def natural_range(name: str) -> tuple[float, float]:
+    """The least and the most that the value called `name` can be; without bounds where nothing is known of it."""
+    return next(((least, most) for words, least, most in RANGES if re.fullmatch(words, name)), (-inf, inf))
+
+
+def within(name: str, low: float, high: float) -> tuple[float, float]:
+    """The ends of an interval of the value called `name`, no further out than it can be; nan stays."""
+    least, most = natural_range(name)
+    return (least if low < least else low), (most if high > most else high)
 
 
 class Better(Enum):

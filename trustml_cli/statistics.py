@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
+from trustml_cli.columns import within
+
 Z_95 = 1.959963984540054  # the 97.5 % quantile of the standard normal distribution
 
 
@@ -33,13 +35,15 @@ def proportion(name: str, successes: int, n: int) -> dict[str, Any]:
 def average(name: str, values: Tensor) -> dict[str, Any]:
     """The columns of a mean: NAME, NAME_ci_low, NAME_ci_high and NAME_n, with Student's 95 % interval.
 
+    Its ends are no further out than such a value can be.
     `values` has shape [N]; the ends are nan where N is below 2.
     """
     from scipy.special import stdtrit  # scipy.stats has it too and takes half a second to import
 
     n, mean = len(values), values.double().mean().item()
     half_width = float(stdtrit(n - 1, 0.975)) * values.double().std().item() / sqrt(n) if n > 1 else nan
-    return {name: mean, f"{name}_ci_low": mean - half_width, f"{name}_ci_high": mean + half_width, f"{name}_n": n}
+    low, high = within(name, mean - half_width, mean + half_width)
+    return {name: mean, f"{name}_ci_low": low, f"{name}_ci_high": high, f"{name}_n": n}
 
 
 def expected_calibration_error(confidence: Tensor, correct: Tensor, bins: int = 15) -> float:

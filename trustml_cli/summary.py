@@ -6,10 +6,11 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import nan, sqrt
+from math import hypot, nan, sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trustml_cli.columns import OVER_SEEDS, PARTS, POOLED, within
 from trustml_cli.files import is_held
 from trustml_cli.record import DOES_NOT_COUNT, WHERE
 from trustml_cli.spreadsheet import read_csv
@@ -18,7 +19,6 @@ if TYPE_CHECKING:  # a listing has no need of it, and shall not wait for its imp
     import pandas
 
 IDENTITY = ("task", "dataset", "model", "seed")
-NOT_VALUES = ("_ci_low", "_ci_high", "_n")
 
 
 @dataclass(frozen=True)
@@ -161,13 +161,6 @@ def conditions_of(runs: Sequence[Run], table: "pandas.DataFrame") -> list[str]:
     return found
 
 
-def is_share(group: "pandas.DataFrame", name: str) -> bool:
-    """Whether the values are shares of something: each with a count, and an interval within [0, 1]."""
-    if f"{name}_n" not in group or f"{name}_ci_low" not in group:
-        return False
-    return bool(group[f"{name}_ci_low"].min() >= 0 and group[f"{name}_ci_high"].max() <= 1)
-
-
 def same(column: "pandas.Series", other: "pandas.Series") -> bool:
     """Whether two columns say the same, be it as numbers (0.10 and 0.1) or as words."""
     import pandas
@@ -179,37 +172,56 @@ def same(column: "pandas.Series", other: "pandas.Series") -> bool:
 
 
 def summarise(table: "pandas.DataFrame", conditions: Sequence[str]) -> "pandas.DataFrame":
-    """Mean, standard deviation and 95 % interval of every value over the seeds of each condition.
+    """Mean, standard deviation and 95 % intervals of every value over the seeds of each condition.
 
-    With two seeds or more the interval is Student's t over the seeds; with one it is the run's own Wilson interval
-    where there is one. Column `seeds` says how many there are.
+    NAME_over_seeds_ci_low and _high are Student's t over the seeds: other networks of the same kind, on the same test
+    images. NAME_pooled_ci_low and _high add that other images might have been drawn, which the runs' own intervals tell
+    (each way by itself, as in Zou and Donner 2008, "Construction of confidence limits about effect measures"): since
+    all seeds are shown the same images, their mean knows no better. Values whose runs have no interval have none of
+    these. With one seed there is its run's own alone. No end is further out than the value can be. Column `seeds` says
+    how many there are.
     """
     import pandas
-    from scipy.special import stdtrit
 
     done = table[table.status == "completed"]
     skip = {*conditions, *IDENTITY, "status", "error", "run"}
     values = [
         name
         for name in done.columns
-        if name not in skip and not name.endswith(NOT_VALUES) and pandas.api.types.is_numeric_dtype(done[name])
+        if name not in skip and not name.endswith(PARTS) and pandas.api.types.is_numeric_dtype(done[name])
     ]
     rows = []
     for key, group in done.groupby(list(conditions), dropna=False, sort=False):
-        row: dict[str, Any] = dict(zip(conditions, key, strict=True)) | {"seeds": len(group)}
+        row: dict[str, Any] = dict(zip(conditions, key, strict=True)) | {"seeds": group["seed"].nunique(dropna=False)}
         for name in values:
-            given = group[name].dropna()
-            mean, n = given.mean(), len(given)
-            deviation = given.std() if n > 1 else nan
-            half = float(stdtrit(n - 1, 0.975)) * deviation / sqrt(n) if n > 1 else nan
-            low, high = mean - half, mean + half
-            if is_share(group, name):
-                low, high = max(low, 0.0), min(high, 1.0)
-            if n == 1 and f"{name}_ci_low" in group:
-                low, high = group[f"{name}_ci_low"].iloc[0], group[f"{name}_ci_high"].iloc[0]
-            row |= {name: mean, f"{name}_std": deviation, f"{name}_ci_low": low, f"{name}_ci_high": high}
+            row |= over_seeds(group, name)
         rows.append(row)
     return pandas.DataFrame(rows, columns=None if rows else [*conditions, "seeds"])
+
+
+def over_seeds(group: "pandas.DataFrame", name: str) -> dict[str, float]:
+    """The columns of one value over the seeds of one condition; rows of one seed count as their mean."""
+    from scipy.special import stdtrit
+
+    own = [f"{name}{end}" for end in ("_ci_low", "_ci_high") if f"{name}_ci_low" in group]
+    each = group[["seed", name, *own]].dropna(subset=name).groupby("seed", dropna=False).mean()
+    mean, n = each[name].mean(), len(each)
+    deviation = each[name].std() if n > 1 else nan
+    half = float(stdtrit(n - 1, 0.975)) * deviation / sqrt(n) if n > 1 else nan
+    ends = {OVER_SEEDS: (mean - half, mean + half)}
+    if own:
+        low, high = (sqrt((each[end] - each[name]).pow(2).mean()) for end in own)
+        ends[POOLED] = (mean - hypot(half, low), mean + hypot(half, high)) if n > 1 else (mean - low, mean + high)
+    row = {name: mean, f"{name}_std": deviation}
+    for whose, (low, high) in ends.items():
+        row[f"{name}{whose}_ci_low"], row[f"{name}{whose}_ci_high"] = within(name, low, high)
+    return row
+
+
+def widest(summary: "pandas.DataFrame", name: str) -> str:
+    """Of which interval of value `name` a picture or a terminal shows the ends, the one that leaves least out."""
+    pooled = f"{name}{POOLED}_ci_low"
+    return POOLED if pooled in summary and summary[pooled].notna().any() else OVER_SEEDS
 
 
 def answers_of(runs: Sequence[Run], table: "pandas.DataFrame") -> list[Answers]:

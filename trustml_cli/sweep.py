@@ -146,10 +146,12 @@ def tabulate(sweep: Path, runs: "Sequence[Run]") -> None:
 def as_text(answers: "Answers", headline: str) -> str:
     """The headline over what was swept, for a terminal: what all rows have in common, then the table."""
     from trustml_cli.report.table import shown
+    from trustml_cli.summary import widest
 
     summary, varied = answers.summary, answers.varied
     common = ", ".join(f"{name} {shown(summary[name].iloc[0])}" for name in answers.conditions if name not in varied)
-    columns = [*varied, "seeds", *(f"{headline}{end}" for end in ("", "_std", "_ci_low", "_ci_high"))]
+    whose = widest(summary, headline)
+    columns = [*varied, "seeds", *(f"{headline}{end}" for end in ("", "_std", f"{whose}_ci_low", f"{whose}_ci_high"))]
     table = summary[columns].assign(**{name: summary[name].map(shown) for name in varied}).head(FEW).round(4)
     rest = f"… {len(summary) - FEW} more in summary.csv\n" if len(summary) > FEW else ""
     return f"{common}\n{table.to_string(index=False, na_rep='')}\n{rest}"

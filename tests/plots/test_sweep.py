@@ -17,7 +17,7 @@ CONDITIONS = ["task", "model", "epsilon", "lr"]
 def summary(models: list[str], epsilons: list[float], rates: list[float]) -> pandas.DataFrame:
     rows = [
         {"task": "fgsm", "model": model, "epsilon": epsilon, "lr": rate, "seeds": 3, "accuracy": 0.9 - epsilon - rate,
-         "accuracy_ci_low": 0.85 - epsilon - rate, "accuracy_ci_high": 0.95 - epsilon - rate}
+         "accuracy_pooled_ci_low": 0.85 - epsilon - rate, "accuracy_pooled_ci_high": 0.95 - epsilon - rate}
         for model, epsilon, rate in itertools.product(models, epsilons, rates)
     ]  # fmt: skip
     return pandas.DataFrame(rows)

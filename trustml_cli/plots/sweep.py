@@ -8,8 +8,9 @@ import pandas
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from trustml_cli.columns import OVER_SEEDS, POOLED
 from trustml_cli.plots.style import new_figure, tidy
-from trustml_cli.summary import Answers
+from trustml_cli.summary import Answers, widest
 
 # Wong 2011, as in style, in an order in which neighbours differ in brightness
 SERIES = ("#0072B2", "#C44E00", "#007A59", "#7A4A8C", "#8C6D00", "#3A9BC9", "#B3446C", "#595959")
@@ -53,7 +54,8 @@ def drawing_of(answers: Answers, value: str, subject: str) -> Drawing:
         grid = summary.pivot_table(index=numbers[1], columns=numbers[0], values=value)
         size = 2.5 + 0.8 * grid.shape[1], 2 + 0.55 * grid.shape[0]
         return Drawing(lambda panel: heat_map(panel, grid, means, value), *size)
-    title = f"{means}, 95 % interval"
+    sampled = {POOLED: " and test images", OVER_SEEDS: ""}[widest(summary, value)]
+    title = f"{means}, 95 % interval" + (f" over seeds{sampled}" if summary["seeds"].max() > 1 else "")
     if numbers:
         return Drawing(lambda panel: lines(panel, summary, numbers[0], [*names, *numbers[1:]], value, title), 7.2, 4.4)
     labels = [", ".join(str(row[name]) for name in names) or "all" for _, row in summary.iterrows()]
@@ -86,7 +88,8 @@ def lines(panel: Axes, summary: pandas.DataFrame, x: str, names: Sequence[str], 
         ordered = group.sort_values(x)
         color = SERIES[number % len(SERIES)]
         panel.plot(ordered[x], ordered[value], "o-", color=color, markersize=4, label=series_name(key, names))
-        low, high = ordered[f"{value}_ci_low"], ordered[f"{value}_ci_high"]
+        whose = widest(summary, value)
+        low, high = ordered[f"{value}{whose}_ci_low"], ordered[f"{value}{whose}_ci_high"]
         panel.fill_between(ordered[x], low, high, color=color, alpha=0.18, linewidth=0)
     if names:
         panel.legend(frameon=False, fontsize=8)
@@ -111,7 +114,8 @@ def heat_map(panel: Axes, grid: pandas.DataFrame, title: str, value: str) -> Non
 def bars(panel: Axes, summary: pandas.DataFrame, labels: Sequence[str], names: str, value: str, title: str) -> None:
     """A bar with its label and its interval for each row; `names` says what the labels are."""
     values = summary[value].to_numpy(dtype=float)
-    low, high = summary[f"{value}_ci_low"].to_numpy(dtype=float), summary[f"{value}_ci_high"].to_numpy(dtype=float)
+    whose = widest(summary, value)
+    low, high = (summary[f"{value}{whose}_ci_{end}"].to_numpy(dtype=float) for end in ("low", "high"))
     panel.barh(range(len(labels)), values, color=SERIES[0], height=0.65)
     spread = np.nan_to_num(np.maximum([values - low, high - values], 0))
     panel.errorbar(values, range(len(labels)), xerr=spread, fmt="none", ecolor="black", capsize=3)

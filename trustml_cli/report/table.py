@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas
 
-from trustml_cli.columns import PARTS, Better
+from trustml_cli.columns import OVER_SEEDS, PARTS, POOLED, Better
 
 NOTHING = "–"  # where there is no value
 
@@ -57,18 +57,21 @@ def readable(frame: pandas.DataFrame, conditions: Sequence[str], better: Mapping
 
 def is_part(name: str, columns: Iterable[str]) -> bool:
     """Whether a column holds the interval, deviation or count of another."""
-    return any(name.endswith(end) and name.removesuffix(end) in columns for end in (*PARTS, "_std"))
+    over = tuple(f"{whose}{end}" for whose in (OVER_SEEDS, POOLED) for end in PARTS)
+    return any(name.endswith(end) and name.removesuffix(end) in columns for end in (*PARTS, *over, "_std"))
 
 
 def measured(row: dict[Hashable, Any], name: str, best: bool = False) -> Cell:
     """The cell of one value, with its interval where there is one."""
-    value, low, high, n = (row.get(key) for key in (name, f"{name}_ci_low", f"{name}_ci_high", f"{name}_n"))
+    value, n = row.get(name), row.get(f"{name}_n")
     if pandas.isna(value):
         return Cell(NOTHING, sort=float("-inf"))
     notes, bar = [], None
-    if low is not None and high is not None and low <= value <= high:  # false where an end is nan
-        notes.append(f"{shown(low)} to {shown(high)}")
-        bar = (100 * value, 100 * low, 100 * high) if low >= 0 and high <= 1 else None
+    for whose in ("", OVER_SEEDS, POOLED):
+        low, high = (row.get(f"{name}{whose}_ci_{end}") for end in ("low", "high"))
+        if low is not None and high is not None and low <= value <= high:  # false where an end is nan
+            notes.append(f"{shown(low)} to {shown(high)}{whose.replace('_', ' ')}")
+            bar = (100 * value, 100 * low, 100 * high) if low >= 0 and high <= 1 else None
     if n is not None and not pandas.isna(n):
         notes.append(f"n = {int(n):,}")
     return Cell(shown(value), ", ".join(notes), sortable(value), best, bar)
