@@ -43,7 +43,7 @@ def test_a_mean_comes_with_student_s_interval_and_n() -> None:
 
 
 def test_one_value_has_a_mean_and_no_interval() -> None:
-    columns = average("height", torch.tensor([2.0]))
+    columns = average("gap", torch.tensor([2.0]))
     assert (columns["gap"], columns["gap_n"]) == (2.0, 1)
     assert isnan(columns["gap_ci_low"])
     assert isnan(columns["gap_ci_high"])
