@@ -1,5 +1,6 @@
 import hashlib
 import pickle
+from functools import partial
 from pathlib import Path
 from urllib.error import URLError
 
@@ -37,7 +38,7 @@ def write_batches(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def write_parquet(data_dir: Path, encode) -> None:
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    (data_dir / "cifar10").mkdir()
+    (data_dir / "cifar10").mkdir(exist_ok=True)
     for split, labels in (("train", [9, 3, 0]), ("test", [1])):
         rows = [{"bytes": encode((label, 50, 200), 32, 32), "path": None} for label in labels]
         pq.write_table(pa.table({"img": rows, "label": labels}), data_dir / "cifar10" / f"{split}.parquet")
@@ -72,6 +73,16 @@ def test_parquet_files_do_where_there_are_no_batches(source, tmp_path, encode):
     assert data.train.labels.tolist() == [9, 3, 0]
     assert data.train.inputs[:, :, 7, 7].tolist() == [[9, 50, 200], [3, 50, 200], [0, 50, 200]]
     assert (data.shape, data.classes[9]) == ((3, 32, 32), "truck")
+
+
+def test_a_copy_that_went_through_jpeg_says_so(source, tmp_path, encode):
+    write_parquet(tmp_path, encode)
+    assert source("cifar10").load().notes == ()
+    write_parquet(tmp_path, partial(encode, kind="JPEG"))
+    copied = source("cifar10").load()
+    (note,) = copied.notes
+    assert note == "4 of 4 images went through JPEG, which is lossy; these are not the pixels that others measure on"
+    assert source("cifar10").load().notes == copied.limited(3).notes == (note,), "when it is not decoded again too"
 
 
 def test_batches_are_preferred_to_parquet_files(source, tmp_path, encode, monkeypatch):

@@ -1,8 +1,9 @@
 """What every data set is once it has been read, and the base class of those who read them."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor
 from trustml_cli.errors import InputError
 from trustml_cli.files import digest
 from trustml_cli.identity import code_of
+
+log = logging.getLogger(__name__)
 
 MOST_CLASSES = 10_000  # a confusion matrix of more takes gigabytes
 
@@ -90,7 +93,7 @@ class Dataset:
 
     `classes` are the names of the classes, in the order of their numbers. `fingerprint` changes with the content:
     trained models are found again by it; whoever makes another data set of one calls `derive`. `source` says in words
-    where the examples were found.
+    where the examples were found, and `notes` what whoever compares figures measured on them has to know.
     """
 
     train: Split
@@ -98,6 +101,7 @@ class Dataset:
     classes: tuple[str, ...]
     fingerprint: str
     source: str
+    notes: tuple[str, ...] = field(default=(), kw_only=True)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -150,6 +154,8 @@ class DatasetSource(ABC):
     def load(self) -> Dataset:
         """The data set, checked and cut to `limit`."""
         data = self.read()
+        for note in data.notes:
+            log.info("dataset: %s", note)
         if code := code_of(cls.__module__ for cls in type(self).__mro__):  # what it reads, somebody's code decides
             data = data.derive(f"read by {digest(code)}")
         check_count(len(data.classes), data.source)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory, check_count
@@ -56,9 +57,10 @@ def read_parquet(source: Parquet, name: str, classes: tuple[str, ...] | None) ->
                 f"dataset: images in {source.train} are {size_text(images['train'][0])} but in {source.test} "
                 f"{size_text(images['test'][0])}; set dataset.size=PIXELS to bring all to one size"
             )
-        return {f"{split}_images": images[split] for split in files}
+        lossy = {split: count_jpegs(path, source.image) for split, path in files.items()}
+        return {f"{split}_images": images[split] for split in files} | {"jpegs": np.array(list(lossy.values()))}
 
-    origin = [*map(stamp, files.values()), source.image, source.size, source.channels]
+    origin = [*map(stamp, files.values()), source.image, source.size, source.channels, "jpegs counted"]
     arrays, fingerprint = decoded(source.cache_dir, name, origin, decode)
     splits = {
         split: InMemory(torch.from_numpy(arrays[f"{split}_images"]), torch.from_numpy(numbers[split]))
@@ -70,7 +72,23 @@ def read_parquet(source: Parquet, name: str, classes: tuple[str, ...] | None) ->
         classes=classes,
         fingerprint=digest([fingerprint, classes, {split: labels.tolist() for split, labels in numbers.items()}]),
         source=f"{source.train} and {source.test}",
+        notes=lossy_notes(int(arrays["jpegs"].sum()), sum(map(len, splits.values())), published=name == "cifar10"),
     )
+
+
+def lossy_notes(jpegs: int, images: int, published: bool) -> tuple[str, ...]:
+    """What is to be said of so many JPEGs among the images; of a data set that was `published` without loss, more."""
+    if not jpegs:
+        return ()
+    told = f"{jpegs:,} of {images:,} images went through JPEG, which is lossy"
+    return (f"{told}; these are not the pixels that others measure on" if published else told,)
+
+
+def count_jpegs(path: Path, column: str) -> int:
+    """How many images of the file are encoded as JPEG, by the first bytes of each."""
+    values = read_column(path, column)
+    contents = (value.get("bytes") if isinstance(value, dict) else value for value in values)
+    return sum(isinstance(content, bytes) and content.startswith(b"\xff\xd8\xff") for content in contents)
 
 
 def open_parquet(path: Path) -> Any:

@@ -61,6 +61,9 @@ class Context:
         `made_with` names whatever else makes it what it is (a poison); it is part of the key, and so is the defence
         that it is trained with. `stage` names the network in history.csv where a run trains more than one.
         """
+        if "data" not in self.record.facts:
+            told = {"source": data.source, "fingerprint": data.fingerprint, "notes": list(data.notes)}
+            self.record.note(data=told)
         if defence is not None:
             check_defence(defence, data, model, trainer)
         if isinstance(defence, InFront):
