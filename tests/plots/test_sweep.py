@@ -30,7 +30,7 @@ def drawn(models: list[str], epsilons: list[float], rates: list[float]) -> Figur
 def test_one_number_is_a_line_for_each_series_with_its_band() -> None:
     answers = Answers("accuracy", summary(["mlp", "cnn"], [0.2, 0.0, 0.1], [0.1]), CONDITIONS)
     lower = answers.summary.model == "cnn"
-    answers.summary.loc[lower, ["accuracy", "accuracy_ci_low", "accuracy_ci_high"]] -= 0.25
+    answers.summary.loc[lower, list(answers.summary.filter(like="accuracy"))] -= 0.25
     (panel,) = sweep_figure([answers]).axes
     for number, heights in enumerate(((0.8, 0.7, 0.6), (0.55, 0.45, 0.35))):
         assert points(panel, number) == [pytest.approx(point) for point in zip((0.0, 0.1, 0.2), heights, strict=True)]
@@ -60,7 +60,7 @@ def test_a_heat_map_promises_no_interval() -> None:
 
 def test_names_are_bars() -> None:
     answers = Answers("accuracy", summary(["mlp", "cnn", "logistic"], [0.0], [0.1]), CONDITIONS)
-    answers.summary.loc[1, ["accuracy", "accuracy_ci_low", "accuracy_ci_high"]] -= 0.25
+    answers.summary.loc[1, list(answers.summary.filter(like="accuracy"))] -= 0.25
     (panel,) = sweep_figure([answers]).axes
     assert [bar.get_width() for bar in panel.patches] == pytest.approx([0.8, 0.55, 0.8])
     assert whiskers(panel, 0) == [pytest.approx((value - 0.05, value + 0.05)) for value in (0.8, 0.55, 0.8)]
