@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from tests.configs import choice, composed
 from tests.helpers import MakeContext, metrics
+from tests.tasks.parts import Given
 from trustml_cli.backdoors.patch import Corner, Patch
 from trustml_cli.backdoors.poison import Triggered
 from trustml_cli.build import build
@@ -27,15 +28,6 @@ from trustml_cli.training.predict import Answers
 from trustml_cli.training.trainer import Trainer
 
 PATCH = Patch(size=2, color=[1.0], image=None, corner=Corner.bottom_right, margin=0)
-
-
-class Given(DatasetSource):
-    """A data set that is there already."""
-
-    data: Dataset
-
-    def read(self) -> Dataset:
-        return self.data
 
 
 @pytest.fixture
@@ -157,11 +149,9 @@ def test_spoiled_poison_is_noticed(spoil: Spoil, failing: int, context: Context,
 
 
 def parts(dataset: Dataset, **trainer: Any) -> tuple[DatasetSource, Model, Trainer]:
-    source = Given(limit=None)
-    object.__setattr__(source, "data", dataset)
     keys = OmegaConf.to_container(composed("trainer=smoke").trainer)
     fitted = build(OmegaConf.create({**keys, "epochs": 8, **trainer}), "trainer")  # type: ignore[dict-item]
-    return source, build(choice("model", "mlp"), "model"), fitted
+    return Given(limit=None, data=dataset), build(choice("model", "mlp"), "model"), fitted
 
 
 def test_a_backdoor_opens_to_its_trigger_alone(context: Context, bars: Dataset) -> None:

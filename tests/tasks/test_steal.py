@@ -1,5 +1,6 @@
 """What is compared of victim and thief, and what is set aside for the thief."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -7,14 +8,19 @@ import torch
 from torch import nn
 
 from tests.configs import choice, choices, composed
-from tests.helpers import Cli, measured
+from tests.helpers import CPU, Cli, measured, metrics
+from tests.tasks.parts import MODEL, TRAINER, Given
 from trustml_cli.build import build
-from trustml_cli.data.dataset import Dataset
+from trustml_cli.data.dataset import Dataset, InMemory
+from trustml_cli.data.unseen import set_aside
+from trustml_cli.defences.defence import Defence
 from trustml_cli.extraction.linear import LinearClassifier, LinearLogits, LinearSoftmax
-from trustml_cli.extraction.thief import Thief
-from trustml_cli.extraction.victim import Answer
+from trustml_cli.extraction.thief import Means, Thief
+from trustml_cli.extraction.victim import Answer, Victim
+from trustml_cli.hardware import own_randomness
+from trustml_cli.tasks.context import Context, describe
 from trustml_cli.tasks.steal import Steal, compare, parameter_error, parameters_of, probability_error
-from trustml_cli.training.predict import Answers
+from trustml_cli.training.predict import Answers, predict
 
 
 def handler(**changes: object) -> Steal:
@@ -75,6 +81,41 @@ def test_parameters_of_a_bent_network_there_are_none(tiny_data: Dataset) -> None
 def test_wrong_values_are_named(changes: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         handler(**changes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Onlooker(Thief):
+    """Steals nothing; remembers what it was given, and returns its student as it is."""
+
+    given: list[tuple[Means, nn.Module]]
+
+    @property
+    def needs(self) -> Answer:
+        return Answer.labels
+
+    def __call__(self, victim: Victim, queries: int, means: Means) -> nn.Module:
+        victim.labels(means.images[:3])
+        self.given.append((means, means.student().eval()))
+        return self.given[-1][1]
+
+
+def test_a_thief_is_given_images_of_its_own_and_a_student_of_another_seed(context: Context, tiny_data: Dataset) -> None:
+    thief, task = Onlooker(given=[]), handler(method=["onlooker"], returns=Answer.labels)
+    task(context, Given(limit=None, data=tiny_data), MODEL, TRAINER, {"onlooker": thief}, MODEL, Defence())
+    data, own = set_aside(tiny_data, 0.25, context.seed)
+    ((means, student),) = thief.given
+    assert isinstance(own, InMemory)
+    assert torch.equal(means.images, own.inputs / 255)
+    trained = context.trained(data, MODEL, TRAINER)
+    with own_randomness(context.seed):
+        beginning = MODEL.build(describe(data))
+    assert not any(torch.equal(a, b) for a, b in zip(student.parameters(), beginning.parameters(), strict=True))
+    row = metrics(context.record.directory).iloc[0]
+    said = [predict(network, tiny_data.test, CPU) for network in (trained.network, student)]
+    assert row.victim_accuracy == said[0].accuracy
+    assert row.stolen_accuracy == said[1].accuracy
+    assert row.agreement == (said[0].predicted == said[1].predicted).double().mean().item()
+    assert row.queries_used == 3
 
 
 @pytest.mark.parametrize(("task", "group"), [("steal", "thief"), ("explain", "explainer")])
