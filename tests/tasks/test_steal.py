@@ -18,6 +18,7 @@ from trustml_cli.extraction.linear import LinearClassifier, LinearLogits, Linear
 from trustml_cli.extraction.thief import Means, Thief
 from trustml_cli.extraction.victim import Answer, Victim
 from trustml_cli.hardware import own_randomness
+from trustml_cli.tasks.attacker import AttackerImages
 from trustml_cli.tasks.context import Context, describe
 from trustml_cli.tasks.steal import Steal, compare, parameter_error, parameters_of, probability_error
 from trustml_cli.training.predict import Answers, predict
@@ -25,7 +26,7 @@ from trustml_cli.training.predict import Answers, predict
 
 def handler(**changes: object) -> Steal:
     values = {"method": ["linear_logits"], "queries": [5], "returns": Answer.logits, "round_digits": None,
-              "held_out": 0.25}  # fmt: skip
+              "held_out": 0.25, "attacker_images": AttackerImages.held_out}  # fmt: skip
     return Steal(**{**values, **changes})  # type: ignore[arg-type]
 
 

@@ -9,6 +9,7 @@ from trustml_cli.defences.defence import Defence
 from trustml_cli.errors import InputError, naming
 from trustml_cli.models.model import Model
 from trustml_cli.plots.robustness import robustness_curve
+from trustml_cli.tasks.attacker import shared_out, whose
 from trustml_cli.tasks.context import Context
 from trustml_cli.tasks.judging import judge
 from trustml_cli.tasks.measuring import Measuring
@@ -43,13 +44,15 @@ class MeasureRobustness(Measuring):
                 trainer.check(each)
         data = dataset.load()
         attack, test = self.begin(context, data, model, attack, defence)
+        learns_from = attack.learns_from
+        data, known = shared_out(data, learns_from, self.attacker_images, context.seed)
         stage = context.record.choices["model"] if others else None
         network = context.trained(data, model, trainer, stage=stage, defence=defence).network
         elsewhere = {name: context.trained(data, other, trainer, stage=name).network for name, other in others.items()}
 
-        curve, attack = self.run(context, network, attack, data, test, elsewhere)
+        curve, attack = self.run(context, network, attack, known, test, elsewhere)
         context.record.headline("robust_accuracy")
-        self.rows(context, curve, attack, named(context, defence))
+        self.rows(context, curve, attack, named(context, defence), whose(learns_from, self.attacker_images))
         judge(context, curve, network, attack, rivals, test, self.check_images)
         if len(curve.attacked) > 1:
             context.record.plot("robustness", robustness_curve(curve, self.subject(context), attack.norm.value))

@@ -25,6 +25,7 @@ from trustml_cli.models.model import Model
 from trustml_cli.plots.loss_surface import loss_surfaces
 from trustml_cli.plots.robustness import adversarial_examples
 from trustml_cli.statistics import average, proportion
+from trustml_cli.tasks.attacker import AttackerImages
 from trustml_cli.tasks.context import Context, describe
 from trustml_cli.training.predict import BATCH
 
@@ -41,13 +42,14 @@ class Measuring:
 
     With a target, images of its own class are left out. `check_images` of the images are attacked again, by other
     attacks too, to see whether the numbers can be believed (0 for no such checks). `examples` images are shown for
-    each epsilon, and the loss around `surfaces` images is drawn.
+    each epsilon, and the loss around `surfaces` images is drawn. Attacks learn from
+    `attacker_images`, those that learn anything.
     """
 
     columns: ClassVar[Columns] = (
         *sometimes(conditions("defence")),
         *conditions("attack", "norm", "epsilon"),
-        *sometimes(conditions("scored_on")),
+        *sometimes(conditions("scored_on", "attacker_images")),
         *higher("clean_accuracy", "robust_accuracy"),
         *lower("attack_success_rate"),
         *neither("mean_l0", "mean_l2", "mean_linf", "mean_confidence"),
@@ -61,6 +63,7 @@ class Measuring:
     check_images: int
     examples: int
     surfaces: int
+    attacker_images: AttackerImages
 
     def __post_init__(self) -> None:
         check_epsilons(self.epsilon)
@@ -116,8 +119,13 @@ class Measuring:
             context.record.note(learning_queries=learning.queries, learning_gradients=learning.gradients)
         return curve, attack
 
-    def rows(self, context: Context, curve: Curve, attack: Attack, defended: Mapping[str, str]) -> None:
-        """A row for each epsilon and network shown the images; a row begins with how the first is `defended`."""
+    def rows(
+        self, context: Context, curve: Curve, attack: Attack, defended: Mapping[str, str], learnt: Mapping[str, str]
+    ) -> None:
+        """A row for each epsilon and network shown the images; a row begins with how the first is `defended`.
+
+        What the attack is `learnt` from stands at the end of what was varied.
+        """
         name, model = context.record.choices["attack"], context.record.choices["model"]
         for attacked in curve.attacked:
             condition = {**defended, "attack": name, "norm": attack.norm.value, "epsilon": attacked.epsilon}
@@ -126,7 +134,7 @@ class Measuring:
             for shown_to, (clean, answers) in judged.items():
                 row = robustness(curve.labels, clean, answers, attacked, attack)
                 scored = {"scored_on": shown_to} if attacked.elsewhere else {}
-                context.record.metrics({**condition, **scored}, **row)
+                context.record.metrics({**condition, **scored, **learnt}, **row)
                 trained = f" (defence: {defended['defence']})" if defended and shown_to == model else ""
                 log.info(
                     "epsilon %g: robust accuracy of %s%s %.4f, n = %d",

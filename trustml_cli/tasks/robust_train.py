@@ -13,6 +13,7 @@ from trustml_cli.errors import InputError, naming
 from trustml_cli.models.model import Model
 from trustml_cli.plots.robustness import defended_curves
 from trustml_cli.plots.training import training_curves
+from trustml_cli.tasks.attacker import shared_out, whose
 from trustml_cli.tasks.context import Context, check_defence
 from trustml_cli.tasks.judging import judge
 from trustml_cli.tasks.measuring import Measuring
@@ -52,16 +53,18 @@ class RobustTrain(Measuring):
         data = dataset.load()
         check_defence(defence, data, model, trainer)
         attack, test = self.begin(context, data, model, attack, defence)
+        learnt = whose(attack.learns_from, self.attacker_images)
+        data, known = shared_out(data, attack.learns_from, self.attacker_images, context.seed)
         name = context.record.choices["defence"]
         context.record.headline("robust_accuracy")
         curves = {}
         if self.baseline:
             network = context.trained(data, model, trainer, stage="none").network
-            curves["none"], _ = self.run(context, network, attack, data, test)
-            self.rows(context, curves["none"], attack, NONE)
+            curves["none"], _ = self.run(context, network, attack, known, test)
+            self.rows(context, curves["none"], attack, NONE, learnt)
         trained = context.trained(data, model, trainer, stage=name if self.baseline else None, defence=defence)
-        curves[name], attack = self.run(context, trained.network, attack, data, test)
-        self.rows(context, curves[name], attack, {"defence": name})
+        curves[name], attack = self.run(context, trained.network, attack, known, test)
+        self.rows(context, curves[name], attack, {"defence": name}, learnt)
         judge(context, curves[name], trained.network, attack, rivals, test, self.check_images)
 
         context.record.plot("curves", training_curves(trained.history))

@@ -23,6 +23,7 @@ from trustml_cli.models.linear import linear_parameters
 from trustml_cli.models.model import Model, require_images
 from trustml_cli.plots.extraction import agreement_curve, weights_side_by_side
 from trustml_cli.statistics import proportion
+from trustml_cli.tasks.attacker import AttackerImages
 from trustml_cli.tasks.context import Context, describe
 from trustml_cli.training.predict import BATCH, Answers, predict
 from trustml_cli.training.trainer import Trainer
@@ -35,12 +36,12 @@ class Steal:
     """Let each thief in `method` steal the victim with each number of `queries`.
 
     The victim gives away what `returns` says at most, rounded to `round_digits` decimal places. It does not train on
-    the share `held_out` of the training images: they are the thief's, without labels. Agreement is measured on the
-    test images, which neither has seen.
+    the share `held_out` of the training images: they are the thief's, without labels. (It does train on them where
+    `attacker_images` is `train`.) Agreement is measured on the test images, which neither has seen.
     """
 
     columns: ClassVar[Columns] = (
-        *conditions("method", "queries"),
+        *conditions("method", "queries", "attacker_images"),
         *higher("victim_accuracy"),
         *neither("stolen_accuracy", "agreement"),  # good for the thief
         *sometimes(neither("max_parameter_error", "max_probability_error")),
@@ -54,6 +55,7 @@ class Steal:
     returns: Answer
     round_digits: int | None
     held_out: float
+    attacker_images: AttackerImages
 
     def __post_init__(self) -> None:
         if not self.queries:
@@ -80,7 +82,9 @@ class Steal:
         with naming("trainer"):
             trainer.check(model)
         thieves = chosen(self.method, thief, "task.method")
-        data, own = set_aside(dataset.load(), self.held_out, context.seed)  # the victim's, and the thief's images
+        whole = dataset.load()
+        less, own = set_aside(whole, self.held_out, context.seed)  # what is left for the victim; the thief's
+        data = less if self.attacker_images is AttackerImages.held_out else whole
         if not (len(data.train) and len(own)):
             raise InputError("task.held_out: leaves nothing for the victim or for the thief; take another share")
         self.check(thieves, data, own, context, model, student, defence)
@@ -103,7 +107,7 @@ class Steal:
             seconds = perf_counter() - start
             told = predict(stolen, data.test, context.hardware)
             found = parameters_of(stolen, data)
-            condition = {"method": name, "queries": queries}
+            condition = {"method": name, "queries": queries, "attacker_images": self.attacker_images.value}
             values = {
                 **compare(asked, told),
                 "max_parameter_error": parameter_error(thieves[name], parameters, found),

@@ -20,6 +20,7 @@ from trustml_cli.hardware import own_randomness
 from trustml_cli.models.model import Model
 from trustml_cli.plots.universal import fooled_images, perturbations, transfer_matrix
 from trustml_cli.statistics import proportion
+from trustml_cli.tasks.attacker import AttackerImages, shared_out, whose
 from trustml_cli.tasks.context import Context
 from trustml_cli.tasks.measuring import check_epsilons
 from trustml_cli.training.predict import BATCH
@@ -32,11 +33,12 @@ log = logging.getLogger(__name__)
 class TransferUniversal:
     """Learn a perturbation at each `epsilon` (pixel units) on `model` and on those called in `models`.
 
-    Each is scored on all of them, beside noise of the same size; `examples` images are shown.
+    Each is scored on all of them, beside noise of the same size; `examples` images are shown. `attacker_images` are
+    those that it is learnt from.
     """
 
     columns: ClassVar[Columns] = (
-        *conditions("attack", "norm", "found_on", "scored_on", "epsilon"),
+        *conditions("attack", "norm", "found_on", "scored_on", "epsilon", "attacker_images"),
         *lower("fooling_rate"),
         *higher("clean_accuracy", "robust_accuracy"),
         *neither("noise_fooling_rate", "own_fooling_rate", "size"),
@@ -45,6 +47,7 @@ class TransferUniversal:
     models: list[str] | None
     epsilon: list[float]
     examples: int
+    attacker_images: AttackerImages
 
     def __post_init__(self) -> None:
         check_epsilons(self.epsilon)
@@ -72,10 +75,11 @@ class TransferUniversal:
         if attack.target is not None:
             with naming("attack.target"):
                 attack = replace(attack, target=data.class_number(attack.target))
+        data, known = shared_out(data, attack.learns_from, self.attacker_images, context.seed)
         networks = {name: context.trained(data, each, trainer, stage=name).network for name, each in models.items()}
 
         context.record.headline("fooling_rate")
-        carried, asked = self.learnt(context, attack, networks, data)
+        carried, asked = self.learnt(context, attack, networks, known)
         context.record.note(learning_queries={name: counted.queries for name, counted in asked.items()})
         context.record.note(learning_gradients={name: counted.gradients for name, counted in asked.items()})
         self.rows(context, attack, carried, networks, data)
@@ -137,7 +141,9 @@ class TransferUniversal:
                 }
                 found = {"found_on": one.found_on, "scored_on": name, "epsilon": one.epsilon}
                 attacked_by = {"attack": context.record.choices["attack"], "norm": attack.norm.value}
-                context.record.metrics({**attacked_by, **found}, **row)
+                context.record.metrics(
+                    {**attacked_by, **found, **whose(attack.learns_from, self.attacker_images)}, **row
+                )
                 log.info(
                     "epsilon %g, found on %s: fools %.4f of %s, noise %.4f, n = %d",
                     one.epsilon, one.found_on, row["fooling_rate"], name, row["noise_fooling_rate"], n,
