@@ -7,7 +7,7 @@ for (const button of document.querySelectorAll("table.sortable th button")) {
     const column = title.cellIndex;
     const rising = title.getAttribute("aria-sort") !== "ascending";
     const value = (row) => row.cells[column].dataset.sort;
-    const number = (text) => (text === "" ? NaN : Number(text));
+    const number = (text) => (text === "" ? NaN : Number(text.replace(/^(-?)inf$/, "$1Infinity"))); // Python's inf
     const compare = (one, two) => {
       const [a, b] = [number(value(one)), number(value(two))];
       return Number.isNaN(a) || Number.isNaN(b) ? value(one).localeCompare(value(two)) : a - b;
