@@ -126,7 +126,7 @@ def test_adult_is_debiased_and_fairlearn_agrees(trustml: Cli, tmp_path: Path, da
         assert debiased[f"adversary_auc_{name}"] <= 0.55
 
     config = composed(*short, f"data_dir={data_dir}")
-    table = build(config.dataset, "dataset").load()
+    table, _ = build(config.dataset, "dataset").load().set_aside(config.task.validation_fraction, seed=0)
     network = build(config.model, "model").build(describe(table))
     (weights,) = tmp_path.rglob("debiased.safetensors")
     network.load_state_dict(load_file(weights))

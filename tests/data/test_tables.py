@@ -1,5 +1,6 @@
 """Tables: what the readers make of columns, and the errors of files that are not what they should be."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from omegaconf import OmegaConf
 from tests.configs import composed
 from trustml_cli.build import build
 from trustml_cli.data.dataset import DatasetSource
-from trustml_cli.data.table import Columns, Rows, Table, tabulate, tree_cuts
+from trustml_cli.data.table import Columns, Rows, Table, divide_strata, tabulate, tree_cuts
 from trustml_cli.errors import InputError
 from trustml_cli.fairness.metrics import p_rule
 
@@ -91,6 +92,41 @@ def test_rows_stay_together_wherever_they_go() -> None:
         assert torch.equal(part.sensitive, part.inputs.long())
         assert torch.equal(part.labels, (part.inputs[:, 0] % 4 == 0).long())
     assert [len(part) for part in rows.divide(0.25, seed=0)] == [15, 5]
+
+
+def test_every_stratum_gives_its_share() -> None:
+    strata = torch.arange(10).repeat_interleave(torch.tensor([2, 3, 5, 10, 40, 1, 100, 7, 12, 20]))
+    strata = strata[torch.randperm(200, generator=torch.Generator().manual_seed(0))]
+    kept, aside = divide_strata(strata, 0.25, seed=0)
+    assert torch.equal(torch.cat([kept, aside]).sort().values, torch.arange(200))
+    assert len(aside) == 50
+    for number in range(10):
+        expected = 0.25 * int((strata == number).sum())
+        assert abs(int((strata[aside] == number).sum()) - expected) < 1
+    assert not torch.equal(aside, divide_strata(strata, 0.25, seed=1)[1])
+    assert torch.equal(aside, divide_strata(strata, 0.25, seed=0)[1])
+
+
+def test_rows_that_are_set_aside_teach_nothing_about_the_columns() -> None:
+    table = source("census", rows=2000, steps=4).load()
+    assert isinstance(table, Table)
+    less, validation = table.set_aside(0.25, seed=0)
+    assert (len(less.train), len(validation)) == (1050, 350)
+    for group in range(2):
+        shares = [(part.sensitive[:, group] == 0).double().mean().item() for part in (less.train, validation)]
+        assert shares[0] == pytest.approx(shares[1], abs=0.01)
+    assert less.fingerprint != table.fingerprint
+    assert less.shape == validation.shape == less.test.shape
+
+    _, aside = divide_strata(table.train.strata, 0.25, seed=0)
+    assert table.train.columns is not None
+    other = table.train.columns.copy()
+    other.iloc[aside.numpy(), other.columns.get_loc("age")] = 1000
+    rows = Rows(table.train.inputs, table.train.labels, table.train.sensitive, other)
+    again, changed = replace(table, train=rows).set_aside(0.25, seed=0)
+    assert torch.equal(again.train.inputs, less.train.inputs)  # though a tree would have cut at 1000
+    assert torch.equal(again.test.inputs, less.test.inputs)
+    assert changed.inputs[:, 0].eq(1000).all()
 
 
 @pytest.mark.parametrize(("origin_bias", "sex_bias"), [(0.0, 0.0), (0.6, 0.0), (0.3, 0.7)])

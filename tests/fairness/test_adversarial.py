@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trustml_cli.fairness.adversarial import Adversary, Game, descend, log_odds
+from trustml_cli.fairness.adversarial import PATIENCE, Adversary, Game, descend, log_odds
 from trustml_cli.fairness.measure import Scored, adversary_aucs
 
 pytestmark = pytest.mark.e2e  # trains
@@ -37,7 +37,27 @@ def test_an_adversary_learns_all_there_is_to_know_and_no_more() -> None:
     assert adversary.losses(odds, sensitive).tolist() == pytest.approx(best, abs=0.002)
     # of 1100 · 900 pairs: right where only one has the score 2, even where both or none have
     expected = (900 * 800 + 0.5 * (900 * 100 + 200 * 800)) / (1100 * 900)
-    assert adversary_aucs(adversary(odds), sensitive) == pytest.approx([expected, 0.5], abs=0.02)
+    guesses = [guess.softmax(1) for guess in adversary(odds)]
+    assert adversary_aucs(guesses, sensitive) == pytest.approx([expected, 0.5], abs=0.02)
+
+
+def test_an_adversary_that_converges_does_not_stop_half_way() -> None:
+    # the group shows in the middle of the scores only: a few epochs find nothing, all that can be known takes more
+    odds = torch.linspace(-3, 3, 600)
+    sensitive = ((odds.abs() < 1) ^ (torch.arange(600) % 5 == 0)).long()[:, None]
+    game = Game(**{**GAME, "adversary_batch_size": 600})
+    found = {}
+    for name in ("short", "long"):
+        torch.manual_seed(0)
+        adversary = Adversary([16, 16], [2])
+        if name == "short":
+            game.pretrain(adversary, odds, sensitive, 5)
+        else:
+            epochs = game.converge(adversary, odds, sensitive, 2000)
+            assert PATIENCE < epochs < 2000
+        found[name] = adversary.losses(odds, sensitive).item()
+    assert found["short"] > 0.6
+    assert found["long"] == pytest.approx(entropy(0.2), abs=0.03)
 
 
 def test_attributes_of_several_groups_have_guesses_of_their_own() -> None:

@@ -11,6 +11,7 @@ from trustml_cli.fairness.metrics import (
     equalized_odds_difference,
     p_rule,
     selection_rates,
+    without_rate,
 )
 
 # group 0: 2 of 4 selected, group 1: 3 of 4
@@ -43,6 +44,35 @@ def test_the_groups_furthest_apart_count_and_empty_ones_do_not() -> None:
 def test_of_a_decision_that_selects_nobody_the_p_rule_is_not_known() -> None:
     assert isnan(p_rule(torch.zeros(8).bool(), GROUP))
     assert p_rule(torch.tensor([1, 1, 0, 0, 0, 0, 0, 0]).bool(), GROUP) == 0
+
+
+def test_what_cannot_be_compared_is_not_called_equal() -> None:
+    # the first group has no positives: of the true-positive rates there is one alone
+    labels, group = torch.tensor([0, 0, 0, 1, 1, 0]), torch.tensor([0, 0, 0, 1, 1, 1])
+    selected = torch.tensor([1, 0, 0, 1, 0, 0]).bool()
+    assert isnan(equalized_odds_difference(selected, labels, group))
+    assert without_rate(labels, group) == [(0, 1)]
+    assert without_rate(LABELS, GROUP) == []
+    # with a third group that has some, the two that can be compared are: true positives 1/2 and 1/1
+    labels, group = torch.cat([labels, torch.tensor([1, 0])]), torch.cat([group, torch.tensor([2, 2])])
+    selected = torch.cat([selected, torch.tensor([1, 0]).bool()])
+    assert equalized_odds_difference(selected, labels, group) == 0.5
+    assert isnan(equalized_odds_difference(SELECTED, torch.ones(8).long(), GROUP))  # no false-positive rate at all
+    alone = torch.zeros(8).long()
+    for value in (p_rule(SELECTED, alone), demographic_parity_difference(SELECTED, alone)):
+        assert isnan(value)
+
+
+@pytest.mark.peers
+def test_fairlearn_takes_a_rate_of_no_rows_for_zero_and_we_for_unknown() -> None:
+    fairlearn = pytest.importorskip("fairlearn.metrics")
+    labels, group = torch.tensor([0, 0, 0, 1, 1, 0]), torch.tensor([0, 0, 0, 1, 1, 1])
+    selected = torch.tensor([0, 0, 0, 1, 1, 0])
+    theirs = fairlearn.equalized_odds_difference(
+        y_true=labels.numpy(), y_pred=selected.numpy(), sensitive_features=group.numpy()
+    )
+    assert theirs == 1.0
+    assert isnan(equalized_odds_difference(selected.bool(), labels, group))
 
 
 def people(groups: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:

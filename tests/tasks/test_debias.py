@@ -9,8 +9,10 @@ from typing import Any
 import pandas
 import pytest
 import torch
+from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
+from torch import Tensor
 
 from tests.configs import composed
 from tests.helpers import CPU
@@ -18,8 +20,9 @@ from trustml_cli.build import build
 from trustml_cli.data.census import Census
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.data.digits import Digits
-from trustml_cli.data.table import Table
+from trustml_cli.data.table import Attribute, Rows, Table
 from trustml_cli.errors import InputError
+from trustml_cli.fairness.measure import Scored
 from trustml_cli.fairness.metrics import p_rule
 from trustml_cli.models.dense import Logistic
 from trustml_cli.models.model import Normalization
@@ -27,6 +30,7 @@ from trustml_cli.record import Recorder
 from trustml_cli.store import ModelStore
 from trustml_cli.tasks.context import Context, describe
 from trustml_cli.tasks.debias import Debias, check_groups, reweighed
+from trustml_cli.tasks.debiasing import Constraint, Stage, by_thresholds, check_fairness, choosing_rows
 from trustml_cli.training.logistic import SklearnTrainer
 
 PEOPLE = Census(rows=4000, origin_bias=0.6, sex_bias=0.6, test_fraction=0.3, split_seed=0, steps=0, limit=None)
@@ -38,7 +42,7 @@ def debias(**changes: Any) -> Debias:
     """The task with a short game."""
     short = {
         "rounds": 60, "batch_size": 500, "lr": 0.05, "adversary_hidden": [8], "adversary_lr": 0.01,
-        "pretraining_epochs": 10, "p_rule": 85,
+        "pretraining_epochs": 10, "measuring_epochs": 60, "p_rule": 85,
     }  # fmt: skip
     node = composed("task=debias").task
     for key, value in {**short, **changes}.items():
@@ -60,11 +64,46 @@ class TestLabelsFlipped(Census):
         return replace(table, test=test)
 
 
-def run(folder: Path, handler: Debias, people: Census = PEOPLE) -> tuple[pandas.DataFrame, Recorder]:
+@dataclass(frozen=True, kw_only=True)
+class WomenDenied(Census):
+    """The same people, but no woman among the test rows has the favourable label."""
+
+    def read(self) -> Table:
+        table = super().read()
+        test = table.test.subset(torch.arange(len(table.test)))
+        test.labels = torch.where(test.sensitive[:, 1] == 0, 0, test.labels)
+        return replace(table, test=test)
+
+
+def fields(people: Census) -> dict[str, Any]:
+    return {field: getattr(people, field) for field in people.__dataclass_fields__}
+
+
+def a_table() -> Table:
+    """Rows of two groups, of which nothing else matters."""
+    rows = Rows(torch.zeros(4, 1), torch.tensor([0, 1, 0, 1]), torch.tensor([[0], [0], [1], [1]]))
+    return Table(rows, rows, ("no", "yes"), "", "", (Attribute("sex", ("female", "male")),))
+
+
+class WithoutPlots(Recorder):
+    """Drawing takes longer than all else."""
+
+    def plot(self, name: str, figure: Figure) -> None:
+        pass
+
+
+def recorder(folder: Path, kind: type[Recorder] = WithoutPlots) -> Recorder:
     choices = {"task": "debias", "dataset": "census", "model": "logistic"}
-    record = Recorder(folder, choices, 0, "", ["trustml"])
     folder.mkdir()
+    record = kind(folder, choices, 0, "", ["trustml"])
     record.start()
+    return record
+
+
+def run(
+    folder: Path, handler: Debias, people: Census = PEOPLE, kind: type[Recorder] = WithoutPlots
+) -> tuple[pandas.DataFrame, Recorder]:
+    record = recorder(folder, kind)
     handler(Context(0, CPU, ModelStore(folder.parent / "models"), record), people, MODEL, TRAINER)
     return pandas.read_csv(folder / "metrics.csv").set_index("stage"), record
 
@@ -75,7 +114,7 @@ Ran = Callable[[str], tuple[pandas.DataFrame, Recorder]]
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     """The run of each method, once for all tests."""
-    return cache(lambda method: run(tmp_path_factory.mktemp(method) / "run", debias(method=method)))
+    return cache(lambda method: run(tmp_path_factory.mktemp(method) / "run", debias(method=method), kind=Recorder))
 
 
 @pytest.mark.parametrize("method", ["adversarial", "reweighing", "thresholds"])
@@ -90,17 +129,27 @@ def test_groups_are_treated_more_alike_afterwards(method: str, ran: Ran) -> None
         assert rows[f"demographic_parity_difference_{name}"].debiased < 0.1
         assert rows[f"adversary_auc_{name}"].baseline > 0.55
         assert rows[f"adversary_auc_{name}"].debiased < rows[f"adversary_auc_{name}"].baseline
+        every = [rows[f"{guess}_auc_{name}"] for guess in ("score", "network", "boosting")]
+        assert list(rows[f"adversary_auc_{name}"]) == [max(values) for values in zip(*every, strict=True)]
+        for measure in ("adversary_auc", "demographic_parity_difference", "equalized_odds_difference"):
+            column = f"{measure}_{name}"
+            assert rows[f"{column}_ci_low"].le(rows[column]).all()
+            assert rows[column].le(rows[f"{column}_ci_high"]).all()
     assert rows.accuracy.debiased > 0.72
     assert list(rows.needs_groups_to_decide) == [False, method == "thresholds"]
-    assert len(record.checks) == 1
+    fair, useful = record.checks
+    assert fair.name == "p-rules are at least 85 on rows held back"
+    assert fair.passed is not False
+    assert useful.passed
     plots = {path.stem for path in (record.directory / "plots").iterdir()}
     assert plots == {"density_origin", "density_sex", *(["path"] if method == "adversarial" else [])}
 
 
 def test_the_saved_classifier_is_the_one_that_was_measured(ran: Ran) -> None:
     rows, record = ran("adversarial")
-    table = PEOPLE.load()
-    assert isinstance(table, Table)
+    whole = PEOPLE.load()
+    assert isinstance(whole, Table)
+    table, _ = whole.set_aside(debias().validation_fraction, seed=0)
     network = MODEL.build(describe(table))
     network.load_state_dict(load_file(record.directory / "artifacts" / "debiased.safetensors"))
     with torch.no_grad():
@@ -111,7 +160,7 @@ def test_the_saved_classifier_is_the_one_that_was_measured(ran: Ran) -> None:
 
 @pytest.mark.parametrize("method", ["adversarial", "thresholds"])
 def test_nothing_is_chosen_by_test_rows(method: str, ran: Ran, tmp_path: Path) -> None:
-    flipped = TestLabelsFlipped(**{field: getattr(PEOPLE, field) for field in PEOPLE.__dataclass_fields__})
+    flipped = TestLabelsFlipped(**fields(PEOPLE))
     right, _ = ran(method)
     wrong, _ = run(tmp_path / "wrong", debias(method=method), flipped)
     assert wrong.accuracy.debiased == pytest.approx(1 - right.accuracy.debiased)
@@ -127,7 +176,98 @@ def test_the_same_seed_gives_the_same_rows(tmp_path: Path) -> None:
 def test_a_lambda_of_zero_leaves_groups_as_unequal_as_they_were(tmp_path: Path) -> None:
     rows, record = run(tmp_path / "run", debias(**{"lambda": 0}))
     assert rows.p_rule_sex.debiased < 65
-    assert [check.passed for check in record.checks] == [False]
+    assert [check.passed for check in record.checks] == [False, True]
+
+
+def mild() -> Census:
+    """People of whom every group has rows of both labels, and is told apart well enough to be selected from."""
+    return Census(rows=12_000, origin_bias=0.3, sex_bias=0.3, test_fraction=0.5, split_seed=0, steps=0, limit=None)
+
+
+def test_thresholds_can_keep_equalized_odds_too(tmp_path: Path) -> None:
+    how = {"method": "thresholds", "constraint": "equalized_odds", "validation_fraction": 0.5, "measuring_epochs": 2}
+    rows, record = run(tmp_path / "run", debias(**how), mild())
+    assert list(rows.constraint) == ["none", "equalized_odds"]
+    for name in ("origin", "sex"):
+        odds = rows[f"equalized_odds_difference_{name}"]
+        assert odds.baseline > 0.12
+        assert odds.debiased < odds.baseline / 2
+    assert rows.accuracy.debiased > 0.75
+    assert rows.drawn_decisions.baseline == 0
+    assert 0 < rows.drawn_decisions.debiased < 1
+    fair, useful = record.checks
+    assert fair.name == "equalized odds differ by 0.1 at most on rows held back"
+    assert fair.passed is not False
+    assert useful.passed
+
+
+def stage(selected: Tensor, labels: Tensor, group: Tensor) -> Stage:
+    scored = Scored(torch.where(selected, 1.0, -1.0), labels, group[:, None])
+    return Stage(scored, scored, scored, scored)
+
+
+@pytest.mark.parametrize(
+    ("rows", "verdict"),
+    [
+        ((500, 250, 500, 245), True),  # 98 percent
+        ((500, 250, 500, 100), False),  # 40 percent
+        ((40, 20, 40, 17), None),  # 85 percent, which 80 rows do not tell from 90
+        ((15, 7, 500, 250), None),  # hardly anybody in one group
+    ],
+)
+def test_a_p_rule_is_judged_where_there_are_rows_enough(
+    rows: tuple[int, int, int, int], verdict: bool | None, tmp_path: Path
+) -> None:
+    first, first_selected, second, second_selected = rows
+    group = torch.arange(2).repeat_interleave(torch.tensor([first, second]))
+    selected = torch.cat([torch.arange(first) < first_selected, torch.arange(second) < second_selected])
+    labels = torch.arange(len(group)) % 2
+    table, record = a_table(), recorder(tmp_path / "run")
+    context = Context(0, CPU, ModelStore(tmp_path), record)
+    check_fairness(context, table, stage(selected, labels, group), "p_rule", 90)
+    (check,) = record.checks
+    assert check.passed is verdict
+    assert f"{len(group):,} rows" in check.figure
+
+
+def test_thresholds_are_judged_by_rows_that_did_not_choose_them() -> None:
+    # scores are noise: any rate at the rows that choose is right by luck, and equal there by construction
+    random = torch.Generator().manual_seed(0)
+    sensitive = (torch.arange(240) % 2)[:, None]
+    labels = (torch.rand(240, generator=random) < 0.5).long()
+    validation = Rows(torch.zeros(240, 1), labels, sensitive)
+    chosen, judging = choosing_rows(replace(a_table(), train=validation), validation, Constraint.demographic_parity)
+    assert torch.equal(torch.cat([chosen, judging]).sort().values, torch.arange(240))
+    scored = Scored(torch.randn(240, generator=random).double(), labels, sensitive)
+    before = Stage(scored, scored, scored, scored)
+    after = by_thresholds(before, Constraint.demographic_parity, chosen, judging, seed=0)
+    assert after.validation.subset(chosen).p_rules[0] > 95
+    assert after.judging.p_rules == after.validation.subset(judging).p_rules
+    assert after.judging.p_rules[0] < after.validation.subset(chosen).p_rules[0]
+
+
+def test_thresholds_need_rows_of_every_group_to_choose_by(caplog: pytest.LogCaptureFixture) -> None:
+    sensitive = torch.tensor([[0]] * 30 + [[1]] * 10)
+    rows = Rows(torch.zeros(40, 1), (torch.arange(40) < 33).long(), sensitive)
+    table = replace(a_table(), train=rows, test=rows)
+    with pytest.raises(InputError, match=r"^task\.method: thresholds has no rows of each label of female to choose"):
+        choosing_rows(table, rows, Constraint.equalized_odds)
+    with caplog.at_level("WARNING"):
+        choosing_rows(table, rows, Constraint.demographic_parity)
+    assert "the thresholds of male are chosen by 5 rows only" in caplog.text
+    women = rows.subset(torch.arange(30))
+    with pytest.raises(InputError, match=r"^task\.method: thresholds has no rows of male to choose by among 15"):
+        choosing_rows(table, women, Constraint.demographic_parity)
+
+
+def test_a_group_without_positives_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("WARNING"):
+        rows, record = run(tmp_path / "run", debias(method="reweighing"), WomenDenied(**fields(PEOPLE)))
+    assert rows.equalized_odds_difference_sex.isna().all()
+    assert rows.equalized_odds_difference_origin.notna().all()
+    assert "sex=female has no favourable label among the test rows" in caplog.text
+    assert record.checks[-1].passed is False
+    assert "sex=female has no favourable label" in record.checks[-1].figure
 
 
 def test_reweighed_rows_are_a_data_set_of_their_own() -> None:

@@ -34,30 +34,80 @@ class Attribute:
 
 
 class Rows(InMemory):
-    """Rows of a table, float32 [N, D]; `sensitive` holds each row's group by every attribute, int64 [N, A]."""
+    """Rows of a table, float32 [N, D]; `sensitive` holds each row's group by every attribute, int64 [N, A].
 
-    def __init__(self, inputs: Tensor, labels: Tensor, sensitive: Tensor) -> None:
+    `columns` are the features before they were made numbers of, where they are known.
+    """
+
+    def __init__(
+        self, inputs: Tensor, labels: Tensor, sensitive: Tensor, columns: pandas.DataFrame | None = None
+    ) -> None:
         super().__init__(inputs, labels)
         assert len(sensitive) == len(labels), (sensitive.shape, labels.shape)
         self.sensitive = sensitive
+        self.columns = columns
+
+    @property
+    def strata(self) -> Tensor:
+        """One number for each combination of groups and label, int64 [N]."""
+        together = torch.cat([self.sensitive, self.labels[:, None]], 1)
+        numbers: Tensor = torch.unique(together, dim=0, return_inverse=True)[1]
+        return numbers
 
     def subset(self, indices: Tensor) -> Self:
-        return type(self)(self.inputs[indices], self.labels[indices], self.sensitive[indices])
+        columns = None if self.columns is None else self.columns.iloc[indices.cpu().numpy()]
+        return type(self)(self.inputs[indices], self.labels[indices], self.sensitive[indices], columns)
 
     def on(self, device: torch.device) -> "Rows":
-        return type(self)(self.inputs.to(device), self.labels.to(device), self.sensitive.to(device))
+        return type(self)(self.inputs.to(device), self.labels.to(device), self.sensitive.to(device), self.columns)
 
 
 @dataclass(frozen=True)
 class Table(Dataset):
     """A data set of rows in two classes, of which the second is the favourable one.
 
-    `attributes` name the columns of `sensitive` in both splits. They are not among the features.
+    `attributes` name the columns of `sensitive` in both splits. They are not among the features. `steps` is how many
+    yes/no columns were cut for each column of numbers at most.
     """
 
     train: Rows
     test: Rows
     attributes: tuple[Attribute, ...]
+    steps: int = 0
+
+    def set_aside(self, fraction: float, seed: int) -> tuple["Table", Rows]:
+        """The table with so much less to train on, and what was taken away: as large a share of every stratum.
+
+        Whatever is learned about a column is learned anew from the rows that stay, so that the others are new to it.
+        """
+        kept, aside = divide_strata(self.train.strata, fraction, seed)
+        train, validation = self.train.subset(kept), self.train.subset(aside)
+        rows = [train, validation, self.test]
+        if len(train) and train.columns is not None:
+            frames = [part.columns for part in rows if part.columns is not None]
+            features = encode(frames[0], train.labels.numpy() == 1, frames, self.steps)
+            rows = [
+                Rows(torch.from_numpy(encoded), part.labels, part.sensitive, part.columns)
+                for encoded, part in zip(features, rows, strict=True)
+            ]
+        note = f"less {fraction} of each stratum, seed={seed}"
+        return self.derive(note, train=rows[0], test=rows[2]), rows[1]
+
+
+def divide_strata(strata: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Indices of two random parts of N rows; the second has `fraction` of each stratum, int64 [N], to the nearest row.
+
+    It has one row at least.
+    Rows stand in the order of their strata, at random within each, and every 1/fraction-th is taken.
+    """
+    random = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(strata), generator=random)
+    order = order[strata[order].argsort(stable=True)]
+    ends = torch.arange(len(strata) + 1) * fraction + torch.rand((), generator=random, dtype=torch.float64)
+    taken = ends.floor().diff() > 0
+    if not taken.any():
+        taken[int(torch.randint(len(strata), (), generator=random))] = True
+    return order[~taken].sort().values, order[taken].sort().values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,14 +172,16 @@ def tabulate(
     known = [*columns.sensitive, columns.label]
     if not len(train.columns.difference(known)):
         raise InputError(f"dataset: {source} has no columns beside the label and the sensitive ones")
-    features = encode(train.drop(columns=known), columns.favourable(train), [train, test], steps)
+    raw = [frame.drop(columns=known) for frame in (train, test)]
+    features = encode(raw[0], columns.favourable(train), raw, steps)
     train_rows, test_rows = (
         Rows(
             torch.from_numpy(encoded),
             torch.tensor(columns.favourable(frame)),
             torch.from_numpy(group_numbers(frame, attributes)),
+            own,
         )
-        for frame, encoded in zip((train, test), features, strict=True)
+        for frame, encoded, own in zip((train, test), features, raw, strict=True)
     )
     others = set(train[columns.label]) - {columns.positive}
     return Table(
@@ -139,6 +191,7 @@ def tabulate(
         fingerprint=digest([content_hash(train), content_hash(test), asdict(columns), steps]),
         source=source,
         attributes=tuple(attributes),
+        steps=steps,
     )
 
 

@@ -6,10 +6,14 @@ Cranmer 2017, arXiv 1611.01046.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+FALLS = 1e-3  # nats
+PATIENCE = 50  # epochs
 
 
 def log_odds(logits: Tensor) -> Tensor:
@@ -69,6 +73,22 @@ class Game:
         optimizer = torch.optim.Adam(adversary.parameters(), self.adversary_lr)
         for _ in range(epochs):
             self.pursue(adversary, optimizer, odds, sensitive)
+
+    def converge(self, adversary: Adversary, odds: Tensor, sensitive: Tensor, epochs: int) -> int:
+        """`pretrain` until its losses no longer fall, for `epochs` at most; returns how many it took.
+
+        They no longer fall where their sum over all rows is less than `FALLS` below the lowest after `PATIENCE` epochs.
+        """
+        optimizer = torch.optim.Adam(adversary.parameters(), self.adversary_lr)
+        lowest, since = inf, 0
+        for number in range(1, epochs + 1):
+            self.pursue(adversary, optimizer, odds, sensitive)
+            with torch.no_grad():
+                loss = adversary.losses(odds, sensitive).sum().item()
+            lowest, since = (loss, 0) if loss < lowest - FALLS else (lowest, since + 1)
+            if since == PATIENCE:
+                return number
+        return epochs
 
     def pursue(self, adversary: Adversary, optimizer: torch.optim.Optimizer, odds: Tensor, sensitive: Tensor) -> None:
         """Let `adversary` go once over all rows."""

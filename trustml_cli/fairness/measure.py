@@ -8,9 +8,15 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
+from trustml_cli.bootstrap import (
+    RESAMPLES,
+    by_value,
+    drawn_again,
+    percentile_interval,
+    roc_area,
+    share_interval,
+)
 from trustml_cli.fairness.metrics import p_rule
-
-RESAMPLES = 2000  # of the rows, for an interval
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,10 @@ class Scored:
     odds: Tensor
     labels: Tensor
     sensitive: Tensor
+
+    def subset(self, indices: Tensor) -> "Scored":
+        """The rows at `indices`, int64 [M]."""
+        return Scored(self.odds[indices], self.labels[indices], self.sensitive[indices])
 
     @property
     def selected(self) -> Tensor:
@@ -67,15 +77,34 @@ class Point:
 def adversary_aucs(guesses: Sequence[Tensor], sensitive: Tensor) -> list[float]:
     """How well groups are told apart, for each attribute: 0.5 is guessing, 1 is certainty.
 
-    `guesses` hold logits [N, G] for each attribute; `sensitive` are the groups, int64 [N, A]. With more than two
-    groups, it is the mean over each group against the others; groups without rows do not count.
+    `guesses` say for each attribute how likely each group is, on any scale, [N, G]; `sensitive` are the groups, int64
+    [N, A]. With more than two groups, it is the mean over each group against the others; groups without rows do not
+    count.
     """
     areas = []
     for guess, group in zip(guesses, sensitive.T, strict=True):
-        likely = guess.double().softmax(1)
-        each = [area(group == number, likely[:, number]) for number in torch.unique(group).tolist()]
+        each = [area(group == number, guess[:, number]) for number in torch.unique(group).tolist()]
         areas.append(sum(each) / len(each))
     return areas
+
+
+def area_interval(guess: Tensor, group: Tensor, seed: int) -> tuple[float, float]:
+    """The 95 % interval of one of `adversary_aucs`, where the rows of each group are drawn again."""
+    numbers, sample = torch.unique(group, return_inverse=True)
+    shown = numbers[:1] if len(numbers) == 2 else numbers  # against the other group is the same as the other against it
+    members = sample.cpu().numpy()
+    orders = [by_value(guess[:, number].double().cpu().numpy()) for number in shown.tolist()]
+    parts = []
+    for often in drawn_again(members, seed):
+        areas = []
+        for place, (order, begins) in enumerate(orders):
+            ranked = often[:, order]
+            every = np.add.reduceat(ranked, begins, axis=1)
+            positives = np.add.reduceat(ranked * (members[order] == place), begins, axis=1)
+            areas.append(roc_area(every - positives, positives, (every - positives).cumsum(1)))
+        parts.append(np.mean(areas, axis=0))
+    (value,) = adversary_aucs([guess], group[:, None])
+    return share_interval(value, np.concatenate(parts), int(np.bincount(members).min()))
 
 
 def area(positive: Tensor, scores: Tensor) -> float:
@@ -85,18 +114,30 @@ def area(positive: Tensor, scores: Tensor) -> float:
     return float(roc_auc_score(positive.cpu().numpy(), scores.detach().cpu().numpy()))
 
 
-def p_rule_interval(selected: Tensor, group: Tensor, seed: int) -> tuple[float, float]:
-    """The 95 % interval of the p-rule: quantiles over draws of as many rows with replacement (Efron 1979).
+def group_intervals(selected: Tensor, labels: Tensor, group: Tensor, seed: int) -> dict[str, tuple[float, float]]:
+    """95 % intervals of the p-rule and of both differences: quantiles over draws of as many rows (Efron 1979).
 
-    The p-rule depends on the rows only through their numbers in each group, selected and not, and these numbers are
-    multinomial in such draws.
+    They depend on the rows only through their numbers for each group, label and decision, and these numbers are
+    multinomial in such draws. A difference of 0 cannot be exceeded downwards: its interval lies above what is true
+    where groups are treated alike.
     """
-    cells = [int(((group == number) & (selected == yes)).sum()) for number in torch.unique(group) for yes in (0, 1)]
-    draws = np.random.default_rng(seed).multinomial(len(group), np.array(cells) / len(group), size=RESAMPLES)
-    passed_over, chosen = draws[:, 0::2], draws[:, 1::2]
+    numbers = torch.unique(group).tolist()
+    cells = [
+        [[int(((group == number) & (labels == truth) & (selected == yes)).sum()) for yes in (0, 1)] for truth in (0, 1)]
+        for number in numbers
+    ]
+    shares = np.array(cells).ravel() / len(group)
+    draws = np.random.default_rng(seed).multinomial(len(group), shares, size=RESAMPLES)
+    draws = draws.reshape(RESAMPLES, len(numbers), 2, 2)
     with np.errstate(invalid="ignore"):  # a draw may lack a group, or select nobody
-        rates = chosen / (passed_over + chosen)
-        rules = 100 * rates.min(axis=1) / rates.max(axis=1)
-    rules = rules[np.isfinite(rules)]
-    low, high = np.quantile(rules, [0.025, 0.975]) if len(rules) else (np.nan, np.nan)
-    return float(low), float(high)
+        rates = draws[..., 1].sum(2) / draws.sum((2, 3))
+        by_label = draws[..., 1] / draws.sum(3)
+        rules = 100 * rates.min(1) / rates.max(1)
+    known = np.isfinite(by_label)
+    spread = np.where(known, by_label, -np.inf).max(1) - np.where(known, by_label, np.inf).min(1)
+    spread[known.sum(1) < 2] = np.nan
+    return {
+        "p_rule": percentile_interval(rules),
+        "demographic_parity_difference": percentile_interval(rates.max(1) - rates.min(1)),
+        "equalized_odds_difference": percentile_interval(spread.max(1)),  # nan where one of both is
+    }

@@ -1,8 +1,8 @@
-"""A threshold for each group, so that all of them are selected at one rate.
+"""A threshold for each group, so that all of them are selected at one rate: demographic parity.
 
-After Hardt, Price and Srebro 2016, arXiv 1610.02413, who do it for equalized odds and equal opportunity; here the
-thresholds are those for demographic parity. Needs everyone's group at the moment of the decision, which the other
-methods do not, and which may not be known or may not be used.
+Of all rules with demographic parity the one that is right most often has such thresholds (Corbett-Davies, Pierson,
+Feller, Goel and Huq 2017, arXiv 1701.08230). For equalized odds, see `equalized_odds.py`. Both need everyone's group at
+the moment of the decision, which the other methods do not, and which may not be known or may not be used.
 """
 
 import torch

@@ -2,31 +2,39 @@
 
 import logging
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from math import inf, isfinite
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import nn
 from tqdm import tqdm
 
-from trustml_cli.columns import Columns, conditions, higher, lower, neither
+from trustml_cli.columns import Columns, conditions, higher, lower, neither, sometimes
 from trustml_cli.data.dataset import Dataset, DatasetSource
 from trustml_cli.data.table import Rows, Table
 from trustml_cli.errors import InputError, naming
-from trustml_cli.fairness.adversarial import Adversary, Game, log_odds
-from trustml_cli.fairness.measure import Point, Scored, adversary_aucs, p_rule_interval
-from trustml_cli.fairness.metrics import demographic_parity_difference, equalized_odds_difference, p_rule
+from trustml_cli.fairness.adversarial import Adversary, Game
+from trustml_cli.fairness.guesses import guesses_by_boosting, guesses_by_score
+from trustml_cli.fairness.measure import Point, Scored
 from trustml_cli.fairness.reweighing import crossed, resample, reweighing
-from trustml_cli.fairness.thresholds import parity_thresholds, shifted
 from trustml_cli.hardware import own_randomness
 from trustml_cli.models.model import Model
 from trustml_cli.plots.fairness import densities, training_path
-from trustml_cli.statistics import proportion
 from trustml_cli.tasks.context import Context
+from trustml_cli.tasks.debiasing import (
+    Constraint,
+    Stage,
+    ask,
+    by_thresholds,
+    check_fairness,
+    choosing_rows,
+    not_comparable,
+    row,
+    score,
+)
 from trustml_cli.training.gradient import GradientTrainer
-from trustml_cli.training.predict import predict
 from trustml_cli.training.trainer import Trainer, finite
 
 log = logging.getLogger(__name__)
@@ -42,16 +50,7 @@ class Method(Enum):
     reweighing = "reweighing"
     """Trained on rows that are drawn so that label and groups are independent (Kamiran and Calders 2012)."""
     thresholds = "thresholds"
-    """A threshold for each group (after Hardt et al. 2016); needs everyone's groups when it decides."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What a classifier says of each part of the rows."""
-
-    train: Scored
-    validation: Scored
-    test: Scored
+    """Thresholds for each group, for demographic parity or equalized odds; needs everyone's groups when it decides."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,21 +59,26 @@ class Debias:
 
     `lambda` is the weight of each sensitive attribute in the game, in the order of the data set's; a single number
     holds for all. `rounds`, `batch_size`, `lr`, `weight_decay`, `adversary_batch_size` and `adversary_lr` are those of
-    the game; the adversary goes over all rows `pretraining_epochs` times before it. The share `validation_fraction` of
-    the training rows is trained on by nobody: the game is watched on them, and thresholds are chosen by them. Every
-    p-rule shall reach `p_rule` percent on them; whether it does is noted as a check.
+    the game; the adversary goes over all rows `pretraining_epochs` times before it, and a new one until it has
+    converged, `measuring_epochs` times at most, before each measurement. `constraint` is what thresholds make equal.
+    The share `validation_fraction` of the training rows is trained on by nobody: the game is watched on them, one half
+    of them chooses thresholds, and measuring adversaries learn from them. Every p-rule shall reach `p_rule` percent on
+    those by which nothing is chosen, or with `constraint=equalized_odds` no difference exceed
+    `equalized_odds_difference`; whether it does is noted as a check.
     """
 
     columns: ClassVar[Columns] = (
-        *conditions("stage", "method"),
+        *conditions("stage", "method", "constraint"),
         *higher("accuracy", "roc_auc", "p_rule_{attribute}"),
         *lower("adversary_auc_{attribute}", "demographic_parity_difference_{attribute}"),
-        *lower("equalized_odds_difference_{attribute}"),
+        *sometimes(lower("equalized_odds_difference_{attribute}")),  # not a number where groups cannot be compared
+        *lower("score_auc_{attribute}", "network_auc_{attribute}", "boosting_auc_{attribute}"),
         *higher("lowest_p_rule"),
-        *neither("needs_groups_to_decide"),
+        *neither("needs_groups_to_decide", "drawn_decisions"),
     )
 
     method: Method
+    constraint: Constraint
     lambda_: list[float]
     rounds: int
     batch_size: int
@@ -84,13 +88,15 @@ class Debias:
     adversary_batch_size: int
     adversary_lr: float
     pretraining_epochs: int
+    measuring_epochs: int
     p_rule: float
+    equalized_odds_difference: float
     validation_fraction: float
 
     def __post_init__(self) -> None:
         if not self.lambda_ or not all(0 <= value < inf for value in self.lambda_):
             raise ValueError(f"lambda: must be one number of at least 0 or one for each attribute, got {self.lambda_}")
-        for name in ("rounds", "batch_size", "adversary_batch_size", "pretraining_epochs"):
+        for name in ("rounds", "batch_size", "adversary_batch_size", "pretraining_epochs", "measuring_epochs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
         if any(width < 1 for width in self.adversary_hidden):
@@ -102,6 +108,9 @@ class Debias:
             raise ValueError(f"weight_decay: must be at least 0 and finite, got {self.weight_decay:g}")
         if not 0 <= self.p_rule <= 100:
             raise ValueError(f"p_rule: must be in percent, 0 to 100, got {self.p_rule:g}")
+        if not 0 <= self.equalized_odds_difference <= 1:
+            value = self.equalized_odds_difference
+            raise ValueError(f"equalized_odds_difference: must be in [0, 1], got {value:g}")
         if not 0 < self.validation_fraction < 1:
             raise ValueError(f"validation_fraction: must be between 0 and 1, got {self.validation_fraction}")
 
@@ -111,26 +120,26 @@ class Debias:
             trainer.check(model)
         table = as_table(dataset.load(), context.record.choices["dataset"])
         game = self.game(table, trainer)
-        train, validation = table.train.divide(self.validation_fraction, seed=0)
-        check_groups(table, train, validation, table.test)
-        held_out = table.derive(f"less validation={self.validation_fraction}", train=train)
-        rows = (train, validation, table.test)
+        held_out, validation = table.set_aside(self.validation_fraction, seed=0)
+        rows = (held_out.train, validation, held_out.test)
+        check_groups(table, *rows)
+        thresholds = self.method is Method.thresholds
+        chosen, judging = choosing_rows(held_out, validation, self.constraint) if thresholds else (None, None)
         network = context.trained(held_out, model, trainer).network
         before = ask(context, network, rows)
-        self.measure(context, "baseline", before, self.adversary(context, game, table, before.validation), table)
+        self.measure(context, "baseline", before, game, table)
 
-        if self.method is Method.thresholds:
-            after = by_thresholds(before)
+        if chosen is not None and judging is not None:
+            after = by_thresholds(before, self.constraint, chosen, judging, context.seed)
         else:
             if self.method is Method.adversarial:
                 adversary = self.adversary(context, game, table, before.train)
-                network = self.play(context, game, network, adversary, table, train, validation)
+                network = self.play(context, game, network, adversary, table, held_out.train, validation)
             else:
                 network = context.trained(reweighed(held_out, context.seed), model, trainer).network
             after = ask(context, network, rows)
             context.record.artifact("debiased", network.state_dict())
-        # a new adversary, fitted to the end, on rows that the game could not learn by heart
-        self.measure(context, "debiased", after, self.adversary(context, game, table, after.validation), table)
+        self.measure(context, "debiased", after, game, table)
 
         self.check(context, table, after)
         for number, attribute in enumerate(table.attributes):
@@ -139,7 +148,8 @@ class Debias:
 
     def subject(self, context: Context) -> str:
         """What was made fair and how, for the titles of plots."""
-        return f"{context.record.choices['model']} on {context.record.choices['dataset']}, {self.method.value}"
+        how = f"thresholds for {self.constraint.value}" if self.method is Method.thresholds else self.method.value
+        return f"{context.record.choices['model']} on {context.record.choices['dataset']}, {how}"
 
     def game(self, table: Table, trainer: Trainer) -> Game:
         """The game on `table`; a trainer that has few steps to an epoch has few rounds, too."""
@@ -160,14 +170,19 @@ class Debias:
             adversary_lr=self.adversary_lr,
         )
 
-    def adversary(self, context: Context, game: Game, table: Table, part: Scored) -> Adversary:
+    def adversary(
+        self, context: Context, game: Game, table: Table, part: Scored, to_the_end: bool = False
+    ) -> Adversary:
         """A new adversary, fitted to what a classifier that stays as it is says of these rows."""
         device = context.hardware.device
         with own_randomness(context.seed):
             adversary = Adversary(self.adversary_hidden, [len(attribute.groups) for attribute in table.attributes])
             adversary.to(device)
             odds, sensitive = part.odds.float().to(device), part.sensitive.to(device)
-            game.pretrain(adversary, odds, sensitive, self.pretraining_epochs)
+            if not to_the_end:
+                game.pretrain(adversary, odds, sensitive, self.pretraining_epochs)
+            elif game.converge(adversary, odds, sensitive, self.measuring_epochs) == self.measuring_epochs:
+                log.info("the measuring adversary still learned after task.measuring_epochs=%d", self.measuring_epochs)
         return adversary
 
     def play(
@@ -199,43 +214,44 @@ class Debias:
         return classifier.eval().requires_grad_(False)
 
     def check(self, context: Context, table: Table, after: Stage) -> None:
-        """Whether the debiased classifier is as fair as was wanted, on the rows that it was chosen by."""
-        rules = after.validation.p_rules
-        figure = ", ".join(f"{a.name} {value:.1f}" for a, value in zip(table.attributes, rules, strict=True))
-        name = f"p-rules are at least {self.p_rule:g} on validation rows"
-        context.record.check(name, min(rules) >= self.p_rule, figure)
+        """Whether the debiased classifier is as fair as was wanted, and good for anything."""
+        if self.method is Method.thresholds and self.constraint is Constraint.equalized_odds:
+            check_fairness(context, table, after, "equalized_odds_difference", self.equalized_odds_difference)
+        else:
+            check_fairness(context, table, after, "p_rule", self.p_rule)
+        share = after.test.selected.double().mean().item()
+        context.record.check("not everybody is decided alike", 0 < share < 1, f"{share:.1%} of test rows selected")
+        if lacking := not_comparable(table, after.test):
+            context.record.check("equalized odds compare all groups of the test rows", False, "; ".join(lacking))
 
-    def measure(self, context: Context, name: str, stage: Stage, adversary: Adversary, table: Table) -> None:
-        """The row of one stage, all of it on test rows."""
-        test = stage.test
+    def measure(self, context: Context, name: str, stage: Stage, game: Game, table: Table) -> None:
+        """The row of one stage, all of it on test rows; adversaries are fitted to validation rows."""
+        groups = [len(attribute.groups) for attribute in table.attributes]
+        # a new adversary, fitted to the end, on rows that the game could not learn by heart
+        network = self.adversary(context, game, table, stage.validation, to_the_end=True)
         with torch.no_grad():
-            guesses = [guess.cpu() for guess in adversary(test.odds.float().to(context.hardware.device))]
-        columns: dict[str, Any] = {
-            **proportion("accuracy", int(test.right.sum()), len(test.labels)),
-            "roc_auc": test.roc_auc,
+            guesses = network(stage.test.odds.float().to(context.hardware.device))
+        every = {
+            "score": guesses_by_score(stage.validation, stage.test, groups),
+            "network": [guess.cpu().double().softmax(1) for guess in guesses],
+            "boosting": guesses_by_boosting(stage.validation, stage.test, groups, context.seed),
         }
-        aucs = adversary_aucs(guesses, test.sensitive)
-        for attribute, group, auc in zip(table.attributes, test.sensitive.T, aucs, strict=True):
-            low, high = p_rule_interval(test.selected, group, context.seed)
-            columns |= {
-                f"p_rule_{attribute.name}": p_rule(test.selected, group),
-                f"p_rule_{attribute.name}_ci_low": low,
-                f"p_rule_{attribute.name}_ci_high": high,
-                f"adversary_auc_{attribute.name}": auc,
-                f"demographic_parity_difference_{attribute.name}": demographic_parity_difference(test.selected, group),
-                f"equalized_odds_difference_{attribute.name}": equalized_odds_difference(
-                    test.selected, test.labels, group
-                ),
-            }
+        columns = row(table, stage.test, every, context.seed)
         context.record.headline("lowest_p_rule")
         method = "none" if name == "baseline" else self.method.value
         needs = method == Method.thresholds.value
-        columns |= {"lowest_p_rule": min(test.p_rules), "needs_groups_to_decide": needs}
-        context.record.metrics({"stage": name, "method": method}, **columns)
+        columns |= {"lowest_p_rule": min(stage.test.p_rules), "needs_groups_to_decide": needs}
+        columns |= {"drawn_decisions": stage.drawn}
+        constraint = self.constraint.value if needs else "none"
+        context.record.metrics({"stage": name, "method": method, "constraint": constraint}, **columns)
         rules = ", ".join(f"p-rule by {a.name} {columns[f'p_rule_{a.name}']:.1f}" for a in table.attributes)
-        log.info("%s: accuracy %.4f, %s, n = %d", name, test.accuracy, rules, len(test.labels))
+        log.info("%s: accuracy %.4f, %s, n = %d", name, stage.test.accuracy, rules, len(stage.test.labels))
+        for lacking in not_comparable(table, stage.test):
+            log.warning("equalized odds: %s among the test rows, and does not count", lacking)
         if needs:
             log.info("thresholds need everyone's groups at the moment of the decision")
+        if stage.drawn:
+            log.info("%.1f%% of the decisions depend on a draw: asked again, some would differ", 100 * stage.drawn)
 
 
 def as_table(data: Dataset, name: str) -> Table:
@@ -261,31 +277,8 @@ def check_groups(table: Table, *parts: Rows) -> None:
                 )
 
 
-def score(context: Context, network: nn.Module, rows: Rows) -> Scored:
-    """What `network` says of `rows`."""
-    answers = predict(network, rows, context.hardware)
-    return Scored(log_odds(answers.logits.double()), answers.labels, rows.sensitive.cpu())
-
-
-def ask(context: Context, network: nn.Module, parts: tuple[Rows, Rows, Rows]) -> Stage:
-    """What `network` says of training, validation and test rows."""
-    train, validation, test = (score(context, network, rows) for rows in parts)
-    return Stage(train, validation, test)
-
-
 def reweighed(table: Table, seed: int) -> Table:
     """The same table with training rows drawn by the weights of all attributes' groups together."""
     weights = reweighing(table.train.labels, crossed(table.train.sensitive))
     drawn = resample(weights, torch.Generator().manual_seed(seed))
     return table.derive(f"reweighed, seed={seed}", train=table.train.subset(drawn))
-
-
-def by_thresholds(before: Stage) -> Stage:
-    """The classifier with a threshold for each combination of groups, chosen on validation rows."""
-    parts = (before.train, before.validation, before.test)
-    groups = torch.split(crossed(torch.cat([part.sensitive for part in parts])), [len(part.labels) for part in parts])
-    cuts = parity_thresholds(before.validation.odds, before.validation.labels, groups[1])
-    train, validation, test = (
-        replace(part, odds=shifted(part.odds, group, cuts)) for part, group in zip(parts, groups, strict=True)
-    )
-    return Stage(train, validation, test)

@@ -1,0 +1,189 @@
+"""What a stage of debiasing is judged by, and the thresholds by group that are put behind a classifier."""
+
+import logging
+from dataclasses import dataclass, replace
+from enum import Enum
+from math import isfinite
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trustml_cli.data.table import Rows, Table, divide_strata
+from trustml_cli.errors import InputError
+from trustml_cli.fairness.adversarial import log_odds
+from trustml_cli.fairness.equalized_odds import chances, decided, equalized_odds_rules
+from trustml_cli.fairness.measure import Scored, adversary_aucs, area_interval, group_intervals
+from trustml_cli.fairness.metrics import (
+    demographic_parity_difference,
+    equalized_odds_difference,
+    p_rule,
+    without_rate,
+)
+from trustml_cli.fairness.reweighing import crossed
+from trustml_cli.fairness.thresholds import parity_thresholds, shifted
+from trustml_cli.statistics import proportion
+from trustml_cli.tasks.context import Context
+from trustml_cli.training.predict import predict
+
+log = logging.getLogger(__name__)
+
+FEW = 20  # rows of a group, below which nothing can be said of it
+DECISION = 2.0  # log-odds of a decision that is drawn: no score is left of it
+HALF = 0.5  # of the validation rows, to choose thresholds by; the others judge them
+
+
+class Constraint(Enum):
+    """What thresholds by group make equal."""
+
+    demographic_parity = "demographic_parity"
+    """The rate of selection: one threshold for each group (Corbett-Davies et al. 2017)."""
+    equalized_odds = "equalized_odds"
+    """True- and false-positive rates: a draw between thresholds for each group (Hardt et al. 2016)."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a classifier says of each part of the rows; by `judging`, a part of the validation rows, nothing is chosen.
+
+    `drawn` is the share of test rows whose decision depends on a draw.
+    """
+
+    train: Scored
+    validation: Scored
+    test: Scored
+    judging: Scored
+    drawn: float = 0.0
+
+
+def score(context: Context, network: nn.Module, rows: Rows) -> Scored:
+    """What `network` says of `rows`."""
+    answers = predict(network, rows, context.hardware)
+    return Scored(log_odds(answers.logits.double()), answers.labels, rows.sensitive.cpu())
+
+
+def ask(context: Context, network: nn.Module, parts: tuple[Rows, Rows, Rows]) -> Stage:
+    """What `network` says of training, validation and test rows."""
+    train, validation, test = (score(context, network, rows) for rows in parts)
+    return Stage(train, validation, test, validation)
+
+
+def row(table: Table, test: Scored, guesses: dict[str, list[Tensor]], seed: int) -> dict[str, Any]:
+    """The values of one stage on its test rows; `guesses` are those of each adversary, the largest area counts."""
+    values: dict[str, Any] = {
+        **proportion("accuracy", int(test.right.sum()), len(test.labels)),
+        "roc_auc": test.roc_auc,
+    }
+    aucs = {name: adversary_aucs(guess, test.sensitive) for name, guess in guesses.items()}
+    for number, (attribute, group) in enumerate(zip(table.attributes, test.sensitive.T, strict=True)):
+        measured = {
+            "p_rule": p_rule(test.selected, group),
+            "demographic_parity_difference": demographic_parity_difference(test.selected, group),
+            "equalized_odds_difference": equalized_odds_difference(test.selected, test.labels, group),
+        }
+        ends = group_intervals(test.selected, test.labels, group, seed)
+        best = max(aucs, key=lambda name: aucs[name][number])
+        measured["adversary_auc"] = aucs[best][number]
+        ends["adversary_auc"] = area_interval(guesses[best][number], group, seed)
+        for name in ("p_rule", "adversary_auc", "demographic_parity_difference", "equalized_odds_difference"):
+            column = f"{name}_{attribute.name}"
+            low, high = ends[name]
+            values |= {column: measured[name], f"{column}_ci_low": low, f"{column}_ci_high": high}
+        values |= {f"{name}_auc_{attribute.name}": area[number] for name, area in aucs.items()}
+    return values
+
+
+def check_fairness(context: Context, table: Table, stage: Stage, measure: str, wanted: float) -> None:
+    """Whether the p-rules or the equalized odds differences, whichever is the `measure`, are as good as was wanted.
+
+    On rows by which nothing was chosen. Nothing is judged by fewer than `FEW` rows of a group, or for equalized odds of
+    a label in a group.
+    """
+    rows, verdicts, figures, sizes = stage.judging, [], [], []
+    parity = measure == "p_rule"
+    for attribute, group in zip(table.attributes, rows.sensitive.T, strict=True):
+        value = p_rule(rows.selected, group)
+        if not parity:
+            value = equalized_odds_difference(rows.selected, rows.labels, group)
+        ends = group_intervals(rows.selected, rows.labels, group, context.seed)[measure]
+        sizes.append(fewest(group if parity else 2 * group + rows.labels))
+        known = sizes[-1] >= FEW and isfinite(value)
+        verdicts.append(holds(value, ends, wanted, higher=parity) if known else None)
+        figures.append(f"{attribute.name} {value:.3g} ({ends[0]:.3g} to {ends[1]:.3g})")
+    passed = False if False in verdicts else None if None in verdicts else True
+    what = f"p-rules are at least {wanted:g}" if parity else f"equalized odds differ by {wanted:g} at most"
+    smallest = f"{min(sizes)} of the smallest group{'' if parity else ' and label'}"
+    figure = f"{', '.join(figures)}; {len(rows.labels):,} rows, {smallest}"
+    figure += ": too few to say" if passed is None else ""
+    context.record.check(f"{what} on rows held back", passed, figure)
+
+
+def holds(value: float, ends: tuple[float, float], wanted: float, higher: bool) -> bool | None:
+    """Whether a value is as good as was wanted; None where it is not, but its interval reaches that far."""
+    low, high = ends
+    if (value >= wanted) if higher else (value <= wanted):
+        return True
+    return None if ((high >= wanted) if higher else (low <= wanted)) else False
+
+
+def not_comparable(table: Table, rows: Scored) -> list[str]:
+    """In words, which groups lack a rate on these rows, so that they do not count in equalized odds."""
+    words = {1: "favourable", 0: "unfavourable"}
+    return [
+        f"{attribute.name}={attribute.groups[number]} has no {words[truth]} label"
+        for attribute, group in zip(table.attributes, rows.sensitive.T, strict=True)
+        for number, truth in without_rate(rows.labels, group)
+    ]
+
+
+def fewest(group: Tensor) -> int:
+    """The number of rows of the smallest group that has any."""
+    return int(torch.unique(group, return_counts=True)[1].min())
+
+
+def choosing_rows(table: Table, validation: Rows, constraint: Constraint) -> tuple[Tensor, Tensor]:
+    """Indices of the validation rows that thresholds are chosen by, and of those that judge them.
+
+    Raises `InputError` where a combination of groups has no row to choose its threshold by, for equalized odds of
+    each label; warns where there are few.
+    """
+    chosen, judging = divide_strata(validation.strata, HALF, seed=1)
+    everyone = [part.sensitive for part in (table.train, validation, table.test)]
+    needed = torch.unique(torch.cat(everyone), dim=0)
+    counts = []
+    for groups in needed:
+        here = (validation.sensitive[chosen] == groups).all(1)
+        labels = validation.labels[chosen][here]
+        by_label = [int((labels == truth).sum()) for truth in (0, 1)]
+        counts.append((min(by_label) if constraint is Constraint.equalized_odds else sum(by_label), groups))
+    least, groups = min(counts, key=lambda one: one[0])
+    who = ", ".join(attribute.groups[int(number)] for attribute, number in zip(table.attributes, groups, strict=True))
+    rows = "rows of each label" if constraint is Constraint.equalized_odds else "rows"
+    if least == 0:
+        raise InputError(
+            f"task.method: thresholds has no {rows} of {who} to choose by among {len(chosen)} validation rows; take "
+            "more rows, a larger task.validation_fraction, or fewer groups (dataset.races, dataset.sensitive)"
+        )
+    if least < FEW:
+        log.warning("the thresholds of %s are chosen by %d %s only, and may not hold for others", who, least, rows)
+    return chosen, judging
+
+
+def by_thresholds(before: Stage, constraint: Constraint, chosen: Tensor, judging: Tensor, seed: int) -> Stage:
+    """The classifier with thresholds for each combination of groups, chosen by the validation rows `chosen`."""
+    parts = (before.train, before.validation, before.test)
+    groups = torch.split(crossed(torch.cat([part.sensitive for part in parts])), [len(part.labels) for part in parts])
+    known, numbers = before.validation.subset(chosen), groups[1][chosen]
+    drawn = 0.0
+    if constraint is Constraint.demographic_parity:
+        cuts = parity_thresholds(known.odds, known.labels, numbers)
+        odds = [shifted(part.odds, group, cuts) for part, group in zip(parts, groups, strict=True)]
+    else:
+        rules = equalized_odds_rules(known.odds, known.labels, numbers)
+        random = torch.Generator().manual_seed(seed)
+        selected = [decided(part.odds, group, rules, random) for part, group in zip(parts, groups, strict=True)]
+        odds = [torch.where(yes, DECISION, -DECISION).double() for yes in selected]
+        by_chance = chances(before.test.odds, groups[2], rules)
+        drawn = ((by_chance > 0) & (by_chance < 1)).double().mean().item()
+    train, validation, test = (replace(part, odds=own) for part, own in zip(parts, odds, strict=True))
+    return Stage(train, validation, test, validation.subset(judging), drawn)
