@@ -159,8 +159,8 @@ def state(process: int) -> str:
 def noted(folder: Path, number: int, after: Sequence[int] = (), then: str = "") -> tuple[int, str | None]:
     """A job that says that it has begun, and that waits until those in `after` have, too.
 
-    Then it ends; or it dies with its process, outlives that of job 0, or hangs. Returns its number, and how many
-    threads its process was given.
+    Then it says that it has ended; or it dies with its process, outlives that of job 0, or takes a minute. Returns its
+    number, and how many threads its process was given.
     """
     (folder / f".{number}").write_text(str(os.getpid()))
     (folder / f".{number}").rename(folder / f"begun_{number}")
@@ -169,6 +169,7 @@ def noted(folder: Path, number: int, after: Sequence[int] = (), then: str = "") 
         os.kill(os.getpid(), signal.SIGKILL)
     if then == "outlive":
         wait_until(lambda: gone(int((folder / "begun_0").read_text())))
-    if then == "hang":
-        time.sleep(HANGS)
+    if then == "last":
+        time.sleep(60)
+    (folder / f"ended_{number}").touch()
     return number, os.environ.get("OMP_NUM_THREADS")
