@@ -4,6 +4,8 @@ Every attack and check asks through here, so that what a network's arithmetic ma
 number format, logits and gradients that are not a number, and networks that give no gradient.
 """
 
+from math import inf
+
 import torch
 from torch import Tensor, nn
 
@@ -37,16 +39,19 @@ def seen(logits: Tensor) -> Tensor:
 
 
 def gradient_by(x: Tensor, value: Tensor, retain_graph: bool = False) -> Tensor:
-    """The gradient of the number `value` by x, finite: NaN counts as zero, infinity as the largest float.
+    """The gradient of the number `value` by images x [N, …], finite: NaN counts as zero.
 
-    Raises NoGradient where `value` does not hang on x.
+    Infinity counts as the largest finite entry of its image (1 where there is none): a direction with much more of it
+    than of all others would lead nowhere else. Raises NoGradient where `value` does not hang on x.
     """
     gradient = None
     if value.requires_grad:
         (gradient,) = torch.autograd.grad(value, x, retain_graph=retain_graph, allow_unused=True)
     if gradient is None:
         raise NoGradient
-    return gradient.nan_to_num()
+    largest = gradient.abs().where(gradient.isfinite(), 0.0).flatten(1).amax(1).view(-1, *(1,) * (x.dim() - 1))
+    bound = largest.where(largest > 0, 1.0)
+    return gradient.nan_to_num(0.0, inf, -inf).clamp(-bound, bound)
 
 
 def gives_gradients(model: nn.Module, x: Tensor) -> bool:
