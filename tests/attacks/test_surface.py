@@ -1,5 +1,8 @@
 """The loss around an image, against a closed form on a linear model."""
 
+import math
+
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
@@ -30,3 +33,21 @@ def test_the_loss_rises_along_the_gradient_as_worked_out() -> None:
     torch.testing.assert_close(surface.loss, softplus(-score))
     torch.testing.assert_close(surface.margin, score)
     assert surface.label == 1
+
+
+def test_the_loss_of_a_model_that_is_sure_of_itself_is_not_flat() -> None:
+    x, y = torch.tensor([[[[0.5, 0.25]]]]), torch.tensor([1])
+    sure = nn.Sequential(Linear(), Times(60.0))  # a score of 30: the cross-entropy of torch is 0 in float32
+    surface = loss_surface(sure, x, y, 0.001, Norm.linf, points=3)
+    assert nn.functional.cross_entropy(sure(x), y) == 0
+    assert surface.loss[1, 1].item() == pytest.approx(math.exp(-30), rel=1e-4)
+    assert (surface.loss[1].diff() > 0).all()
+
+
+class Times(nn.Module):
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return self.factor * logits

@@ -101,6 +101,42 @@ def test_saved_images_over_the_budget_or_judged_otherwise_are_noticed(context: C
     assert [finding.passed for finding in check_saved(context, curve, Brightness(-4.0), Norm.linf)] == [False, False]
 
 
+NEAREST = """
+import torch
+from torch import nn
+
+class Nearest(nn.Module):
+    \"""The nearest of ten rows of pixels; in bfloat16, and no gradient leads back to the image.\"""
+
+    def __init__(self):
+        super().__init__()
+        self.means = nn.Parameter(torch.rand(10, 64, generator=torch.Generator().manual_seed(0)))
+
+    def forward(self, x):
+        with torch.no_grad():
+            pixels = x.flatten(1) + 0
+        return -torch.cdist(pixels, self.means).bfloat16()
+"""
+
+
+@pytest.mark.parametrize("attack", [["attack=square", "attack.queries=20"], ["attack=pgd"]], ids=["square", "pgd"])
+def test_a_network_without_gradients_is_for_attacks_without(attack: list[str], trustml: Cli, tmp_path: Path) -> None:
+    (tmp_path / "nearest.py").write_text(NEAREST)
+    words = ["model=custom", "model.factory=nearest:Nearest", "trainer=smoke", "dataset.limit=60", "task.epsilon=0.2"]
+    answer = trustml("task=attack", *attack, *words, "task.check_images=10", "rivals.black_box.queries=5")
+    if attack == ["attack=pgd"]:
+        assert answer.returncode == 2
+        assert answer.stderr.startswith("trustml: error: attack: needs gradients by the image")
+        return
+    assert answer.returncode == 0, answer.stderr
+    run = newest(tmp_path)
+    assert (metrics(run).gradients == 0).all()
+    assert facts(run)["attack_asked"] == "the network itself: a copy would cost no less"
+    checks = {check["name"]: check["passed"] for check in facts(run)["checks"]}
+    assert checks["gradients are not zero"] is None
+    assert checks["answers and gradients are numbers"] is True
+
+
 MNIST = ["dataset=mnist", "model=mnist_cnn", "dataset.limit=500", "trainer.epochs=15", "task.check_images=0"]
 
 

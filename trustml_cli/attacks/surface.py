@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import softplus
 
 from trustml_cli.attacks.asking import ask
 from trustml_cli.attacks.attack import Norm, input_gradient
 from trustml_cli.attacks.geometry import unit_step
-from trustml_cli.attacks.losses import lead
+from trustml_cli.attacks.losses import lead, log_odds
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,6 @@ def loss_surface(model: nn.Module, x: Tensor, y: Tensor, epsilon: float, norm: N
     for offset in offsets:
         row = x + offset * aside + offsets.view(-1, *(1,) * (x.dim() - 1)) * uphill
         logits = ask(model, row)
-        losses.append(cross_entropy(logits, y.expand(points), reduction="none"))
+        losses.append(softplus(log_odds(logits, y.expand(points), None)))  # the cross-entropy, also where it is tiny
         margins.append(-lead(logits, y.expand(points), None))
     return Surface(offsets.cpu(), torch.stack(losses).cpu(), torch.stack(margins).cpu(), int(y))
