@@ -93,6 +93,13 @@ def test_poses_fill_their_ranges_and_one_alone_leaves_the_rest() -> None:
     assert (lit(images(10), turned) == images(10)).all()
 
 
+def test_brightness_is_a_factor_up_to_white() -> None:
+    still = torch.zeros(2)
+    pose = Pose(still, still + 1, torch.zeros(2, 2), torch.tensor([0.5, 1.5]))
+    x = torch.tensor([0.2, 0.4, 1.0]).expand(2, 1, 1, 3)
+    torch.testing.assert_close(lit(x, pose).flatten(1), torch.tensor([[0.1, 0.2, 0.5], [0.3, 0.6, 1.0]]))
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 28, 20)])
 def test_at_rest_nothing_changes_but_what_is_covered(name: str, shape: tuple[int, int, int]) -> None:
@@ -137,6 +144,23 @@ def test_it_fools_far_more_than_noise_in_its_place(name: str, trained_digits: Tr
     assert rate > control + 0.3, (rate, control)
     assert pattern.min() >= 0
     assert pattern.max() <= 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_learnt_in_poses_of_all_its_ranges(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, shown = disguise(name, steps=5), []
+
+    def watched(self: Disguise, x: Tensor, pattern: Tensor | None, pose: Pose) -> Tensor:
+        shown.append(pose)
+        return worn(self, x, pattern, pose)
+
+    worn = type(one).worn
+    monkeypatch.setattr(type(one), "worn", watched)
+    with own_randomness(0):
+        one.learn(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)).requires_grad_(False), images(20))
+    assert len(shown) >= 5
+    for field in ("angle", "size", "place", "brightness"):
+        assert torch.cat([getattr(pose, field) for pose in shown]).std() > 0.03, field
 
 
 def test_a_sticker_is_printed_in_the_levels_there_are() -> None:

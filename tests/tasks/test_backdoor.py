@@ -175,6 +175,14 @@ def test_a_backdoor_opens_to_its_trigger_alone(context: Context, bars: Dataset) 
     assert context.record.facts["model_key"] != context.record.facts["baseline_model_key"]
 
 
+def test_what_poison_costs_is_told_of_the_poisoned_network_alone(context: Context, bars: Dataset) -> None:
+    handler = PlantBackdoor(source=["top"], target="bottom", poison_rate=1.0, examples=1)
+    handler(context, *parts(bars), PATCH, Defence())  # no image of the first class is left with its label
+    row = metrics(context.record.directory).iloc[0]
+    assert row.clean_accuracy < 0.7
+    assert row.baseline_clean_accuracy > 0.95
+
+
 def test_own_weights_have_no_place_here(context: Context, bars: Dataset, tmp_path: Path) -> None:
     source, model, trainer = parts(bars)
     (tmp_path / "weights.pt").touch()

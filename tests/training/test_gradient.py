@@ -163,6 +163,15 @@ def training_inputs(trainer: GradientTrainer, data: Dataset) -> list[Tensor]:
     return shown
 
 
+def test_each_epoch_goes_once_over_all_images_in_an_order_of_its_own(tiny_data: Dataset) -> None:
+    torch.manual_seed(0)
+    shown = torch.cat(training_inputs(replace(SHORT, epochs=2), tiny_data))
+    all_of_them = [image.numpy().tobytes() for image in tiny_data.train.inputs.float().div(255)]
+    first, second = ([image.contiguous().numpy().tobytes() for image in epoch] for epoch in shown.split(64))
+    assert sorted(first) == sorted(second) == sorted(all_of_them)
+    assert all_of_them != first != second != all_of_them
+
+
 @pytest.mark.parametrize("changes", [{}, {"flip": True}, {"crop_padding": 2}], ids=str)
 def test_images_are_augmented_only_where_it_is_asked_for(changes: dict[str, Any], tiny_data: Dataset) -> None:
     torch.manual_seed(0)
