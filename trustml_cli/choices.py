@@ -41,6 +41,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("share_of_cores", share_of_cores, replace=True)
     OmegaConf.register_new_resolver("described", described, replace=True)
     OmegaConf.register_new_resolver("named", named, replace=True)
+    OmegaConf.register_new_resolver("for_norm", for_norm, replace=True)
 
 
 def named(group: str, key: str, *, _root_: DictConfig) -> DictConfig:
@@ -57,6 +58,20 @@ def named(group: str, key: str, *, _root_: DictConfig) -> DictConfig:
     composed = {name: compose("config", [f"{group}={name}"])[group] for name in names}
     nodes = {name: OmegaConf.to_container(node, resolve=False) for name, node in composed.items()}
     return DictConfig(nodes, parent=_root_)  # so that their ${...} mean this config's values
+
+
+def for_norm(key: str, values: DictConfig, like: str = "", *, _root_: DictConfig, _parent_: DictConfig) -> Any:
+    """Which of `values` is for the norm at `key`, which begins with a dot beside the key that asks.
+
+    Where the group `like` has an epsilon in this norm, that is taken.
+    """
+    node = _parent_ if key.startswith(".") else _root_
+    name, norm = node._get_full_key(key.lstrip(".")), str(OmegaConf.select(node, key.lstrip(".")))
+    if norm not in values:
+        raise InputError(f"{name}: must be one of {', '.join(map(str, values))} here, got {norm}")
+    other = OmegaConf.select(_root_, like) if like else None
+    value = other.epsilon if other is not None and str(other.get("norm")) == norm else values[norm]
+    return ListConfig(list(value)) if isinstance(value, list | ListConfig) else value
 
 
 def changed(config: DictConfig, chosen: Mapping[str, str | None]) -> dict[str, dict[str, Any]]:

@@ -80,7 +80,7 @@ def below(node: yaml.Node | None, text: str, prefix: str) -> dict[str, tuple[str
         elif name.value not in ("defaults", "_target_"):
             end = value.end_mark.index
             comment = text[end:].partition("\n")[0].partition("#")[2].strip()
-            found[path] = (text[value.start_mark.index : end].strip(), comment)
+            found[path] = (" ".join(text[value.start_mark.index : end].split()), comment)
     return found
 
 
