@@ -88,7 +88,7 @@ def test_values_and_comments_are_those_of_the_file_and_of_what_it_builds_on(tmp_
         f"{group}.empty": ("", ""),
         "attack": ("[fgsm, pgd]", ""),
         "model": ("mlp", ""),
-        f"{group}.list": ("[1,\n  2]", "both"),
+        f"{group}.list": ("[1, 2]", "both"),
         f"{group}.inner.deep": ("${seed}", ""),
     }
 

@@ -80,7 +80,7 @@ def test_fast_training_resists_a_smaller_budget_on_mnist_and_is_believed(
     trustml: Cli, tmp_path: Path, data_dir: Path
 ) -> None:
     words = ["task=robust_train", "defence=fast", "model=mnist_cnn", "dataset=mnist", f"data_dir={data_dir}"]
-    few = ["trainer.epochs=2", "trainer.steps_per_epoch=100", "task.images=200", "task.check_images=50"]
+    few = ["trainer.epochs=2", "trainer.steps_per_epoch=100", "task.images=320"]
     answer = trustml(*words, *few)
     assert answer.returncode == 0, answer.stderr
     undefended, defended = metrics(newest(tmp_path)).robust_accuracy
