@@ -156,6 +156,14 @@ def test_what_has_no_answer() -> None:
     assert not fooled(identity, logits[:1], moved, torch.tensor([-1])).any()
 
 
+@pytest.mark.parametrize(
+    ("answer", "got"), [(lambda x: x[:, 0], r"\[2\]"), (lambda x: (x, x), "tuple"), (lambda x: x[:1], r"\[1, 3\]")]
+)
+def test_what_is_no_table_of_logits_is_refused(answer: Callable[[Tensor], Tensor], got: str) -> None:
+    with pytest.raises(ValueError, match=rf"logits \[images, classes\], and of 2 images this returns {got}$"):
+        ask(Says(nn.Identity(), answer), torch.rand(2, 3))
+
+
 class Detached(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

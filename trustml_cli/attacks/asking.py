@@ -24,8 +24,12 @@ def ask(model: nn.Module, x: Tensor) -> Tensor:
 
     An image has an answer where its largest logit is finite; minus infinity for other classes rules them out. Where an
     image has none (a logit is NaN or infinity), all of its logits are NaN here, and no comparison with them holds.
+    Raises ValueError where the network returns anything but a tensor [N, K].
     """
-    logits: Tensor = model(x)
+    logits: object = model(x)
+    if not (isinstance(logits, Tensor) and logits.dim() == 2 and len(logits) == len(x)):
+        shape = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(f"a network must return logits [images, classes], and of {len(x)} images this returns {shape}")
     logits = logits.float()
     return logits.where(logits.detach().amax(1, keepdim=True).isfinite(), torch.nan)
 

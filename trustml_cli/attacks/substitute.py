@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from trustml_cli.attacks.asking import ask
 from trustml_cli.attacks.attack import Attack, Norm, Sees, input_gradient
 from trustml_cli.attacks.fgsm import FGSM
-from trustml_cli.attacks.learnt import answered
+from trustml_cli.attacks.learnt import answered, answers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +89,8 @@ class Substitute(Attack):
             # where the label's probability rises its cross-entropy falls
             uphill = -input_gradient(substitute, x[chosen], labels[chosen])
             further = (x[chosen] + self.jump * uphill.sign()).clamp(0, 1)
-            further, said = answered(model, further)
-            x, labels = torch.cat([x, further]), torch.cat([labels, said])
+            said = answers(model, further)
+            x, labels = torch.cat([x, further[said >= 0]]), torch.cat([labels, said[said >= 0]])
         return substitute
 
     def trained(self, substitute: nn.Module, x: Tensor, labels: Tensor) -> nn.Module:
