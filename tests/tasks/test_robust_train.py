@@ -76,7 +76,7 @@ def test_fgsm_training_on_mnist_masks_its_gradients_and_the_checks_say_so(
 
 
 @pytest.mark.data
-def test_fast_training_resists_a_smaller_budget_on_mnist_and_is_believed(
+def test_fast_training_resists_a_smaller_budget_on_mnist_without_masking(
     trustml: Cli, tmp_path: Path, data_dir: Path
 ) -> None:
     words = ["task=robust_train", "defence=fast", "model=mnist_cnn", "dataset=mnist", f"data_dir={data_dir}"]
@@ -85,4 +85,4 @@ def test_fast_training_resists_a_smaller_budget_on_mnist_and_is_believed(
     assert answer.returncode == 0, answer.stderr
     undefended, defended = metrics(newest(tmp_path)).robust_accuracy
     assert defended > max(0.85, undefended + 0.1)
-    assert facts(newest(tmp_path))["verdict"] == "trustworthy"
+    assert "gradient masking" not in facts(newest(tmp_path))["verdict"]
