@@ -65,7 +65,7 @@ def test_the_network_has_one_class_fewer_and_has_not_seen_the_validation_images(
     assert load_file(stored / "model.safetensors")["network.5.bias"].shape == (9,)
     recipe = json.loads((stored / "model.json").read_text())["recipe"]
     assert recipe["dataset"]["classes"] == 9
-    assert "without=2 aside=0.25" in recipe["dataset"]["fingerprint"]
+    assert "without=2, aside=0.25 seed=0" in recipe["dataset"]["fingerprint"]
 
 
 def test_scores_and_quantiles_share_a_network(trustml: Cli) -> None:
