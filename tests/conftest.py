@@ -48,6 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("e2e")
         if not OTHERS & {mark.name for mark in item.iter_markers()}:
             item.add_marker("unit")
+    items.sort(key=lambda item: "smoke" not in getattr(item, "fixturenames", ()))  # the longest wait begins first
 
 
 @pytest.fixture
