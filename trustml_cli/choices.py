@@ -63,10 +63,12 @@ def named(group: str, key: str, *, _root_: DictConfig) -> DictConfig:
 def for_norm(key: str, values: DictConfig, like: str = "", *, _root_: DictConfig, _parent_: DictConfig) -> Any:
     """Which of `values` is for the norm at `key`, which begins with a dot beside the key that asks.
 
-    Where the group `like` has an epsilon in this norm, that is taken.
+    Where the group `like` has an epsilon in this norm, that is taken. Where no norm is set at all, it is the first of
+    them: `build` will say that it is missing, and before that, whether the code may be run that would need it.
     """
     node = _parent_ if key.startswith(".") else _root_
-    name, norm = node._get_full_key(key.lstrip(".")), str(OmegaConf.select(node, key.lstrip(".")))
+    name, norm = node._get_full_key(key.lstrip(".")), OmegaConf.select(node, key.lstrip("."))
+    norm = str(next(iter(values)) if norm is None else norm)
     if norm not in values:
         raise InputError(f"{name}: must be one of {', '.join(map(str, values))} here, got {norm}")
     other = OmegaConf.select(_root_, like) if like else None
