@@ -4,11 +4,12 @@ import ast
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache
 from hashlib import sha256
-from importlib.metadata import packages_distributions, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from types import MappingProxyType, ModuleType
@@ -105,7 +106,12 @@ def is_installed(file: Path) -> bool:
 
 @cache
 def version_of(package: str) -> str:
-    """The version of an installed package, by the name that is imported."""
+    """The version of an installed package, by the name that is imported.
+
+    Most are distributed under that name; to find the others takes seconds, for the files of every package are listed.
+    """
+    with suppress(PackageNotFoundError):
+        return f"{package} {version(package)}"
     return ", ".join(sorted(f"{name} {version(name)}" for name in set(packages_distributions().get(package, ()))))
 
 
