@@ -49,10 +49,11 @@ def test_logistic_regressions_agree_on_mnist(trustml: Cli, tmp_path: Path, data_
 
 @pytest.mark.data
 def test_mnist_cnn_is_accurate_and_not_robust(trustml: Cli, tmp_path: Path, data_dir: Path) -> None:
-    assert measured(trustml, tmp_path, data_dir, "experiment=mnist_cnn").test_accuracy[0] >= 0.99
-    words = ["task=fgsm", "model=mnist_cnn", "dataset=mnist", "task.epsilon=[0,0.1,0.25]"]
+    short = "trainer.epochs=3"  # of 10, which docs/results.md has
+    assert measured(trustml, tmp_path, data_dir, "experiment=mnist_cnn", short).test_accuracy[0] >= 0.985
+    words = ["task=fgsm", "model=mnist_cnn", "dataset=mnist", "task.epsilon=[0,0.1,0.25]", short]
     curve = measured(trustml, tmp_path, data_dir, *words).set_index("epsilon").robust_accuracy
-    assert curve[0.0] >= 0.99
+    assert curve[0.0] >= 0.985
     assert curve[0.0] > curve[0.1] > curve[0.25]
     assert curve[0.25] < 0.5
 
