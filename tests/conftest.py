@@ -25,7 +25,7 @@ from tests.helpers import CPU, Cli, TrainedDigits, command
 from trustml_cli.choices import config_folder
 from trustml_cli.data.dataset import Dataset, InMemory
 from trustml_cli.data.digits import Digits
-from trustml_cli.hardware import Hardware, own_randomness
+from trustml_cli.hardware import Hardware, own_randomness, seed_everything
 from trustml_cli.record import Recorder
 from trustml_cli.store import ModelStore
 from trustml_cli.tasks.context import Context
@@ -49,6 +49,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not OTHERS & {mark.name for mark in item.iter_markers()}:
             item.add_marker("unit")
     items.sort(key=lambda item: "smoke" not in getattr(item, "fixturenames", ()))  # the longest wait begins first
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Random numbers that a test does not seed are the same in any order of the tests."""
+    seed_everything(0)
 
 
 @pytest.fixture

@@ -67,7 +67,10 @@ def test_parameters_are_compared_up_to_what_the_answers_hide() -> None:
 
 def test_parameters_of_a_bent_network_there_are_none(tiny_data: Dataset) -> None:
     assert parameters_of(LinearClassifier(torch.ones(2, 64), torch.zeros(2)), tiny_data) is not None
-    assert parameters_of(nn.Sequential(nn.Flatten(), nn.Linear(64, 2), nn.ReLU()), tiny_data) is None
+    linear = nn.Linear(64, 2)
+    nn.init.ones_(linear.weight)
+    nn.init.constant_(linear.bias, -20)  # dark images are below, bright ones above: the ReLU bends between them
+    assert parameters_of(nn.Sequential(nn.Flatten(), linear, nn.ReLU()), tiny_data) is None
 
 
 @pytest.mark.parametrize(
