@@ -11,6 +11,7 @@ from torchvision.models import resnet18
 from tests.configs import choices, composed
 from trustml_cli.attacks.attack import Norm, input_gradient
 from trustml_cli.attacks.bim import BIM
+from trustml_cli.attacks.geometry import lengths
 from trustml_cli.attacks.measure import attack_curve
 from trustml_cli.attacks.stand_in import same_views, stand_in, views, whom_to_ask
 from trustml_cli.attacks.thin import ThinConv2d
@@ -56,8 +57,9 @@ def test_the_stand_in_of_every_model_says_the_same(name: str) -> None:
     assert (fast is network) == (folds(network) == 0 and not thins(fast))
     torch.testing.assert_close(fast(x), network(x), rtol=1e-4, atol=1e-4)
     ours, theirs = input_gradient(fast, x, y), input_gradient(network, x, y)
-    close = (ours - theirs).abs() <= 1e-3 * theirs.abs() + 1e-5
-    assert close.double().mean() > 0.95  # what rounds to the other side of a kink has another gradient
+    apart = lengths(ours - theirs) / lengths(theirs)
+    assert (apart <= 1e-4).double().mean() >= 0.75  # an image that rounds to the other side of a kink has another
+    assert apart.max() <= 0.05
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
     assert not fast.training
 
