@@ -148,5 +148,5 @@ def test_a_damaged_file_is_named(load, source, tmp_path, damage, words):
 def test_without_pyarrow_the_error_says_what_to_install(load, monkeypatch):
     load()
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(InputError, match=r"needs pyarrow; install it with: pip install 'trustml\[parquet\]'"):
+    with pytest.raises(InputError, match=r"needs pyarrow; install it with: pip install '\.\[parquet\]'"):
         parquet.open_parquet("train.parquet")

@@ -48,7 +48,7 @@ def browser() -> Iterator[Any]:
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        without("there is no playwright here; pip install 'trustml[browser]'")
+        without("there is no playwright here; pip install '.[browser]'")
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield opened

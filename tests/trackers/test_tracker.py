@@ -115,9 +115,7 @@ def test_a_package_that_is_missing_is_named_before_anything_begins(
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, name, None)
     config = composed(f"tracker={name}", f"output_dir={tmp_path}")
-    with pytest.raises(
-        InputError, match=rf"^tracker={name}: needs .*; install it with: pip install 'trustml\[{name}]'"
-    ):
+    with pytest.raises(InputError, match=rf"^tracker={name}: needs .*; install it with: pip install '\.\[{name}]'"):
         recorder(tmp_path).follow(build(config.tracker, "tracker"))
 
 

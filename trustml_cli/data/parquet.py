@@ -97,9 +97,7 @@ def open_parquet(path: Path) -> Any:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
     except ImportError as error:
-        raise InputError(
-            f"dataset: reading {path} needs pyarrow; install it with: pip install 'trustml[parquet]'"
-        ) from error
+        raise InputError(f"dataset: reading {path} needs pyarrow; install it with: pip install '.[parquet]'") from error
     try:
         return ParquetFile(path)
     except (ArrowException, OSError) as error:

@@ -105,7 +105,7 @@ def exporter(model: BinarizableModel, data: Dataset) -> Callable[..., dict[str, 
         from trustml_cli.tasks.packing import check_packable, export_packed
     except ImportError as error:
         why = " ".join(str(error).split())
-        raise InputError(f"task.export: packed needs numba ({why}); pip install 'trustml[packed]'") from error
+        raise InputError(f"task.export: packed needs numba ({why}); pip install '.[packed]'") from error
     check_packable(replace(model, activation=Activation.sign, binary_weights=True), data)
     return export_packed
 

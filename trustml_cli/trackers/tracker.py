@@ -76,6 +76,4 @@ def needing(extra: str) -> Iterator[None]:
         yield
     except ImportError as error:
         missing = error.name or str(error)
-        raise InputError(
-            f"tracker={extra}: needs {missing}; install it with: pip install 'trustml[{extra}]'"
-        ) from error
+        raise InputError(f"tracker={extra}: needs {missing}; install it with: pip install '.[{extra}]'") from error
