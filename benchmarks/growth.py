@@ -55,7 +55,8 @@ def one(task: str, images: int, width: int) -> dict[str, float]:
     from trustml_cli.hardware import Hardware, Precision, keep_freed_memory, seed_everything
     from trustml_cli.models.dense import Mlp
     from trustml_cli.models.model import Inputs, Normalization
-    from trustml_cli.training.gradient import GradientTrainer, Optimizer, Schedule
+    from trustml_cli.training.gradient import GradientTrainer
+    from trustml_cli.training.optimization import Optimizer, Schedule
     from trustml_cli.training.predict import BATCH
 
     def peak() -> float:

@@ -188,10 +188,11 @@ class Recorder:
 
     def history(self, epoch: "Epoch", stage: str | None = None) -> None:
         """Append a row to history.csv; `stage` names the network where a run trains more than one."""
-        self.epochs.append({"stage": stage, **asdict(epoch)})
-        used = [column for column in self.epochs[0] if any(row[column] is not None for row in self.epochs)]
-        self._write_table("history.csv", [{column: row[column] for column in used} for row in self.epochs])
-        self._track(lambda tracker: tracker.epoch(epoch.epoch, epoch_values(asdict(epoch), stage)))
+        self.epochs.append({"stage": stage, **epoch.columns()})
+        columns = dict.fromkeys(column for row in self.epochs for column in row)
+        used = [column for column in columns if any(row.get(column) is not None for row in self.epochs)]
+        self._write_table("history.csv", [{column: row.get(column) for column in used} for row in self.epochs])
+        self._track(lambda tracker: tracker.epoch(epoch.epoch, epoch_values(epoch.columns(), stage)))
 
     def check(self, name: str, passed: bool | None, figure: str) -> None:
         """Note in run.json whether something holds that must hold for the result to be believed."""

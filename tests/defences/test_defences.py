@@ -1,7 +1,9 @@
 """Every defence in conf/defence: one table for all, and what each paper says in particular."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,13 +20,14 @@ from trustml_cli.build import build
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.defences.adversarial import AdversarialTraining
-from trustml_cli.defences.defence import Defence, RobustTraining, learn
+from trustml_cli.defences.defence import Defence, RobustTraining
 from trustml_cli.defences.ensemble import EnsembleTraining
 from trustml_cli.defences.free import FreeTraining
 from trustml_cli.defences.trades import TradesTraining, divergence
 from trustml_cli.hardware import own_randomness
 from trustml_cli.tasks.context import describe
 from trustml_cli.training.gradient import GradientTrainer
+from trustml_cli.training.step import CROSS_ENTROPY, Closure
 from trustml_cli.training.trainer import Epoch
 
 PROBE: PGD = build(choice("attack", "pgd", steps=20), "attack")
@@ -46,10 +49,11 @@ ROBUST = [name for name in choices("defence") if name not in ("none", *IN_FRONT)
 
 
 class Bench:
-    """A learner that keeps what it is shown, and takes a plain step of SGD down the loss."""
+    """A training state that keeps what the network is shown, and takes a plain step of SGD down the loss."""
 
-    def __init__(self, network: nn.Module, lr: float = 0.1) -> None:
-        self.network, self.lr = network, lr
+    def __init__(self, network: nn.Module, lr: float = 0.1, networks: Sequence[nn.Module] = ()) -> None:
+        self.network, self.module, self.lr = network, network, lr
+        self.networks, self.memory = networks, dict[str, Any]()
         self.shown: list[Tensor] = []
         self.losses: list[float] = []
         self.training: list[bool] = []
@@ -64,22 +68,21 @@ class Bench:
     def cross_entropy(self, logits: Tensor, y: Tensor) -> Tensor:
         return functional.cross_entropy(logits, y)
 
-    def step(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        def judge() -> tuple[Tensor, Tensor]:
-            logits = self.network(x)
-            return self.cross_entropy(logits, y), logits
+    def autocast(self) -> AbstractContextManager[Any]:
+        return nullcontext()
 
-        return self.descend(judge)
-
-    def descend(self, judge: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        self.watching = True
-        loss, logits = judge()
-        self.watching = False
-        self.network.zero_grad()
-        loss.backward()
+    def apply_gradients(self) -> None:
         with torch.no_grad():
             for weight in self.network.parameters():
                 weight -= self.lr * weight.grad
+
+    def step(self, closure: Closure) -> tuple[Tensor, Tensor]:
+        self.watching = True
+        loss, logits = closure()
+        self.watching = False
+        self.network.zero_grad()
+        loss.backward()
+        self.apply_gradients()
         self.losses.append(loss.item())
         return loss.detach(), logits.detach()
 
@@ -117,7 +120,7 @@ def fit(
     history: list[Epoch] = []
     with own_randomness(0):
         fresh = build(choice("model", model), "model").build(describe(data))
-        trainer().fit(fresh, data, CPU, history.append, defended, static)
+        trainer().fit(fresh, data, CPU, history.append, defended or CROSS_ENTROPY, static)
     return fresh.eval().requires_grad_(False), history
 
 
@@ -143,7 +146,7 @@ def test_a_defended_network_stands_where_another_falls(
     assert history[-1].test_accuracy > before[-1].test_accuracy - 0.1
     stands = under_attack(network, digits, 0.15)
     assert stands > under_attack(plain, digits, 0.15) + 0.15
-    assert history[-1].train_robust_accuracy == pytest.approx(stands, abs=0.15)  # fewer steps, on other images
+    assert history[-1].extra["train_robust_accuracy"] == pytest.approx(stands, abs=0.15)  # fewer steps, on other images
 
 
 @pytest.mark.parametrize("name", ROBUST)
@@ -151,12 +154,11 @@ def test_images_that_are_learned_from_are_in_range_and_budget(
     name: str, network: nn.Module, batch: tuple[Tensor, Tensor]
 ) -> None:
     (x, y), defended = batch, defence(name, epsilon=0.07)
-    bench = Bench(network)
+    bench = Bench(network, networks=[network] * defended.static_networks)
     before = bench.network[4].weight.detach().clone()
     torch.manual_seed(0)
-    lesson = defended.lessons([network] * defended.static_networks)
     for _ in range(3):
-        loss, logits = lesson(bench, x, y)
+        loss, logits = defended(bench, x, y)
     assert (loss.shape, logits.shape) == ((), (10, 3))
     assert not loss.requires_grad
     assert not logits.requires_grad
@@ -167,9 +169,9 @@ def test_images_that_are_learned_from_are_in_range_and_budget(
     assert not x.requires_grad
 
 
-def test_without_a_defence_a_lesson_is_a_step(network: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
+def test_the_plain_step_is_one_step_on_the_batch_as_it_is(network: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
     bench = Bench(network)
-    learn(bench, *batch)
+    CROSS_ENTROPY(bench, *batch)
     assert len(bench.shown) == 1
     assert torch.equal(bench.shown[0], batch[0])
 
@@ -181,7 +183,7 @@ def test_fgsm_training_mixes_both_losses_at_the_images_of_equation_5(
     network[3].p = 0.0
     x_adv = (x + 0.1 * input_gradient(network, x, y).sign()).clamp(0, 1)
     clean, attacked = (functional.cross_entropy(network(images), y).item() for images in (x, x_adv))
-    loss, _ = defence("fgsm", clean_share=0.25).lessons([])(bench, x, y)
+    loss, _ = defence("fgsm", clean_share=0.25)(bench, x, y)
     assert loss.item() == pytest.approx(0.25 * clean + 0.75 * attacked, rel=1e-6)
     assert torch.equal(bench.shown[1], x_adv)
 
@@ -191,7 +193,7 @@ def test_the_attack_sees_the_network_at_rest(network: nn.Module, batch: tuple[Te
     network.eval()
     x_adv = (x + 0.1 * input_gradient(network, x, y).sign()).clamp(0, 1)
     network.train()  # with dropout now, the gradient's signs would be others
-    defence("fgsm", clean_share=0.0).lessons([])(bench, x, y)
+    defence("fgsm", clean_share=0.0)(bench, x, y)
     assert torch.equal(bench.shown[0], x_adv)
 
 
@@ -200,7 +202,7 @@ def test_fast_training_makes_one_step_longer_than_the_ball_from_a_random_point(
 ) -> None:
     (x, y), bench = batch, Bench(network)
     x = 0.3 + 0.4 * x  # the ends of the range are out of reach
-    defence("fast").lessons([])(bench, x, y)
+    defence("fast")(bench, x, y)
     change = (bench.shown[0] - x).abs()
     assert within_budget(bench.shown[0], x, 0.1, Norm.linf)
     # from −0.1 … 0.1 by 0.125: those that began above −0.025, 5 in 8, are cut back to the edge
@@ -224,7 +226,7 @@ def test_the_loss_of_trades_is_that_of_the_paper(network: nn.Module, batch: tupl
     network[3].p = 0.0
     before = nn.Sequential(*network)
     weights = [weight.detach().clone() for weight in before.parameters()]
-    loss, _ = defence("trades", beta=2.5, steps=5).lessons([])(bench, x, y)
+    loss, _ = defence("trades", beta=2.5, steps=5)(bench, x, y)
     clean, attacked = bench.shown
     for weight, old in zip(before.parameters(), weights, strict=True):
         weight.data.copy_(old)
@@ -246,9 +248,9 @@ def test_free_training_replays_each_batch_and_carries_the_perturbation_on(
     torch.manual_seed(0)
     twin = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Tanh(), nn.Flatten(), nn.Dropout(0.0), nn.Linear(128, 3))
     twin.load_state_dict(network.state_dict())
-    lesson = FreeTraining(norm=Norm.linf, epsilon=0.1, images=1, replays=3).lessons([])
+    free = FreeTraining(norm=Norm.linf, epsilon=0.1, images=1, replays=3)
     for _ in range(2):
-        lesson(bench, x, y)
+        free(bench, x, y)
 
     delta = torch.zeros_like(x)
     for shown in bench.shown:  # algorithm 1, with the gradients of a twin that is taught the same
@@ -282,15 +284,15 @@ def test_free_training_takes_its_replays_from_the_epochs(digits: Dataset) -> Non
 def test_ensemble_training_follows_the_gradients_of_every_network_and_teaches_one(
     network: nn.Module, batch: tuple[Tensor, Tensor]
 ) -> None:
-    (x, y), bench = batch, Bench(network, lr=0.0)
     static = [nn.Sequential(nn.Flatten(), nn.Linear(108, 3)).eval().requires_grad_(False) for _ in range(2)]
+    (x, y), bench = batch, Bench(network, lr=0.0, networks=static)
     network.eval()
     made_by = [(x + 0.1 * input_gradient(source, x, y).sign()).clamp(0, 1) for source in (network, *static)]
     network.train()
-    lesson = EnsembleTraining(norm=Norm.linf, epsilon=0.1, images=1, static=2, clean_share=0.0).lessons(static)
+    ensemble = EnsembleTraining(norm=Norm.linf, epsilon=0.1, images=1, static=2, clean_share=0.0)
     torch.manual_seed(0)
     for _ in range(60):
-        lesson(bench, x, y)
+        ensemble(bench, x, y)
     times = [sum(torch.equal(shown, made) for shown in bench.shown) for made in made_by]
     assert sum(times) == 60
     assert min(times) > 8  # of 20 expected

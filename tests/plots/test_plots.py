@@ -101,7 +101,7 @@ def test_training_curves_show_both_splits() -> None:
 def test_training_curves_show_the_accuracy_under_attack_where_a_defence_trains() -> None:
     rows = [
         Epoch(epoch=i, train_loss=3.0 - i, train_accuracy=0.2 * i, test_loss=3.5 - i, test_accuracy=0.1 * i, lr=1,
-              seconds=1, images=1, train_robust_accuracy=0.05 * i)
+              seconds=1, images=1, extra={"train_robust_accuracy": 0.05 * i})
         for i in (1, 2)
     ]  # fmt: skip
     figure = training_curves(rows)

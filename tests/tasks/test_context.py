@@ -30,12 +30,12 @@ def test_no_defence_is_the_same_as_none_and_every_other_has_a_key_of_its_own(
     plain = context.trained(tiny_data, MODEL, TRAINER)
     none = context.trained(tiny_data, MODEL, TRAINER, defence=Defence())
     assert none.key == plain.key
-    assert [row.train_robust_accuracy for row in none.history] == [None] * 4
+    assert [row.extra for row in none.history] == [{}] * 4
     others = [FREE, replace(FREE, epsilon=0.2), replace(FREE, replays=4)]
     defended = [context.trained(tiny_data, MODEL, TRAINER, defence=each) for each in others]
     assert len({plain.key, *(each.key for each in defended)}) == 4
     assert not any(torch.equal(weights(plain), weights(each)) for each in defended)
-    assert [row.train_robust_accuracy is None for row in defended[0].history] == [False] * 2
+    assert [row.extra["train_robust_accuracy"] is None for row in defended[0].history] == [False] * 2
     again = context.trained(tiny_data, MODEL, TRAINER, defence=FREE)
     assert (again.key, again.history) == (defended[0].key, defended[0].history)
 

@@ -20,8 +20,9 @@ from trustml_cli.errors import InputError, RunFailed
 from trustml_cli.hardware import Hardware, Precision, own_randomness
 from trustml_cli.models.dense import Mlp
 from trustml_cli.models.model import Inputs, Normalization
-from trustml_cli.training.gradient import GradientTrainer, Optimizer, Schedule, triangle
-from trustml_cli.training.predict import predict, robust_accuracy
+from trustml_cli.training.gradient import GradientTrainer
+from trustml_cli.training.optimization import Optimizer, Schedule, triangle
+from trustml_cli.training.predict import mean_score, predict
 from trustml_cli.training.trainer import Epoch
 
 pytestmark = pytest.mark.e2e  # trains
@@ -117,13 +118,13 @@ def test_under_a_defence_the_weights_are_kept_that_stand_best_on_validation_imag
     states: list[Tensor] = []
     attacked: list[tuple[int, int | None]] = []
 
-    def robust(network: nn.Sequential, split: Split, defence: object, hardware: object, images: Any = None) -> float:
+    def robust(network: nn.Sequential, split: Split, monitor: object, hardware: object, images: Any = None) -> float:
         attacked.append((len(split), images))
         if images is None:
             states.append(weights(network))
         return stands[len(states) - 1] if images is None else 0.9
 
-    monkeypatch.setattr("trustml_cli.training.gradient.robust_accuracy", robust)
+    monkeypatch.setattr("trustml_cli.training.gradient.mean_score", robust)
     trainer = replace(SHORT, epochs=100, lr=0.01, patience=3, validation_fraction=0.25)
     defence = FreeTraining(norm=Norm.linf, epsilon=0.1, images=7, replays=1)
     history: list[Epoch] = []
@@ -135,17 +136,19 @@ def test_under_a_defence_the_weights_are_kept_that_stand_best_on_validation_imag
     assert len(history) == best + 1 + 3
     assert torch.equal(weights(trained), states[best])
     assert attacked == [(90, 7), (30, None)] * len(history), "training and all validation images, never test images"
-    assert [row.validation_robust_accuracy for row in history] == stands[: len(history)]
-    assert {row.train_robust_accuracy for row in history} == {0.9}
+    assert [row.extra["validation_robust_accuracy"] for row in history] == stands[: len(history)]
+    assert {row.extra["train_robust_accuracy"] for row in history} == {0.9}
 
 
 def test_the_robust_accuracy_is_that_of_the_images_after_an_attack(tiny_data: Dataset) -> None:
     torch.manual_seed(0)
     trained, _ = fit(replace(SHORT, epochs=5, lr=0.01), tiny_data)
     little, much = (FreeTraining(norm=Norm.linf, epsilon=epsilon, images=1, replays=1) for epsilon in (0.001, 0.9))
-    assert robust_accuracy(trained, tiny_data.test, little, CPU) == predict(trained, tiny_data.test, CPU).accuracy == 1
-    assert robust_accuracy(trained, tiny_data.test, much, CPU) == 0
-    assert robust_accuracy(trained, tiny_data.test, little, CPU, images=3) == 1
+    assert (
+        mean_score(trained, tiny_data.test, little.monitor, CPU) == predict(trained, tiny_data.test, CPU).accuracy == 1
+    )
+    assert mean_score(trained, tiny_data.test, much.monitor, CPU) == 0
+    assert mean_score(trained, tiny_data.test, little.monitor, CPU, images=3) == 1
 
 
 @pytest.mark.parametrize(("cap", "steps"), [(None, 4), (3, 3), (100, 4)])

@@ -5,14 +5,14 @@ Schmidt, Tsipras and Vladu 2018, arXiv 1706.06083. In one long step from a rando
 arXiv 2001.03994.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from trustml_cli.attacks.losses import Loss
 from trustml_cli.attacks.pgd import PGD
-from trustml_cli.defences.defence import Learner, Lesson, RobustTraining, at_rest, check_share, learn_both
+from trustml_cli.defences.defence import RobustTraining, check_share, eval_mode, learn_both
+from trustml_cli.training.step import TrainingState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +48,7 @@ class AdversarialTraining(RobustTraining):
             restarts=1,
         )
 
-    def lessons(self, static: Sequence[nn.Module]) -> Lesson:
-        attack = self.attack()
-
-        def lesson(learner: Learner, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-            with at_rest(learner.network):
-                x_adv = attack(learner.network, x, y, self.epsilon)
-            return learn_both(learner, x, x_adv, y, self.clean_share)
-
-        return lesson
+    def __call__(self, state: TrainingState, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        with eval_mode(state.network):
+            x_adv = self.attack()(state.network, x, y, self.epsilon)
+        return learn_both(state, x, x_adv, y, self.clean_share)

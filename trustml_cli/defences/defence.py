@@ -1,42 +1,20 @@
 """What every defence is, and what it is given to train a network with."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.losses import Loss
 from trustml_cli.attacks.pgd import PGD
 from trustml_cli.identity import CHANGES_NOTHING
-
-
-class Learner(Protocol):
-    """A network in training, and the steps that its optimiser takes."""
-
-    network: nn.Module
-
-    def step(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """One step down the cross-entropy of images x and labels y; returns loss and logits from before it."""
-
-    def descend(self, judge: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """One step down the loss that `judge` returns with the logits; returns both."""
-
-    def cross_entropy(self, logits: Tensor, y: Tensor) -> Tensor:
-        """The loss of `step`, a mean over the images."""
-
-
-Lesson = Callable[[Learner, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""What a network learns from a batch of images x [N, C, H, W] and labels y [N]; returns the loss and the logits."""
-
-
-def learn(learner: Learner, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """The lesson without a defence."""
-    return learner.step(x, y)
+from trustml_cli.training.step import CROSS_ENTROPY, Monitor, TrainingState, TrainingStep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,11 +49,11 @@ class InFront(Defence, ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RobustTraining(Defence, ABC):
-    """A way to train that has an attacker in mind who may change an image by `epsilon` (pixel units) in `norm`.
+class RobustTraining(Defence, TrainingStep, ABC):
+    """A training step against an attacker who may change an image by `epsilon` (pixel units) in `norm`.
 
-    After each epoch `images` training images are attacked by the same `probe`, to be looked at and nothing else. Where
-    training stops by validation images, all of these are, and the network is kept that stands best.
+    After each epoch the accuracy on `images` training images under the same `probe` is reported, which changes nothing.
+    Where training stops by validation images, all of these are attacked, and the most accurate network is kept.
     """
 
     norms: ClassVar[tuple[Norm, ...]] = (Norm.linf, Norm.l2, Norm.l1)
@@ -94,18 +72,21 @@ class RobustTraining(Defence, ABC):
             raise ValueError(f"images: must be at least 1, got {self.images}")
 
     @property
-    def steps_per_batch(self) -> int:
-        """How many steps the optimiser takes for each batch; the epochs are divided by it."""
-        return 1
-
-    @property
     def static_networks(self) -> int:
-        """How many trained networks of the same kind, without a defence, `lessons` needs."""
+        """How many networks of the same kind, trained without this step from seeds of their own, it needs."""
         return 0
 
-    @abstractmethod
-    def lessons(self, static: Sequence[nn.Module]) -> Lesson:
-        """How to learn from one batch after the other, in a training that begins now."""
+    @property
+    def monitor(self) -> Monitor:
+        """Accuracy under the probe."""
+        return Monitor("robust_accuracy", self.images, self.correct_under_attack)
+
+    def correct_under_attack(self, network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """Whether each image x [N, C, H, W] of class y [N] is classified right under the probe, bool [N]."""
+        x_adv = self.probe(network, x, y, self.epsilon)
+        with torch.no_grad():
+            correct: Tensor = network(x_adv).argmax(1) == y
+        return correct
 
     @property
     def probe(self) -> PGD:
@@ -123,7 +104,7 @@ class RobustTraining(Defence, ABC):
 
 
 @contextmanager
-def at_rest(network: nn.Module) -> Iterator[None]:
+def eval_mode(network: nn.Module) -> Iterator[None]:
     """The network in eval mode while it is attacked, so that each image is attacked as if alone in its batch.
 
     That is the network that will be attacked later; in training mode BatchNorm would tie the images of a batch
@@ -137,17 +118,17 @@ def at_rest(network: nn.Module) -> Iterator[None]:
         network.train(training)
 
 
-def learn_both(learner: Learner, x: Tensor, x_adv: Tensor, y: Tensor, clean_share: float) -> tuple[Tensor, Tensor]:
+def learn_both(state: TrainingState, x: Tensor, x_adv: Tensor, y: Tensor, clean_share: float) -> tuple[Tensor, Tensor]:
     """One step down `clean_share` · loss(x) + (1 − `clean_share`) · loss(x_adv); the logits are those of x_adv."""
     if clean_share == 0:
-        return learner.step(x_adv, y)
+        return CROSS_ENTROPY(state, x_adv, y)
 
-    def judge() -> tuple[Tensor, Tensor]:
-        clean, attacked = learner.network(x), learner.network(x_adv)
-        loss = clean_share * learner.cross_entropy(clean, y) + (1 - clean_share) * learner.cross_entropy(attacked, y)
+    def closure() -> tuple[Tensor, Tensor]:
+        clean, attacked = state.network(x), state.network(x_adv)
+        loss = clean_share * state.cross_entropy(clean, y) + (1 - clean_share) * state.cross_entropy(attacked, y)
         return loss, attacked
 
-    return learner.descend(judge)
+    return state.step(closure)
 
 
 def check_share(clean_share: float) -> None:

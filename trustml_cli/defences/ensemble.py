@@ -3,16 +3,16 @@
 Tramèr, Kurakin, Papernot, Goodfellow, Boneh and McDaniel 2018, arXiv 1705.07204.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.fgsm import FGSM
-from trustml_cli.defences.defence import Learner, Lesson, RobustTraining, at_rest, check_share, learn_both
+from trustml_cli.defences.defence import RobustTraining, check_share, eval_mode, learn_both
+from trustml_cli.training.step import TrainingState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,15 +39,10 @@ class EnsembleTraining(RobustTraining):
     def static_networks(self) -> int:
         return self.static
 
-    def lessons(self, static: Sequence[nn.Module]) -> Lesson:
-        assert len(static) == self.static, (len(static), self.static)
-        attack = FGSM(norm=self.norm, target=None)
-
-        def lesson(learner: Learner, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-            sources = [learner.network, *static]
-            source = sources[int(torch.randint(len(sources), ()))]
-            with at_rest(source):
-                x_adv = attack(source, x, y, self.epsilon)
-            return learn_both(learner, x, x_adv, y, self.clean_share)
-
-        return lesson
+    def __call__(self, state: TrainingState, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        assert len(state.networks) == self.static, (len(state.networks), self.static)
+        sources = [state.network, *state.networks]
+        source = sources[int(torch.randint(len(sources), ()))]
+        with eval_mode(source):
+            x_adv = FGSM(norm=self.norm, target=None)(source, x, y, self.epsilon)
+        return learn_both(state, x, x_adv, y, self.clean_share)

@@ -3,15 +3,15 @@
 Shafahi, Najibi, Ghiasi, Xu, Dickerson, Studer, Davis, Taylor and Goldstein 2019, arXiv 1904.12843, algorithm 1.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trustml_cli.attacks.attack import Norm
-from trustml_cli.defences.defence import Learner, Lesson, RobustTraining
+from trustml_cli.defences.defence import RobustTraining
+from trustml_cli.training.step import CROSS_ENTROPY, TrainingState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,25 +36,15 @@ class FreeTraining(RobustTraining):
     def steps_per_batch(self) -> int:
         return self.replays
 
-    def lessons(self, static: Sequence[nn.Module]) -> Lesson:
-        return Replay(self.epsilon, self.replays)
-
-
-class Replay:
-    """The lesson, with the perturbation [N, C, H, W] that goes from batch to batch."""
-
-    def __init__(self, epsilon: float, replays: int) -> None:
-        self.epsilon, self.replays = epsilon, replays
-        self.delta: Tensor | None = None
-
-    def __call__(self, learner: Learner, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        if self.delta is None or self.delta.shape != x.shape:
-            self.delta = torch.zeros_like(x)
+    def __call__(self, state: TrainingState, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        perturbation = state.memory.get("perturbation")  # [N, C, H, W], that of the last batch
+        if perturbation is None or perturbation.shape != x.shape:
+            perturbation = torch.zeros_like(x)
         for _ in range(self.replays):
-            delta = self.delta.requires_grad_(True)
-            loss, logits = learner.step((x + delta).clamp(0, 1), y)
-            assert delta.grad is not None
-            uphill = delta.grad.nan_to_num().sign()  # a loss scaled for fp16 may overflow; no move then
-            ahead = delta.detach() + self.epsilon * uphill
-            self.delta = ahead.clamp(-self.epsilon, self.epsilon)
+            perturbation.requires_grad_(True)
+            loss, logits = CROSS_ENTROPY(state, (x + perturbation).clamp(0, 1), y)
+            assert perturbation.grad is not None
+            direction = perturbation.grad.nan_to_num().sign()  # a loss scaled for fp16 may overflow; no move then
+            perturbation = (perturbation.detach() + self.epsilon * direction).clamp(-self.epsilon, self.epsilon)
+        state.memory["perturbation"] = perturbation
         return loss, logits

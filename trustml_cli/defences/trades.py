@@ -3,7 +3,6 @@
 Zhang, Yu, Jiao, Xing, El Ghaoui and Jordan 2019, arXiv 1901.08573.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 
@@ -14,7 +13,8 @@ from torch.nn import functional
 from trustml_cli.attacks.geometry import project
 from trustml_cli.attacks.iterative import Iterative, climb
 from trustml_cli.attacks.losses import loss_gradient
-from trustml_cli.defences.defence import Learner, Lesson, RobustTraining, at_rest
+from trustml_cli.defences.defence import RobustTraining, eval_mode
+from trustml_cli.training.step import TrainingState
 
 NUDGE = 0.001  # pixel units: at the image itself the divergence is at its minimum and has no gradient
 
@@ -42,21 +42,16 @@ class TradesTraining(RobustTraining):
         """What seeks the maximum."""
         return Drift(norm=self.norm, target=None, steps=self.steps, step_size=self.step_size, reach=self.reach)
 
-    def lessons(self, static: Sequence[nn.Module]) -> Lesson:
-        drift = self.drift()
+    def __call__(self, state: TrainingState, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        with eval_mode(state.network):
+            x_adv = self.drift()(state.network, x, y, self.epsilon)
 
-        def lesson(learner: Learner, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-            with at_rest(learner.network):
-                x_adv = drift(learner.network, x, y, self.epsilon)
+        def closure() -> tuple[Tensor, Tensor]:
+            clean, attacked = state.network(x), state.network(x_adv)
+            apart = divergence(clean, attacked).mean()
+            return state.cross_entropy(clean, y) + self.beta * apart, attacked
 
-            def judge() -> tuple[Tensor, Tensor]:
-                clean, attacked = learner.network(x), learner.network(x_adv)
-                apart = divergence(clean, attacked).mean()
-                return learner.cross_entropy(clean, y) + self.beta * apart, attacked
-
-            return learner.descend(judge)
-
-        return lesson
+        return state.step(closure)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,14 +20,14 @@ def training_curves(history: Sequence[Epoch]) -> Figure:
     figure, axes = new_figure(9, 3.6, columns=2)
     epochs = [row.epoch for row in history]
     marker = "o" if len(history) < 30 else None
-    defended = history[-1].train_robust_accuracy is not None
+    defended = "train_robust_accuracy" in history[-1].extra
     for panel, what in zip(axes[0], ("loss", "accuracy"), strict=True):
         for split, color, line in (("train", BLUE, "--"), ("test", ORANGE, "-")):
             values = [getattr(row, f"{split}_{what}") for row in history]
             label = "train, as attacked in training" if defended and split == "train" else split
             panel.plot(epochs, values, line, color=color, marker=marker, markersize=3, label=label)
         for split, color in (("train", GREEN), ("validation", GREY)):
-            under_attack = [getattr(row, f"{split}_robust_accuracy") for row in history]
+            under_attack = [row.extra.get(f"{split}_robust_accuracy") for row in history]
             if what == "accuracy" and None not in under_attack:
                 label = f"{split} under attack"
                 panel.plot(epochs, under_attack, ":", color=color, marker=marker, markersize=3, label=label)

@@ -22,7 +22,6 @@ from trustml_cli.models.checkpoint import load_checkpoint
 from trustml_cli.models.model import Inputs, Model
 from trustml_cli.record import Recorder
 from trustml_cli.store import ModelStore, as_built, resumed
-from trustml_cli.training.gradient import GradientTrainer
 from trustml_cli.training.predict import predict
 from trustml_cli.training.trainer import Epoch, Report, Trainer, finite
 
@@ -89,7 +88,7 @@ class Context:
         def train(report: Report) -> nn.Module:
             with own_randomness(self.seed):
                 fresh = model.build(inputs)
-                if robust is not None and isinstance(trainer, GradientTrainer):
+                if robust is not None and trainer.takes_steps:
                     trainer.fit(fresh, data, self.hardware, report, robust, static)
                 else:
                     trainer.fit(fresh, data, self.hardware, report)
@@ -159,7 +158,7 @@ class Context:
 
 def check_defence(defence: Defence, data: Dataset, model: Model, trainer: Trainer) -> None:
     """Raise `InputError` unless the defence goes with `model`, `trainer` and `data`."""
-    if isinstance(defence, RobustTraining) and not isinstance(trainer, GradientTrainer):
+    if isinstance(defence, RobustTraining) and not trainer.takes_steps:
         raise InputError("defence: goes with training by gradients; take trainer=default, or defence=none")
     if isinstance(defence, RobustTraining) and model.checkpoint is not None:
         raise InputError("defence: is a way to train, and model.checkpoint trains nothing; leave one of them")

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from math import inf, isfinite
-from typing import Any
 
 import torch
 from torch import nn
@@ -10,8 +9,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from trustml_cli.data.batches import Augmentation, SettledAugmentation
 from trustml_cli.hardware import Hardware
-from trustml_cli.training.gradient import GradientTrainer, Optimizer
+from trustml_cli.training.gradient import GradientTrainer
 from trustml_cli.training.lookahead import Lookahead
+from trustml_cli.training.optimization import Optimizer
+from trustml_cli.training.step import Groups
 
 PER = 1024  # examples that `lr` and `weight_decay` are stated for
 
@@ -42,7 +43,7 @@ class FastTrainer(GradientTrainer):
         if not (isfinite(self.lookahead_decay) and 0 <= self.lookahead_decay <= 1):
             raise ValueError(f"lookahead_decay: must be in [0, 1], got {self.lookahead_decay}")
 
-    def groups(self, network: nn.Module) -> list[dict[str, Any]]:
+    def groups(self, network: nn.Module) -> Groups:
         layers = [layer for layer in network.modules() if isinstance(layer, _BatchNorm)]
         biases = {layer.bias for layer in layers if layer.bias is not None}
         weights = [weight for weight in network.parameters() if weight.requires_grad]

@@ -54,7 +54,7 @@ class SklearnTrainer(LogisticTrainer):
         if self.max_iter < 1:
             raise ValueError(f"max_iter: must be at least 1, got {self.max_iter}")
 
-    def fit(self, network: nn.Sequential, data: Dataset, hardware: Hardware, report: Report) -> None:
+    def fit(self, network: nn.Sequential, data: Dataset, hardware: Hardware, report: Report, *_: object) -> None:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
 
@@ -98,7 +98,7 @@ class NumpyTrainer(LogisticTrainer):
             raise ValueError(f"weight_decay: must be at least 0 and finite, got {self.weight_decay}")
 
     @np.errstate(over="ignore", invalid="ignore")  # `finite` notices
-    def fit(self, network: nn.Sequential, data: Dataset, hardware: Hardware, report: Report) -> None:
+    def fit(self, network: nn.Sequential, data: Dataset, hardware: Hardware, report: Report, *_: object) -> None:
         features, labels = design_matrix(network, data.train)
         one_hot = np.eye(len(data.classes), dtype=np.float32)[labels]
         weights = np.zeros((len(data.classes), features.shape[1]), dtype=np.float32)

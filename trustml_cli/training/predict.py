@@ -8,8 +8,8 @@ from torch.nn import functional
 
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Split
-from trustml_cli.defences.defence import RobustTraining
 from trustml_cli.hardware import Halving, Hardware, own_randomness
+from trustml_cli.training.step import Monitor
 
 BATCH = 250  # images per forward pass without gradients; larger ones fall out of a CPU's cache
 
@@ -60,18 +60,13 @@ def predict(network: nn.Module, split: Split, hardware: Hardware) -> Answers:
     return Answers(torch.cat(logits).cpu(), torch.cat(labels).cpu())
 
 
-def robust_accuracy(
-    network: nn.Module, split: Split, defence: RobustTraining, hardware: Hardware, images: int | None = None
+def mean_score(
+    network: nn.Module, split: Split, monitor: Monitor, hardware: Hardware, images: int | None = None
 ) -> float:
-    """Share of right answers after the probe of `defence` in its budget, on so many random images, always the same.
-
-    On all of them where `images` is None.
-    """
+    """The mean of the monitor's score over `images` random examples, always the same; over all where that is None."""
     network.eval()
-    right, order = 0, torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:images]
+    total, order = 0.0, torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:images]
     with own_randomness(0):  # training goes on as if nobody had looked
         for x, y in batches(split, BATCH, hardware.device, order):
-            x_adv = defence.probe(network, x, y, defence.epsilon)
-            with torch.no_grad():
-                right += int((network(x_adv).argmax(1) == y).sum())
-    return right / len(order)
+            total += monitor.score(network, x, y).double().sum().item()
+    return total / len(order)

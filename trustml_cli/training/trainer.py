@@ -1,9 +1,10 @@
 """What every trainer is, and the row it reports for each pass over the data."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from math import isfinite
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -11,16 +12,17 @@ from trustml_cli.data.dataset import Dataset
 from trustml_cli.errors import RunFailed
 from trustml_cli.hardware import Hardware
 from trustml_cli.models.model import Model
+from trustml_cli.training.step import CROSS_ENTROPY, TrainingStep
 
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
     """One row of history.csv. Losses are mean cross-entropies in nats; the train ones are of augmented batches.
 
-    Where a defence trains, those batches are attacked, its loss may have further parts, and `train_robust_accuracy` is
-    that of a few training images, not augmented, under an attack of their own. `seconds` and `images` are what training
-    alone took and saw. Where training stops by validation data, their columns are filled too. Nobody attacks test
-    images here: whoever chose epochs by them would measure on what they chose by.
+    Where a `TrainingStep` other than the plain one trains, they are of what it learned from, and its loss may have
+    further parts. `seconds` and `images` are what training alone took and saw. Where training stops by validation data,
+    their columns are filled too. `extra` are the columns of the step, as its monitor's score on training and validation
+    images. Nothing of it is measured on test images: an epoch must not be chosen by what it is judged on.
     """
 
     epoch: int
@@ -33,8 +35,12 @@ class Epoch:
     images: int
     validation_loss: float | None = None
     validation_accuracy: float | None = None
-    train_robust_accuracy: float | None = None
-    validation_robust_accuracy: float | None = None
+    extra: Mapping[str, float | None] = field(default_factory=dict)
+
+    def columns(self) -> dict[str, float | None]:
+        """The row by column."""
+        row = asdict(self)
+        return {**{name: row[name] for name in row if name != "extra"}, **self.extra}
 
 
 Report = Callable[[Epoch], None]
@@ -52,9 +58,26 @@ def finite(loss: Tensor | float) -> float:
 class Trainer(ABC):
     """Fits a network to a data set. Subclasses name their keys as fields."""
 
+    takes_steps: ClassVar[bool] = False
+    """Whether `fit` takes another step than the plain one, and goes on from weights that are there."""
+
     def check(self, model: Model) -> None:  # noqa: B027
         """Raise ValueError, saying which would be right, if this trainer cannot fit `model`. By default it can."""
 
     @abstractmethod
-    def fit(self, network: nn.Sequential, data: Dataset, hardware: Hardware, report: Report) -> None:
-        """Train `network` in place, calling `report` after each epoch. Raises `RunFailed` if that goes wrong."""
+    def fit(
+        self,
+        network: nn.Sequential,
+        data: Dataset,
+        hardware: Hardware,
+        report: Report,
+        step: TrainingStep = CROSS_ENTROPY,
+        networks: Sequence[nn.Module] = (),
+        initialized: bool = False,
+    ) -> None:
+        """Train `network` in place, calling `report` after each epoch. Raises `RunFailed` if that goes wrong.
+
+        `step` says what is learned from each batch, and `networks` are the trained ones that it needs. `initialized`
+        says that the weights are those of a trained network, to go on from. A trainer that does not take steps is
+        given none of the three.
+        """

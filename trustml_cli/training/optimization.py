@@ -1,0 +1,151 @@
+"""A network under its optimiser, learning-rate schedule and loss scale."""
+
+from collections.abc import Iterable, Sequence
+from enum import Enum
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, OneCycleLR
+from tqdm import tqdm
+
+from trustml_cli.errors import InputError
+from trustml_cli.hardware import Hardware, Precision
+from trustml_cli.training.lookahead import Lookahead
+from trustml_cli.training.step import Closure, Groups, TrainingStep
+from trustml_cli.training.trainer import finite
+
+LOOK_EVERY = 50  # steps between two looks at the loss: each look makes a GPU wait
+
+
+class Optimizer(Enum):
+    """How a gradient becomes a step."""
+
+    sgd = "sgd"
+    adam = "adam"
+    adamw = "adamw"
+
+
+class Schedule(Enum):
+    """How the learning rate goes over the run."""
+
+    constant = "constant"
+    cosine = "cosine"
+    """From lr to zero along half a cosine (Loshchilov and Hutter 2016, arXiv 1608.03983)."""
+    one_cycle = "one_cycle"
+    """Up to lr over the first 30 % of the steps, then down to almost zero (Smith and Topin 2017, arXiv 1708.07120)."""
+    triangular = "triangular"
+    """Along a line from 0.2 lr to lr over the first 23 % of the steps, along another to 0.07 lr at the end (Jordan
+    2024, arXiv 2404.00498)."""
+
+
+class Optimization:
+    """The training of one network by one `TrainingStep`: a `TrainingState`, and what goes on from step to step.
+
+    `networks` are those that the step needs. The loss is scaled for fp16 on a GPU.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        schedule: LRScheduler,
+        hardware: Hardware,
+        step: TrainingStep,
+        networks: Sequence[nn.Module] = (),
+        label_smoothing: float = 0.0,
+        lookahead: Lookahead | None = None,
+    ) -> None:
+        self.module, self.network = network, hardware.compiled(network)
+        self.optimizer, self.schedule, self.lookahead = optimizer, schedule, lookahead
+        self.hardware, self.training_step, self.networks = hardware, step, networks
+        self.label_smoothing = label_smoothing
+        self.memory: dict[str, Any] = {}
+        scaled = hardware.precision is Precision.fp16 and hardware.device.type == "cuda"
+        self.scaler = torch.amp.GradScaler(hardware.device.type, enabled=scaled)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next step, of the first group of weights."""
+        return float(self.schedule.get_last_lr()[0])
+
+    def epoch(self, batches: Iterable[tuple[Tensor, Tensor]], bar: "tqdm[NoReturn]") -> tuple[float, float, int]:
+        """Learn from each batch; returns mean loss, accuracy and the number of examples.
+
+        Raises `RunFailed` if the loss is no longer finite.
+        """
+        self.network.train()
+        loss_sum = torch.zeros((), device=self.hardware.device)
+        correct = torch.zeros((), device=self.hardware.device)
+        seen = 0
+        for number, (x, y) in enumerate(batches, start=1):
+            loss, logits = self.training_step(self, x, y)
+            if len(y):  # a batch may be empty
+                loss_sum += loss * len(y)
+                correct += (logits.argmax(1) == y).sum()
+                seen += len(y)
+            if number % LOOK_EVERY == 0:
+                bar.set_postfix(loss=f"{finite(loss_sum) / max(1, seen):.3f}", refresh=False)
+            bar.update()
+        return finite(loss_sum) / max(1, seen), correct.item() / max(1, seen), seen
+
+    def step(self, closure: Closure) -> tuple[Tensor, Tensor]:
+        """One step of the optimiser down the loss that `closure` returns; returns loss and logits, detached."""
+        with self.autocast():
+            loss, logits = closure()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.advance()
+        return loss.detach(), logits.detach()
+
+    def apply_gradients(self) -> None:
+        """One step of the optimiser by the gradients in each weight's `.grad`, which are not scaled."""
+        self.optimizer.step()
+        self.advance()
+
+    def advance(self) -> None:
+        """What follows each step of the optimiser."""
+        self.schedule.step()
+        if self.lookahead:
+            self.lookahead.step()
+
+    def cross_entropy(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Mean softmax cross-entropy in nats, with the trainer's label smoothing."""
+        return functional.cross_entropy(logits, y, label_smoothing=self.label_smoothing)
+
+    def autocast(self) -> torch.autocast:
+        """The run's number format."""
+        return self.hardware.autocast()
+
+
+def make_optimizer(kind: Optimizer, groups: Groups, momentum: float) -> torch.optim.Optimizer:
+    """The optimiser over every weight in `groups`, with its fused kernel; `momentum` is Adam's first beta, too."""
+    weights = [weight for group in groups for weight in group["params"]]
+    if not weights:
+        raise InputError("model: has no weight that trains; take model.freeze=false, or weights with model.checkpoint")
+    fused = weights[0].device.type != "mps"
+    if kind is Optimizer.sgd:
+        return torch.optim.SGD(groups, momentum=momentum, nesterov=momentum > 0, fused=fused)
+    adam = torch.optim.Adam if kind is Optimizer.adam else torch.optim.AdamW
+    return adam(groups, betas=(momentum, 0.999), fused=fused)
+
+
+def make_schedule(schedule: Schedule, optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler:
+    """The learning rate over `steps` steps, from what the optimiser has; the same way for each group of weights."""
+    if schedule is Schedule.one_cycle:
+        rates = [group["lr"] for group in optimizer.param_groups]
+        return OneCycleLR(optimizer, max_lr=rates, total_steps=steps + 1, cycle_momentum=False)
+    if schedule is Schedule.cosine:
+        return CosineAnnealingLR(optimizer, T_max=steps)
+    if schedule is Schedule.triangular:
+        return LambdaLR(optimizer, lambda step: triangle(step, steps))
+    return LambdaLR(optimizer, lambda step: 1.0)
+
+
+def triangle(step: int, steps: int) -> float:
+    """The share of the learning rate that `Schedule.triangular` takes at a step, of `steps` in all."""
+    peak = int(0.23 * steps)
+    return 0.2 + 0.8 * step / peak if step < peak else 1 - 0.93 * (step - peak) / (steps - peak)
