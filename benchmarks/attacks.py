@@ -12,10 +12,10 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.interleaved import Ratio, ratios
 from trustml_cli.attacks.attack import Norm
+from trustml_cli.attacks.attack_view import stand_in
 from trustml_cli.attacks.fgsm import FGSM
 from trustml_cli.attacks.losses import Loss
 from trustml_cli.attacks.pgd import PGD
-from trustml_cli.attacks.stand_in import stand_in
 from trustml_cli.models.cifar_cnn import CifarCnn
 from trustml_cli.models.model import Inputs, Normalization
 from trustml_cli.training.predict import BATCH

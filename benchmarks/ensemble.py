@@ -8,7 +8,7 @@ from torch import Tensor
 from benchmarks.attacks import network
 from benchmarks.interleaved import Ratio, ratios
 from trustml_cli.attacks.attack import Norm
-from trustml_cli.attacks.stand_in import stand_in
+from trustml_cli.attacks.attack_view import stand_in
 from trustml_cli.attacks.standard import Standard
 
 EPSILON = 4 / 255

@@ -52,9 +52,9 @@ def one(task: str, images: int, width: int) -> dict[str, float]:
     from trustml_cli.attacks.measure import attack_curve
     from trustml_cli.data.batches import batches
     from trustml_cli.data.dataset import Dataset, InMemory
-    from trustml_cli.hardware import Hardware, Precision, keep_freed_memory, seed_everything
     from trustml_cli.models.dense import Mlp
     from trustml_cli.models.model import Inputs, Normalization
+    from trustml_cli.system.hardware import Hardware, Precision, keep_freed_memory, seed_everything
     from trustml_cli.training.gradient import GradientTrainer
     from trustml_cli.training.optimization import Optimizer, Schedule
     from trustml_cli.training.predict import BATCH

@@ -9,8 +9,8 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
-from trustml_cli.choices import config_folder, register_resolvers
-from trustml_cli.columns import Columns
+from trustml_cli.config.groups import config_folder, register_resolvers
+from trustml_cli.metrics.columns import Columns
 
 
 def choices(group: str) -> list[str]:
@@ -41,7 +41,7 @@ def choice(group: str, name: str, /, **changes: Any) -> DictConfig:
 
 
 def columns(task: str) -> Columns:
-    """What the class of a task in the YAML declares of its metrics.csv, see `trustml_cli.columns`.
+    """What the class of a task in the YAML declares of its metrics.csv, see `trustml_cli.metrics.columns`.
 
     `.condition` tells conditions from values and `.always` what every row has; `declared` finds the declaration of a
     name, in which `{attribute}` stands for any.

@@ -22,13 +22,13 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from tests.helpers import CPU, Cli, TrainedDigits, command
-from trustml_cli.choices import config_folder
+from trustml_cli.config.groups import config_folder
 from trustml_cli.data.dataset import Dataset, InMemory
 from trustml_cli.data.digits import Digits
-from trustml_cli.hardware import Hardware, own_randomness, seed_everything
-from trustml_cli.record import Recorder
-from trustml_cli.store import ModelStore
+from trustml_cli.results.recorder import Recorder
+from trustml_cli.system.hardware import Hardware, own_randomness, seed_everything
 from trustml_cli.tasks.context import Context
+from trustml_cli.training.store import ModelStore
 
 ROOT = Path(__file__).parent.parent
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

@@ -19,9 +19,9 @@ from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from trustml_cli.hardware import Hardware, Precision
 from trustml_cli.run import main
-from trustml_cli.sweep import Ending
+from trustml_cli.sweeps.callback import Ending
+from trustml_cli.system.hardware import Hardware, Precision
 from trustml_cli.tasks.context import Context
 
 CPU = Hardware(torch.device("cpu"), Precision.fp32)

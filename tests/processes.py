@@ -79,7 +79,7 @@ class OneMakes:
 
     def asks(self) -> None:
         """Have what this process logs about waiting be seen by the others."""
-        logger = logging.getLogger("trustml_cli.files")
+        logger = logging.getLogger("trustml_cli.system.files")
         logger.setLevel(logging.INFO)
         logger.addHandler(Waiting(self))
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from tests.configs import choices, composed
 from tests.helpers import Cli, measured
-from trustml_cli.build import build
+from trustml_cli.config.instantiate import build
 from trustml_cli.tasks.context import describe
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import pytest
 from omegaconf import OmegaConf
 
-from trustml_cli.build import build, chosen, is_family
-from trustml_cli.errors import InputError
+from trustml_cli.config.instantiate import build, chosen, is_family
+from trustml_cli.system.errors import InputError
 
 
 @dataclass(frozen=True)

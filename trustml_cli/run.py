@@ -18,13 +18,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from trustml_cli.build import build, build_as, nearest
-from trustml_cli.choices import changed, config_folder, flat, help_text, register_resolvers
-from trustml_cli.commands import COMMANDS, answer
-from trustml_cli.errors import NOT_WRITABLE, InputError, naming, told, trouble_with_files
-from trustml_cli.explain import explain
-from trustml_cli.record import DOES_NOT_COUNT, Recorder
-from trustml_cli.sweep import (
+from trustml_cli.cli.commands import COMMANDS, answer
+from trustml_cli.config.groups import changed, config_folder, flat, help_text, register_resolvers
+from trustml_cli.config.instantiate import build, build_as, nearest
+from trustml_cli.config.messages import explain
+from trustml_cli.config.trust import be_careful, typed
+from trustml_cli.results.recorder import DOES_NOT_COUNT, Recorder
+from trustml_cli.sweeps.callback import (
     Ending,
     add_up,
     as_written,
@@ -35,7 +35,7 @@ from trustml_cli.sweep import (
     resumed_words,
     what_is_run,
 )
-from trustml_cli.trust import be_careful, typed
+from trustml_cli.system.errors import NOT_WRITABLE, InputError, naming, told, trouble_with_files
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,8 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
     """Build the handler and the parts that it asks for by name, then let it run."""
     import torch
 
-    from trustml_cli.hardware import (
+    from trustml_cli.config.settings import Settings
+    from trustml_cli.system.hardware import (
         Hardware,
         begin_on,
         choose_device,
@@ -125,7 +126,6 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
         seed_everything,
         within_memory,
     )
-    from trustml_cli.settings import Settings
     from trustml_cli.tasks.context import Context, model_store
 
     launcher = HydraConfig.get().runtime.choices["launcher"]

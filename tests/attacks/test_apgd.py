@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from trustml_cli.attacks.apgd import APGD
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.losses import Loss, log_odds
-from trustml_cli.hardware import own_randomness
+from trustml_cli.system.hardware import own_randomness
 
 Digits = tuple[nn.Module, Tensor, Tensor]
 EPSILONS = {Norm.linf: 0.12, Norm.l2: 0.8}

@@ -12,9 +12,9 @@ from trustml_cli.attacks.attack import Attack, Norm, Sees
 from trustml_cli.attacks.geometry import random_start
 from trustml_cli.attacks.measure import sizes, within_budget
 from trustml_cli.attacks.substitute import Substitute
-from trustml_cli.build import build
-from trustml_cli.errors import InputError
-from trustml_cli.hardware import own_randomness
+from trustml_cli.config.instantiate import build
+from trustml_cli.system.errors import InputError
+from trustml_cli.system.hardware import own_randomness
 
 EPSILONS = {Norm.linf: 0.1, Norm.l2: 1.0, Norm.l1: 6.0, Norm.l0: 8.0}  # of 108 values
 

@@ -31,7 +31,7 @@ from trustml_cli.attacks.losses import Loss, lead
 from trustml_cli.attacks.measure import attack_curve
 from trustml_cli.attacks.noise import Noise
 from trustml_cli.attacks.pgd import PGD
-from trustml_cli.hardware import own_randomness
+from trustml_cli.system.hardware import own_randomness
 
 Images = tuple[nn.Module, Tensor, Tensor]
 

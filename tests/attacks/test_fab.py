@@ -10,7 +10,7 @@ from trustml_cli.attacks.geometry import lengths
 from trustml_cli.attacks.linear import LinearOptimum
 from trustml_cli.attacks.measure import sizes
 from trustml_cli.attacks.standing import Standing
-from trustml_cli.hardware import own_randomness
+from trustml_cli.system.hardware import own_randomness
 
 Digits = tuple[nn.Module, Tensor, Tensor]
 

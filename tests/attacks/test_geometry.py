@@ -18,7 +18,7 @@ from trustml_cli.attacks.geometry import (
     unit_step,
 )
 from trustml_cli.attacks.measure import sizes, within_budget
-from trustml_cli.hardware import own_randomness
+from trustml_cli.system.hardware import own_randomness
 
 
 def pictures(seed: int, spread: float) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ from trustml_cli.attacks.mifgsm import MIFGSM
 from trustml_cli.attacks.noise import Noise
 from trustml_cli.attacks.pgd import PGD
 from trustml_cli.attacks.rfgsm import RFGSM
-from trustml_cli.hardware import own_randomness
+from trustml_cli.system.hardware import own_randomness
 
 LINF_L2 = (Norm.linf, Norm.l2)
 SETTINGS = list(itertools.product(LINF_L2, (None, 1), (0.03, 0.3)))

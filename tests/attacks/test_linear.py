@@ -10,9 +10,9 @@ from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.linear import LinearOptimum
 from trustml_cli.attacks.measure import sizes
 from trustml_cli.attacks.smallest import SmallestPerturbation
-from trustml_cli.build import build
-from trustml_cli.errors import InputError
-from trustml_cli.hardware import own_randomness
+from trustml_cli.config.instantiate import build
+from trustml_cli.system.errors import InputError
+from trustml_cli.system.hardware import own_randomness
 
 QUICK = {"steps": 20, "queries": 30, "rounds": 3, "constant": 1.0, "epochs": 1, "labels": 150}
 

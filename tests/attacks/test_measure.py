@@ -11,7 +11,7 @@ from trustml_cli.attacks.losses import Loss
 from trustml_cli.attacks.measure import Counted, attack_curve
 from trustml_cli.attacks.noise import Noise
 from trustml_cli.attacks.pgd import PGD
-from trustml_cli.hardware import memory_ran_out
+from trustml_cli.system.hardware import memory_ran_out
 
 BIM_10 = BIM(norm=Norm.linf, target=None, steps=10, step_size=None, reach=2.0)
 

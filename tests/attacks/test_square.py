@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.measure import sizes
 from trustml_cli.attacks.square import Square, move_mass, peak, peaks, pyramid, repaint, stripes
-from trustml_cli.hardware import own_randomness
+from trustml_cli.system.hardware import own_randomness
 
 Digits = tuple[nn.Module, Tensor, Tensor]
 

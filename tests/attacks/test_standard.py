@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.standard import Standard
 from trustml_cli.attacks.standing import Standing
-from trustml_cli.hardware import own_randomness
+from trustml_cli.system.hardware import own_randomness
 
 Digits = tuple[nn.Module, Tensor, Tensor]
 EPSILONS = {Norm.linf: 0.1, Norm.l2: 0.7}

@@ -12,8 +12,8 @@ from trustml_cli.attacks.fgsm import FGSM
 from trustml_cli.attacks.learnt import answers
 from trustml_cli.attacks.measure import Counted
 from trustml_cli.attacks.substitute import CarriedOver, Substitute
-from trustml_cli.build import build
-from trustml_cli.hardware import own_randomness
+from trustml_cli.config.instantiate import build
+from trustml_cli.system.hardware import own_randomness
 
 Digits = tuple[nn.Module, Tensor, Tensor]
 

@@ -9,7 +9,7 @@ from torch.nn.functional import softplus
 
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.surface import loss_surface
-from trustml_cli.hardware import own_randomness
+from trustml_cli.system.hardware import own_randomness
 
 
 class Linear(nn.Module):

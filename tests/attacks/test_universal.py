@@ -14,8 +14,8 @@ from trustml_cli.attacks.geometry import onto_ball
 from trustml_cli.attacks.learnt import LearnsPerturbation, LearntPerturbation, answers, fooled
 from trustml_cli.attacks.measure import sizes
 from trustml_cli.attacks.universal import Universal
-from trustml_cli.build import build
-from trustml_cli.hardware import own_randomness
+from trustml_cli.config.instantiate import build
+from trustml_cli.system.hardware import own_randomness
 
 NAMES = ["universal", "universal_gradient"]
 QUICK = {"universal": {"images": 100, "epochs": 3}, "universal_gradient": {"images": 300}}

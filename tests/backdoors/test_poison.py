@@ -11,7 +11,7 @@ from torch import Tensor
 from tests.configs import choice
 from trustml_cli.backdoors.patch import Corner, Patch
 from trustml_cli.backdoors.poison import Poison, Triggered
-from trustml_cli.build import build
+from trustml_cli.config.instantiate import build
 from trustml_cli.data.batches import Augmentation, batches
 from trustml_cli.data.dataset import Dataset, InMemory, Split
 from trustml_cli.data.image_folder import ImageFolder, Streaming

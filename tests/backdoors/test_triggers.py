@@ -15,10 +15,10 @@ from torch import Tensor
 
 from tests.configs import choice, choices
 from trustml_cli.backdoors.trigger import Trigger
-from trustml_cli.build import build
-from trustml_cli.errors import InputError
-from trustml_cli.identity import made_of
-from trustml_cli.picture import read_picture
+from trustml_cli.config.instantiate import build
+from trustml_cli.data.image_file import read_picture
+from trustml_cli.system.errors import InputError
+from trustml_cli.system.recipe import made_of
 
 
 def trigger(name: str, **changes: Any) -> Trigger:

@@ -10,7 +10,7 @@ import torch
 from torchvision.datasets import CIFAR10
 
 from trustml_cli.data.cifar10 import BATCH_FILES, CLASSES, Cifar10
-from trustml_cli.errors import InputError
+from trustml_cli.system.errors import InputError
 
 
 def write_batches(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory
-from trustml_cli.errors import InputError
+from trustml_cli.system.errors import InputError
 
 
 def numbered(count: int) -> InMemory:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from trustml_cli.errors import InputError
+from trustml_cli.system.errors import InputError
 
 
 def test_train_and_test_together_are_the_digits_of_scikit_learn_each_once(source):

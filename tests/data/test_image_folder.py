@@ -8,7 +8,7 @@ from trustml_cli.data import image_folder
 from trustml_cli.data.batches import Augmentation, batches
 from trustml_cli.data.dataset import InMemory
 from trustml_cli.data.image_folder import Streamed
-from trustml_cli.errors import InputError
+from trustml_cli.system.errors import InputError
 
 PICTURES = {  # file below the root → grey level
     "train/cat/b.png": 20, "train/cat/a.png": 10, "train/dog/c.PNG": 30, "train/dog/d.bmp": 40, "train/dog/e.png": 50,

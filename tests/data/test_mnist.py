@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from trustml_cli.data import mnist
-from trustml_cli.errors import InputError
+from trustml_cli.system.errors import InputError
 
 PIXELS = {"train": bytes(range(12)), "t10k": bytes([255, 0, 7, 9])}  # three images and one image of 2×2
 LABELS = {"train": bytes([3, 0, 9]), "t10k": bytes([4])}

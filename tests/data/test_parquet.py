@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from trustml_cli.data import parquet
-from trustml_cli.errors import InputError
+from trustml_cli.system.errors import InputError
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

@@ -11,11 +11,11 @@ import torch
 from omegaconf import OmegaConf
 
 from tests.configs import composed
-from trustml_cli.build import build
+from trustml_cli.config.instantiate import build
 from trustml_cli.data.dataset import DatasetSource
 from trustml_cli.data.table import Columns, Rows, Table, divide_strata, tabulate, tree_cuts
-from trustml_cli.errors import InputError
 from trustml_cli.fairness.metrics import p_rule
+from trustml_cli.system.errors import InputError
 
 MEANING = Columns(label="hired", positive="yes", sensitive=["sex"])
 

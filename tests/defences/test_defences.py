@@ -16,7 +16,7 @@ from tests.helpers import CPU
 from trustml_cli.attacks.attack import Norm, input_gradient
 from trustml_cli.attacks.measure import within_budget
 from trustml_cli.attacks.pgd import PGD
-from trustml_cli.build import build
+from trustml_cli.config.instantiate import build
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.defences.adversarial import AdversarialTraining
@@ -24,7 +24,7 @@ from trustml_cli.defences.defence import Defence, RobustTraining
 from trustml_cli.defences.ensemble import EnsembleTraining
 from trustml_cli.defences.free import FreeTraining
 from trustml_cli.defences.trades import TradesTraining, divergence
-from trustml_cli.hardware import own_randomness
+from trustml_cli.system.hardware import own_randomness
 from trustml_cli.tasks.context import describe
 from trustml_cli.training.gradient import GradientTrainer
 from trustml_cli.training.step import CROSS_ENTROPY, Closure

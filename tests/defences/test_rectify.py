@@ -10,14 +10,14 @@ from tests.helpers import CPU
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.learnt import answers
 from trustml_cli.attacks.measure import sizes, within_budget
-from trustml_cli.build import build
+from trustml_cli.config.instantiate import build
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.defences.detector import PerturbationDetector, features
 from trustml_cli.defences.measure import Shown, look, together
 from trustml_cli.defences.rectify import Rectifier, RectifyingNetwork, perturbed
-from trustml_cli.hardware import own_randomness
 from trustml_cli.ood.separation import separation
+from trustml_cli.system.hardware import own_randomness
 from trustml_cli.tasks.context import describe
 from trustml_cli.training.gradient import GradientTrainer
 

@@ -5,14 +5,14 @@ import torch
 from torch import Tensor, nn
 
 from tests.configs import choice, choices
-from trustml_cli.build import build
-from trustml_cli.errors import InputError
+from trustml_cli.config.instantiate import build
 from trustml_cli.explainers.explainer import Explainer, Unsuitable
 from trustml_cli.explainers.integrated_gradients import IntegratedGradients
 from trustml_cli.explainers.measure import completeness_gap
 from trustml_cli.explainers.occlusion import Occlusion
 from trustml_cli.explainers.smoothgrad import SmoothGrad
 from trustml_cli.models.model import Normalize
+from trustml_cli.system.errors import InputError
 
 SHAPE, CLASSES = (2, 7, 6), 4
 

@@ -8,8 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from tests.configs import choice, choices
-from trustml_cli.build import build
-from trustml_cli.errors import InputError
+from trustml_cli.config.instantiate import build
 from trustml_cli.extraction.distill import Distill, augmented
 from trustml_cli.extraction.linear import LinearClassifier, LinearLogits, LinearSoftmax, well_spread
 from trustml_cli.extraction.linear_labels import LinearLabels, doubtful, scores
@@ -17,6 +16,7 @@ from trustml_cli.extraction.thief import Means, Thief
 from trustml_cli.extraction.victim import Answer, Victim
 from trustml_cli.models.linear import linear_parameters
 from trustml_cli.models.model import Normalize
+from trustml_cli.system.errors import InputError
 
 pytestmark = pytest.mark.e2e  # trains
 

@@ -19,10 +19,10 @@ from PIL import Image
 
 from tests.faults.whole import reader, sized
 from tests.helpers import Cli
-from trustml_cli.errors import InputError
-from trustml_cli.explain import quoted
-from trustml_cli.files import make_once
+from trustml_cli.config.messages import quoted
 from trustml_cli.models.checkpoint import read_weights
+from trustml_cli.system.errors import InputError
+from trustml_cli.system.files import make_once
 
 RUN = ["task=train", "trainer=smoke", "model=logistic"]
 OFFLINE = {"http_proxy": "http://localhost:1", "https_proxy": "http://localhost:1"}

@@ -14,8 +14,8 @@ from PIL import Image
 
 from tests.faults.whole import memory_up_to, reader
 from tests.helpers import Cli
-from trustml_cli.errors import InputError
-from trustml_cli.explain import quoted
+from trustml_cli.config.messages import quoted
+from trustml_cli.system.errors import InputError
 
 RUN = ["trainer=smoke", "model=logistic"]
 FOLDER = ["dataset=image_folder", "dataset.size=8", "dataset.root=images"]

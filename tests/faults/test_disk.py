@@ -17,12 +17,12 @@ import pytest
 import torch
 from PIL import Image
 
-import trustml_cli.record
+import trustml_cli.results.recorder
 from tests.faults.whole import assert_whole, leftovers, metrics_below, sized
 from tests.helpers import Cli, facts, newest
 from trustml_cli.data.dataset import Dataset
-from trustml_cli.errors import InputError
 from trustml_cli.run import require_current_folder
+from trustml_cli.system.errors import InputError
 from trustml_cli.training.gradient import GradientTrainer
 
 TRAIN = ["task=train", "trainer=smoke", "model=logistic"]
@@ -237,14 +237,14 @@ def test_a_current_directory_that_is_gone(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_run_directory_that_is_removed_while_it_is_written(
     trustml: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = trustml_cli.record.write_atomically
+    write = trustml_cli.results.recorder.write_atomically
 
     def remove(path: Path, *how: object) -> None:
         write(path, *how)  # type: ignore[arg-type]
         if path.name == "history.csv":
             shutil.rmtree(path.parent)
 
-    monkeypatch.setattr(trustml_cli.record, "write_atomically", remove)
+    monkeypatch.setattr(trustml_cli.results.recorder, "write_atomically", remove)
     answer = trustml(*TRAIN)
     assert_one_line(answer, 1, "outputs/train/", "No such file or directory; somebody has removed it; begin again")
     assert list(tmp_path.glob("outputs/train/*")) == []

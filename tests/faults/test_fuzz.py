@@ -16,8 +16,8 @@ from omegaconf import OmegaConf
 from tests.configs import choices, composed
 from tests.faults.whole import sized
 from tests.helpers import Cli
-from trustml_cli.choices import config_folder, flat
-from trustml_cli.errors import RunFailed
+from trustml_cli.config.groups import config_folder, flat
+from trustml_cli.system.errors import RunFailed
 
 TASKS = choices("task")
 GROUPS = sorted(folder.name for folder in config_folder().iterdir() if folder.is_dir() and folder.name != "hydra")

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers import Cli
-from trustml_cli.errors import InputError
-from trustml_cli.explain import quoted
-from trustml_cli.sweep import resumed_words
+from trustml_cli.config.messages import quoted
+from trustml_cli.sweeps.callback import resumed_words
+from trustml_cli.system.errors import InputError
 
 MODULE = """
 from dataclasses import dataclass
@@ -142,7 +142,7 @@ def test_a_quoted_text_is_read_by_hydra_as_it_was(text: str) -> None:
 
 
 def test_a_refusal_is_an_input_error() -> None:
-    from trustml_cli.trust import refuse
+    from trustml_cli.config.trust import refuse
 
     for name in ("trustml_cli.attacks.fgsm.FGSM", "mine.net:small", "mine"):
         refuse("attack._target_", name, ["trustml_cli", "mine"])

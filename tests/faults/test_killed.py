@@ -16,7 +16,7 @@ import pytest
 from tests.faults.whole import assert_whole, leftovers, metrics_below, sized
 from tests.helpers import Cli, facts, runs
 from tests.processes import kill_group, started, wait_until
-from trustml_cli.summary import read_runs
+from trustml_cli.results.aggregate import read_runs
 
 MINE = """
 from pathlib import Path

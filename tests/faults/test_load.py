@@ -23,7 +23,7 @@ COUNTING = """
 import sys, time
 from pathlib import Path
 import trustml_cli.run
-from trustml_cli.sweep import Ending
+from trustml_cli.sweeps.callback import Ending
 
 end = Ending.on_job_end
 

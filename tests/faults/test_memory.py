@@ -17,11 +17,11 @@ from tests.configs import choices, composed
 from tests.faults.whole import metrics_below
 from tests.helpers import CPU, Cli, facts, newest
 from trustml_cli.data.dataset import Dataset
-from trustml_cli.errors import RunFailed
-from trustml_cli.hardware import Halving, memory_ran_out, within_memory
 from trustml_cli.models.dense import Logistic
 from trustml_cli.models.model import Inputs, Normalization
 from trustml_cli.run import less
+from trustml_cli.system.errors import RunFailed
+from trustml_cli.system.hardware import Halving, memory_ran_out, within_memory
 from trustml_cli.tasks.context import Context
 from trustml_cli.training.gradient import GradientTrainer
 from trustml_cli.training.predict import predict

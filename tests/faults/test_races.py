@@ -22,7 +22,7 @@ TRAIN = ["task=fgsm", "trainer=smoke", "trainer.epochs=10", "model=mlp", "task.e
 AT_ONCE = """
 import json, os, sys
 import pandas, sklearn.datasets, torch.fx.experimental.symbolic_shapes
-import trustml_cli.report.page, trustml_cli.run, trustml_cli.tasks.attack
+import trustml_cli.results.report.page, trustml_cli.run, trustml_cli.tasks.attack
 commands = json.loads(sys.argv[1])
 ready, go = os.pipe()
 processes = []

@@ -13,10 +13,10 @@ from omegaconf import OmegaConf
 from PIL import Image
 from safetensors.torch import load_file
 
-from trustml_cli.build import build
-from trustml_cli.choices import config_folder
+from trustml_cli.config.groups import config_folder
+from trustml_cli.config.instantiate import build
 from trustml_cli.data.dataset import DatasetSource
-from trustml_cli.files import verified_checksums
+from trustml_cli.system.files import verified_checksums
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tests.configs import choice
-from trustml_cli.build import build
+from trustml_cli.config.instantiate import build
 from trustml_cli.models.fast_cnn import EPSILON, FastCnn, Whitening, nearly_identity, shift
 from trustml_cli.models.model import Inputs, LooksFirst
 

@@ -11,10 +11,10 @@ from torch import nn
 from torch.nn import functional
 
 from tests.configs import choices, composed
-from trustml_cli.build import build
-from trustml_cli.errors import InputError
+from trustml_cli.config.instantiate import build
 from trustml_cli.models.fast_cnn import Whitening
 from trustml_cli.models.model import Inputs, Model, Normalization
+from trustml_cli.system.errors import InputError
 
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32)]
 TAKE_TABLES = {"custom", "logistic", "mlp", "table_mlp"}

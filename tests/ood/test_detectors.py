@@ -11,8 +11,7 @@ from torch.nn import functional
 
 from tests.configs import choice, choices, composed
 from tests.ood.conftest import World
-from trustml_cli.build import build
-from trustml_cli.errors import InputError
+from trustml_cli.config.instantiate import build
 from trustml_cli.models.features import logits_and_features
 from trustml_cli.ood.detector import Detector, Seen
 from trustml_cli.ood.energy import energy_score
@@ -22,6 +21,7 @@ from trustml_cli.ood.max_logit import max_logit_score
 from trustml_cli.ood.msp import max_softmax_score
 from trustml_cli.ood.odin import odin_score
 from trustml_cli.ood.separation import separation
+from trustml_cli.system.errors import InputError
 
 
 def read(name: str, **changes: object) -> Detector:

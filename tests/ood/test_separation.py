@@ -6,8 +6,8 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from torch import Tensor
 
+from trustml_cli.metrics.intervals import wilson_interval
 from trustml_cli.ood.separation import MEASURES, Separation, separation, separation_intervals
-from trustml_cli.statistics import wilson_interval
 
 INLIERS, OUTLIERS = torch.tensor([1.0, 2, 3, 4]).double(), torch.tensor([3.5, 5]).double()
 

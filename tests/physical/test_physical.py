@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from tests.configs import choice, choices
 from tests.helpers import TrainedDigits
-from trustml_cli.build import build
-from trustml_cli.errors import InputError
-from trustml_cli.hardware import own_randomness
+from trustml_cli.config.instantiate import build
 from trustml_cli.physical.disguise import Disguise
 from trustml_cli.physical.patch import Patch
 from trustml_cli.physical.sticker import Sticker, non_printability
 from trustml_cli.physical.transformations import Pose, Ranges, lit, moved
+from trustml_cli.system.errors import InputError
+from trustml_cli.system.hardware import own_randomness
 
 NAMES = choices("physical")
 RANGES = Ranges(rotation=30, scale=0.3, place=0.5, brightness=0.4)

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tests.helpers import band, points, texts
+from trustml_cli.metrics.intervals import proportion, wilson_interval
 from trustml_cli.plots.extraction import agreement_curve, weights_side_by_side
-from trustml_cli.statistics import proportion, wilson_interval
 
 
 def rows(round_digits: int | None) -> list[dict[str, Any]]:

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from tests.helpers import drawn, heights, texts, whiskers
+from trustml_cli.metrics.intervals import wilson_interval
 from trustml_cli.plots.physical import Worn, pattern_picture, success_bars, worn_images
 from trustml_cli.plots.style import GREEN, ORANGE
-from trustml_cli.statistics import wilson_interval
 
 TARGET = 2
 

@@ -16,12 +16,12 @@ from trustml_cli.attacks.surface import Surface
 from trustml_cli.backdoors.patch import Corner, Patch
 from trustml_cli.backdoors.poison import Poison
 from trustml_cli.data.dataset import Dataset
+from trustml_cli.metrics.intervals import wilson_interval
 from trustml_cli.plots.backdoor import accuracy_bars, answers_by_class, poisoned_samples, triggered_predictions
 from trustml_cli.plots.loss_surface import loss_surfaces
 from trustml_cli.plots.robustness import adversarial_examples, defended_curves, robustness_curve
 from trustml_cli.plots.style import GREEN, ORANGE
 from trustml_cli.plots.training import confusion_matrix, misclassified, training_curves
-from trustml_cli.statistics import wilson_interval
 from trustml_cli.training.predict import Answers
 from trustml_cli.training.trainer import Epoch
 

@@ -6,8 +6,8 @@ from torch import nn
 
 from tests.helpers import drawn, heights, whiskers
 from trustml_cli.defences.measure import Shown
+from trustml_cli.metrics.intervals import wilson_interval
 from trustml_cli.plots.rectify import accuracies, rectified_images
-from trustml_cli.statistics import wilson_interval
 
 
 class Reddest(nn.Module):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from tests.configs import choice
-from trustml_cli.build import build
+from trustml_cli.config.instantiate import build
 from trustml_cli.data.dataset import Dataset, DatasetSource
 from trustml_cli.models.dense import Mlp
 from trustml_cli.models.model import Normalization

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from trustml_cli.data.dataset import Dataset, InMemory
-from trustml_cli.errors import InputError
+from trustml_cli.system.errors import InputError
 from trustml_cli.tasks.attacker import AttackerImages, shared_out, whose
 
 

@@ -16,12 +16,12 @@ from tests.helpers import MakeContext, metrics
 from tests.tasks.parts import Given
 from trustml_cli.backdoors.patch import Corner, Patch
 from trustml_cli.backdoors.poison import Triggered
-from trustml_cli.build import build
+from trustml_cli.config.instantiate import build
 from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory
 from trustml_cli.data.relabelled import Relabelled
 from trustml_cli.defences.defence import Defence
-from trustml_cli.errors import InputError
 from trustml_cli.models.model import Model
+from trustml_cli.system.errors import InputError
 from trustml_cli.tasks.backdoor import PlantBackdoor, Poisoning, check_poison, success
 from trustml_cli.tasks.context import Context
 from trustml_cli.training.predict import Answers

@@ -11,12 +11,12 @@ from torch import nn
 from tests.configs import choice, choices, composed
 from tests.helpers import MakeContext, metrics
 from trustml_cli.backdoors.patch import Corner, Patch
-from trustml_cli.build import build
+from trustml_cli.config.instantiate import build
 from trustml_cli.data.digits import Digits
-from trustml_cli.errors import InputError
-from trustml_cli.identity import made_of
 from trustml_cli.models.model import Inputs, Normalization
 from trustml_cli.models.transfer import NewHead, body_of
+from trustml_cli.system.errors import InputError
+from trustml_cli.system.recipe import made_of
 from trustml_cli.tasks.backdoor_transfer import TransferBackdoor
 from trustml_cli.tasks.context import Context
 

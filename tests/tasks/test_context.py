@@ -9,12 +9,12 @@ import torch
 from tests.configs import choice
 from tests.tasks.parts import MODEL, TRAINER
 from trustml_cli.attacks.attack import Norm
-from trustml_cli.build import build
+from trustml_cli.config.instantiate import build
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.defences.defence import Defence
 from trustml_cli.defences.ensemble import EnsembleTraining
 from trustml_cli.defences.free import FreeTraining
-from trustml_cli.errors import InputError
+from trustml_cli.system.errors import InputError
 from trustml_cli.tasks.context import Context, Trained
 
 FREE = FreeTraining(norm=Norm.linf, epsilon=0.1, images=8, replays=2)

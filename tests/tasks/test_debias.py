@@ -16,22 +16,22 @@ from torch import Tensor
 
 from tests.configs import composed
 from tests.helpers import CPU
-from trustml_cli.build import build
+from trustml_cli.config.instantiate import build
 from trustml_cli.data.census import Census
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.data.digits import Digits
 from trustml_cli.data.table import Attribute, Rows, Table
-from trustml_cli.errors import InputError
 from trustml_cli.fairness.measure import Scored
 from trustml_cli.fairness.metrics import p_rule
 from trustml_cli.models.dense import Logistic
 from trustml_cli.models.model import Normalization
-from trustml_cli.record import Recorder
-from trustml_cli.store import ModelStore
+from trustml_cli.results.recorder import Recorder
+from trustml_cli.system.errors import InputError
 from trustml_cli.tasks.context import Context, describe
 from trustml_cli.tasks.debias import Debias, check_groups, reweighed
 from trustml_cli.tasks.debiasing import Constraint, Stage, by_thresholds, check_fairness, choosing_rows
 from trustml_cli.training.logistic import SklearnTrainer
+from trustml_cli.training.store import ModelStore
 
 PEOPLE = Census(rows=4000, origin_bias=0.6, sex_bias=0.6, test_fraction=0.3, split_seed=0, steps=0, limit=None)
 MODEL = Logistic(normalization=Normalization.dataset, checkpoint=None)

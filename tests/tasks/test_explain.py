@@ -8,13 +8,13 @@ import torch
 
 from tests.configs import composed
 from tests.helpers import Cli, MakeContext, measured
-from trustml_cli.build import build
+from trustml_cli.config.instantiate import build
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.defences.defence import Defence
-from trustml_cli.errors import InputError
 from trustml_cli.explainers.explainer import Explainer
 from trustml_cli.explainers.measure import Explained
 from trustml_cli.models.model import Model
+from trustml_cli.system.errors import InputError
 from trustml_cli.tasks.context import Context
 from trustml_cli.tasks.explain import Explain, judged
 

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from tests.configs import choice, choices
 from tests.helpers import Cli, facts, metrics, newest
-from trustml_cli.build import build
+from trustml_cli.config.instantiate import build
 from trustml_cli.plots.physical import Worn
 from trustml_cli.tasks.physical import transformations
 

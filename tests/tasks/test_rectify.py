@@ -11,7 +11,7 @@ from torch import nn
 from tests.configs import choice
 from tests.helpers import Cli, facts, metrics, newest
 from tests.tasks.parts import MODEL, TRAINER
-from trustml_cli.build import build
+from trustml_cli.config.instantiate import build
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.defences.rectify import Rectifier
 from trustml_cli.tasks.context import Context

@@ -10,14 +10,14 @@ from torch import nn
 from tests.configs import choice, choices, composed
 from tests.helpers import CPU, Cli, measured, metrics
 from tests.tasks.parts import MODEL, TRAINER, Given
-from trustml_cli.build import build
+from trustml_cli.config.instantiate import build
 from trustml_cli.data.dataset import Dataset, InMemory
 from trustml_cli.data.unseen import set_aside
 from trustml_cli.defences.defence import Defence
 from trustml_cli.extraction.linear import LinearClassifier, LinearLogits, LinearSoftmax
 from trustml_cli.extraction.thief import Means, Thief
 from trustml_cli.extraction.victim import Answer, Victim
-from trustml_cli.hardware import own_randomness
+from trustml_cli.system.hardware import own_randomness
 from trustml_cli.tasks.attacker import AttackerImages
 from trustml_cli.tasks.context import Context, describe
 from trustml_cli.tasks.steal import Steal, compare, parameter_error, parameters_of, probability_error

@@ -13,11 +13,11 @@ from torch import nn
 
 from tests.configs import choice
 from tests.helpers import CPU, Cli, metrics, newest, runs
-from trustml_cli.build import build
+from trustml_cli.config.instantiate import build
 from trustml_cli.data.dataset import Dataset, InMemory
-from trustml_cli.errors import InputError
-from trustml_cli.hardware import own_randomness
 from trustml_cli.models.fast_cnn import FastCnn
+from trustml_cli.system.errors import InputError
+from trustml_cli.system.hardware import own_randomness
 from trustml_cli.tasks.context import describe
 from trustml_cli.training.fast import FastTrainer
 from trustml_cli.training.gradient import GradientTrainer

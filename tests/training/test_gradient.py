@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from tests.configs import choice
 from tests.helpers import CPU
 from trustml_cli.attacks.attack import Norm
-from trustml_cli.build import build
+from trustml_cli.config.instantiate import build
 from trustml_cli.data.dataset import Dataset, InMemory, Split
 from trustml_cli.defences.free import FreeTraining
-from trustml_cli.errors import InputError, RunFailed
-from trustml_cli.hardware import Hardware, Precision, own_randomness
 from trustml_cli.models.dense import Mlp
 from trustml_cli.models.model import Inputs, Normalization
+from trustml_cli.system.errors import InputError, RunFailed
+from trustml_cli.system.hardware import Hardware, Precision, own_randomness
 from trustml_cli.training.gradient import GradientTrainer
 from trustml_cli.training.optimization import Optimizer, Schedule, triangle
 from trustml_cli.training.predict import mean_score, predict

@@ -17,12 +17,12 @@ from torch.nn import functional
 
 from tests.configs import choice
 from tests.helpers import CPU
-from trustml_cli.build import build
+from trustml_cli.config.instantiate import build
 from trustml_cli.data.dataset import Dataset, InMemory
-from trustml_cli.errors import InputError, RunFailed
-from trustml_cli.hardware import own_randomness
 from trustml_cli.models.dense import Logistic, Mlp
 from trustml_cli.models.model import Inputs, Normalization
+from trustml_cli.system.errors import InputError, RunFailed
+from trustml_cli.system.hardware import own_randomness
 from trustml_cli.training.logistic import NumpyTrainer, SklearnTrainer, design_matrix, softmax_gradients
 from trustml_cli.training.predict import predict
 from trustml_cli.training.trainer import Epoch, Trainer

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tests.helpers import CPU
 from trustml_cli.data.dataset import Dataset, InMemory
-from trustml_cli.hardware import Hardware, Precision
+from trustml_cli.system.hardware import Hardware, Precision
 from trustml_cli.training.predict import BATCH, Answers, predict
 
 

@@ -11,11 +11,11 @@ from torch.nn import functional
 
 from tests.configs import choice
 from tests.helpers import CPU
-from trustml_cli.build import build
+from trustml_cli.config.instantiate import build
 from trustml_cli.data.dataset import Dataset
-from trustml_cli.hardware import own_randomness
 from trustml_cli.models.dense import Mlp
 from trustml_cli.models.model import Inputs, Normalization
+from trustml_cli.system.hardware import own_randomness
 from trustml_cli.training.gradient import GradientTrainer
 from trustml_cli.training.optimization import Optimizer, Schedule
 from trustml_cli.training.step import Groups, TrainingState, TrainingStep

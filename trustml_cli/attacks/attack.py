@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.attacks.asking import ask, gradient_by
+from trustml_cli.models.inference import ask, gradient_by
 
 
 class Norm(Enum):

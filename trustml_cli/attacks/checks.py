@@ -11,11 +11,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.attacks.asking import ask
+from trustml_cli.attacks.attack_view import same_logits
 from trustml_cli.attacks.measure import Curve
 from trustml_cli.attacks.power import GAP, POINT, images_for
-from trustml_cli.attacks.stand_in import same_logits
-from trustml_cli.hardware import Halving
+from trustml_cli.models.inference import ask
+from trustml_cli.system.hardware import Halving
 
 ZERO_GRADIENTS = 0.01  # the share of images from which on gradients are called masked
 

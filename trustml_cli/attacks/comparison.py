@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.attacks.asking import ask
 from trustml_cli.attacks.attack import Attack, Norm, Sees
+from trustml_cli.attacks.attack_view import Asked
 from trustml_cli.attacks.checks import BROKEN, MASKING, WEAK, Comparison, Finding, share
 from trustml_cli.attacks.measure import attack_curve
 from trustml_cli.attacks.power import POINT, clearly, needed, smallest_gap
-from trustml_cli.attacks.stand_in import Asked
+from trustml_cli.models.inference import ask
 
 BENT = 1e-3  # of the spread of the logits: a network whose logits leave a straight line by more is not linear
 

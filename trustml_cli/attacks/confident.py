@@ -11,11 +11,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.attacks.asking import ask
 from trustml_cli.attacks.attack import Attack, Norm, input_gradient
 from trustml_cli.attacks.geometry import normalised
 from trustml_cli.attacks.losses import likeliest_wrong, of
 from trustml_cli.models.binary import Sign
+from trustml_cli.models.inference import ask
 
 
 @dataclass(frozen=True, kw_only=True)

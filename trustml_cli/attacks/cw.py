@@ -11,11 +11,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.attacks.asking import ask, gradient_by
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.geometry import lengths
 from trustml_cli.attacks.losses import clear_lead, lead, loss_gradient
 from trustml_cli.attacks.smallest import SmallestPerturbation
+from trustml_cli.models.inference import ask, gradient_by
 
 INSIDE = 0.999999  # keeps 0 and 1 at a finite place
 GROWTH = 10  # of c, as long as nothing was found

@@ -9,11 +9,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.attacks.asking import ask, gradient_by
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.geometry import lengths, unit_step
 from trustml_cli.attacks.losses import clear_lead, likeliest_wrong, of
 from trustml_cli.attacks.smallest import SmallestPerturbation
+from trustml_cli.models.inference import ask, gradient_by
 
 NUDGE = 1e-4  # added to every step: a boundary that is touched is not crossed
 

@@ -10,13 +10,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.attacks.asking import ask
 from trustml_cli.attacks.attack import Norm, per_image
 from trustml_cli.attacks.geometry import lengths, random_start
 from trustml_cli.attacks.halfspace import into_halfspace
 from trustml_cli.attacks.losses import lead, loss_gradient, of, rounding
 from trustml_cli.attacks.smallest import SmallestPerturbation
 from trustml_cli.attacks.standing import Attempt, Standing
+from trustml_cli.models.inference import ask
 
 PULL = 0.1  # the most that the projection of the original weighs against that of the iterate (the paper's α_max)
 OVERSHOOT = 1.05  # how far a step goes beyond the boundary (η)

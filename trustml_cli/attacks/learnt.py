@@ -7,8 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.attacks.asking import ask, seen
 from trustml_cli.attacks.attack import Attack, Norm, Sees
+from trustml_cli.models.inference import ask, seen
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,12 +6,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.attacks.asking import ask
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.halfspace import into_halfspace
 from trustml_cli.attacks.losses import lead
 from trustml_cli.attacks.measure import sizes
 from trustml_cli.attacks.smallest import SmallestPerturbation
+from trustml_cli.models.inference import ask
 from trustml_cli.models.linear import linear_parameters
 
 NOTICED = 5e-7  # of the largest logit: a lead that a single linear layer does not lose by rounding

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trustml_cli.attacks.asking import ask, gradient_by
+from trustml_cli.models.inference import ask, gradient_by
 
 CLEAR = 2e-6  # of the largest logit: a lead below it may be lost when the same images are judged in another batch
 

@@ -7,11 +7,11 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.attacks.asking import ask, seen
 from trustml_cli.attacks.attack import Attack, Norm, Sees, input_gradient, per_image
+from trustml_cli.attacks.attack_view import Asked, same_logits, whom_to_ask
 from trustml_cli.attacks.geometry import lengths
-from trustml_cli.attacks.stand_in import Asked, same_logits, whom_to_ask
-from trustml_cli.hardware import Halving
+from trustml_cli.models.inference import ask, seen
+from trustml_cli.system.hardware import Halving
 
 TOLERANCE = 1e-6  # float32 rounds x + ε·d: a perturbation may be over its budget by as much
 ROUNDING = 2**-24  # and each of its values by as much

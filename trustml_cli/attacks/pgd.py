@@ -9,10 +9,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.attacks.asking import ask
 from trustml_cli.attacks.geometry import random_start
 from trustml_cli.attacks.iterative import Iterative, climb
 from trustml_cli.attacks.losses import Loss, climbed, lead, loss_gradient
+from trustml_cli.models.inference import ask
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,10 +10,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.attacks.asking import ask
 from trustml_cli.attacks.attack import Norm, Sees, per_image
 from trustml_cli.attacks.geometry import normalised, unit_step
 from trustml_cli.attacks.standing import Attempt, Persistent, Standing
+from trustml_cli.models.inference import ask
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries of 10,000 after which the squares' area halves
 

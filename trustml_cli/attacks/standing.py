@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.attacks.asking import ask
 from trustml_cli.attacks.attack import Attack
 from trustml_cli.attacks.losses import clear_lead, likeliest_wrong
+from trustml_cli.models.inference import ask
 
 
 @dataclass

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from trustml_cli.attacks.asking import ask
 from trustml_cli.attacks.attack import Attack, Norm, Sees, input_gradient
 from trustml_cli.attacks.fgsm import FGSM
 from trustml_cli.attacks.learnt import answered, answers
+from trustml_cli.models.inference import ask
 
 
 @dataclass(frozen=True, kw_only=True)

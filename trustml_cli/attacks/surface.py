@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from trustml_cli.attacks.asking import ask
 from trustml_cli.attacks.attack import Norm, input_gradient
 from trustml_cli.attacks.geometry import unit_step
 from trustml_cli.attacks.losses import lead, log_odds
+from trustml_cli.models.inference import ask
 
 
 @dataclass(frozen=True)

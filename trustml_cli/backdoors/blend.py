@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from trustml_cli.backdoors.trigger import Trigger
-from trustml_cli.picture import check_picture, read_picture
+from trustml_cli.data.image_file import check_picture, read_picture
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from trustml_cli.backdoors.trigger import Trigger, check_color, painted
-from trustml_cli.picture import check_picture, read_picture
+from trustml_cli.data.image_file import check_picture, read_picture
 
 
 class Corner(Enum):

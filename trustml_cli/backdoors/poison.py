@@ -10,8 +10,8 @@ from torch import Tensor
 from trustml_cli.backdoors.trigger import Trigger
 from trustml_cli.data.dataset import Dataset, Split
 from trustml_cli.data.relabelled import Relabelled
-from trustml_cli.files import digest
-from trustml_cli.identity import made_of
+from trustml_cli.system.files import digest
+from trustml_cli.system.recipe import made_of
 
 
 class Triggered(Split):

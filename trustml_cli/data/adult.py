@@ -12,8 +12,8 @@ from pandas.api.types import is_numeric_dtype
 
 from trustml_cli.data.pictures import one_line
 from trustml_cli.data.table import Columns, Table, TableSource, read_frame, tabulate
-from trustml_cli.errors import InputError
-from trustml_cli.files import write_atomically
+from trustml_cli.system.errors import InputError
+from trustml_cli.system.files import write_atomically
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from trustml_cli.data.dataset import Split
-from trustml_cli.hardware import give_back_freed_memory
+from trustml_cli.system.hardware import give_back_freed_memory
 
 TIDY_EVERY = 8  # batches, in a pass over all examples
 

@@ -10,8 +10,8 @@ from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory
 from trustml_cli.data.decoded import Arrays, decoded
 from trustml_cli.data.parquet import Parquet, read_parquet
 from trustml_cli.data.pictures import one_line
-from trustml_cli.errors import InputError
-from trustml_cli.files import stamp
+from trustml_cli.system.errors import InputError
+from trustml_cli.system.files import stamp
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 BATCH_FILES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trustml_cli.data.table import Columns, Table, TableSource, as_text, read_frame, tabulate
-from trustml_cli.errors import InputError
+from trustml_cli.system.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from trustml_cli.errors import InputError
-from trustml_cli.files import digest
-from trustml_cli.identity import code_of
+from trustml_cli.system.errors import InputError
+from trustml_cli.system.files import digest
+from trustml_cli.system.recipe import code_of
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trustml_cli.files import digest, make_once, write_json
+from trustml_cli.system.files import digest, make_once, write_json
 
 log = logging.getLogger(__name__)
 

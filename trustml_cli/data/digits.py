@@ -8,7 +8,7 @@ import torch
 
 from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory
 from trustml_cli.data.decoded import Arrays, decoded
-from trustml_cli.files import digest
+from trustml_cli.system.files import digest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,10 +15,10 @@ from torch.utils.data import Dataset as TorchDataset
 
 from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory, Split, check_count
 from trustml_cli.data.decoded import Arrays, decoded
+from trustml_cli.data.image_file import FORMATS
 from trustml_cli.data.pictures import check_size, decode_picture, decode_pictures, stack_labels
-from trustml_cli.errors import InputError
-from trustml_cli.files import digest, stamp
-from trustml_cli.picture import FORMATS
+from trustml_cli.system.errors import InputError
+from trustml_cli.system.files import digest, stamp
 
 ENDINGS = {ending for ending, format_name in Image.registered_extensions().items() if format_name in FORMATS}
 

@@ -9,8 +9,8 @@ import torch
 from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory
 from trustml_cli.data.decoded import Arrays, decoded
 from trustml_cli.data.pictures import one_line
-from trustml_cli.errors import InputError
-from trustml_cli.files import stamp
+from trustml_cli.system.errors import InputError
+from trustml_cli.system.files import stamp
 
 FILES = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
 

@@ -11,8 +11,8 @@ import torch
 from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory, check_count
 from trustml_cli.data.decoded import Arrays, decoded
 from trustml_cli.data.pictures import check_size, decode_picture, decode_pictures, one_line, size_text, stack_labels
-from trustml_cli.errors import InputError
-from trustml_cli.files import digest, stamp
+from trustml_cli.system.errors import InputError
+from trustml_cli.system.files import digest, stamp
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from trustml_cli.errors import InputError
-from trustml_cli.picture import MODES, open_picture
+from trustml_cli.data.image_file import MODES, open_picture
+from trustml_cli.system.errors import InputError
 
 
 def decode_picture(content: Path | bytes, name: str, size: int | None, channels: int) -> NDArray[np.uint8]:

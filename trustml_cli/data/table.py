@@ -15,8 +15,8 @@ from torch import Tensor
 
 from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory
 from trustml_cli.data.pictures import one_line
-from trustml_cli.errors import InputError, naming
-from trustml_cli.files import digest
+from trustml_cli.system.errors import InputError, naming
+from trustml_cli.system.files import digest
 
 MOST_GROUPS = 20  # a sensitive column with more values is no grouping of people
 RARE = 10  # categories with fewer rows share one column

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.losses import Loss
 from trustml_cli.attacks.pgd import PGD
-from trustml_cli.identity import CHANGES_NOTHING
+from trustml_cli.system.recipe import CHANGES_NOTHING
 from trustml_cli.training.step import CROSS_ENTROPY, Monitor, TrainingState, TrainingStep
 
 

@@ -8,7 +8,8 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from trustml_cli.bootstrap import (
+from trustml_cli.fairness.metrics import p_rule
+from trustml_cli.metrics.bootstrap import (
     RESAMPLES,
     by_value,
     drawn_again,
@@ -16,7 +17,6 @@ from trustml_cli.bootstrap import (
     roc_area,
     share_interval,
 )
-from trustml_cli.fairness.metrics import p_rule
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from trustml_cli.identity import CHANGES_NOTHING
 from trustml_cli.models.model import Inputs, Model
 from trustml_cli.models.vision import Frozen
+from trustml_cli.system.recipe import CHANGES_NOTHING
 
 
 @dataclass(frozen=True, kw_only=True)

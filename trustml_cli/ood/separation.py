@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from trustml_cli.bootstrap import (
+from trustml_cli.metrics.bootstrap import (
     Counts,
     Floats,
     by_value,
@@ -19,7 +19,7 @@ from trustml_cli.bootstrap import (
     roc_area,
     share_interval,
 )
-from trustml_cli.statistics import wilson_interval
+from trustml_cli.metrics.intervals import wilson_interval
 
 FOUND = 0.95  # the true-positive rate at which false positives are counted
 

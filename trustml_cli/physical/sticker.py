@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from trustml_cli.data.image_file import read_picture
 from trustml_cli.physical.disguise import Disguise
 from trustml_cli.physical.transformations import Pose, lit, moved
-from trustml_cli.picture import read_picture
 
 
 @dataclass(frozen=True, kw_only=True)

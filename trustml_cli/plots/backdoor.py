@@ -10,8 +10,8 @@ from torch import Tensor
 
 from trustml_cli.data.batches import as_pixels
 from trustml_cli.data.dataset import Split
+from trustml_cli.metrics.intervals import wilson_interval
 from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, label_answer, new_figure, show_image, tidy
-from trustml_cli.statistics import wilson_interval
 from trustml_cli.training.predict import Answers
 
 COLORS = (BLUE, ORANGE)

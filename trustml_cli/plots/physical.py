@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
+from trustml_cli.metrics.intervals import wilson_interval
 from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, new_figure, show_image, tidy
-from trustml_cli.statistics import wilson_interval
 
 SCENES = {"pattern": ("with the pattern", ORANGE), "noise": ("with noise in its place", BLUE), "bare": ("bare", GREY)}
 

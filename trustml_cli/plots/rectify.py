@@ -9,8 +9,8 @@ from torch import nn
 
 from trustml_cli.attacks.measure import answer
 from trustml_cli.defences.measure import Shown
+from trustml_cli.metrics.intervals import wilson_interval
 from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, label_answer, new_figure, show_image, tidy
-from trustml_cli.statistics import wilson_interval
 
 
 def accuracies(shown: Mapping[tuple[str, str], Shown], threshold: float, subject: str) -> Figure:

@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from trustml_cli.attacks.measure import Attacked, Curve
+from trustml_cli.metrics.intervals import wilson_interval
 from trustml_cli.plots.style import BLUE, GREEN, ORANGE, label_answer, name_rows, new_figure, tidy, tile
-from trustml_cli.statistics import wilson_interval
 
 MARKERS = "s^Dv<>"  # of other networks
 NORM_SYMBOLS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}

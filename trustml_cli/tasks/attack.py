@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from trustml_cli.attacks.attack import Attack
 from trustml_cli.data.dataset import DatasetSource
 from trustml_cli.defences.defence import Defence
-from trustml_cli.errors import InputError, naming
 from trustml_cli.models.model import Model
 from trustml_cli.plots.robustness import robustness_curve
+from trustml_cli.system.errors import InputError, naming
 from trustml_cli.tasks.attacker import shared_out, whose
 from trustml_cli.tasks.context import Context
 from trustml_cli.tasks.judging import judge

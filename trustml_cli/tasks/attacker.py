@@ -5,7 +5,7 @@ from enum import Enum
 
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.data.unseen import set_aside
-from trustml_cli.errors import InputError
+from trustml_cli.system.errors import InputError
 
 
 class AttackerImages(Enum):

@@ -9,13 +9,13 @@ import torch
 
 from trustml_cli.backdoors.poison import Poison
 from trustml_cli.backdoors.trigger import Trigger
-from trustml_cli.columns import Columns, conditions, higher, lower, neither
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split
 from trustml_cli.defences.defence import Defence
-from trustml_cli.errors import InputError, naming
+from trustml_cli.metrics.columns import Columns, conditions, higher, lower, neither
+from trustml_cli.metrics.intervals import proportion
 from trustml_cli.models.model import Model
 from trustml_cli.plots.backdoor import answers_by_class, poisoned_samples, triggered_predictions
-from trustml_cli.statistics import proportion
+from trustml_cli.system.errors import InputError, naming
 from trustml_cli.tasks.context import Context
 from trustml_cli.training.predict import Answers, predict
 from trustml_cli.training.trainer import Trainer

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from trustml_cli.backdoors.trigger import Trigger
-from trustml_cli.columns import Columns, conditions, higher, lower, neither
 from trustml_cli.data.dataset import Dataset, DatasetSource
 from trustml_cli.data.relabelled import only_classes
-from trustml_cli.errors import InputError, naming
+from trustml_cli.metrics.columns import Columns, conditions, higher, lower, neither
 from trustml_cli.models.model import Model, Normalization
 from trustml_cli.models.transfer import NewHead, body_of
 from trustml_cli.plots.backdoor import accuracy_bars, triggered_predictions
+from trustml_cli.system.errors import InputError, naming
 from trustml_cli.tasks.backdoor import (
     ALL,
     Poisoning,

@@ -9,14 +9,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.columns import Columns, conditions, higher, lower, neither, sometimes
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource
-from trustml_cli.errors import InputError, naming
+from trustml_cli.metrics.columns import Columns, conditions, higher, lower, neither, sometimes
+from trustml_cli.metrics.intervals import proportion
 from trustml_cli.models.binary import Activation, BinarizableModel, Sign
 from trustml_cli.models.model import Model
 from trustml_cli.plots.bnn import compared_curves, pre_activation_histograms
-from trustml_cli.statistics import proportion
+from trustml_cli.system.errors import InputError, naming
 from trustml_cli.tasks.context import Context
 from trustml_cli.training.predict import predict
 from trustml_cli.training.trainer import Trainer

@@ -14,15 +14,15 @@ from torch import nn
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, Split, drawn
 from trustml_cli.defences.defence import Defence, InFront, RobustTraining
-from trustml_cli.errors import InputError, naming
-from trustml_cli.files import file_digest
-from trustml_cli.hardware import Hardware, own_randomness
-from trustml_cli.identity import made_of
 from trustml_cli.models.checkpoint import load_checkpoint
 from trustml_cli.models.model import Inputs, Model
-from trustml_cli.record import Recorder
-from trustml_cli.store import ModelStore, as_built, resumed
+from trustml_cli.results.recorder import Recorder
+from trustml_cli.system.errors import InputError, naming
+from trustml_cli.system.files import file_digest
+from trustml_cli.system.hardware import Hardware, own_randomness
+from trustml_cli.system.recipe import made_of
 from trustml_cli.training.predict import predict
+from trustml_cli.training.store import ModelStore, as_built, resumed
 from trustml_cli.training.trainer import Epoch, Report, Trainer, finite
 
 SAMPLE = 50_000  # training images that mean and deviation are taken from

@@ -11,17 +11,17 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from trustml_cli.columns import Columns, conditions, higher, lower, neither, sometimes
 from trustml_cli.data.dataset import Dataset, DatasetSource
 from trustml_cli.data.table import Rows, Table
-from trustml_cli.errors import InputError, naming
 from trustml_cli.fairness.adversarial import Adversary, Game
 from trustml_cli.fairness.guesses import guesses_by_boosting, guesses_by_score
 from trustml_cli.fairness.measure import Point, Scored
 from trustml_cli.fairness.reweighing import crossed, resample, reweighing
-from trustml_cli.hardware import own_randomness
+from trustml_cli.metrics.columns import Columns, conditions, higher, lower, neither, sometimes
 from trustml_cli.models.model import Model
 from trustml_cli.plots.fairness import densities, training_path
+from trustml_cli.system.errors import InputError, naming
+from trustml_cli.system.hardware import own_randomness
 from trustml_cli.tasks.context import Context
 from trustml_cli.tasks.debiasing import (
     Constraint,

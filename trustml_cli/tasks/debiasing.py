@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from trustml_cli.data.table import Rows, Table, divide_strata
-from trustml_cli.errors import InputError
 from trustml_cli.fairness.adversarial import log_odds
 from trustml_cli.fairness.equalized_odds import chances, decided, equalized_odds_rules
 from trustml_cli.fairness.measure import Scored, adversary_aucs, area_interval, group_intervals
@@ -22,7 +21,8 @@ from trustml_cli.fairness.metrics import (
 )
 from trustml_cli.fairness.reweighing import crossed
 from trustml_cli.fairness.thresholds import parity_thresholds, shifted
-from trustml_cli.statistics import proportion
+from trustml_cli.metrics.intervals import proportion
+from trustml_cli.system.errors import InputError
 from trustml_cli.tasks.context import Context
 from trustml_cli.training.predict import predict
 

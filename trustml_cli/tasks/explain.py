@@ -9,18 +9,18 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from trustml_cli.build import chosen
-from trustml_cli.columns import Columns, conditions, higher, lower, neither, sometimes
+from trustml_cli.config.instantiate import chosen
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource
 from trustml_cli.defences.defence import Defence
-from trustml_cli.errors import InputError, naming
 from trustml_cli.explainers.explainer import Explainer, Unsuitable
 from trustml_cli.explainers.measure import BATCH, Explained, area_under, examine, rank_correlations
-from trustml_cli.hardware import own_randomness
+from trustml_cli.metrics.columns import Columns, conditions, higher, lower, neither, sometimes
+from trustml_cli.metrics.intervals import average
 from trustml_cli.models.model import Model, require_images
 from trustml_cli.plots.explanation import correlation_matrix, methods_side_by_side, one_method, replacement_curves
-from trustml_cli.statistics import average
+from trustml_cli.system.errors import InputError, naming
+from trustml_cli.system.hardware import own_randomness
 from trustml_cli.tasks.context import Context, describe
 from trustml_cli.training.trainer import Trainer
 

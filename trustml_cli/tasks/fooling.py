@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from trustml_cli.attacks.attack import Attack, Norm
 from trustml_cli.attacks.measure import sizes
-from trustml_cli.columns import Columns, conditions, lower, neither
 from trustml_cli.data.dataset import Dataset, DatasetSource
-from trustml_cli.errors import InputError, naming
-from trustml_cli.hardware import own_randomness
+from trustml_cli.metrics.columns import Columns, conditions, lower, neither
+from trustml_cli.metrics.intervals import average, proportion
 from trustml_cli.models.model import Model
 from trustml_cli.plots.fooling import fooling_images, fooling_rates
-from trustml_cli.statistics import average, proportion
+from trustml_cli.system.errors import InputError, naming
+from trustml_cli.system.hardware import own_randomness
 from trustml_cli.tasks.context import Context
 from trustml_cli.training.predict import BATCH
 from trustml_cli.training.trainer import Trainer

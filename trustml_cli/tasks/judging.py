@@ -7,7 +7,6 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from trustml_cli.attacks.asking import gives_gradients
 from trustml_cli.attacks.attack import Attack, Norm, Sees
 from trustml_cli.attacks.checks import (
     BROKEN,
@@ -28,7 +27,8 @@ from trustml_cli.attacks.measure import Curve, answer, within_budget
 from trustml_cli.attacks.standard import Standard
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Split, places
-from trustml_cli.hardware import own_randomness
+from trustml_cli.models.inference import gives_gradients
+from trustml_cli.system.hardware import own_randomness
 from trustml_cli.tasks.context import Context
 from trustml_cli.training.predict import BATCH
 

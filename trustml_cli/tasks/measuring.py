@@ -10,21 +10,21 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from trustml_cli.attacks.asking import NoGradient, gives_gradients
 from trustml_cli.attacks.attack import Attack, Norm, Sees
+from trustml_cli.attacks.attack_view import IMAGES, whom_to_ask
 from trustml_cli.attacks.measure import Attacked, Counted, Curve, Predictions, attack_curve
-from trustml_cli.attacks.stand_in import IMAGES, whom_to_ask
 from trustml_cli.attacks.surface import loss_surface
-from trustml_cli.columns import Columns, conditions, higher, lower, neither, sometimes
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, Split, drawn
 from trustml_cli.defences.defence import Defence
-from trustml_cli.errors import InputError, naming
-from trustml_cli.hardware import own_randomness
+from trustml_cli.metrics.columns import Columns, conditions, higher, lower, neither, sometimes
+from trustml_cli.metrics.intervals import average, proportion
+from trustml_cli.models.inference import NoGradient, gives_gradients
 from trustml_cli.models.model import Model
 from trustml_cli.plots.loss_surface import loss_surfaces
 from trustml_cli.plots.robustness import adversarial_examples
-from trustml_cli.statistics import average, proportion
+from trustml_cli.system.errors import InputError, naming
+from trustml_cli.system.hardware import own_randomness
 from trustml_cli.tasks.attacker import AttackerImages
 from trustml_cli.tasks.context import Context, describe
 from trustml_cli.training.predict import BATCH

@@ -10,21 +10,21 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from trustml_cli.build import chosen
-from trustml_cli.columns import Columns, conditions, higher, lower, neither
+from trustml_cli.config.instantiate import chosen
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split
 from trustml_cli.data.unseen import brought_to, set_aside, without_class
 from trustml_cli.defences.defence import Defence
-from trustml_cli.errors import InputError, RunFailed, naming
-from trustml_cli.hardware import Hardware
+from trustml_cli.metrics.columns import Columns, conditions, higher, lower, neither
+from trustml_cli.metrics.intervals import proportion
 from trustml_cli.models.features import last_linear, logits_and_features
 from trustml_cli.models.model import Model, require_images
 from trustml_cli.ood.detector import Detector, Learned, Seen
 from trustml_cli.ood.measure import Judged, judge
 from trustml_cli.ood.separation import MEASURES, separation_intervals
 from trustml_cli.plots.ood import roc_curves, score_histograms
-from trustml_cli.statistics import proportion
+from trustml_cli.system.errors import InputError, RunFailed, naming
+from trustml_cli.system.hardware import Hardware
 from trustml_cli.tasks.context import Context, describe
 from trustml_cli.training.predict import BATCH, predict
 from trustml_cli.training.trainer import Trainer

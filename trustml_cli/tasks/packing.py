@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset
-from trustml_cli.errors import naming
-from trustml_cli.hardware import own_randomness
+from trustml_cli.metrics.intervals import proportion
 from trustml_cli.models.binary import Sign
 from trustml_cli.models.cost import costs
 from trustml_cli.models.model import Model
 from trustml_cli.models.packed import from_bits, in_layers, load_packed, pack
 from trustml_cli.plots.packed import packed_layers
-from trustml_cli.statistics import proportion
+from trustml_cli.system.errors import naming
+from trustml_cli.system.hardware import own_randomness
 from trustml_cli.tasks.context import Context, describe
 from trustml_cli.training.predict import BATCH
 

@@ -7,16 +7,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.columns import Columns, conditions, higher, lower, neither
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split, drawn
-from trustml_cli.errors import InputError, naming
-from trustml_cli.hardware import own_randomness
+from trustml_cli.metrics.columns import Columns, conditions, higher, lower, neither
+from trustml_cli.metrics.intervals import average, proportion
 from trustml_cli.models.model import Model
 from trustml_cli.physical.disguise import Disguise
 from trustml_cli.physical.transformations import Ranges
 from trustml_cli.plots.physical import Worn, pattern_picture, success_bars, worn_images
-from trustml_cli.statistics import average, proportion
+from trustml_cli.system.errors import InputError, naming
+from trustml_cli.system.hardware import own_randomness
 from trustml_cli.tasks.context import Context
 from trustml_cli.training.predict import BATCH
 from trustml_cli.training.trainer import Trainer

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from trustml_cli.attacks.attack import Attack, Sees
-from trustml_cli.columns import Columns, conditions, higher, lower, neither, sometimes
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split, drawn
 from trustml_cli.data.unseen import set_aside
@@ -20,13 +19,14 @@ from trustml_cli.defences.defence import Defence
 from trustml_cli.defences.detector import FittedDetector, PerturbationDetector
 from trustml_cli.defences.measure import Shown, look, together
 from trustml_cli.defences.rectify import Rectifier, RectifyingNetwork, perturbed
-from trustml_cli.errors import InputError, naming
-from trustml_cli.hardware import own_randomness
+from trustml_cli.metrics.columns import Columns, conditions, higher, lower, neither, sometimes
+from trustml_cli.metrics.intervals import proportion
 from trustml_cli.models.model import Model
 from trustml_cli.ood.measure import Judged, judge
 from trustml_cli.plots.ood import roc_curves
 from trustml_cli.plots.rectify import accuracies, rectified_images
-from trustml_cli.statistics import proportion
+from trustml_cli.system.errors import InputError, naming
+from trustml_cli.system.hardware import own_randomness
 from trustml_cli.tasks.context import Context, check_defence, describe
 from trustml_cli.tasks.measuring import check_epsilons, prepared
 from trustml_cli.tasks.ood import check_threshold

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from trustml_cli.attacks.attack import Attack
-from trustml_cli.columns import Columns, conditions
 from trustml_cli.data.dataset import DatasetSource
 from trustml_cli.defences.defence import Defence, RobustTraining
-from trustml_cli.errors import InputError, naming
+from trustml_cli.metrics.columns import Columns, conditions
 from trustml_cli.models.model import Model
 from trustml_cli.plots.robustness import defended_curves
 from trustml_cli.plots.training import training_curves
+from trustml_cli.system.errors import InputError, naming
 from trustml_cli.tasks.attacker import shared_out, whose
 from trustml_cli.tasks.context import Context, check_defence
 from trustml_cli.tasks.judging import judge

@@ -9,20 +9,20 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from trustml_cli.build import chosen
-from trustml_cli.columns import Columns, conditions, higher, neither, sometimes
+from trustml_cli.config.instantiate import chosen
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split
 from trustml_cli.data.unseen import set_aside
 from trustml_cli.defences.defence import Defence
-from trustml_cli.errors import InputError, naming
 from trustml_cli.extraction.thief import Means, Thief
 from trustml_cli.extraction.victim import Answer, Victim
-from trustml_cli.hardware import own_randomness
+from trustml_cli.metrics.columns import Columns, conditions, higher, neither, sometimes
+from trustml_cli.metrics.intervals import proportion
 from trustml_cli.models.linear import linear_parameters
 from trustml_cli.models.model import Model, require_images
 from trustml_cli.plots.extraction import agreement_curve, weights_side_by_side
-from trustml_cli.statistics import proportion
+from trustml_cli.system.errors import InputError, naming
+from trustml_cli.system.hardware import own_randomness
 from trustml_cli.tasks.attacker import AttackerImages
 from trustml_cli.tasks.context import Context, describe
 from trustml_cli.training.predict import BATCH, Answers, predict

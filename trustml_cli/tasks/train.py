@@ -4,13 +4,13 @@ import logging
 from dataclasses import dataclass
 from typing import ClassVar
 
-from trustml_cli.columns import Columns, higher, lower, neither, sometimes
 from trustml_cli.data.dataset import DatasetSource
 from trustml_cli.defences.defence import Defence
-from trustml_cli.errors import naming
+from trustml_cli.metrics.columns import Columns, higher, lower, neither, sometimes
+from trustml_cli.metrics.intervals import expected_calibration_error, proportion
 from trustml_cli.models.model import Model
 from trustml_cli.plots.training import confusion_matrix, misclassified, training_curves
-from trustml_cli.statistics import expected_calibration_error, proportion
+from trustml_cli.system.errors import naming
 from trustml_cli.tasks.context import Context
 from trustml_cli.training.predict import predict
 from trustml_cli.training.trainer import Trainer

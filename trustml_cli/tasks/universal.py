@@ -12,14 +12,14 @@ from trustml_cli.attacks.attack import Attack
 from trustml_cli.attacks.geometry import unit_step
 from trustml_cli.attacks.learnt import Carried, LearnsPerturbation, answers, fooled
 from trustml_cli.attacks.measure import Counted, sizes
-from trustml_cli.columns import Columns, conditions, higher, lower, neither
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, drawn
-from trustml_cli.errors import InputError, naming
-from trustml_cli.hardware import own_randomness
+from trustml_cli.metrics.columns import Columns, conditions, higher, lower, neither
+from trustml_cli.metrics.intervals import proportion
 from trustml_cli.models.model import Model
 from trustml_cli.plots.universal import fooled_images, perturbations, transfer_matrix
-from trustml_cli.statistics import proportion
+from trustml_cli.system.errors import InputError, naming
+from trustml_cli.system.hardware import own_randomness
 from trustml_cli.tasks.attacker import AttackerImages, shared_out, whose
 from trustml_cli.tasks.context import Context
 from trustml_cli.tasks.measuring import check_epsilons

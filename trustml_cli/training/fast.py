@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from trustml_cli.data.batches import Augmentation, SettledAugmentation
-from trustml_cli.hardware import Hardware
+from trustml_cli.system.hardware import Hardware
 from trustml_cli.training.gradient import GradientTrainer
 from trustml_cli.training.lookahead import Lookahead
 from trustml_cli.training.optimization import Optimizer

@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from trustml_cli.data.batches import Augmentation, batches
 from trustml_cli.data.dataset import Dataset, Split, drawn
-from trustml_cli.errors import InputError
-from trustml_cli.hardware import Hardware, within_memory
 from trustml_cli.models.model import LooksFirst
+from trustml_cli.system.errors import InputError
+from trustml_cli.system.hardware import Hardware, within_memory
 from trustml_cli.training.lookahead import Lookahead
 from trustml_cli.training.optimization import Optimization, Optimizer, Schedule, make_optimizer, make_schedule
 from trustml_cli.training.predict import mean_score, predict

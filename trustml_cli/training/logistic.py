@@ -15,10 +15,10 @@ from tqdm import tqdm
 
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, Split
-from trustml_cli.errors import RunFailed
-from trustml_cli.hardware import Hardware
 from trustml_cli.models.dense import Logistic
 from trustml_cli.models.model import Model
+from trustml_cli.system.errors import RunFailed
+from trustml_cli.system.hardware import Hardware
 from trustml_cli.training.predict import predict
 from trustml_cli.training.trainer import Epoch, Report, Trainer, finite
 

@@ -10,8 +10,8 @@ from torch.nn import functional
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, OneCycleLR
 from tqdm import tqdm
 
-from trustml_cli.errors import InputError
-from trustml_cli.hardware import Hardware, Precision
+from trustml_cli.system.errors import InputError
+from trustml_cli.system.hardware import Hardware, Precision
 from trustml_cli.training.lookahead import Lookahead
 from trustml_cli.training.step import Closure, Groups, TrainingStep
 from trustml_cli.training.trainer import finite

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Split
-from trustml_cli.hardware import Halving, Hardware, own_randomness
+from trustml_cli.system.hardware import Halving, Hardware, own_randomness
 from trustml_cli.training.step import Monitor
 
 BATCH = 250  # images per forward pass without gradients; larger ones fall out of a CPU's cache

@@ -9,9 +9,9 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from trustml_cli.data.dataset import Dataset
-from trustml_cli.errors import RunFailed
-from trustml_cli.hardware import Hardware
 from trustml_cli.models.model import Model
+from trustml_cli.system.errors import RunFailed
+from trustml_cli.system.hardware import Hardware
 from trustml_cli.training.step import CROSS_ENTROPY, TrainingStep
 
 

@@ -1,0 +1,85 @@
+"""A key of a task that names choices of another group."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from tests.configs import composed
+from trustml_cli.config.groups import changed, config_folder, register_resolvers
+from trustml_cli.config.messages import explain
+from trustml_cli.system.errors import InputError
+
+
+def chosen(value: object, *overrides: str) -> DictConfig:
+    """What ${named:dataset,wanted} is where `wanted` has this value."""
+    register_resolvers()
+    config = compose("config", list(overrides))
+    OmegaConf.set_struct(config, False)
+    config.wanted = value
+    config.others = "${named:dataset,wanted}"
+    return config.others  # type: ignore[no-any-return]
+
+
+def test_names_become_the_yaml_of_their_choices_with_this_configs_values() -> None:
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        assert chosen(None) == {}
+        one = chosen("mnist", "data_dir=/elsewhere")
+        assert list(one) == ["mnist"]
+        assert one.mnist == {
+            "_target_": "trustml_cli.data.mnist.Mnist",
+            "data_dir": "/elsewhere",
+            "cache_dir": one.mnist.cache_dir,
+            "limit": None,
+        }
+        assert list(chosen(["digits", "cifar10"])) == ["digits", "cifar10"]
+
+
+def test_an_unknown_name_is_one_line_that_names_the_key() -> None:
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        with pytest.raises(Exception, match="mnst") as caught:
+            chosen("mnst")
+        assert explain(caught.value, Path(), []) == "wanted=mnst: no such dataset; did you mean 'mnist'?"
+        assert not isinstance(caught.value, InputError)  # OmegaConf wraps it; `explain` looks inside
+
+
+@pytest.mark.parametrize(
+    ("added", "chosen"),
+    [
+        ("+attack@attacks.fgsm=fgsm", {"attack@attacks.fgsm": "fgsm"}),
+        ("attack@attacks.pgd=mifgsm", {"attack@attacks.pgd": "mifgsm"}),
+        ("+defence=trades", {"task": "universal", "attack": "universal_gradient", "defence": "trades"}),
+    ],
+)
+def test_a_choice_that_is_added_to_those_of_the_task_is_no_change(added: str, chosen: dict[str, str]) -> None:
+    whole = {"task": "rectify", "dataset": "digits", "model": "cifar_cnn", "trainer": "default", **chosen}
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        register_resolvers()
+        config = compose("config", [f"task={whole['task']}", added, "seed=3"])
+        assert changed(config, whole) == {"seed": {"default": 0, "value": 3}}
+
+
+@pytest.mark.parametrize(
+    ("words", "epsilon"),
+    [
+        (["task=fgsm"], [0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3]),
+        (["task=fgsm", "attack.norm=l2"], [0, 0.1, 0.25, 0.5, 1, 2, 3]),
+        (["task=fgsm", "attack.norm=l0"], [0, 1, 2, 4, 8, 16, 32]),
+        (["task=fgsm", "attack.norm=l2", "task.epsilon=[0,7]"], [0, 7]),
+        (["task=robust_train", "defence.epsilon=0.3"], 0.3),
+        (["task=robust_train", "defence.norm=l2"], 0.5),  # the attack follows the defence
+        (["task=robust_train", "attack.norm=l1", "defence.epsilon=0.3"], 2),  # it was trained for another norm
+    ],
+)
+def test_default_epsilons_follow_the_norm(words: list[str], epsilon: object) -> None:
+    assert composed(*words).task.epsilon == epsilon
+
+
+def test_a_norm_that_no_epsilon_is_known_for_is_one_line_that_names_the_key() -> None:
+    with pytest.raises(Exception, match="l7") as caught:
+        composed("task=fgsm", "attack.norm=l7").task.epsilon  # noqa: B018
+    assert explain(caught.value, Path(), []) == "attack.norm: must be one of linf, l2, l1, l0 here, got l7"
+    with pytest.raises(Exception, match="l0") as caught:
+        composed("task=robust_train", "defence.norm=l0").defence.epsilon  # noqa: B018
+    assert explain(caught.value, Path(), []) == "defence.norm: must be one of linf, l2, l1 here, got l0"

@@ -1,0 +1,90 @@
+"""Intervals and calibration against scipy, torchmetrics and numbers worked out by hand."""
+
+from math import isnan
+
+import pytest
+import torch
+from scipy.stats import binomtest
+
+from trustml_cli.metrics.intervals import average, expected_calibration_error, proportion, wilson_interval
+
+
+@pytest.mark.parametrize(
+    ("successes", "n"),
+    [(0, 1), (1, 1), (0, 10), (10, 10), (1, 10), (5, 10), (9, 10), (0, 10_000), (10_000, 10_000), (9_876, 10_000)],
+)
+def test_the_interval_is_scipy_s_wilson_interval(successes: int, n: int) -> None:
+    expected = binomtest(successes, n).proportion_ci(confidence_level=0.95, method="wilson")
+    low, high = wilson_interval(successes, n)
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert 0 <= low <= successes / n <= high <= 1
+
+
+def test_of_nothing_no_proportion_is_known() -> None:
+    columns = proportion("accuracy", 0, 0)
+    assert columns.pop("accuracy_n") == 0
+    assert len(columns) == 3
+    assert all(isnan(value) for value in columns.values())
+
+
+def test_a_proportion_comes_with_its_interval_and_n() -> None:
+    columns = proportion("accuracy", 15, 20)
+    assert list(columns) == ["accuracy", "accuracy_ci_low", "accuracy_ci_high", "accuracy_n"]
+    # (0.75 + 0.09604 ∓ 1.95996 · √(0.009375 + 0.0024009)) / 1.19207
+    assert tuple(columns.values()) == pytest.approx((0.75, 0.5313, 0.8881, 20), abs=1e-4)
+
+
+def test_a_mean_comes_with_student_s_interval_and_n() -> None:
+    columns = average("height", torch.tensor([1.0, 2.0, 4.0]))
+    assert list(columns) == ["height", "height_ci_low", "height_ci_high", "height_n"]
+    # mean 7/3, deviation √(7/3), and 4.30265, the 97.5 % quantile of t with two degrees of freedom
+    half_width = 4.30265 * (7 / 3) ** 0.5 / 3**0.5
+    assert tuple(columns.values()) == pytest.approx((7 / 3, 7 / 3 - half_width, 7 / 3 + half_width, 3), abs=1e-4)
+
+
+def test_one_value_has_a_mean_and_no_interval() -> None:
+    columns = average("gap", torch.tensor([2.0]))
+    assert (columns["gap"], columns["gap_n"]) == (2.0, 1)
+    assert isnan(columns["gap_ci_low"])
+    assert isnan(columns["gap_ci_high"])
+
+
+@pytest.mark.parametrize(
+    ("confidence", "correct", "bins", "expected"),
+    [
+        ([1.0, 1.0], [True, True], 15, 0.0),
+        ([1.0, 1.0], [False, False], 15, 1.0),
+        ([0.9, 0.9, 0.9, 0.9], [True, True, True, False], 15, 0.15),
+        # two bins: one of accuracy 1 at 0.3, the other of accuracy 1/2 at 0.75; 1/3 · 0.7 + 2/3 · 0.25
+        ([0.3, 0.7, 0.8], [True, True, False], 2, 0.4),
+        # a border belongs to the bin below: (0, 0.5] holds both
+        ([0.5, 0.25], [True, False], 2, 0.125),
+        ([0.5, 0.75], [True, False], 2, 0.625),
+        ([0.0, 0.5], [False, True], 2, 0.25),
+    ],
+)
+def test_the_calibration_error_is_the_one_by_hand(
+    confidence: list[float], correct: list[bool], bins: int, expected: float
+) -> None:
+    error = expected_calibration_error(torch.tensor(confidence), torch.tensor(correct), bins)
+    assert error == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("bins", [1, 10, 15])
+def test_the_calibration_error_is_torchmetrics_s(bins: int) -> None:
+    calibration = pytest.importorskip("torchmetrics.functional.classification")
+    random = torch.Generator().manual_seed(0)
+    labels = torch.randint(5, (500,), generator=random)
+    probabilities = (2 * torch.randn(500, 5, generator=random)).softmax(1)
+    confidence, predicted = probabilities.max(1)
+    expected = calibration.multiclass_calibration_error(probabilities, labels, num_classes=5, n_bins=bins)
+    ours = expected_calibration_error(confidence, predicted == labels, bins)
+    assert ours == pytest.approx(expected.item(), abs=1e-5)
+    assert ours > 0.1
+
+
+def test_the_interval_of_a_mean_ends_where_the_value_does() -> None:
+    assert average("mean_l2", torch.tensor([0.0, 0.1]))["mean_l2_ci_low"] == 0
+    high = average("mean_confidence", torch.tensor([0.2, 1.0]))
+    assert (high["mean_confidence_ci_low"], high["mean_confidence_ci_high"]) == (0, 1)

@@ -1,0 +1,141 @@
+"""Pages of real runs and of runs written by hand, read as text."""
+
+import json
+import re
+from html import unescape
+from pathlib import Path
+from urllib.parse import unquote
+
+import pandas
+
+from tests.helpers import leave_run, metrics
+from trustml_cli.results.aggregate import answers_of, read_runs, sweep_table
+from trustml_cli.results.report.page import write_comparison, write_run, write_sweep
+from trustml_cli.sweeps.callback import add_up
+
+BEST = '<span class="mark" title="the best of this column under equal conditions">★ best</span> '
+
+
+def table(page: str, number: int) -> list[list[str]]:
+    """The rows of one of a page's sortable tables, what is in their cells as it stands there; titles first."""
+    whole = re.findall(r'<table class="sortable">.*?</table>', page, re.DOTALL)[number]
+    rows = [re.findall(r"<(?:td|th)[ >].*?</(?:td|th)>", row, re.DOTALL) for row in whole.split("</tr>")]
+    cells = [[re.sub(r"^<(td|th)[^>]*>|</(td|th)>$|</?button[^>]*>", "", cell) for cell in row] for row in rows]
+    return [row for row in cells if row]
+
+
+def test_a_run_that_computed_has_a_page_and_one_that_was_refused_has_none(sweep: Path) -> None:
+    assert [(run.folder / "report.html").exists() for run in read_runs(sweep)] == [True, False] * 2
+
+
+def test_the_page_of_a_run_says_what_was_measured_and_how_to_do_it_again(sweep: Path) -> None:
+    run = read_runs(sweep)[0]
+    page = unescape((run.folder / "report.html").read_text())
+    for words in (
+        "logistic on digits", "gradients are not zero", run.facts["trustml"],
+        "trustml task=fgsm model=logistic trainer=smoke seed=0 'task.epsilon=[0.05,0.1]' task.check_images=0",
+        "<code>task.epsilon</code>", "<del>[0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3]</del>", "<ins>[0.05, 0.1]</ins>",
+    ):  # fmt: skip
+        assert words in page, words
+    assert len(run.metrics) == 2
+    for row in run.metrics.to_dict("records"):
+        interval = f"{row['robust_accuracy_ci_low']:.4g} to {row['robust_accuracy_ci_high']:.4g}, n = 450"
+        assert f"<b>{row['robust_accuracy']:.4g}</b><small>{interval}</small>" in page
+    titles, first, second = table(page, 0)
+    column = titles.index("robust_accuracy")
+    for cells, row in zip((first, second), run.metrics.to_dict("records"), strict=True):
+        interval = f"{row['robust_accuracy_ci_low']:.4g} to {row['robust_accuracy_ci_high']:.4g}, n = 450"
+        assert cells[column] == f"{row['robust_accuracy']:.4g}<small>{interval}</small>"
+    assert page.count("data:image/png;base64,") == len(list((run.folder / "plots").iterdir()))
+    assert page.count("<ins>") == 2  # of what was changed, nothing else
+
+
+def test_the_page_of_a_sweep_names_what_failed_and_leads_to_every_job(sweep: Path) -> None:
+    page = (sweep / "index.html").read_text()
+    assert "2 of 4 completed" in page
+    assert page.count("task.epsilon: must be a number of at least 0, got -1") == 2
+    links = [link for link in re.findall(r'href="([^"]+)"', page) if not link.startswith("data:")]
+    assert [(sweep / unquote(link)).exists() for link in links] == [True, True]
+    assert "task=fgsm model=logistic" in page
+    means = pandas.read_csv(sweep / "summary.csv").robust_accuracy
+    titles, *rows = table(page, 0)
+    for mean, cells in zip(means, rows, strict=True):
+        assert cells[titles.index("robust_accuracy")].startswith(f"{mean:.4g}<small>")
+
+
+def test_a_comparison_begins_with_what_differs_and_marks_the_best(pages: dict[str, Path], sweep: Path) -> None:
+    page = pages["comparison"].read_text()
+    differing = re.findall(r"<code>([\w.]+)</code></th>", page)
+    assert differing == ["seed", "task.epsilon"]
+    assert page.index("What differs") < page.index("Results")
+    runs = [run for run in read_runs(sweep) if run.status == "completed"]
+    titles, *rows = table(page, 0)
+    for name, best in (("robust_accuracy", max), ("attack_success_rate", min)):
+        for number, epsilon in enumerate((0.05, 0.1)):
+            values = [metrics(run.folder).set_index("epsilon")[name][epsilon] for run in runs]
+            cells = [row[titles.index(name)] for row in rows[2 * number : 2 * number + 2]]
+            assert values[0] != values[1]
+            assert [cell.startswith(BEST) for cell in cells] == [value == best(values) for value in values]
+
+
+def test_the_best_is_what_the_runs_say_is_better_and_nothing_where_they_do_not_agree(tmp_path: Path) -> None:
+    ways = ({"up": "higher", "down": "lower", "each": "higher"}, {"up": "higher", "down": "lower", "each": "lower"})
+    for number, better in enumerate(ways):
+        leave_run(
+            tmp_path / f"run{number}", f"up,down,each,other\n{number},{number},{number},{number}\n", better=better
+        )
+    leave_run(tmp_path / "older", "up,down,each,other\n3,-3,3,3\n")  # by a version that said nothing
+    titles, *rows = table(write_comparison([tmp_path], tmp_path / "comparison.html").read_text(), 0)
+    assert titles == ["run", "up", "down", "each", "other"]
+    assert rows == [["1", "0", "0", "0", "0"], ["2", "1", "1", "1", "1"], ["3", f"{BEST}3", f"{BEST}-3", "3", "3"]]
+
+
+def test_pages_can_be_written_again_from_what_lies_there(sweep: Path) -> None:
+    for page, again in (
+        (sweep / "index.html", lambda: add_up(sweep, read_runs(sweep))),
+        (read_runs(sweep)[0].folder / "report.html", lambda: write_run(read_runs(sweep)[0].folder)),
+    ):
+        before = page.read_text()
+        page.unlink()
+        again()
+        assert page.read_text() == before
+
+
+def test_a_comparison_of_many_runs_shows_the_pictures_of_the_first(tmp_path: Path) -> None:
+    for number in range(15):
+        plots = tmp_path / f"run{number:02}" / "plots"
+        plots.mkdir(parents=True)
+        (plots / "curve.png").write_bytes(b"png")
+        (plots.parent / "run.json").write_text(json.dumps({"status": "completed", "started": f"{number:02}"}))
+    page = write_comparison([tmp_path], tmp_path / "comparison.html").read_text()
+    assert page.count("data:image/png") == 12
+    assert "first 12 of 15 runs" in page
+
+
+def test_names_from_strangers_are_shown_and_not_run(tmp_path: Path) -> None:
+    evil = "<script>alert('x')</script>"
+    for status in ("failed", "completed"):
+        folder = tmp_path / f"<script>{status}"
+        facts = {"status": status, "task": evil, "dataset": evil, "model": evil, "seed": evil, "error": evil,
+                 "command": ["trustml", evil], "headline": "accuracy", "conditions": [evil],
+                 "checks": [{"name": evil, "passed": False, "figure": evil}], "verdict": evil,
+                 "changed": {evil: {"default": evil, "value": evil}}}  # fmt: skip
+        leave_run(folder, "", f"task: {evil}\nonly_{status}: {evil}\n", **facts)
+        rows = [{"task": evil, evil: f"{evil}{number}", "accuracy": number / 2, "note": evil} for number in (0, 1)]
+        pandas.DataFrame(rows).to_csv(folder / "metrics.csv", index=False)
+        (folder / "plots").mkdir()
+        (folder / "plots" / "<script>.png").write_bytes(b"png")
+    runs = read_runs(tmp_path)
+    for page, shown in (
+        (write_run(folder), 20),
+        (write_comparison([tmp_path], tmp_path / "comparison.html"), 20),
+        (write_sweep(tmp_path, runs, answers_of(runs, sweep_table(runs)), [evil]), 8),
+    ):
+        text = page.read_text()
+        assert text.count("<script") == 1, page  # ours alone
+        assert text.count("&lt;script&gt;") >= shown, page
+
+
+def test_a_run_that_was_killed_at_its_first_word_has_a_page(tmp_path: Path) -> None:
+    (tmp_path / "run.json").touch()
+    assert "killed" in write_run(tmp_path).read_text()

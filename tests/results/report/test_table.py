@@ -1,0 +1,64 @@
+"""Cells, worked out by hand."""
+
+from math import nan
+
+import pandas
+import pytest
+
+from trustml_cli.results.report.table import readable, shown
+
+FRAME = pandas.DataFrame(
+    {
+        "run": ["1", "2", "1", "2"],
+        "epsilon": [0.0, 0.0, 0.1, 0.1],
+        "robust_accuracy": [0.91234, 0.5, 0.25, 0.25],
+        "robust_accuracy_ci_low": [0.9, 0.4, 0.2, nan],
+        "robust_accuracy_ci_high": [0.92, 0.6, 0.3, nan],
+        "robust_accuracy_n": [1000, 1000, 1000, nan],
+        "test_loss": [3.0, 1.0, nan, 2.0],
+        "agreement": [0.1, 0.2, 0.3, 0.4],
+        "ece": [nan] * 4,
+    }
+)
+
+
+def test_intervals_and_counts_are_in_the_cells_of_their_values() -> None:
+    table = readable(FRAME, ["run", "epsilon"])
+    assert table.columns == ["run", "epsilon", "robust_accuracy", "test_loss", "agreement"]
+    first, last = table.rows[0][2], table.rows[3][2]
+    assert (first.text, first.note, first.sort) == ("0.9123", "0.9 to 0.92, n = 1,000", 0.91234)
+    assert first.bar == pytest.approx((91.234, 90, 92))
+    assert (last.text, last.note, last.bar) == ("0.25", "", None)
+    assert table.rows[2][3].text == "–"
+    assert table.rows[2][3].sort < 1
+
+
+def test_the_best_of_equal_conditions_is_marked_where_one_is_better() -> None:
+    better = {"robust_accuracy": "higher", "test_loss": "lower"}
+    rows = readable(FRAME, ["run", "epsilon"], better).rows
+    marked = [[cell.best for cell in row] for row in rows]
+    # the accuracies at 0.1 are equal, only one loss was measured there, and of agreement nothing is said
+    assert marked == [[False, False, True, False, False], [False, False, False, True, False], [False] * 5, [False] * 5]
+
+
+def test_every_row_counts_where_there_are_no_conditions() -> None:
+    frame = FRAME[["run", "robust_accuracy"]]
+    for way, best in (
+        ("higher", [True, False, False, False]), ("lower", [False, False, True, True]), ("sideways", [False] * 4),
+    ):  # fmt: skip
+        assert [row[1].best for row in readable(frame, ["run"], {"robust_accuracy": way}).rows] == best
+
+
+def test_nothing_is_marked_where_nothing_is_said() -> None:
+    assert not any(cell.best for row in readable(FRAME, ["run", "epsilon"]).rows for cell in row)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.123456, "0.1235"), (12345.678, "12,345.7"), (10000, "10,000"), (3.0, "3"), (nan, "–"), (None, "–"),
+        (True, "True"), ("linf", "linf"), (1e-7, "1e-07"), (float("inf"), "inf"),
+    ],
+)  # fmt: skip
+def test_numbers_as_people_write_them(value: object, text: str) -> None:
+    assert shown(value) == text

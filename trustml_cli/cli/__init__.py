@@ -1,0 +1,1 @@
+"""The command line: what runs, lists, compares and shows."""

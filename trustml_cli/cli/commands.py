@@ -1,0 +1,201 @@
+"""The commands beside running: `trustml runs`, `report` and `show`. Each imports what it needs, none of them torch."""
+
+import os
+import shutil
+import sys
+import textwrap
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from trustml_cli.system.errors import InputError
+
+NARROWEST = 12  # characters that a column is never cut below
+GAP = "  "
+COLOURS = {"completed": 32, "failed": 31, "running": 36, "killed": 33}  # of a status, as ECMA-48 numbers them
+
+
+class Parser(ArgumentParser):
+    """Says what is wrong in one line, like the rest of the program."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see {self.prog} --help")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A word after `trustml`: its help, the arguments that it takes, and what it does with them."""
+
+    help: str
+    arguments: Callable[[ArgumentParser], None]
+    do: Callable[[Namespace], None]
+
+
+def answer(words: Sequence[str]) -> bool:
+    """Run the command that the first word names; False if it names none, and all is Hydra's."""
+    if not words or words[0] not in COMMANDS:
+        return False
+    command = COMMANDS[words[0]]
+    parser = Parser(f"trustml {words[0]}", description=command.help, formatter_class=RawDescriptionHelpFormatter)
+    command.arguments(parser)
+    try:
+        command.do(parser.parse_args(words[1:]))
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        raise InputError(f"{error.filename or words[0]}: {error.strerror or error}") from error
+    return True
+
+
+def runs_arguments(parser: ArgumentParser) -> None:
+    """What `trustml runs` takes."""
+    parser.add_argument("words", metavar="KEY=VALUE", nargs="*", help="only runs in which this holds")
+    parser.add_argument("--output-dir", metavar="DIR", type=Path, help="where to look (outputs), sub-folders included")
+    parser.add_argument("--sort", metavar="KEY", help="smallest first; without it the newest run comes first")
+    parser.add_argument("--reverse", action="store_true", help="the other way round: with --sort largest first")
+    parser.add_argument("--limit", metavar="N", type=int, help="the first N of the list")
+    parser.add_argument("--csv", metavar="FILE", type=Path, help="write the list to a CSV file instead; - for stdout")
+    parser.epilog = """\
+KEY is a column (task, model, dataset, seed, status, headline, ...), a key of the config (task.epsilon), a group
+(attack, trainer), a fact of run.json (device, git_commit) or a column of metrics.csv. STATUS is one of completed,
+failed, running, killed.
+
+  trustml runs task=fgsm status=completed
+  trustml runs trainer.lr=0.01 --sort headline --reverse --limit 5
+  trustml runs model=mlp --csv - | column -ts,"""
+
+
+def runs(given: Namespace) -> None:
+    """List runs."""
+    from trustml_cli.cli.runs import export, export_to, lines, ordered, selected
+    from trustml_cli.results.aggregate import read_runs
+    from trustml_cli.system.files import write_atomically
+
+    folder = given.output_dir or Path("outputs")
+    if given.output_dir and not folder.is_dir():
+        raise InputError(f"--output-dir: there is no folder {folder}")
+    if given.limit is not None and given.limit < 1:
+        raise InputError(f"--limit: must be at least 1, got {given.limit}")
+    for word in given.words:
+        if "=" not in word:
+            raise InputError(f"{word}: write KEY=VALUE; see trustml runs --help")
+    found = read_runs(folder)
+    listed = selected(found[::-1], given.words)
+    if given.sort:
+        listed = ordered(listed, given.sort, given.reverse)
+    elif given.reverse:
+        listed = listed[::-1]
+    listed = listed[: given.limit]
+    if given.csv == Path("-"):
+        export(listed, sys.stdout)
+    elif given.csv:
+        write_atomically(given.csv, lambda partial: export_to(partial, listed))
+        sys.stdout.write(f"{len(listed)} runs are in {given.csv}\n")
+    elif listed:
+        print_table(lines(listed))
+    elif found:
+        sys.stdout.write(f"none of the {len(found)} runs below {folder} is like that\n")
+    else:
+        sys.stdout.write(f"no runs below {folder} yet; begin with: trustml task=fgsm\n")
+
+
+def show_arguments(parser: ArgumentParser) -> None:
+    """What `trustml show` takes."""
+    parser.add_argument(
+        "group", metavar="GROUP", nargs="?", help="its choices, one in each line; all groups without it"
+    )
+    parser.add_argument("choice", metavar="CHOICE", nargs="?", help="the keys of this choice and their defaults")
+    parser.add_argument("--config-dir", "-cd", metavar="DIR", type=Path, help="a folder with choices of your own")
+    parser.epilog = """  trustml show
+  trustml show attack
+  trustml show trainer=smoke
+  trustml show attack noise --config-dir mine"""
+
+
+def show(given: Namespace) -> None:
+    """Show what there is to choose from."""
+    from trustml_cli.cli.show import choices_of, show_choice, show_group, show_groups
+    from trustml_cli.config.groups import config_folder, description
+
+    if given.config_dir and not given.config_dir.is_dir():
+        raise InputError(f"--config-dir: there is no folder {given.config_dir}")
+    folders = [*([given.config_dir] if given.config_dir else []), config_folder()]
+    group, _, choice = (given.group or "").partition("=")
+    choice = choice or given.choice
+    if not group:
+        print_table(show_groups(folders), wrap=True)
+    elif not choice:
+        print_table(show_group(group, folders), wrap=True)
+    else:
+        rows = show_choice(group, choice, folders)
+        sys.stdout.write(f"{group}={choice}: {description(choices_of(group, folders)[choice])}\n")
+        print_table(rows, wrap=True)
+
+
+def report_arguments(parser: ArgumentParser) -> None:
+    """What `trustml report` takes."""
+    parser.add_argument("folders", metavar="DIR", nargs="+", type=Path, help="a run, or a folder with runs below it")
+    parser.add_argument("--to", metavar="FILE", type=Path, default=Path("comparison.html"), help="(comparison.html)")
+    parser.epilog = """\
+  trustml report outputs/fgsm/2026-11-21_11-30-51_c36f2d84 outputs/fgsm/2026-11-21_11-32-07_88faf547
+  trustml report outputs/multirun/2026-11-21_11-31-05_f5e561f5 --to sweep.html"""
+
+
+def report(given: Namespace) -> None:
+    """Put runs side by side."""
+    from trustml_cli.results.aggregate import read_runs
+    from trustml_cli.results.report.page import write_comparison
+
+    if given.to.is_dir():
+        raise InputError(f"--to: {given.to} is a folder; give a file, e.g. comparison.html")
+    folders = [folder for folder in given.folders if not folder.is_file()]  # SWEEP/* names its tables and page too
+    for folder in folders or given.folders:
+        if not folder.is_dir():
+            raise InputError(f"{folder}: there is no such folder; see trustml runs for those with runs")
+        if not read_runs(folder):
+            raise InputError(f"{folder}: holds no run; see trustml runs for folders that do")
+    sys.stdout.write(f"{write_comparison(folders, given.to)}\n")
+
+
+def print_table(rows: Sequence[Sequence[str]], wrap: bool = False) -> None:
+    """Rows as aligned columns, whole where nobody watches.
+
+    On a terminal they keep to its width: the last column goes on below itself (`wrap`), or the widest ones are cut.
+    """
+    watched = sys.stdout.isatty()
+    room = shutil.get_terminal_size().columns
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    while watched and not wrap and sum(widths) + len(GAP) * (len(widths) - 1) > room and max(widths) > NARROWEST:
+        widths[widths.index(max(widths))] -= 1
+    before = sum(widths[:-1]) + len(GAP) * (len(widths) - 1)
+    for row in rows:
+        cells = [cut(cell, width).ljust(width) for cell, width in zip(row, widths, strict=True)]
+        if watched and wrap:
+            cells[-1] = f"\n{' ' * before}".join(textwrap.wrap(row[-1], max(room - before, NARROWEST)))
+        coloured = [colour(cell) for cell in cells] if watched and not os.environ.get("NO_COLOR") else cells
+        sys.stdout.write(GAP.join(coloured).rstrip() + "\n")
+
+
+def cut(text: str, width: int) -> str:
+    """A text that is too long without its end, or a path without its beginning, for that is what tells it apart."""
+    if len(text) <= width:
+        return text
+    return f"…{text[1 - width :]}" if "/" in text and " " not in text else f"{text[: width - 1]}…"
+
+
+def colour(cell: str) -> str:
+    """The word of a status in its colour; any other as it is."""
+    number = COLOURS.get(cell.strip())
+    return f"\x1b[{number}m{cell}\x1b[0m" if number else cell
+
+
+COMMANDS = {
+    "runs": Command("List runs: when, what, how they ended, and their headline figure.", runs_arguments, runs),
+    "report": Command(
+        "Put runs side by side on one page: what differs, and what came of it.", report_arguments, report
+    ),
+    "show": Command("Show what there is to choose from, and the keys of a choice.", show_arguments, show),
+}

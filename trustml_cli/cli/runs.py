@@ -1,0 +1,199 @@
+"""`trustml runs`: the runs below a directory, one in each line."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from math import inf, isnan
+from pathlib import Path
+from textwrap import shorten
+from typing import Any, TextIO
+
+import yaml
+
+from trustml_cli.config.groups import flat
+from trustml_cli.config.instantiate import nearest
+from trustml_cli.results.aggregate import Run
+from trustml_cli.results.csv_files import harmless, read_rows
+from trustml_cli.system.errors import InputError
+
+COLUMNS = ("started", "task", "model", "dataset", "seed", "status", "headline", "value", "figure", "seconds", "error",
+           "directory")  # fmt: skip
+LONGEST_ERROR = 80  # characters of one in the listing; run.json has it whole
+SHOWN = ("started", "task", "model", "dataset", "status", "figure", "directory")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A run with what its files say, read when it is asked for."""
+
+    run: Run
+
+    @cached_property
+    def rows(self) -> list[dict[str, str]]:
+        """metrics.csv; no rows where there is none."""
+        try:
+            with (self.run.folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
+                return read_rows(file)
+        except (OSError, ValueError, csv.Error):
+            return []
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """config.yaml with its keys as they are on the command line."""
+        try:
+            with (self.run.folder / "config.yaml").open(encoding="utf-8") as file:
+                return flat(yaml.load(file, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+        except (OSError, ValueError, AttributeError, yaml.YAMLError):  # not there, or not whole
+            return {}
+
+    @cached_property
+    def varied(self) -> list[str]:
+        """The conditions that tell the rows of metrics.csv apart."""
+        return [key for key in self.run.facts.get("conditions", []) if len({row.get(key) for row in self.rows}) > 1]
+
+    @cached_property
+    def is_curve(self) -> bool:
+        """Whether one condition varies, and it is a number."""
+        return len(self.varied) == 1 and all(number(row.get(self.varied[0])) is not None for row in self.rows)
+
+    @cached_property
+    def figures(self) -> list[tuple[float, str]]:
+        """The headline of every row with its condition: along a curve, otherwise from the lowest to the highest."""
+        name = str(self.run.facts.get("headline"))
+        values = [(number(row.get(name)), self.label(row)) for row in self.rows]
+        known = [(value, label) for value, label in values if value is not None]
+        return sorted(known, key=lambda figure: float(figure[1]) if self.is_curve else figure[0])
+
+    def label(self, row: Mapping[str, str]) -> str:
+        """What tells a row from the others; a number has its name with it where it does not stand alone."""
+        own = {key: str(row.get(key)) for key in self.varied}
+        words = [value if self.is_curve or number(value) is None else f"{key} {value}" for key, value in own.items()]
+        return ", ".join(words)
+
+    @property
+    def figure(self) -> str:
+        """The headline in a few words, or what went wrong."""
+        if not self.figures:
+            return shorten(str(self.run.facts.get("error", "")), LONGEST_ERROR, placeholder=" …")
+        name, (first, begin), (last, end) = self.run.facts["headline"], self.figures[0], self.figures[-1]
+        if len(self.figures) > 1:
+            if self.is_curve:
+                return f"{name} {first:.4g} to {last:.4g} ({self.varied[0]} {begin} to {end})"
+            return f"{name} {first:.4g} ({begin}) to {last:.4g} ({end})"
+        row = next(row for row in self.rows if number(row.get(name)) == last)
+        low, high = (number(row.get(f"{name}_ci_{side}")) for side in ("low", "high"))
+        return f"{name} {last:.4g}" + (f" ({low:.4g} to {high:.4g})" if low is not None and high is not None else "")
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """What a line of the listing says."""
+        ours = {"value": self.figures[-1][0] if self.figures else None, "figure": self.figure,
+                "status": self.run.status, "directory": str(self.run.folder)}  # fmt: skip
+        return {name: ours[name] if name in ours else self.run.facts.get(name) for name in COLUMNS}
+
+    @cached_property
+    def values(self) -> dict[str, Any]:
+        """Everything that a run can be found by: its overrides, choices, config and facts, and what it measured."""
+        facts = self.run.facts
+        last = self.rows[-1] if self.rows else {}
+        return {**last, **self.run.overrides, **facts.get("choices", {}), **self.config, **facts, **self.columns}
+
+
+def selected(runs: Sequence[Run], words: Sequence[str]) -> list[Listed]:
+    """The runs in which every KEY=VALUE of `words` holds. Raises `InputError` for a key that no run has."""
+    listed = [Listed(run) for run in runs]
+    for word in words:
+        key, _, wanted = word.partition("=")
+        known_to(listed, key)
+        listed = [one for one in listed if holds(one.values.get(key), wanted)]
+        if not listed:
+            break
+    return listed
+
+
+def ordered(listed: Sequence[Listed], key: str, descending: bool) -> list[Listed]:
+    """The runs sorted by a key, numbers before words; those that have no such key come last either way."""
+    key = "value" if key == "headline" else key
+    known_to(listed, key)
+    ranked = [(place, one) for one in listed if (place := rank(one.values.get(key))) is not None]
+    ranked.sort(key=lambda pair: pair[0], reverse=descending)
+    return [one for _, one in ranked] + [one for one in listed if rank(one.values.get(key)) is None]
+
+
+def known_to(listed: Sequence[Listed], key: str) -> None:
+    """Raise `InputError` unless one of the runs has such a key."""
+    if listed and not any(key in one.values for one in listed):
+        known = sorted({name for one in listed for name in one.values})
+        close = nearest(key, known)
+        raise InputError(
+            f"{key}: no run here has such a key; {close if close.startswith('did you mean') else 'see its config.yaml'}"
+        )
+
+
+def holds(value: Any, wanted: str) -> bool:
+    """Whether a value is what was asked for, however either is written; a single value stands for a list of one."""
+    one, other = understood(value), understood(wanted)
+    return bool(one == other or str(value) == wanted or one == [other])
+
+
+def rank(value: Any) -> tuple[float, str] | None:
+    """Where a value comes in a sorted listing; None for one that is missing."""
+    if value in (None, ""):
+        return None
+    plain = number(value)
+    return (inf, str(value)) if plain is None else (plain, "")
+
+
+def understood(value: Any) -> Any:
+    """A value as YAML reads it, but with every number a float."""
+    if isinstance(value, list):
+        return [understood(item) for item in value]
+    if not isinstance(value, str):
+        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    plain = number(value)
+    if plain is not None:
+        return plain
+    try:
+        read = yaml.safe_load(value)
+    except yaml.YAMLError:
+        return value
+    return value if isinstance(read, str) else understood(read)
+
+
+def number(value: Any) -> float | None:
+    """A value as a number, or None if it is none; nan is none either."""
+    try:
+        plain = float(value)
+    except (TypeError, ValueError):
+        return None
+    return None if isnan(plain) else plain
+
+
+def when(started: Any) -> str:
+    """A moment in UTC in words of the reader's own clock."""
+    try:
+        return datetime.fromisoformat(str(started)).astimezone().strftime("%Y-%m-%d %H:%M")
+    except ValueError:
+        return ""
+
+
+def lines(listed: Sequence[Listed]) -> list[list[str]]:
+    """The listing for people, its head first."""
+    head = ["when" if name == "started" else "headline" if name == "figure" else name for name in SHOWN]
+    body = [[when(one.columns["started"]), *(str(one.columns[name] or "") for name in SHOWN[1:])] for one in listed]
+    return [head, *body]
+
+
+def export(listed: Sequence[Listed], file: TextIO) -> None:
+    """The listing for other programs, as CSV."""
+    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: harmless(cell) for name, cell in one.columns.items()} for one in listed)
+
+
+def export_to(path: Path, listed: Sequence[Listed]) -> None:
+    """The listing as a CSV file."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        export(listed, file)

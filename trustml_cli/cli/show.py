@@ -1,0 +1,89 @@
+"""`trustml show`: what there is to choose from and to set, read from the YAML itself."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from trustml_cli.config.groups import description
+from trustml_cli.config.instantiate import nearest
+from trustml_cli.system.errors import InputError
+
+Folders = Sequence[Path]
+"""Where YAML is looked for; of two files with one name the first counts."""
+
+
+def groups(folders: Folders) -> dict[str, dict[str, Path]]:
+    """The file of every choice by name, group by group; Hydra's own group is left out."""
+    found: dict[str, dict[str, Path]] = {}
+    for file in (file for folder in folders for file in sorted(folder.glob("*/*.yaml"))):
+        if file.parent.name != "hydra":
+            found.setdefault(file.parent.name, {}).setdefault(file.stem, file)
+    return {group: dict(sorted(found[group].items())) for group in sorted(found)}
+
+
+def show_groups(folders: Folders) -> list[list[str]]:
+    """A line for each group: its name, how many choices it has, and which."""
+    return [[group, str(len(choices)), ", ".join(choices)] for group, choices in groups(folders).items()]
+
+
+def show_group(group: str, folders: Folders) -> list[list[str]]:
+    """A line for each choice of a group: its name and its description."""
+    return [[choice, description(file)] for choice, file in choices_of(group, folders).items()]
+
+
+def show_choice(group: str, choice: str, folders: Folders) -> list[list[str]]:
+    """A line for each key that a choice sets: the key as on the command line, its default, and what the YAML says."""
+    files = choices_of(group, folders)
+    if choice not in files:
+        raise InputError(f"{group}={choice}: no such {group}; {nearest(choice, files)}")
+    return [[key, value, comment] for key, (value, comment) in keys(files[choice]).items()]
+
+
+def choices_of(group: str, folders: Folders) -> dict[str, Path]:
+    """The file of every choice of a group. Raises `InputError` where there is no such group."""
+    known = groups(folders)
+    if group not in known:
+        owners = " and ".join(owner for owner, choices in known.items() if group in choices)
+        hint = f"it is a choice of {owners}; write {owners.split()[0]}={group}" if owners else nearest(group, known)
+        raise InputError(f"{group}: no such group; {hint}")
+    return known[group]
+
+
+def keys(file: Path) -> dict[str, tuple[str, str]]:
+    """Value and comment of every key in a YAML file, and in those of its group that it builds on, as they are written.
+
+    Groups that its defaults list brings along are among the keys, with the choice as value.
+    """
+    text = file.read_text(encoding="utf-8")
+    package = re.search(r"^# @package (\S+)", text, re.MULTILINE)
+    prefix = {"_global_": "", "_group_": file.parent.name}.get(name := package[1] if package else "_group_", name)
+    found: dict[str, tuple[str, str]] = {}
+    for item in (yaml.safe_load(text) or {}).get("defaults", []):
+        if isinstance(item, dict):
+            for group, choice in item.items():
+                found[group.removeprefix("override ").lstrip("/")] = (written(choice), "")
+        elif item != "_self_":
+            found |= keys(file.with_name(f"{item}.yaml"))
+    own = below(yaml.compose(text), text, prefix)
+    return found | {key: (value, comment or found.get(key, ("", ""))[1]) for key, (value, comment) in own.items()}
+
+
+def below(node: yaml.Node | None, text: str, prefix: str) -> dict[str, tuple[str, str]]:
+    """The keys below a YAML node with value and comment; `prefix` is the node's own path."""
+    found: dict[str, tuple[str, str]] = {}
+    for name, value in node.value if isinstance(node, yaml.MappingNode) else []:
+        path = f"{prefix}.{name.value}" if prefix else name.value
+        if isinstance(value, yaml.MappingNode) and value.value:
+            found |= below(value, text, path)
+        elif name.value not in ("defaults", "_target_"):
+            end = value.end_mark.index
+            comment = text[end:].partition("\n")[0].partition("#")[2].strip()
+            found[path] = (" ".join(text[value.start_mark.index : end].split()), comment)
+    return found
+
+
+def written(choice: object) -> str:
+    """A choice of a defaults list as on the command line."""
+    return f"[{', '.join(map(str, choice))}]" if isinstance(choice, list) else str(choice)

@@ -1,0 +1,1 @@
+"""From YAML to objects: what choices there are, what they may name, and errors about them in one line."""

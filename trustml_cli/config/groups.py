@@ -1,0 +1,163 @@
+"""Where the YAML lives, what choices it offers, and what it may ask the program for."""
+
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from textwrap import wrap
+from typing import Any
+
+from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from trustml_cli.config.instantiate import nearest
+from trustml_cli.system.errors import InputError
+from trustml_cli.system.files import digest
+
+LONGEST_NAME = 150  # bytes of a folder's name; file systems allow 255
+
+
+def config_folder() -> Path:
+    """Where the YAML lives: beside the package in a checkout, inside it in a wheel."""
+    package = Path(__file__).parent.parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def user_folder(kind: str) -> str:
+    """The user's own folder for trustml's files of this kind, `cache` or `data`."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return str(Path(base) / "trustml" / ("" if kind == "cache" else kind))
+
+
+def register_resolvers() -> None:
+    """What our YAML may ask for as ${NAME:…}."""
+    OmegaConf.register_new_resolver("user_folder", user_folder, replace=True)
+    OmegaConf.register_new_resolver("token", lambda: secrets.token_hex(4), use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
+    OmegaConf.register_new_resolver("share_of_cores", share_of_cores, replace=True)
+    OmegaConf.register_new_resolver("described", described, replace=True)
+    OmegaConf.register_new_resolver("named", named, replace=True)
+    OmegaConf.register_new_resolver("for_norm", for_norm, replace=True)
+
+
+def named(group: str, key: str, *, _root_: DictConfig) -> DictConfig:
+    """The choices of `group` that the value at `key` names (one, a list, or null for none), by name.
+
+    They are looked for wherever Hydra looks, --config-dir included.
+    """
+    value = OmegaConf.select(_root_, key)
+    names = [] if value is None else list(value) if isinstance(value, ListConfig) else [value]
+    known = GlobalHydra.instance().config_loader().get_group_options(group) if names else []
+    for name in names:
+        if name not in known:
+            raise InputError(f"{key}={name}: no such {group}; {nearest(str(name), known)}")
+    composed = {name: compose("config", [f"{group}={name}"])[group] for name in names}
+    nodes = {name: OmegaConf.to_container(node, resolve=False) for name, node in composed.items()}
+    return DictConfig(nodes, parent=_root_)  # so that their ${...} mean this config's values
+
+
+def for_norm(key: str, values: DictConfig, like: str = "", *, _root_: DictConfig, _parent_: DictConfig) -> Any:
+    """Which of `values` is for the norm at `key`, which begins with a dot beside the key that asks.
+
+    Where the group `like` has an epsilon in this norm, that is taken. Where no norm is set at all, it is the first of
+    them: `build` will say that it is missing, and before that, whether the code may be run that would need it.
+    """
+    node = _parent_ if key.startswith(".") else _root_
+    name, norm = node._get_full_key(key.lstrip(".")), OmegaConf.select(node, key.lstrip("."))
+    norm = str(next(iter(values)) if norm is None else norm)
+    if norm not in values:
+        raise InputError(f"{name}: must be one of {', '.join(map(str, values))} here, got {norm}")
+    other = OmegaConf.select(_root_, like) if like else None
+    value = other.epsilon if other is not None and str(other.get("norm")) == norm else values[norm]
+    return ListConfig(list(value)) if isinstance(value, list | ListConfig) else value
+
+
+def changed(config: DictConfig, chosen: Mapping[str, str | None]) -> dict[str, dict[str, Any]]:
+    """Keys whose values are not those that the YAML of the choices gives them: `default` and `value` of each.
+
+    `chosen` names the choice of each group. An experiment's values count as changes, as those of a command line do.
+    """
+    plain = composed(
+        tuple(
+            (group, str(choice))
+            for group, choice in chosen.items()
+            if choice and not group.startswith(("hydra/", "experiment"))
+        )
+    )
+    defaults, values = (flat(OmegaConf.to_container(every, resolve=True)) for every in (plain, config))  # type: ignore[arg-type]
+    keys = [*values, *(key for key in defaults if key not in values)]
+    return {
+        key: {"default": defaults.get(key), "value": values.get(key)}
+        for key in keys
+        if defaults.get(key) != values.get(key)
+    }
+
+
+@cache
+def composed(choices: tuple[tuple[str, str], ...]) -> DictConfig:
+    """The config of these choices (group, name), as it stands; the jobs of a sweep ask for it again and again.
+
+    A group that the others bring along is overridden, and one that was added to them is added here too.
+    """
+    words = {group: f"{group}={name}" for group, name in choices}
+    there: set[str] = set()
+    found = {"task"} & words.keys()
+    while found - there:  # a choice may bring groups of its own
+        there |= found
+        given = [word for group, word in words.items() if group in there]
+        known = GlobalHydra.instance().config_loader().compute_defaults_list("config", given, RunMode.RUN)
+        found = words.keys() & known.overrides.known_choices.keys()
+    return compose("config", [word if group in there else f"+{word}" for group, word in words.items()])
+
+
+def flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Every value of nested mappings with its keys joined by dots; lists are values."""
+    found: dict[str, Any] = {}
+    for key, value in node.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
+
+
+def folder_name(overrides: str) -> str:
+    """A job's overrides as the name of one folder: no slashes, and short enough for any file system.
+
+    What is changed for that has a digest at its end, so that a/b and a_b are two.
+    """
+    name = re.sub(r"[^\w.,=+@-]+", "_", overrides or "defaults").encode()[: LONGEST_NAME - 9].decode(errors="ignore")
+    return name if name == (overrides or "defaults") else f"{name}_{digest(overrides)[:8]}"
+
+
+def share_of_cores(processes: int) -> int:
+    """How many of the cores that we may use each of so many processes has for itself, at least one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(cores // processes, 1)
+
+
+def help_text() -> str:
+    """What `trustml --help` prints. Hydra has it too, but takes a second to list groups that nobody asked it for."""
+    node = OmegaConf.load(config_folder() / "hydra" / "help" / "trustml.yaml")
+    return str(OmegaConf.create({"hydra": {"help": node}}).hydra.help.template)
+
+
+def described(group: str = "") -> str:
+    """For --help: each choice of a group with its description, or all other groups with the names of their choices."""
+    if group:
+        lines = {file.stem: description(file) for file in sorted((config_folder() / group).glob("*.yaml"))}
+    else:
+        folders = [path for path in sorted(config_folder().iterdir()) if path.is_dir()]
+        names = {path.name: sorted(file.stem for file in path.glob("*.yaml")) for path in folders}
+        lines = {name: ", ".join(names[name]) for name in names if name not in ("task", "hydra")}
+    width = max(map(len, lines)) + 1
+    hanging = f"\n{' ' * (width + 2)}"
+    return "\n  ".join(f"{name:<{width}}{hanging.join(wrap(text, 98 - width))}" for name, text in lines.items())
+
+
+def description(file: Path) -> str:
+    """The first comment of a YAML file that is not a directive to Hydra."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return next((line.lstrip("# ") for line in lines if line.startswith("#") and "@package" not in line), "")

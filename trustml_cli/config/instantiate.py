@@ -1,0 +1,134 @@
+"""The one place where objects are made from config, with names and types checked before any computing."""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from keyword import iskeyword
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from hydra.utils import get_object
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from trustml_cli.config.trust import OURS, refuse
+from trustml_cli.system.errors import InputError, naming
+
+T = TypeVar("T")
+
+
+def build(node: DictConfig, key: str, allow: Sequence[str] = ()) -> Any:
+    """The object that the config node at `key` describes; `allow` names packages beside ours that it may come from.
+
+    `_target_` names a dataclass whose fields are exactly the other keys; their annotations are the types. A single
+    value stands for a list of one. A node of nodes that each name a `_target_` is a family: a dictionary of objects by
+    name. Raises `InputError` for an unknown or missing key, a wrong type, or a value that the dataclass itself refuses.
+    """
+    target = node.get("_target_")
+    if is_family(node):
+        return {name: build(node[name], f"{key}.{name}", allow) for name in map(str, node)}
+    if target is None:
+        nodes = [name for name in map(str, node) if isinstance(node[name], DictConfig)]
+        nameless = [name for name in nodes if "_target_" not in node[name]]
+        where = f"{key}.{nameless[0]}" if len(nameless) < len(nodes) and nameless else key
+        raise InputError(f"{where}: this choice names no _target_; add the class that it configures")
+    known = (OURS, *allow)
+    refuse(f"{key}._target_", str(target), known)
+    try:
+        cls = get_object(target)
+    except Exception as error:  # importing somebody's module may raise anything
+        raise InputError(f"{key}._target_: cannot find {target} ({' '.join(str(error).split())})") from error
+    if not (isinstance(cls, type) and is_dataclass(cls)):
+        raise InputError(f"{key}._target_: {target} is not a dataclass")
+    for name in getattr(cls, "names_code", ()):
+        refuse(f"{key}.{name}", str(node.get(name)), known)
+    return build_as(cls, node, key)
+
+
+def is_family(node: Any) -> bool:
+    """Whether a config node holds choices of one group by name and nothing else; it may hold none."""
+    return isinstance(node, DictConfig) and all(
+        not OmegaConf.is_missing(node, name) and isinstance(node[name], DictConfig) and "_target_" in node[name]
+        for name in node
+    )
+
+
+def chosen(names: Sequence[str], family: Mapping[str, T], key: str) -> dict[str, T]:
+    """The members of `family` called `names`, each once and in that order; `key` is where the names come from."""
+    if not names:
+        raise InputError(f"{key}: needs at least one name; {nearest('', family)}")
+    for name in names:
+        if name not in family:
+            raise InputError(f"{key}: no such choice {name!r}; {nearest(name, family)}")
+    return {name: family[name] for name in names}
+
+
+def build_as(cls: type, node: Mapping[Any, Any], key: str) -> Any:
+    """An instance of dataclass `cls` from the values in `node`; `key` is its place in the config, empty for the top.
+
+    A key that is a word of Python's own belongs to the field with an underscore after it: `lambda` to `lambda_`.
+    """
+    hints = {as_key(name): hint for name, hint in get_type_hints(cls).items()}
+    names = [as_key(field.name) for field in fields(cls)]
+    given = [str(name) for name in node if name != "_target_"]
+    prefix = f"{key}." if key else ""
+    for name in given:
+        if name not in names:
+            raise InputError(f"{prefix}{name}: no such key; {nearest(name, names)}")
+    for name in names:
+        if name not in given or (isinstance(node, DictConfig) and OmegaConf.is_missing(node, name)):
+            raise InputError(f"{prefix}{name}: needs a value; set it with {prefix}{name}=VALUE")
+    values = {field.name: listed(node[as_key(field.name)], hints[as_key(field.name)]) for field in fields(cls)}
+    try:
+        typed = OmegaConf.merge(OmegaConf.structured(cls), values)
+        arguments = {name: plain(OmegaConf.select(typed, name)) for name in values}
+    except OmegaConfBaseException as error:
+        name = as_key((error.full_key or "").partition("[")[0]) or "value"
+        raise InputError(f"{prefix}{name}: {in_plain_words(first_line(error))}") from error
+    for name, value in arguments.items():
+        if isinstance(value, list) and any(isinstance(item, list | dict) for item in value):  # OmegaConf allows it
+            raise InputError(f"{prefix}{as_key(name)}: must be a list of single values, got {value}")
+    try:
+        with naming(key):
+            return cls(**arguments)
+    except OSError as error:  # a path that no file system takes
+        raise InputError(f"{key}: {error.strerror}: {error.filename}") from error
+
+
+def as_key(field: str) -> str:
+    """The config key of a dataclass field: its name, without the underscore that keeps it from being a Python word."""
+    word = field.removesuffix("_")
+    return word if iskeyword(word) else field
+
+
+def plain(value: Any) -> Any:
+    """A config value as plain Python, with ~ in paths expanded."""
+    if isinstance(value, DictConfig | ListConfig):
+        return OmegaConf.to_object(value)
+    return value.expanduser() if isinstance(value, Path) else value
+
+
+def listed(value: Any, hint: Any) -> Any:
+    """`value`, or a list of it where a list is wanted."""
+    wants_list = get_origin(hint) is list or any(get_origin(arg) is list for arg in get_args(hint))
+    return [value] if wants_list and value is not None and not isinstance(value, ListConfig) else value
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """'did you mean epsilon?', or everything there is."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known) or 'none here'}"
+
+
+def in_plain_words(text: str) -> str:
+    """OmegaConf's complaint about a type, in the words of a user."""
+    wanted = {"Float": "a number", "Integer": "a whole number", "bool": "true or false"}
+    match = re.match(r"Value '(.*)' (?:of type '.*' could not be converted to|is not a valid) (\w+)", text)
+    return f"must be {wanted[match[2]]}, got {match[1]!r}" if match and match[2] in wanted else text
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

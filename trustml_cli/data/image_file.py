@@ -1,0 +1,53 @@
+"""Picture files: opened with care, and those that methods put into images, triggers and masks."""
+
+import warnings
+from functools import lru_cache
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from trustml_cli.system.files import stamp
+
+MODES = {1: "L", 3: "RGB"}
+Image.init()
+FORMATS = [name for name in Image.OPEN if name != "EPS"]  # which is a program, and Pillow has Ghostscript run it
+warnings.simplefilter("error", Image.DecompressionBombWarning)  # too many pixels are refused, not warned of
+
+
+def open_picture(content: Path | IO[bytes]) -> Image.Image:
+    """The picture in a file, which is not decoded yet. Raises whatever Pillow raises where it is none."""
+    return Image.open(content, formats=FORMATS)
+
+
+def read_picture(path: Path, channels: int, height: int, width: int) -> Tensor:
+    """The picture in the file `path`, scaled to `height` × `width`: floats in [0, 1], [channels, height, width].
+
+    `channels` is 1 for grey or 3 for colour. Raises ValueError, as of a field called `image`, if it is no picture.
+    """
+    if channels not in MODES:
+        raise ValueError(f"image: can be put on images of 1 or 3 channels only, not {channels}")
+    try:
+        return scaled(stamp(path), MODES[channels], height, width)
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file makes Pillow raise anything
+        reason = "no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
+        raise ValueError(f"image: {path} cannot be read as an image ({reason}); give a picture file") from error
+
+
+@lru_cache(maxsize=4)  # a trigger asks for it with every batch
+def scaled(file: tuple[str, int, int], mode: str, height: int, width: int) -> Tensor:
+    """The pixels of the picture in `file`, which is given by its stamp: a file that changes is read again."""
+    with open_picture(Path(file[0])) as picture:
+        upright = ImageOps.exif_transpose(picture).convert(mode)
+        pixels = np.array(upright.resize((width, height), Image.Resampling.BILINEAR), dtype=np.uint8)
+    return (torch.from_numpy(pixels).float() / 255).view(height, width, len(mode)).permute(2, 0, 1).contiguous()
+
+
+def check_picture(path: Path) -> None:
+    """Raise ValueError unless the file `path` holds a picture."""
+    read_picture(path, channels=3, height=1, width=1)

@@ -1,0 +1,57 @@
+"""Proportions with their intervals, and how well confidence matches accuracy."""
+
+from math import nan, sqrt
+from typing import Any
+
+from torch import Tensor
+
+from trustml_cli.metrics.columns import within
+
+Z_95 = 1.959963984540054  # the 97.5 % quantile of the standard normal distribution
+
+
+def wilson_interval(successes: float, n: float) -> tuple[float, float]:
+    """The 95 % score interval of a proportion (Wilson 1927), both ends in [0, 1]; nan where n is 0.
+
+    Both may be fractions: a proportion with the variance that n independent rows would have.
+    """
+    if n == 0:
+        return nan, nan
+    share = successes / n
+    centre = share + Z_95**2 / (2 * n)
+    half_width = Z_95 * sqrt(share * (1 - share) / n + Z_95**2 / (4 * n**2))
+    scale = 1 + Z_95**2 / n
+    low, high = (centre - half_width) / scale, (centre + half_width) / scale
+    return max(0.0, min(low, share)), min(1.0, max(high, share))  # rounding must not leave the share outside
+
+
+def proportion(name: str, successes: int, n: int) -> dict[str, Any]:
+    """The columns of one proportion: NAME, NAME_ci_low, NAME_ci_high and NAME_n."""
+    low, high = wilson_interval(successes, n)
+    share = successes / n if n else nan
+    return {name: share, f"{name}_ci_low": low, f"{name}_ci_high": high, f"{name}_n": n}
+
+
+def average(name: str, values: Tensor) -> dict[str, Any]:
+    """The columns of a mean: NAME, NAME_ci_low, NAME_ci_high and NAME_n, with Student's 95 % interval.
+
+    Its ends are no further out than such a value can be.
+    `values` has shape [N]; the ends are nan where N is below 2.
+    """
+    from scipy.special import stdtrit  # scipy.stats has it too and takes half a second to import
+
+    n, mean = len(values), values.double().mean().item()
+    half_width = float(stdtrit(n - 1, 0.975)) * values.double().std().item() / sqrt(n) if n > 1 else nan
+    low, high = within(name, mean - half_width, mean + half_width)
+    return {name: mean, f"{name}_ci_low": low, f"{name}_ci_high": high, f"{name}_n": n}
+
+
+def expected_calibration_error(confidence: Tensor, correct: Tensor, bins: int = 15) -> float:
+    """Mean |accuracy − confidence| over equally wide bins of confidence, weighted by their size, in [0, 1].
+
+    `confidence` is the probability of the predicted class, in [0, 1], and `correct` whether it is the right one; both
+    of shape [N]. Naeini et al. 2015; Guo et al. 2017, arXiv 1706.04599.
+    """
+    number = (confidence * bins).ceil().long().sub(1).clamp(0, bins - 1)  # bins are closed on the right
+    gap = correct.double() - confidence.double()
+    return float(gap.new_zeros(bins).index_add(0, number, gap).abs().sum() / len(gap))

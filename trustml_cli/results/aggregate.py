@@ -1,0 +1,240 @@
+"""Many runs as one table, and that table over seeds."""
+
+import json
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import hypot, nan, sqrt
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trustml_cli.metrics.columns import OVER_SEEDS, PARTS, POOLED, within
+from trustml_cli.results.csv_files import read_csv
+from trustml_cli.results.recorder import DOES_NOT_COUNT, WHERE
+from trustml_cli.system.files import is_held
+
+if TYPE_CHECKING:  # a listing has no need of it, and shall not wait for its import
+    import pandas
+
+IDENTITY = ("task", "dataset", "model", "seed")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory and what its run.json says."""
+
+    folder: Path
+    facts: dict[str, Any]
+
+    @property
+    def status(self) -> str:
+        """`completed`, `failed`, `running`, or `killed` for one that is gone and never said how it ended."""
+        status = self.facts.get("status", "running")
+        return "killed" if status == "running" and not is_held(self.folder) else str(status)
+
+    @cached_property
+    def metrics(self) -> "pandas.DataFrame":
+        """What it measured; without rows where it came to nothing."""
+        import pandas
+
+        path = self.folder / "metrics.csv"
+        try:
+            return read_csv(path) if path.exists() else pandas.DataFrame()
+        except ValueError:  # pandas' errors about a file that is none of its own are ValueErrors
+            return pandas.DataFrame()
+
+    @property
+    def conditions(self) -> list[str]:
+        """The columns that say under what each row was measured."""
+        return [name for name in self.facts.get("conditions", []) if name in self.metrics]
+
+    @property
+    def varied(self) -> list[str]:
+        """The conditions that are not the same in all rows."""
+        return [name for name in self.conditions if self.metrics[name].nunique(dropna=False) > 1]
+
+    @property
+    def headline(self) -> str | None:
+        """The column that answers the task's question, if it was measured."""
+        name = self.facts.get("headline")
+        return name if name in self.metrics else None
+
+    @property
+    def better(self) -> dict[str, str]:
+        """Which way each column is better, `higher` or `lower`; none where an earlier version made the run."""
+        told = self.facts.get("better")
+        return told if isinstance(told, dict) else {}
+
+    @property
+    def command(self) -> str:
+        """What makes this run again, for a shell."""
+        return shlex.join(self.facts.get("command", ["trustml"]))
+
+    @property
+    def overrides(self) -> dict[str, str]:
+        """What the command line said, key by key, beside what the row begins with anyway."""
+        words = [word.lstrip("+").partition("=") for word in self.facts.get("command", [])[1:] if "=" in word]
+        return {
+            key: value
+            for key, _, value in words
+            if key not in (*IDENTITY, *WHERE) and key.partition(".")[0] not in DOES_NOT_COUNT
+        }
+
+
+@dataclass(frozen=True)
+class Refused(Run):
+    """A job that was refused its directory; whatever lies there is another's. Its facts say why."""
+
+    @property
+    def status(self) -> str:
+        return "failed"
+
+    @cached_property
+    def metrics(self) -> "pandas.DataFrame":
+        import pandas
+
+        return pandas.DataFrame()
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A summary over seeds that answers one question: of the tasks that have the same headline, if they have one.
+
+    `conditions` are the columns that say under what each row was measured.
+    """
+
+    headline: str | None
+    summary: "pandas.DataFrame"
+    conditions: list[str]
+
+    @property
+    def varied(self) -> list[str]:
+        """The conditions that are not the same in all rows."""
+        return [name for name in self.conditions if self.summary[name].nunique(dropna=False) > 1]
+
+
+def read_run(folder: Path) -> Run:
+    """The run whose directory this is; of one that was killed while it claimed it, nothing is known."""
+    try:
+        facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        facts = {}
+    return Run(folder, facts if isinstance(facts, dict) else {})
+
+
+def read_runs(folder: Path) -> list[Run]:
+    """Every run in or below `folder`, in the order in which they started; hidden folders hold copies at most."""
+    runs = []
+    for path, folders, files in os.walk(folder):
+        inside = [] if "run.json" in files else folders
+        folders[:] = [name for name in inside if not name.startswith(".")]
+        if "run.json" in files:
+            runs.append(read_run(Path(path)))
+    return sorted(runs, key=lambda run: str(run.facts.get("started", "")))
+
+
+def sweep_table(runs: Sequence[Run]) -> "pandas.DataFrame":
+    """Every row of every run, with its overrides as columns and its status; a run without rows has one that says so."""
+    import pandas
+
+    rows = []
+    for run in runs:
+        begins = {key: run.facts.get(key) for key in IDENTITY} | run.overrides
+        ends = {"status": run.status, "error": run.facts.get("error"), "run": str(run.folder.name)}
+        measured = run.metrics.to_dict("records") or [{}]
+        rows += [{**begins, **row, **ends} for row in measured]
+    table = pandas.DataFrame(rows)
+    last = ["status", "error", "run"]
+    return table[[column for column in table.columns if column not in last] + last]
+
+
+def conditions_of(runs: Sequence[Run], table: "pandas.DataFrame") -> list[str]:
+    """The columns that say what was run, seed aside; an override that only repeats another of them is left out."""
+    done = table[table.status == "completed"]
+    declared = [name for run in runs for name in run.facts.get("conditions", [])]
+    found = [name for name in dict.fromkeys(["task", "dataset", "model", *declared]) if name in done]
+    for name in dict.fromkeys(name for run in runs for name in run.overrides):
+        if name in done and name not in found and not any(same(done[name], done[other]) for other in found):
+            found.append(name)
+    return found
+
+
+def same(column: "pandas.Series", other: "pandas.Series") -> bool:
+    """Whether two columns say the same, be it as numbers (0.10 and 0.1) or as words."""
+    import pandas
+
+    one, two = (pandas.to_numeric(values, errors="coerce").astype(float) for values in (column, other))
+    if one.isna().equals(column.isna()) and one.equals(two):  # numbers throughout
+        return True
+    return column.astype(str).equals(other.astype(str))
+
+
+def summarise(table: "pandas.DataFrame", conditions: Sequence[str]) -> "pandas.DataFrame":
+    """Mean, standard deviation and 95 % intervals of every value over the seeds of each condition.
+
+    NAME_over_seeds_ci_low and _high are Student's t over the seeds: other networks of the same kind, on the same test
+    images. NAME_pooled_ci_low and _high add that other images might have been drawn, which the runs' own intervals tell
+    (each way by itself, as in Zou and Donner 2008, "Construction of confidence limits about effect measures"): since
+    all seeds are shown the same images, their mean knows no better. Values whose runs have no interval have none of
+    these. With one seed there is its run's own alone. No end is further out than the value can be. Column `seeds` says
+    how many there are.
+    """
+    import pandas
+
+    done = table[table.status == "completed"]
+    skip = {*conditions, *IDENTITY, "status", "error", "run"}
+    values = [
+        name
+        for name in done.columns
+        if name not in skip and not name.endswith(PARTS) and pandas.api.types.is_numeric_dtype(done[name])
+    ]
+    rows = []
+    for key, group in done.groupby(list(conditions), dropna=False, sort=False):
+        row: dict[str, Any] = dict(zip(conditions, key, strict=True)) | {"seeds": group["seed"].nunique(dropna=False)}
+        for name in values:
+            row |= over_seeds(group, name)
+        rows.append(row)
+    return pandas.DataFrame(rows, columns=None if rows else [*conditions, "seeds"])
+
+
+def over_seeds(group: "pandas.DataFrame", name: str) -> dict[str, float]:
+    """The columns of one value over the seeds of one condition; rows of one seed count as their mean."""
+    from scipy.special import stdtrit
+
+    own = [f"{name}{end}" for end in ("_ci_low", "_ci_high") if f"{name}_ci_low" in group]
+    each = group[["seed", name, *own]].dropna(subset=name).groupby("seed", dropna=False).mean()
+    mean, n = each[name].mean(), len(each)
+    deviation = each[name].std() if n > 1 else nan
+    half = float(stdtrit(n - 1, 0.975)) * deviation / sqrt(n) if n > 1 else nan
+    ends = {OVER_SEEDS: (mean - half, mean + half)}
+    if own:
+        low, high = (sqrt((each[end] - each[name]).pow(2).mean()) for end in own)
+        ends[POOLED] = (mean - hypot(half, low), mean + hypot(half, high)) if n > 1 else (mean - low, mean + high)
+    row = {name: mean, f"{name}_std": deviation}
+    for whose, (low, high) in ends.items():
+        row[f"{name}{whose}_ci_low"], row[f"{name}{whose}_ci_high"] = within(name, low, high)
+    return row
+
+
+def widest(summary: "pandas.DataFrame", name: str) -> str:
+    """Of which interval of value `name` a picture or a terminal shows the ends, the one that leaves least out."""
+    pooled = f"{name}{POOLED}_ci_low"
+    return POOLED if pooled in summary and summary[pooled].notna().any() else OVER_SEEDS
+
+
+def answers_of(runs: Sequence[Run], table: "pandas.DataFrame") -> list[Answers]:
+    """`table`, the rows of these runs, over seeds: a part for each question, in the order in which they come up.
+
+    One part without rows where no run was completed.
+    """
+    asked = {run.facts.get("task"): run.headline for run in runs if run.status == "completed"}
+    found = []
+    for headline in dict.fromkeys(asked.values()) or [None]:
+        tasks = [task for task in asked if asked[task] == headline]
+        own, rows = [run for run in runs if run.facts.get("task") in tasks], table[table["task"].isin(tasks)]
+        rows = rows[[name for name in rows if rows.empty or rows[name].notna().any()]]
+        conditions = conditions_of(own, rows)
+        found.append(Answers(headline, summarise(rows, conditions), conditions))
+    return found

@@ -1,0 +1,287 @@
+"""The run directory: everything that a run leaves behind is written here, whole or not at all."""
+
+import json
+import logging
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from omegaconf import OmegaConf
+
+from trustml_cli.config.groups import flat
+from trustml_cli.metrics.columns import Better, Columns, declared
+from trustml_cli.results.csv_files import as_csv
+from trustml_cli.results.trackers.tracker import Tracker, epoch_values, metric_values
+from trustml_cli.system.errors import FULL, InputError
+from trustml_cli.system.files import digest, held, is_held, write_atomically, write_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
+    from trustml_cli.training.trainer import Epoch
+
+log = logging.getLogger(__name__)
+
+DOES_NOT_COUNT = ("resume", "allow", "tracker")  # top-level keys that change nothing about what is measured
+WHERE = ("cache_dir", "output_dir")  # nor do these, a data set's own too; but config.yaml keeps them
+LIBRARIES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn", "matplotlib", "hydra-core")
+
+
+@dataclass(frozen=True)
+class Check:
+    """Something that must hold for a result to be believed. `passed` is None where it does not apply."""
+
+    name: str
+    passed: bool | None
+    figure: str
+
+
+@dataclass
+class Recorder:
+    """Writes one run directory. `choices` says which YAML was taken from each group of the config."""
+
+    directory: Path
+    choices: Mapping[str, str]
+    seed: int
+    config: str
+    """The whole resolved configuration, as YAML."""
+    command: Sequence[str]
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    tracker: Tracker | None = None
+    columns: Columns | None = None
+    """What the task declares of metrics.csv; None for somebody's own task that declares nothing."""
+    began: bool = False
+    """Whether the directory is this run's."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What every row of metrics.csv begins with."""
+        return {group: self.choices[group] for group in ("task", "dataset", "model")} | {"seed": self.seed}
+
+    @property
+    def own_choices(self) -> dict[str, str]:
+        """The choice made from each group, but for Hydra's own groups and those that do not count."""
+        taken = {group: choice for group, choice in self.choices.items() if choice is not None}
+        return {group: taken[group] for group in taken if "/" not in group and group not in DOES_NOT_COUNT}
+
+    @property
+    def completed_before(self) -> bool:
+        """Whether the directory holds a completed run of this very configuration."""
+        try:
+            facts = json.loads((self.directory / "run.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return bool(facts.get("status") == "completed" and facts.get("config_digest") == self.config_digest)
+
+    @property
+    def config_digest(self) -> str:
+        """What tells this configuration from others that measure something else."""
+        values = flat(yaml.safe_load(self.config) or {})
+        return digest({key: value for key, value in values.items() if key.rpartition(".")[2] not in WHERE})
+
+    def start(self, again: bool = False) -> None:
+        """Claim the directory: run.json says `running` from here on, and config.yaml lies beside it.
+
+        Raises `InputError` if the directory holds a run already, unless it shall be done `again`; then what that run
+        left is removed, but not while it is still at work.
+        """
+        self._clock = perf_counter()
+        if again and is_held(self.directory):
+            raise InputError(f"resume: the run in {self.directory} is still at work; wait until it has ended")
+        if again:
+            self._clear()
+        try:
+            (self.directory / "run.json").touch(exist_ok=False)
+        except FileExistsError:
+            raise InputError(f"hydra.run.dir: {self.directory} holds a run already; choose another") from None
+        self.began = True
+        self._at_work = ExitStack()
+        self._at_work.enter_context(held(self.directory))
+        self.facts |= {
+            "status": "running",
+            "command": list(self.command),
+            **self.identity,
+            "choices": self.own_choices,
+            "tracker": self.choices.get("tracker"),
+            "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "trustml": version("trustml"),
+            "git_commit": git_commit(),
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "libraries": {name: version(name) for name in LIBRARIES},
+            "config_digest": self.config_digest,
+        }
+        self._write_facts()
+        write_atomically(self.directory / "config.yaml", lambda path: path.write_text(self.config, encoding="utf-8"))
+
+    def follow(self, tracker: Tracker) -> None:
+        """Have `tracker` show the run elsewhere from here on. Raises `InputError` if it cannot."""
+        parameters = flat(OmegaConf.to_object(OmegaConf.create(self.config)))  # type: ignore[arg-type]
+        tracker.start(self.directory, {**self.own_choices, **parameters}, self.facts)
+        self.tracker = tracker
+
+    def note(self, **facts: Any) -> None:
+        """Add facts to run.json."""
+        self.facts |= facts
+        self._write_facts()
+
+    def finish(self, status: str, exit_code: int, error: str | None = None) -> None:
+        """Say in run.json how the run ended, and leave a page to look at where anything was computed.
+
+        Nothing of that if it never began, for then the directory may be another's.
+        """
+        if not self.began:
+            return
+        with self._at_work:
+            try:
+                self.facts |= {
+                    "status": status,
+                    "exit_code": exit_code,
+                    **({"error": error} if error else {}),
+                    "seconds": round(perf_counter() - self._clock, 3),
+                    "peak_memory_mb": peak_memory(),
+                }
+                self._write_last_facts()
+                if exit_code != 2:
+                    from trustml_cli.results.report.page import write_run
+
+                    write_run(self.directory)
+            finally:
+                self._track(lambda tracker: tracker.finish(status))
+
+    def headline(self, name: str) -> None:
+        """Name the column of metrics.csv that answers the task's question; sweeps and listings show it first."""
+        self.note(headline=name)
+
+    def metrics(self, condition: Mapping[str, Any] | None = None, /, **values: Any) -> None:
+        """Append a row to metrics.csv: what the run is, then `condition` (under what), then the values measured.
+
+        Raises `LookupError` for a column that the task does not declare.
+        """
+        condition = condition or {}
+        if self.columns is not None:
+            declared(self.columns, condition, condition=True)
+            found = declared(self.columns, values)
+            better = {name: each.better.value for name, each in found.items() if each.better is not Better.neither}
+            if not better.keys() <= self.facts.get("better", {}).keys():
+                self.note(better=self.facts.get("better", {}) | better)
+        if condition and "conditions" not in self.facts:
+            self.note(conditions=list(condition))
+        self.rows.append({**self.identity, **condition, **values})
+        self._write_table("metrics.csv", self.rows)
+        self._track(lambda tracker: tracker.metrics(metric_values(condition, values)))
+
+    def history(self, epoch: "Epoch", stage: str | None = None) -> None:
+        """Append a row to history.csv; `stage` names the network where a run trains more than one."""
+        self.epochs.append({"stage": stage, **epoch.columns()})
+        columns = dict.fromkeys(column for row in self.epochs for column in row)
+        used = [column for column in columns if any(row.get(column) is not None for row in self.epochs)]
+        self._write_table("history.csv", [{column: row.get(column) for column in used} for row in self.epochs])
+        self._track(lambda tracker: tracker.epoch(epoch.epoch, epoch_values(epoch.columns(), stage)))
+
+    def check(self, name: str, passed: bool | None, figure: str) -> None:
+        """Note in run.json whether something holds that must hold for the result to be believed."""
+        self.checks.append(Check(name, passed, figure))
+        self.note(checks=[asdict(check) for check in self.checks])
+
+    def table(self, name: str, rows: list[dict[str, Any]]) -> None:
+        """Write NAME.csv: what is told by other rows than those of metrics.csv."""
+        self._write_table(f"{name}.csv", rows)
+
+    def plot(self, name: str, figure: "Figure") -> None:
+        """Save a figure as plots/NAME.png."""
+        from trustml_cli.plots.style import save
+
+        path = self.directory / "plots" / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        write_atomically(path, lambda partial: save(figure, partial))
+        self._track(lambda tracker: tracker.plot(name, path))
+
+    def artifact(self, name: str, tensors: "Mapping[str, Tensor]") -> Path:
+        """Save tensors as artifacts/NAME.safetensors; returns the file."""
+        from safetensors.torch import save
+
+        path = self.directory / "artifacts" / f"{name}.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        # cloned, for safetensors refuses tensors that share memory
+        whole = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
+        write_atomically(path, lambda partial: partial.write_bytes(save(whole)))
+        return path
+
+    def _clear(self) -> None:
+        """Remove what an earlier run left here, its run.json last; Hydra's own files are of this run already."""
+        for path in self.directory.glob("*.csv"):
+            path.unlink()
+        for name in ("report.html", "config.yaml", "run.json"):
+            (self.directory / name).unlink(missing_ok=True)
+        for name in ("plots", "artifacts"):
+            shutil.rmtree(self.directory / name, ignore_errors=True)
+        for partial in self.directory.glob(".*-????????.*"):  # of a file that was being written when it was killed
+            partial.unlink(missing_ok=True)
+
+    def _track(self, tell: Callable[[Tracker], None]) -> None:
+        """Tell the tracker what is in the files already; the first time that it fails is the last that it is told."""
+        if self.tracker is None:
+            return
+        try:
+            tell(self.tracker)
+        except Exception as error:
+            self.tracker = None
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            log.warning("tracker failed (%s); the run goes on without it", reason)
+            log.debug("traceback", exc_info=True)
+
+    def _write_facts(self) -> None:
+        write_json(self.directory / "run.json", self.facts)
+
+    def _write_last_facts(self) -> None:
+        """As `_write_facts`; on a full disk, what was said while the run went on makes room for how it ended."""
+        try:
+            self._write_facts()
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            (self.directory / "run.json").unlink()
+            self._write_facts()
+
+    def _write_table(self, name: str, rows: list[dict[str, Any]]) -> None:
+        import pandas
+
+        text = as_csv(pandas.DataFrame(rows))
+        write_atomically(self.directory / name, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def git_commit() -> str | None:
+    """The commit of the checkout that trustml runs from; None for an installed package, or where there is no git."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists() or shutil.which("git") is None:
+        return None
+    command = ["git", "-C", str(root), "rev-parse", "--verify", "--quiet", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
+
+
+def peak_memory() -> dict[str, float]:
+    """The most memory this process has held so far, in MB: of the machine, and of each GPU that was used."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = {"cpu": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)}
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        for number in range(torch.cuda.device_count()):
+            if most := torch.cuda.max_memory_allocated(number):
+                peak[f"cuda:{number}"] = round(most / 1e6, 1)
+    return peak

@@ -1,0 +1,196 @@
+"""Writes the pages: report.html of a run, index.html of a sweep, and any runs side by side."""
+
+import base64
+import hashlib
+import json
+import shlex
+from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from trustml_cli.config.groups import config_folder, description, flat
+from trustml_cli.results.aggregate import IDENTITY, Answers, Run, read_run, read_runs
+from trustml_cli.results.csv_files import read_csv
+from trustml_cli.results.report.table import NOTHING, Cell, measured, readable, shown
+from trustml_cli.system.files import write_atomically
+
+FEW = 12  # headline figures that fit above everything else
+PICTURED = 12  # runs whose pictures a comparison shows; each is some 100 kB of the page
+
+
+def write_run(folder: Path) -> Path:
+    """report.html in a run's directory, from what lies there; returns the file."""
+    run = read_run(folder)
+    history = folder / "history.csv"
+    task = config_folder() / "task" / f"{run.facts.get('task')}.yaml"
+    return write(
+        folder / "report.html",
+        "run.html",
+        title=f"{run.facts.get('task')}: {run.facts.get('model')} on {run.facts.get('dataset')}",
+        run=run,
+        purpose=description(task) if task.exists() else "",
+        headlines=headlines(run)[:FEW],
+        plots=plots_of(folder),
+        metrics=readable(run.metrics.drop(columns=[*IDENTITY], errors="ignore"), run.conditions),
+        tables=[
+            (path.stem.replace("_", " "), readable(frame, list(frame.columns[:1])))
+            for path in sorted(folder.glob("*.csv"))
+            if path.name not in ("metrics.csv", "history.csv")
+            for frame in [read_csv(path)]
+        ],
+        history=readable(read_csv(history), []) if history.exists() else None,
+        changed=[(key, *map(as_written, both.values())) for key, both in run.facts.get("changed", {}).items()],
+        config=config_of(run),
+    )
+
+
+def write_sweep(sweep: Path, runs: Sequence[Run], answers: Sequence[Answers], words: Sequence[str]) -> Path:
+    """index.html of a sweep's directory: the picture, the summary, and every job; returns the file.
+
+    `words` are those of the command line.
+    """
+    picture = sweep / "sweep.png"
+    return write(
+        sweep / "index.html",
+        "sweep.html",
+        title=f"{len(runs)} jobs",
+        words=shlex.join(words),
+        runs=[(run, result(run), run.folder / "report.html") for run in runs],
+        sweep=sweep,
+        picture=as_data(picture) if picture.exists() else None,
+        summaries=[
+            (
+                [(name, one.summary[name].iloc[0]) for name in one.conditions if name not in one.varied],
+                readable(one.summary.drop(columns=set(one.conditions) - set(one.varied)), [*one.varied, "seeds"]),
+            )
+            for one in answers
+            if len(one.summary)
+        ],
+    )
+
+
+def write_comparison(folders: Sequence[Path], to: Path) -> Path:
+    """Any runs side by side in the file `to`: what differs between them first, the best of each value marked.
+
+    A folder may be a run or hold many, as a sweep does; returns the file.
+    """
+    runs = list({run.folder.resolve(): run for folder in folders for run in read_runs(folder)}.values())
+    names = [str(number) for number in range(1, len(runs) + 1)]
+    rows = [run.metrics.drop(columns=[*IDENTITY], errors="ignore") for run in runs]
+    every = pandas.concat([part.assign(run=name) for name, part in zip(names, rows, strict=True)], ignore_index=True)
+    conditions = list(dict.fromkeys(name for run in runs for name in run.conditions))
+    plots = [dict(plots_of(run.folder)) for run in runs[:PICTURED]]
+    return write(
+        to,
+        "comparison.html",
+        title=f"{len(runs)} runs side by side",
+        runs=list(zip(names, runs, map(result, runs), strict=True)),
+        differences=differences(runs),
+        metrics=readable(every.sort_values(conditions, kind="stable"), ["run", *conditions], agreed(runs)),
+        plots=[
+            (title, [(name, own[title]) for name, own in zip(names, plots, strict=False) if title in own])
+            for title in dict.fromkeys(title for own in plots for title in own)
+        ],
+        pictured=len(plots),
+    )
+
+
+def write(path: Path, template: str, **content: Any) -> Path:
+    """Render `template` with the style, the script and `content` into one file."""
+    script = source("sort.js")
+    text = (
+        environment()
+        .get_template(template)
+        .render(
+            **content,
+            style=source("style.css"),
+            script=script,
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            version=version("trustml"),
+        )
+    )
+    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8", errors="backslashreplace"))
+    return path
+
+
+@cache
+def environment() -> Environment:
+    """Where the templates are; what they show is escaped, and a name that they were not given is an error."""
+    found = Environment(
+        loader=PackageLoader("trustml_cli.results.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters["shown"] = shown
+    return found
+
+
+def source(name: str) -> str:
+    """A file beside the templates, as it is."""
+    loader = environment().loader
+    assert loader is not None
+    return loader.get_source(environment(), name)[0]
+
+
+def headlines(run: Run) -> list[tuple[str, Cell]]:
+    """The value that answers the task's question in each row, with what sets the row apart."""
+    if run.headline is None:
+        return []
+    rows = run.metrics.to_dict("records")
+    return [
+        (", ".join(f"{name} {shown(row[name])}" for name in run.varied), measured(row, run.headline)) for row in rows
+    ]
+
+
+def result(run: Run) -> str:
+    """The headline's value in words; of several rows, the first and the last."""
+    known = [(condition, cell) for condition, cell in headlines(run) if cell.text != NOTHING]
+    figures = [f"{cell.text} ({condition})" if condition else cell.text for condition, cell in known]
+    return f"{run.headline} {' … '.join(figures[:1] + figures[1:][-1:])}" if figures else ""
+
+
+def plots_of(folder: Path) -> list[tuple[str, str]]:
+    """The pictures of a run: a title made of the file's name, and the file as data."""
+    return [(path.stem.replace("_", " "), as_data(path)) for path in sorted((folder / "plots").glob("*.png"))]
+
+
+def as_data(picture: Path) -> str:
+    """A PNG as a data: address, so that the page needs no other file."""
+    return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()
+
+
+def config_of(run: Run) -> str:
+    """The whole configuration as YAML; empty if the run was killed before it was written."""
+    path = run.folder / "config.yaml"
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+
+def differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
+    """What was chosen and keys of the configuration, where they are not the same in all runs, with each run's value."""
+    configs = [
+        {name: run.facts.get(name) for name in IDENTITY} | flat(yaml.safe_load(config_of(run)) or {}) for run in runs
+    ]
+    keys = [key for key in dict.fromkeys(key for config in configs for key in config) if not key.endswith("_target_")]
+    rows = [(key, [as_written(config.get(key)) for config in configs]) for key in keys]
+    return [(key, values) for key, values in rows if len(set(values)) > 1]
+
+
+def agreed(runs: Sequence[Run]) -> dict[str, str]:
+    """Which way each column is better, but for those that are better one way in one task and the other in another."""
+    told = [(name, way) for run in runs for name, way in run.better.items()]
+    return {name: way for name, way in told if all(way == other for one, other in told if one == name)}
+
+
+def as_written(value: Any) -> str:
+    """A value as a command line has it; – for none."""
+    return (
+        NOTHING if value is None else json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
+    )

@@ -1,0 +1,115 @@
+"""Measured values as the cells of a table that can be read and sorted."""
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas
+
+from trustml_cli.metrics.columns import OVER_SEEDS, PARTS, POOLED, Better
+
+NOTHING = "–"  # where there is no value
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One value: its text, a smaller line under it (interval and n), and what to sort by."""
+
+    text: str
+    note: str = ""
+    sort: float | str = ""
+    best: bool = False
+    bar: tuple[float, float, float] | None = None
+    """Value and both ends of its interval in percent of the whole, for a share."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title for each column, and the rows."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    conditions: int
+    """How many of the first columns say under what the values of the others were measured."""
+
+
+def readable(frame: pandas.DataFrame, conditions: Sequence[str], better: Mapping[str, str] | None = None) -> Table:
+    """`frame` with intervals and counts folded into the cells of their values; columns without a value are left out.
+
+    The best value of each column that `better` says `higher` or `lower` of is marked, among the rows of equal
+    `conditions` after the first, which names the row.
+    """
+    columns = [str(name) for name in frame.columns]
+    values = [
+        name for name in columns if name not in conditions and not is_part(name, columns) and frame[name].notna().any()
+    ]
+    ways = better or {}
+    best = {name: best_rows(frame, name, conditions[1:], ways[name]) if name in ways else set() for name in values}
+    rows = [
+        [
+            *(Cell(shown(row[name]), sort=sortable(row[name])) for name in conditions),
+            *(measured(row, name, best=number in best[name]) for name in values),
+        ]
+        for number, row in enumerate(frame.to_dict("records"))
+    ]
+    return Table([*conditions, *values], rows, len(conditions))
+
+
+def is_part(name: str, columns: Iterable[str]) -> bool:
+    """Whether a column holds the interval, deviation or count of another."""
+    over = tuple(f"{whose}{end}" for whose in (OVER_SEEDS, POOLED) for end in PARTS)
+    return any(name.endswith(end) and name.removesuffix(end) in columns for end in (*PARTS, *over, "_std"))
+
+
+def measured(row: dict[Hashable, Any], name: str, best: bool = False) -> Cell:
+    """The cell of one value, with its interval where there is one."""
+    value, n = row.get(name), row.get(f"{name}_n")
+    if pandas.isna(value):
+        return Cell(NOTHING, sort=float("-inf"))
+    notes, bar = [], None
+    for whose in ("", OVER_SEEDS, POOLED):
+        low, high = (row.get(f"{name}{whose}_ci_{end}") for end in ("low", "high"))
+        if low is not None and high is not None and low <= value <= high:  # false where an end is nan
+            notes.append(f"{shown(low)} to {shown(high)}{whose.replace('_', ' ')}")
+            bar = (100 * value, 100 * low, 100 * high) if low >= 0 and high <= 1 else None
+    if n is not None and not pandas.isna(n):
+        notes.append(f"n = {int(n):,}")
+    return Cell(shown(value), ", ".join(notes), sortable(value), best, bar)
+
+
+def best_rows(frame: pandas.DataFrame, name: str, conditions: Sequence[str], better: str) -> set[int]:
+    """Positions of the rows whose value is the best among those of equal conditions, where there are two or more.
+
+    `better` is `higher` or `lower`; anything else marks none.
+    """
+    direction = {Better.higher.value: 1, Better.lower.value: -1}.get(better)
+    if direction is None or not pandas.api.types.is_numeric_dtype(frame[name]):
+        return set()
+    numbered = frame.reset_index(drop=True)
+    groups = numbered.groupby(list(conditions), dropna=False) if conditions else [((), numbered)]
+    found: set[int] = set()
+    for _, group in groups:
+        values = direction * group[name].dropna()
+        if len(values) > 1 and values.nunique() > 1:
+            found |= {int(position) for position in values.index[values == values.max()]}
+    return found
+
+
+def shown(value: Any) -> str:
+    """A value as people write it: four significant digits, thousands apart."""
+    if value is None or (isinstance(value, float) and pandas.isna(value)):
+        return NOTHING
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if float(value).is_integer() and abs(value) < 1e15:
+        return f"{int(value):,}"
+    return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def sortable(value: Any) -> float | str:
+    """A number where the value is one, so that 10 comes after 9."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return str(value)
+    return number

@@ -1,0 +1,123 @@
+"""MLflow: a server's or, by default, a file of its own that `mlflow ui` shows."""
+
+import getpass
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import time
+from typing import Any
+
+from filelock import FileLock
+
+from trustml_cli.results.trackers.tracker import Tracker, needing
+from trustml_cli.system.errors import InputError
+
+LOCAL = "sqlite:///"
+ARTIFACTS = ".mlflow"  # beside a local file; hidden, for what lies there are copies of run directories
+AT_ONCE = 100  # parameters that MLflow takes in one call
+STATUS = {"completed": "FINISHED", "failed": "FAILED"}
+
+
+@dataclass(kw_only=True)
+class MLflow(Tracker):
+    """An MLflow run in `experiment` at `uri`: parameters, metrics, and the run directory as artifacts."""
+
+    uri: str
+    experiment: str
+
+    def start(self, folder: Path, parameters: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+        """Create the MLflow run, and what it needs; one of the same folder that was killed is called so."""
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a run shall call nobody that it was not told to
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # MLflow's own seven keep a run waiting minutes
+        with needing("mlflow"):
+            from mlflow.entities import Param
+            from mlflow.tracking import MlflowClient
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
+        logging.getLogger("urllib3").setLevel(logging.ERROR)  # a server that does not answer is told of once, below
+        tags = {
+            "trustml.directory": str(folder.absolute()),
+            "mlflow.user": getpass.getuser(),
+            "mlflow.source.name": " ".join(facts.get("command", [])),
+            "mlflow.source.git.commit": facts.get("git_commit"),
+        }
+        self._folder = folder
+        try:
+            with needing("mlflow"), alone(self.uri):  # one process at a time makes the tables
+                self._client = MlflowClient(self.uri)
+                experiment = self._experiment_id()
+            for stale in self._client.search_runs([experiment], "attributes.status = 'RUNNING'"):
+                if stale.data.tags.get("trustml.directory") == tags["trustml.directory"]:
+                    self._client.set_terminated(stale.info.run_id, "KILLED")
+            run = self._client.create_run(
+                experiment, run_name=folder.name, tags={name: tag for name, tag in tags.items() if tag}
+            )
+            self._run = run.info.run_id
+            params = [Param(allowed(name), str(value)) for name, value in parameters.items()]
+            for begin in range(0, len(params), AT_ONCE):
+                self._client.log_batch(self._run, params=params[begin : begin + AT_ONCE])
+        except InputError:
+            raise
+        except Exception as error:
+            text = " ".join(str(error).split())
+            raise InputError(f"tracker.uri: MLflow cannot use {self.uri} ({text[:200]})") from error
+
+    def epoch(self, number: int, values: Mapping[str, float]) -> None:
+        """A point on each curve."""
+        self._log(values, number)
+
+    def metrics(self, values: Mapping[str, float]) -> None:
+        """Values of the whole run."""
+        self._log(values, 0)
+
+    def finish(self, status: str) -> None:
+        """Copy the run directory, plots included, and end the MLflow run."""
+        self._client.log_artifacts(self._run, str(self._folder))
+        self._client.set_terminated(self._run, STATUS[status])
+
+    def _log(self, values: Mapping[str, float], step: int) -> None:
+        from mlflow.entities import Metric
+
+        now = int(1000 * time())
+        metrics = [Metric(allowed(name), value, now, step) for name, value in values.items()]
+        self._client.log_batch(self._run, metrics=metrics)
+
+    def _experiment_id(self) -> str:
+        """The experiment of this name, created if it is not there yet."""
+        found = self._client.get_experiment_by_name(self.experiment)
+        if found is not None:
+            return str(found.experiment_id)
+        file = local_file(self.uri)
+        location = None if file is None else (file.parent / ARTIFACTS).absolute().as_uri()
+        try:
+            return str(self._client.create_experiment(self.experiment, artifact_location=location))
+        except Exception:
+            found = self._client.get_experiment_by_name(self.experiment)  # another process was faster
+            if found is None:
+                raise
+            return str(found.experiment_id)
+
+
+def allowed(name: str) -> str:
+    """A name with nothing in it but what MLflow allows."""
+    return re.sub(r"[^\w\-. :/]", "_", name)
+
+
+def local_file(uri: str) -> Path | None:
+    """The SQLite file behind `uri`; None if it is no local file."""
+    return Path(uri.removeprefix(LOCAL)) if uri.startswith(LOCAL) else None
+
+
+@contextmanager
+def alone(uri: str) -> Iterator[None]:
+    """One process at a time inside, where `uri` is a local file; its folder is made."""
+    file = local_file(uri)
+    if file is None:
+        yield
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_name(f".{file.name}.lock")):
+        yield

@@ -1,0 +1,1 @@
+"""Multiruns: how one ends, how one is resumed, and what launchers need."""

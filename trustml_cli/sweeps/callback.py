@@ -1,0 +1,240 @@
+"""Multiruns: how the whole command ended, the tables and the plot over its jobs, and how to resume one."""
+
+import json
+import logging
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from trustml_cli.config.messages import quoted
+from trustml_cli.results.csv_files import as_csv
+from trustml_cli.sweeps.launchers import check_each_kind_once, outlive_killed_jobs
+from trustml_cli.system.errors import InputError
+from trustml_cli.system.files import write_atomically, write_json
+
+if TYPE_CHECKING:
+    from trustml_cli.results.aggregate import Answers, Run
+
+log = logging.getLogger(__name__)
+
+FEW = 20  # rows of a summary that still fit on a terminal
+LAUNCHER = ("launcher=", "hydra.launcher.", "hydra.sweeper.")
+HOW = ("resume=", "launcher=", "hydra.")  # words that say how jobs are run; the others say what they are
+
+
+class Ending(Callback):
+    """Hydra calls this when all jobs have ended, wherever they ran; `exit_code` is for `run.main` to read."""
+
+    # environment variables, so that the processes of a launcher know them too
+    JOBS = "TRUSTML_JOBS"
+    ATTENDANCE = "TRUSTML_ATTENDANCE"
+
+    exit_code = 0
+    sweep: Path | None = None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Count the jobs there will be, and have the launcher bring them all to their end."""
+        Ending.sweep = Path(config.hydra.sweep.dir)
+        parsed = OverridesParser.create().parse_overrides(as_written(config.hydra.overrides.task))
+        swept = [len(list(word.sweep_string_iterator())) for word in parsed if word.is_sweep_override()]
+        os.environ[Ending.JOBS] = str(prod(swept))
+        os.environ[Ending.ATTENDANCE] = str(Ending.sweep.absolute() / f".jobs-{secrets.token_hex(4)}")
+        outlive_killed_jobs(config.hydra.launcher._target_)
+        check_each_kind_once()
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """Let go of the job's configuration, which Hydra would keep until the last one has ended."""
+        job_return.cfg = job_return.hydra_cfg = None
+
+    def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """A single run: its own status."""
+        job_return: JobReturn = kwargs["job_return"]
+        Ending.exit_code = job_return._return_value or 0  # its property raises what the job raised
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """A multirun: add its jobs up, name those that failed, and take the worst of their statuses."""
+        Ending.exit_code = add_up(Path(config.hydra.sweep.dir), attended())
+
+
+def attend(job: int, folder: Path, **refused: Any) -> None:
+    """Note that a job of this command runs in `folder`; or that it was `refused` there, with which error and status.
+
+    What lies in a sweep's directory says nothing about who ran it.
+    """
+    notes = Path(os.environ[Ending.ATTENDANCE])
+    notes.mkdir(parents=True, exist_ok=True)
+    write_json(notes / f"{job}.json", {"job": job, "folder": str(folder), "refused": refused})
+
+
+def attended() -> "list[Run]":
+    """The runs of this command's jobs, in their order, as far as they began; the notes about them are removed."""
+    from trustml_cli.results.aggregate import Refused, read_run
+
+    notes = Path(os.environ[Ending.ATTENDANCE])
+    sweep = Ending.sweep or notes.parent
+    jobs = [json.loads(note.read_text(encoding="utf-8")) for note in notes.glob("[0-9]*.json")]
+    shutil.rmtree(notes, ignore_errors=True)
+    runs = []
+    for job in sorted(jobs, key=lambda job: int(job["job"])):
+        folder = Path(job["folder"])
+        folder = sweep / folder.relative_to(notes.parent) if folder.is_relative_to(notes.parent) else folder
+        runs.append(Refused(folder, job["refused"]) if job["refused"] else read_run(folder))
+    return runs
+
+
+def add_up(sweep: Path, runs: "Sequence[Run]") -> int:
+    """Write what sums up `runs` into `sweep`, and name those that failed; returns the exit status for them all."""
+    from trustml_cli.results.aggregate import Refused
+
+    jobs = max(len(runs), int(os.environ.get(Ending.JOBS, 0)))
+    lost = 0
+    try:
+        if not all(isinstance(run, Refused) for run in runs):  # or else earlier jobs' tables stay as they are
+            tabulate(sweep, runs)
+    except Exception as error:  # what the jobs measured lies in their own directories, and how they ended is told yet
+        log.debug("traceback", exc_info=True)
+        sys.stderr.write(f"trustml: error: the jobs could not be summed up: {type(error).__name__}: {error}\n")
+        lost = 1
+    failed = [run for run in runs if run.status != "completed"]
+    for run in failed:
+        why = " ".join(str(run.facts.get("error", "ended without a word")).split())
+        sys.stderr.write(f"trustml: {run.status}: {run.folder}: {why}\n")
+    if missing := jobs - len(runs):
+        logs = sweep / ".submitit"
+        why = f"; their logs are in {logs}" if logs.is_dir() else ""
+        sys.stderr.write(f"trustml: {missing} of {jobs} jobs never began{why}\n")
+    sys.stdout.write(f"{len(runs) - len(failed)} of {jobs} jobs completed; results are in {sweep}\n")
+    # 1, a run that was lost after computing, outweighs 2, an input that was wrong
+    return lost or min((run.facts.get("exit_code") or 1 for run in failed), default=1 if missing else 0)
+
+
+def tabulate(sweep: Path, runs: "Sequence[Run]") -> None:
+    """Write sweep.csv, summary.csv, sweep.png and index.html for `runs`, and show the summary."""
+    import pandas
+
+    from trustml_cli.plots.style import save
+    from trustml_cli.results.aggregate import answers_of, sweep_table
+    from trustml_cli.results.report.page import write_sweep
+    from trustml_cli.sweeps.plot import sweep_figure
+
+    table = sweep_table(runs)
+    answers = answers_of(runs, table)
+    summary = pandas.concat([one.summary for one in answers])
+    write_atomically(sweep / "sweep.csv", lambda partial: partial.write_text(as_csv(table), encoding="utf-8"))
+    write_atomically(sweep / "summary.csv", lambda partial: partial.write_text(as_csv(summary), encoding="utf-8"))
+    if told := [one for one in answers if one.headline in one.summary]:  # a headline may have no value in any run
+        figure = sweep_figure(told)
+        write_atomically(sweep / "sweep.png", lambda partial: save(figure, partial))
+    for one in told:
+        sys.stdout.write(f"\n{as_text(one, str(one.headline))}")
+    saved = sweep / "multirun.yaml"
+    words = [*own_choices(saved), *command_of(saved)] if saved.exists() else []
+    write_sweep(sweep, runs, answers, words)
+
+
+def as_text(answers: "Answers", headline: str) -> str:
+    """The headline over what was swept, for a terminal: what all rows have in common, then the table."""
+    from trustml_cli.results.aggregate import widest
+    from trustml_cli.results.report.table import shown
+
+    summary, varied = answers.summary, answers.varied
+    common = ", ".join(f"{name} {shown(summary[name].iloc[0])}" for name in answers.conditions if name not in varied)
+    whose = widest(summary, headline)
+    columns = [*varied, "seeds", *(f"{headline}{end}" for end in ("", "_std", f"{whose}_ci_low", f"{whose}_ci_high"))]
+    table = summary[columns].assign(**{name: summary[name].map(shown) for name in varied}).head(FEW).round(4)
+    rest = f"… {len(summary) - FEW} more in summary.csv\n" if len(summary) > FEW else ""
+    return f"{common}\n{table.to_string(index=False, na_rep='')}\n{rest}"
+
+
+def refuse_repetition(overrides: Sequence[str]) -> None:
+    """Raise `InputError` for an override that sweeps over the same value twice: its jobs would share a directory."""
+    for word in OverridesParser.create().parse_overrides(list(overrides)):
+        values = list(word.sweep_string_iterator()) if word.is_sweep_override() else []
+        if twice := [value for value in values if values.count(value) > 1]:
+            raise InputError(f"{word.input_line}: has {twice[0]} twice; give each value once")
+
+
+def resumed_words(overrides: Sequence[str], flags: Sequence[str]) -> list[str]:
+    """The command line with `resume=true` or `resume=DIRECTORY` made to go on with an earlier sweep.
+
+    `resume=true` takes the newest sweep of the same command, or begins it if there is none; a directory brings its
+    command along. Either may take another launcher than before. Anything else is returned as it is.
+    """
+    asked = next((word.partition("=")[2] for word in overrides if word.startswith("resume=")), "false")
+    if asked.lower() == "false":
+        return [*overrides, *flags]
+    others = [word for word in overrides if not word.startswith("resume=")]
+    allow = [word for word in others if word.startswith("allow=")]  # what was allowed is not to be read from a file
+    if asked.lower() != "true":
+        saved = Path(asked) / "multirun.yaml"
+        if not saved.is_file():
+            raise InputError(f"resume: {asked} is no sweep's directory (there is no {saved}); give one, or true")
+        if more := [word for word in others if not word.startswith((*LAUNCHER, "allow="))]:
+            raise InputError(f"resume: a directory brings its command along; leave out {more[0]}")
+        known = OmegaConf.load(saved).hydra.overrides
+        before = [word for word in [*as_written(known.task), *as_written(known.hydra)] if not word.startswith("allow=")]
+        launcher = [word for word in others if word not in allow] or [
+            word for word in before if word.startswith(LAUNCHER)
+        ]
+        multirun = {"-m", "--multirun"}.isdisjoint(flags) * ["--multirun"]
+        return [
+            *what_is_run(before),
+            *launcher,
+            *allow,
+            "resume=true",
+            into(Path(asked)),
+            *multirun,
+            *own_choices(saved),
+            *flags,
+        ]
+    if {"-m", "--multirun"}.isdisjoint(flags):
+        raise InputError("resume: goes with a multirun; add -m, or give the directory of the sweep to go on with")
+    if any(word.startswith("hydra.sweep.dir=") for word in others):
+        return [*overrides, *flags]
+    output_dir = next((word.partition("=")[2] for word in others if word.startswith("output_dir=")), "outputs")
+    saved_sweeps = sorted(Path(output_dir).glob("multirun/*/multirun.yaml"), reverse=True)
+    begun = (saved for saved in saved_sweeps if any(saved.parent.glob("*/run.json")))
+    same = (saved for saved in begun if command_of(saved) == what_is_run(others))
+    return [*others, "resume=true", *(into(saved.parent) for saved in islice(same, 1)), *flags]
+
+
+def command_of(saved: Path) -> list[str]:
+    """What is run by the sweep whose multirun.yaml this is."""
+    return what_is_run(as_written(OmegaConf.load(saved).hydra.overrides.task))
+
+
+def own_choices(saved: Path) -> list[str]:
+    """The flag that brings the user's own folder of choices along, for the sweep whose multirun.yaml this is."""
+    return config_dir(OmegaConf.select(OmegaConf.load(saved), "hydra.runtime.config_sources", default=[]))
+
+
+def config_dir(sources: Iterable[Any]) -> list[str]:
+    """`--config-dir` as it was given, from Hydra's list of where choices come from; nothing without one."""
+    return [word for source in sources if source.provider == "command-line" for word in ("--config-dir", source.path)]
+
+
+def as_written(words: Any) -> list[str]:
+    """The overrides in a list of Hydra's config with every ${...} as the user wrote it."""
+    written: Any = OmegaConf.to_container(words, resolve=False)
+    return list(written)
+
+
+def what_is_run(words: Iterable[str]) -> list[str]:
+    """The overrides among the words of a command that say what its jobs are."""
+    return [word for word in words if not word.lstrip("+~").startswith(HOW)]
+
+
+def into(sweep: Path) -> str:
+    """The override that makes Hydra use this directory again."""
+    return f"hydra.sweep.dir={quoted(str(sweep))}"

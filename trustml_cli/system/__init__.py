@@ -1,0 +1,1 @@
+"""What is asked of the machine: files, devices, memory, random numbers; and the two kinds of errors."""

@@ -1,0 +1,92 @@
+"""Trained models, found again by what made them."""
+
+import json
+import logging
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from trustml_cli.system.files import digest, make_once, write_json
+from trustml_cli.system.recipe import code_of
+from trustml_cli.training.trainer import Epoch, Report
+
+log = logging.getLogger(__name__)
+
+LAYOUT = 2  # raise it when what is stored, or how models are trained, changes: older ones are not found then
+
+Recipe = Mapping[str, Any]
+"""Everything that decides what a trained model is, as JSON-able facts."""
+
+
+def as_built(network: nn.Module) -> dict[str, Any]:
+    """What a network is before anything has trained it, for a recipe: its layers, its weights and the code of both.
+
+    It notices what no field says, as a file that the user's code reads. Of each weight the shape and the norm count,
+    the norm to three digits: the last ones may depend on the number of threads.
+    """
+    state = {name: tensor for name, tensor in network.state_dict().items() if isinstance(tensor, Tensor)}
+    sizes = {
+        name: [list(tensor.shape), f"{tensor.detach().cpu().double().norm().item():.3g}"]
+        for name, tensor in state.items()
+    }
+    code = code_of({type(layer).__module__ for layer in network.modules()})
+    layers = re.sub(r"0x[0-9a-f]+", "", str(network))  # where in memory something lies says nothing
+    return {"layers": digest(layers), "weights": digest(sizes), **({"code": code} if code else {})}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A trained model as it lies in the store: its key, its weights and the story of its training."""
+
+    key: str
+    weights: dict[str, Tensor]
+    history: list[Epoch]
+
+
+@dataclass(frozen=True)
+class ModelStore:
+    """Models under `root`, one folder each: model.safetensors, and model.json that people can read."""
+
+    root: Path
+
+    def fetch(self, recipe: Recipe, train: Callable[[Report], nn.Module], report: Report) -> Stored:
+        """The model that `recipe` describes; `train` makes it if it is not there yet.
+
+        Processes that ask for the same recipe at once train it once. `report` is called for each epoch, whether it
+        is trained now or was trained before.
+        """
+        key = digest([LAYOUT, recipe])[:16]
+        folder = self.root / key
+        history: list[Epoch] = []
+
+        def keep(epoch: Epoch) -> None:
+            history.append(epoch)
+            report(epoch)
+
+        def make(partial: Path) -> None:
+            log.info("training model %s", key)
+            network = train(keep)
+            state = network.state_dict().items()
+            # cloned, for safetensors refuses tensors that share memory
+            weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state}
+            (partial / "model.safetensors").write_bytes(save(weights))  # a full disk is an OSError then
+            write_json(partial / "model.json", {"recipe": recipe, "history": [asdict(epoch) for epoch in history]})
+
+        make_once(folder, make)
+        if not history:
+            log.info("model %s was trained before; found in %s", key, folder)
+            for row in json.loads((folder / "model.json").read_text())["history"]:
+                keep(Epoch(**row))
+        return Stored(key, load_file(folder / "model.safetensors"), history)
+
+
+def resumed(network: nn.Module, weights: dict[str, Tensor], device: torch.device) -> nn.Module:
+    """`network` with `weights`, ready to be asked: on `device`, in eval mode, with no gradient for its weights."""
+    network.load_state_dict(weights)
+    return network.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
