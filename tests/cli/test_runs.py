@@ -128,16 +128,27 @@ def test_the_export_says_the_same_as_the_files(outputs: Path) -> None:
     assert (rows["d"]["value"], rows["d"]["error"]) == ("", "training diverged: the loss became nan")
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"task": "tra', "[]", "null", "\ud800"])
-def test_files_that_are_not_whole_break_nothing(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "status", "figure"),
+    [
+        ("", "killed", ""),
+        ("{", "unreadable", "run.json: Expecting property name"),
+        ('{"task": "tra', "unreadable", "run.json: Unterminated string"),
+        ("[]", "unreadable", "run.json: must be a mapping, got []"),
+        ("null", "unreadable", "run.json: must be a mapping, got None"),
+        ("\ud800", "unreadable", "run.json: is not UTF-8 text (byte 0)"),
+    ],
+)
+def test_files_that_are_not_whole_break_nothing(tmp_path: Path, text: str, status: str, figure: str) -> None:
     run = tmp_path / "run"
     run.mkdir()
     for name in ("run.json", "metrics.csv", "config.yaml"):
         (run / name).write_bytes(text.encode("utf-8", "surrogatepass"))
     (one,) = selected(read_runs(tmp_path), [])
-    assert (one.run.status, one.figure, one.columns["task"]) == ("killed", "", None)
+    assert (one.run.status, one.columns["task"]) == (status, None)
+    assert one.figure.startswith(figure)
     assert lines([one])[1][-1] == str(run)
-    assert selected([one.run], ["status=killed"])
+    assert selected([one.run], [f"status={status}"])
 
 
 def recorder(folder: Path) -> str:

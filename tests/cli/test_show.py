@@ -1,5 +1,6 @@
 """`trustml show`: every choice and every key, as the YAML has them."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from tests.configs import choices
+from tests.helpers import Cli
 from trustml_cli.cli.show import keys, show_choice, show_group, show_groups
 from trustml_cli.config.groups import config_folder, flat, register_resolvers
 from trustml_cli.system.errors import InputError
@@ -114,3 +116,30 @@ def test_a_name_that_is_not_there_is_one_line_with_the_nearest(group: str, choic
     with pytest.raises(InputError) as caught:
         show_choice(group, choice, CONF) if choice else show_group(group, CONF)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("defaults: [other]\n", "theirs.yaml: builds on itself"),
+        ("a: &a\n  b: *a\n", "theirs.yaml: has an alias"),
+        ("- a\n- b\n", "theirs.yaml: holds no keys"),
+        ("defaults: 5\n", "theirs.yaml: holds no keys"),
+        ("a: [\n", "theirs.yaml: is no YAML"),
+        ("a: \udcff\n", "theirs.yaml: is not UTF-8"),
+        ("defaults: [nowhere]\n", "nowhere.yaml: No such file"),
+    ],
+)
+def test_a_file_that_says_nothing_is_named(content: str, message: str, trustml: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / "mine" / "attack"
+    folder.mkdir(parents=True)
+    (folder / "theirs.yaml").write_bytes(content.encode(errors="surrogateescape"))
+    (folder / "other.yaml").write_text("defaults: [theirs]\n")
+    os.mkfifo(folder / "pipe.yaml")
+    answer = trustml("show", "attack", "theirs", "--config-dir", "mine")
+    assert (answer.returncode, answer.stdout, answer.stderr.count("\n")) == (2, "", 1), answer.stderr
+    assert message in answer.stderr
+    answer = trustml("show", "attack", "--config-dir", "mine")
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert "theirs" in answer.stdout
+    assert "pipe" not in answer.stdout

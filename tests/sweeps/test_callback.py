@@ -103,7 +103,14 @@ def test_a_sweep_ends_with_the_worst_of_its_jobs(
     monkeypatch.setenv(Ending.JOBS, "2")
     for number, code in enumerate(codes):
         status = {0: "completed", None: "running"}.get(code, "failed")
-        known = {"task": "train", "dataset": "digits", "model": "cnn", "seed": number, "job": number, "started": number}
+        known = {
+            "task": "train",
+            "dataset": "digits",
+            "model": "cnn",
+            "seed": number,
+            "job": number,
+            "started": f"{number}",
+        }
         (tmp_path / f"job{number}").mkdir()
         (tmp_path / f"job{number}" / "run.json").write_text(json.dumps({**known, "status": status, "exit_code": code}))
     assert add_up(tmp_path, read_runs(tmp_path)) == expected

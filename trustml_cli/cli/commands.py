@@ -10,11 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from trustml_cli.printable import printable
 from trustml_cli.system.errors import InputError
 
 NARROWEST = 12  # characters that a column is never cut below
 GAP = "  "
-COLOURS = {"completed": 32, "failed": 31, "running": 36, "killed": 33}  # of a status, as ECMA-48 numbers them
+COLOURS = {
+    "completed": 32,
+    "failed": 31,
+    "running": 36,
+    "killed": 33,
+    "unreadable": 31,
+}  # of a status, as ECMA-48 numbers them
 
 
 class Parser(ArgumentParser):
@@ -61,7 +68,7 @@ def runs_arguments(parser: ArgumentParser) -> None:
     parser.epilog = """\
 KEY is a column (task, model, dataset, seed, status, headline, ...), a key of the config (task.epsilon), a group
 (attack, trainer), a fact of run.json (device, git_commit) or a column of metrics.csv. STATUS is one of completed,
-failed, running, killed.
+failed, running, killed, unreadable.
 
   trustml runs task=fgsm status=completed
   trustml runs trainer.lr=0.01 --sort headline --reverse --limit 5
@@ -131,7 +138,7 @@ def show(given: Namespace) -> None:
         print_table(show_group(group, folders), wrap=True)
     else:
         rows = show_choice(group, choice, folders)
-        sys.stdout.write(f"{group}={choice}: {description(choices_of(group, folders)[choice])}\n")
+        sys.stdout.write(f"{group}={choice}: {printable(description(choices_of(group, folders)[choice]))}\n")
         print_table(rows, wrap=True)
 
 
@@ -161,10 +168,11 @@ def report(given: Namespace) -> None:
 
 
 def print_table(rows: Sequence[Sequence[str]], wrap: bool = False) -> None:
-    """Rows as aligned columns, whole where nobody watches.
+    """Rows as aligned columns, whole where nobody watches; control characters in them as escape sequences.
 
     On a terminal they keep to its width: the last column goes on below itself (`wrap`), or the widest ones are cut.
     """
+    rows = [[printable(cell) for cell in row] for row in rows]
     watched = sys.stdout.isatty()
     room = shutil.get_terminal_size().columns
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

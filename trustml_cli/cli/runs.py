@@ -1,6 +1,7 @@
 """`trustml runs`: the runs below a directory, one in each line."""
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,16 +11,17 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any, TextIO
 
-import yaml
-
 from trustml_cli.config.groups import flat
 from trustml_cli.config.instantiate import nearest
 from trustml_cli.results.aggregate import Run
-from trustml_cli.results.csv_files import harmless, read_rows
+from trustml_cli.results.csv_files import LARGEST, harmless, read_rows
 from trustml_cli.system.errors import InputError
+from trustml_cli.user_file import MB, read_text, read_yaml
 
 COLUMNS = ("started", "task", "model", "dataset", "seed", "status", "headline", "value", "figure", "seconds", "error",
            "directory")  # fmt: skip
+LARGEST_CONFIG = MB  # bytes of a config.yaml
+LONGEST_VALUE = 1000  # characters of a value that may be other than a text
 LONGEST_ERROR = 80  # characters of one in the listing; run.json has it whole
 SHOWN = ("started", "task", "model", "dataset", "status", "figure", "directory")
 
@@ -32,26 +34,22 @@ class Listed:
 
     @cached_property
     def rows(self) -> list[dict[str, str]]:
-        """metrics.csv; no rows where there is none."""
+        """metrics.csv; no rows where there is none, or it cannot be read."""
+        folder = self.run.folder
         try:
-            with (self.run.folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
-                return read_rows(file)
+            return read_rows(io.StringIO(read_text(folder / "metrics.csv", LARGEST, inside=folder), newline=""))
         except (OSError, ValueError, csv.Error):
             return []
 
     @cached_property
     def config(self) -> dict[str, Any]:
         """config.yaml with its keys as they are on the command line."""
-        try:
-            with (self.run.folder / "config.yaml").open(encoding="utf-8") as file:
-                return flat(yaml.load(file, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
-        except (OSError, ValueError, AttributeError, yaml.YAMLError):  # not there, or not whole
-            return {}
+        return config_in(self.run.folder)
 
     @cached_property
     def varied(self) -> list[str]:
         """The conditions that tell the rows of metrics.csv apart."""
-        return [key for key in self.run.facts.get("conditions", []) if len({row.get(key) for row in self.rows}) > 1]
+        return [key for key in self.run.facts.conditions if len({row.get(key) for row in self.rows}) > 1]
 
     @cached_property
     def is_curve(self) -> bool:
@@ -61,7 +59,7 @@ class Listed:
     @cached_property
     def figures(self) -> list[tuple[float, str]]:
         """The headline of every row with its condition: along a curve, otherwise from the lowest to the highest."""
-        name = str(self.run.facts.get("headline"))
+        name = str(self.run.facts.headline)
         values = [(number(row.get(name)), self.label(row)) for row in self.rows]
         known = [(value, label) for value, label in values if value is not None]
         return sorted(known, key=lambda figure: float(figure[1]) if self.is_curve else figure[0])
@@ -76,8 +74,8 @@ class Listed:
     def figure(self) -> str:
         """The headline in a few words, or what went wrong."""
         if not self.figures:
-            return shorten(str(self.run.facts.get("error", "")), LONGEST_ERROR, placeholder=" …")
-        name, (first, begin), (last, end) = self.run.facts["headline"], self.figures[0], self.figures[-1]
+            return shorten(self.run.facts.error or "", LONGEST_ERROR, placeholder=" …")
+        name, (first, begin), (last, end) = str(self.run.facts.headline), self.figures[0], self.figures[-1]
         if len(self.figures) > 1:
             if self.is_curve:
                 return f"{name} {first:.4g} to {last:.4g} ({self.varied[0]} {begin} to {end})"
@@ -98,7 +96,16 @@ class Listed:
         """Everything that a run can be found by: its overrides, choices, config and facts, and what it measured."""
         facts = self.run.facts
         last = self.rows[-1] if self.rows else {}
-        return {**last, **self.run.overrides, **facts.get("choices", {}), **self.config, **facts, **self.columns}
+        return {**last, **self.run.overrides, **facts.choices, **self.config, **facts.known, **self.columns}
+
+
+def config_in(folder: Path) -> dict[str, Any]:
+    """Every value of the config.yaml in a run's directory by its key; none where it is absent or cannot be read."""
+    try:
+        content = read_yaml(read_text(folder / "config.yaml", LARGEST_CONFIG, inside=folder))
+    except (OSError, ValueError):
+        return {}
+    return {str(key): value for key, value in flat(content).items()} if isinstance(content, dict) else {}
 
 
 def selected(runs: Sequence[Run], words: Sequence[str]) -> list[Listed]:
@@ -148,16 +155,16 @@ def rank(value: Any) -> tuple[float, str] | None:
 
 def understood(value: Any) -> Any:
     """A value as YAML reads it, but with every number a float."""
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [understood(item) for item in value]
-    if not isinstance(value, str):
-        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return value
     plain = number(value)
-    if plain is not None:
-        return plain
+    if plain is not None or not isinstance(value, str) or len(value) > LONGEST_VALUE:
+        return value if plain is None else plain
     try:
-        read = yaml.safe_load(value)
-    except yaml.YAMLError:
+        read = read_yaml(value)
+    except ValueError:
         return value
     return value if isinstance(read, str) else understood(read)
 
@@ -166,7 +173,7 @@ def number(value: Any) -> float | None:
     """A value as a number, or None if it is none; nan is none either."""
     try:
         plain = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return None if isnan(plain) else plain
 
@@ -175,7 +182,7 @@ def when(started: Any) -> str:
     """A moment in UTC in words of the reader's own clock."""
     try:
         return datetime.fromisoformat(str(started)).astimezone().strftime("%Y-%m-%d %H:%M")
-    except ValueError:
+    except (ValueError, OverflowError):
         return ""
 
 

@@ -3,12 +3,14 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from trustml_cli.config.groups import description
+from trustml_cli.config.groups import LARGEST, description
 from trustml_cli.config.instantiate import nearest
-from trustml_cli.system.errors import InputError
+from trustml_cli.system.errors import InputError, one_line
+from trustml_cli.user_file import read_text, read_yaml
 
 Folders = Sequence[Path]
 """Where YAML is looked for; of two files with one name the first counts."""
@@ -18,7 +20,7 @@ def groups(folders: Folders) -> dict[str, dict[str, Path]]:
     """The file of every choice by name, group by group; Hydra's own group is left out."""
     found: dict[str, dict[str, Path]] = {}
     for file in (file for folder in folders for file in sorted(folder.glob("*/*.yaml"))):
-        if file.parent.name != "hydra":
+        if file.parent.name != "hydra" and file.is_file():
             found.setdefault(file.parent.name, {}).setdefault(file.stem, file)
     return {group: dict(sorted(found[group].items())) for group in sorted(found)}
 
@@ -51,21 +53,36 @@ def choices_of(group: str, folders: Folders) -> dict[str, Path]:
     return known[group]
 
 
-def keys(file: Path) -> dict[str, tuple[str, str]]:
+def content_of(file: Path) -> tuple[str, dict[str, Any]]:
+    """The text of a choice's file and the mapping in it. Raises `InputError` where it cannot be read as one."""
+    try:
+        text = read_text(file, LARGEST)
+        content = read_yaml(text) or {}
+        if not isinstance(content, dict) or not isinstance(content.get("defaults", []), list):
+            raise ValueError("holds no keys with values, its defaults a list")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file}: {one_line(error)}") from error
+    return text, content
+
+
+def keys(file: Path, above: Sequence[Path] = ()) -> dict[str, tuple[str, str]]:
     """Value and comment of every key in a YAML file, and in those of its group that it builds on, as they are written.
 
-    Groups that its defaults list brings along are among the keys, with the choice as value.
+    Groups that its defaults list brings along are among the keys, with the choice as value. The files `above` build on
+    this one. Raises `InputError` where one of the files cannot be read, or builds on itself.
     """
-    text = file.read_text(encoding="utf-8")
+    if file in above:
+        raise InputError(f"{file}: builds on itself")
+    text, content = content_of(file)
     package = re.search(r"^# @package (\S+)", text, re.MULTILINE)
     prefix = {"_global_": "", "_group_": file.parent.name}.get(name := package[1] if package else "_group_", name)
     found: dict[str, tuple[str, str]] = {}
-    for item in (yaml.safe_load(text) or {}).get("defaults", []):
+    for item in content.get("defaults", []):
         if isinstance(item, dict):
             for group, choice in item.items():
-                found[group.removeprefix("override ").lstrip("/")] = (written(choice), "")
+                found[str(group).removeprefix("override ").lstrip("/")] = (written(choice), "")
         elif item != "_self_":
-            found |= keys(file.with_name(f"{item}.yaml"))
+            found |= keys(file.parent / f"{item}.yaml", [*above, file])
     own = below(yaml.compose(text), text, prefix)
     return found | {key: (value, comment or found.get(key, ("", ""))[1]) for key, (value, comment) in own.items()}
 
@@ -74,6 +91,8 @@ def below(node: yaml.Node | None, text: str, prefix: str) -> dict[str, tuple[str
     """The keys below a YAML node with value and comment; `prefix` is the node's own path."""
     found: dict[str, tuple[str, str]] = {}
     for name, value in node.value if isinstance(node, yaml.MappingNode) else []:
+        if not isinstance(name, yaml.ScalarNode):
+            continue
         path = f"{prefix}.{name.value}" if prefix else name.value
         if isinstance(value, yaml.MappingNode) and value.value:
             found |= below(value, text, path)

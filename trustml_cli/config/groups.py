@@ -17,7 +17,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from trustml_cli.config.instantiate import nearest
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.files import digest
+from trustml_cli.user_file import MB, read_text
 
+LARGEST = MB  # bytes of a choice's file
 LONGEST_NAME = 150  # bytes of a folder's name; file systems allow 255
 
 
@@ -159,5 +161,8 @@ def described(group: str = "") -> str:
 
 def description(file: Path) -> str:
     """The first comment of a YAML file that is not a directive to Hydra."""
-    lines = file.read_text(encoding="utf-8").splitlines()
+    try:
+        lines = read_text(file, LARGEST).splitlines()
+    except (OSError, ValueError):  # whoever asks for the choice is told
+        return ""
     return next((line.lstrip("# ") for line in lines if line.startswith("#") and "@package" not in line), "")

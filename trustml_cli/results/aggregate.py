@@ -1,6 +1,5 @@
 """Many runs as one table, and that table over seeds."""
 
-import json
 import os
 import shlex
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from trustml_cli.metrics.columns import OVER_SEEDS, PARTS, POOLED, within
 from trustml_cli.results.csv_files import read_csv
 from trustml_cli.results.recorder import DOES_NOT_COUNT, WHERE
+from trustml_cli.run_facts import RunFacts, read_facts
 from trustml_cli.system.files import is_held
 
 if TYPE_CHECKING:  # a listing has no need of it, and shall not wait for its import
@@ -26,29 +26,26 @@ class Run:
     """A run directory and what its run.json says."""
 
     folder: Path
-    facts: dict[str, Any]
+    facts: RunFacts
 
     @property
     def status(self) -> str:
-        """`completed`, `failed`, `running`, or `killed` for one that is gone and never said how it ended."""
-        status = self.facts.get("status", "running")
-        return "killed" if status == "running" and not is_held(self.folder) else str(status)
+        """`completed`, `failed`, `running`, `killed` or `unreadable`.
+
+        A run is killed if it is gone and never said how it ended, and unreadable if its run.json is.
+        """
+        status = self.facts.status
+        return "killed" if status == "running" and not is_held(self.folder) else status
 
     @cached_property
     def metrics(self) -> "pandas.DataFrame":
-        """What it measured; without rows where it came to nothing."""
-        import pandas
-
-        path = self.folder / "metrics.csv"
-        try:
-            return read_csv(path) if path.exists() else pandas.DataFrame()
-        except ValueError:  # pandas' errors about a file that is none of its own are ValueErrors
-            return pandas.DataFrame()
+        """What it measured; without rows where it came to nothing, and where the file cannot be read."""
+        return table_in(self.folder, "metrics.csv")
 
     @property
     def conditions(self) -> list[str]:
         """The columns that say under what each row was measured."""
-        return [name for name in self.facts.get("conditions", []) if name in self.metrics]
+        return [name for name in self.facts.conditions if name in self.metrics and name not in IDENTITY]
 
     @property
     def varied(self) -> list[str]:
@@ -58,24 +55,18 @@ class Run:
     @property
     def headline(self) -> str | None:
         """The column that answers the task's question, if it was measured."""
-        name = self.facts.get("headline")
+        name = self.facts.headline
         return name if name in self.metrics else None
-
-    @property
-    def better(self) -> dict[str, str]:
-        """Which way each column is better, `higher` or `lower`; none where an earlier version made the run."""
-        told = self.facts.get("better")
-        return told if isinstance(told, dict) else {}
 
     @property
     def command(self) -> str:
         """What makes this run again, for a shell."""
-        return shlex.join(self.facts.get("command", ["trustml"]))
+        return shlex.join(self.facts.command)
 
     @property
     def overrides(self) -> dict[str, str]:
         """What the command line said, key by key, beside what the row begins with anyway."""
-        words = [word.lstrip("+").partition("=") for word in self.facts.get("command", [])[1:] if "=" in word]
+        words = [word.lstrip("+").partition("=") for word in self.facts.command[1:] if "=" in word]
         return {
             key: value
             for key, _, value in words
@@ -116,23 +107,35 @@ class Answers:
 
 
 def read_run(folder: Path) -> Run:
-    """The run whose directory this is; of one that was killed while it claimed it, nothing is known."""
+    """The run whose directory this is, whatever state it is in."""
+    return Run(folder, read_facts(folder))
+
+
+def table_in(folder: Path, name: str) -> "pandas.DataFrame":
+    """A table in a run's directory; without rows where it is absent or cannot be read."""
+    import pandas
+
     try:
-        facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        facts = {}
-    return Run(folder, facts if isinstance(facts, dict) else {})
+        return read_csv(folder / name, inside=folder)
+    except (OSError, ValueError, RecursionError):  # pandas' errors about a file that is no table are ValueErrors
+        return pandas.DataFrame()
 
 
 def read_runs(folder: Path) -> list[Run]:
     """Every run in or below `folder`, in the order in which they started; hidden folders hold copies at most."""
-    runs = []
-    for path, folders, files in os.walk(folder):
-        inside = [] if "run.json" in files else folders
-        folders[:] = [name for name in inside if not name.startswith(".")]
-        if "run.json" in files:
-            runs.append(read_run(Path(path)))
-    return sorted(runs, key=lambda run: str(run.facts.get("started", "")))
+    runs, folders = [], [folder]
+    while folders:  # os.walk calls itself for every level
+        place = folders.pop()
+        try:
+            with os.scandir(place) as entries:
+                below = {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
+        except OSError:  # gone, somebody else's, or deeper than a path can be long
+            continue
+        if below.get("run.json") is False:
+            runs.append(read_run(Path(place)))
+        else:
+            folders += [Path(place, name) for name in sorted(below) if below[name] and not name.startswith(".")]
+    return sorted(runs, key=lambda run: run.facts.started)
 
 
 def sweep_table(runs: Sequence[Run]) -> "pandas.DataFrame":
@@ -142,7 +145,7 @@ def sweep_table(runs: Sequence[Run]) -> "pandas.DataFrame":
     rows = []
     for run in runs:
         begins = {key: run.facts.get(key) for key in IDENTITY} | run.overrides
-        ends = {"status": run.status, "error": run.facts.get("error"), "run": str(run.folder.name)}
+        ends = {"status": run.status, "error": run.facts.error, "run": str(run.folder.name)}
         measured = run.metrics.to_dict("records") or [{}]
         rows += [{**begins, **row, **ends} for row in measured]
     table = pandas.DataFrame(rows)
@@ -153,7 +156,7 @@ def sweep_table(runs: Sequence[Run]) -> "pandas.DataFrame":
 def conditions_of(runs: Sequence[Run], table: "pandas.DataFrame") -> list[str]:
     """The columns that say what was run, seed aside; an override that only repeats another of them is left out."""
     done = table[table.status == "completed"]
-    declared = [name for run in runs for name in run.facts.get("conditions", [])]
+    declared = [name for run in runs for name in run.facts.conditions]
     found = [name for name in dict.fromkeys(["task", "dataset", "model", *declared]) if name in done]
     for name in dict.fromkeys(name for run in runs for name in run.overrides):
         if name in done and name not in found and not any(same(done[name], done[other]) for other in found):
@@ -229,11 +232,11 @@ def answers_of(runs: Sequence[Run], table: "pandas.DataFrame") -> list[Answers]:
 
     One part without rows where no run was completed.
     """
-    asked = {run.facts.get("task"): run.headline for run in runs if run.status == "completed"}
+    asked = {run.facts.task: run.headline for run in runs if run.status == "completed"}
     found = []
     for headline in dict.fromkeys(asked.values()) or [None]:
         tasks = [task for task in asked if asked[task] == headline]
-        own, rows = [run for run in runs if run.facts.get("task") in tasks], table[table["task"].isin(tasks)]
+        own, rows = [run for run in runs if run.facts.task in tasks], table[table["task"].isin(tasks)]
         rows = rows[[name for name in rows if rows.empty or rows[name].notna().any()]]
         conditions = conditions_of(own, rows)
         found.append(Answers(headline, summarise(rows, conditions), conditions))

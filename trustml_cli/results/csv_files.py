@@ -1,19 +1,29 @@
-"""CSV that a spreadsheet opens without harm: no text in it is taken for a formula."""
+"""CSV that a spreadsheet and a terminal show without harm: no formulas, no control characters."""
 
 import csv
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trustml_cli.printable import printable
+from trustml_cli.user_file import MB, opened
+
 if TYPE_CHECKING:  # a listing has no need of it, and shall not wait for its import
     import pandas
 
+LARGEST = 256 * MB  # bytes of a table that is read back
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'")  # OWASP, "CSV Injection"; the quote, so that it can be taken off
 
 
 def harmless(value: Any) -> Any:
-    """A value as a cell of a CSV file: a text that begins like a formula has a quote before it, a number has none."""
-    if not isinstance(value, str) or not value.startswith(FORMULA):
+    """A value as a cell of a CSV file: a text that begins like a formula has a quote before it, a number has none.
+
+    Control characters in a text become their escape sequences, and stay so when it is read back.
+    """
+    if not isinstance(value, str):
+        return value
+    value = printable(value)
+    if not value.startswith(FORMULA):
         return value
     try:
         float(value)
@@ -32,13 +42,18 @@ def as_csv(table: "pandas.DataFrame") -> str:
     return table.rename(columns=harmless).map(harmless).to_csv(index=False)
 
 
-def read_csv(path: Path) -> "pandas.DataFrame":
-    """The table in a file that `as_csv` made the text of."""
+def read_csv(path: Path, inside: Path | None = None) -> "pandas.DataFrame":
+    """The table in a file that `as_csv` made the text of.
+
+    Raises `OSError` where `user_file.opened` does, and ValueError where it is no table.
+    """
     import pandas
 
-    return pandas.read_csv(path).rename(columns=as_it_was).map(as_it_was)
+    with opened(path, LARGEST, inside) as file:
+        return pandas.read_csv(file).rename(columns=lambda name: as_it_was(str(name))).map(as_it_was)
 
 
 def read_rows(lines: Iterable[str]) -> list[dict[str, str]]:
-    """The rows of such a file without pandas: every value a text."""
-    return [{as_it_was(name): as_it_was(cell) for name, cell in row.items()} for row in csv.DictReader(lines)]
+    """The rows of such a file without pandas: every value a text. Cells beyond the last column are left out."""
+    rows = csv.DictReader(lines)
+    return [{as_it_was(name): as_it_was(row[name] or "") for name in rows.fieldnames or []} for row in rows]

@@ -80,6 +80,7 @@ def attend(job: int, folder: Path, **refused: Any) -> None:
 def attended() -> "list[Run]":
     """The runs of this command's jobs, in their order, as far as they began; the notes about them are removed."""
     from trustml_cli.results.aggregate import Refused, read_run
+    from trustml_cli.run_facts import RunFacts
 
     notes = Path(os.environ[Ending.ATTENDANCE])
     sweep = Ending.sweep or notes.parent
@@ -89,7 +90,7 @@ def attended() -> "list[Run]":
     for job in sorted(jobs, key=lambda job: int(job["job"])):
         folder = Path(job["folder"])
         folder = sweep / folder.relative_to(notes.parent) if folder.is_relative_to(notes.parent) else folder
-        runs.append(Refused(folder, job["refused"]) if job["refused"] else read_run(folder))
+        runs.append(Refused(folder, RunFacts(**job["refused"])) if job["refused"] else read_run(folder))
     return runs
 
 
@@ -108,7 +109,7 @@ def add_up(sweep: Path, runs: "Sequence[Run]") -> int:
         lost = 1
     failed = [run for run in runs if run.status != "completed"]
     for run in failed:
-        why = " ".join(str(run.facts.get("error", "ended without a word")).split())
+        why = " ".join((run.facts.error or "ended without a word").split())
         sys.stderr.write(f"trustml: {run.status}: {run.folder}: {why}\n")
     if missing := jobs - len(runs):
         logs = sweep / ".submitit"
@@ -116,7 +117,7 @@ def add_up(sweep: Path, runs: "Sequence[Run]") -> int:
         sys.stderr.write(f"trustml: {missing} of {jobs} jobs never began{why}\n")
     sys.stdout.write(f"{len(runs) - len(failed)} of {jobs} jobs completed; results are in {sweep}\n")
     # 1, a run that was lost after computing, outweighs 2, an input that was wrong
-    return lost or min((run.facts.get("exit_code") or 1 for run in failed), default=1 if missing else 0)
+    return lost or min((run.facts.exit_code or 1 for run in failed), default=1 if missing else 0)
 
 
 def tabulate(sweep: Path, runs: "Sequence[Run]") -> None:

@@ -29,6 +29,14 @@ def naming(key: str) -> Iterator[None]:
         raise InputError(".".join(filter(None, (key, text))) if names_a_field else f"{key}: {text}") from error
 
 
+def one_line(error: BaseException) -> str:
+    """An error's text without line breaks; of one about a file, what is wrong with it, for who calls this names it."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if isinstance(error, KeyError) else text or type(error).__name__
+
+
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 GONE = (errno.ENOENT, errno.ESTALE)

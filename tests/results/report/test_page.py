@@ -10,7 +10,7 @@ import pandas
 
 from tests.helpers import leave_run, metrics
 from trustml_cli.results.aggregate import answers_of, read_runs, sweep_table
-from trustml_cli.results.report.page import write_comparison, write_run, write_sweep
+from trustml_cli.results.report.page import PNG, write_comparison, write_run, write_sweep
 from trustml_cli.sweeps.callback import add_up
 
 BEST = '<span class="mark" title="the best of this column under equal conditions">★ best</span> '
@@ -32,7 +32,7 @@ def test_the_page_of_a_run_says_what_was_measured_and_how_to_do_it_again(sweep: 
     run = read_runs(sweep)[0]
     page = unescape((run.folder / "report.html").read_text())
     for words in (
-        "logistic on digits", "gradients are not zero", run.facts["trustml"],
+        "logistic on digits", "gradients are not zero", run.facts.trustml or "",
         "trustml task=fgsm model=logistic trainer=smoke seed=0 'task.epsilon=[0.05,0.1]' task.check_images=0",
         "<code>task.epsilon</code>", "<del>[0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3]</del>", "<ins>[0.05, 0.1]</ins>",
     ):  # fmt: skip
@@ -105,7 +105,7 @@ def test_a_comparison_of_many_runs_shows_the_pictures_of_the_first(tmp_path: Pat
     for number in range(15):
         plots = tmp_path / f"run{number:02}" / "plots"
         plots.mkdir(parents=True)
-        (plots / "curve.png").write_bytes(b"png")
+        (plots / "curve.png").write_bytes(PNG)
         (plots.parent / "run.json").write_text(json.dumps({"status": "completed", "started": f"{number:02}"}))
     page = write_comparison([tmp_path], tmp_path / "comparison.html").read_text()
     assert page.count("data:image/png") == 12
@@ -124,7 +124,7 @@ def test_names_from_strangers_are_shown_and_not_run(tmp_path: Path) -> None:
         rows = [{"task": evil, evil: f"{evil}{number}", "accuracy": number / 2, "note": evil} for number in (0, 1)]
         pandas.DataFrame(rows).to_csv(folder / "metrics.csv", index=False)
         (folder / "plots").mkdir()
-        (folder / "plots" / "<script>.png").write_bytes(b"png")
+        (folder / "plots" / "<script>.png").write_bytes(PNG)
     runs = read_runs(tmp_path)
     for page, shown in (
         (write_run(folder), 20),

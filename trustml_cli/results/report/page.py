@@ -11,30 +11,34 @@ from pathlib import Path
 from typing import Any
 
 import pandas
-import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from trustml_cli.config.groups import config_folder, description, flat
-from trustml_cli.results.aggregate import IDENTITY, Answers, Run, read_run, read_runs
-from trustml_cli.results.csv_files import read_csv
-from trustml_cli.results.report.table import NOTHING, Cell, measured, readable, shown
+from trustml_cli.cli.runs import LARGEST_CONFIG, config_in
+from trustml_cli.config.groups import config_folder, description
+from trustml_cli.printable import printable
+from trustml_cli.results.aggregate import IDENTITY, Answers, Run, read_run, read_runs, table_in
+from trustml_cli.results.report.table import NOTHING, Cell, measured, readable, shown, sortable
 from trustml_cli.system.files import write_atomically
+from trustml_cli.user_file import MB, read_bytes, read_text
 
 FEW = 12  # headline figures that fit above everything else
+LARGEST_PICTURE = 16 * MB  # bytes of a picture on a page
+PNG = b"\x89PNG\r\n\x1a\n"  # the first bytes of every one
 PICTURED = 12  # runs whose pictures a comparison shows; each is some 100 kB of the page
 
 
 def write_run(folder: Path) -> Path:
     """report.html in a run's directory, from what lies there; returns the file."""
     run = read_run(folder)
-    history = folder / "history.csv"
-    task = config_folder() / "task" / f"{run.facts.get('task')}.yaml"
+    history = table_in(folder, "history.csv")
+    tasks = {file.stem: file for file in (config_folder() / "task").glob("*.yaml")}
+    task = tasks.get(run.facts.task or "")
     return write(
         folder / "report.html",
         "run.html",
-        title=f"{run.facts.get('task')}: {run.facts.get('model')} on {run.facts.get('dataset')}",
+        title=f"{run.facts.task}: {run.facts.model} on {run.facts.dataset}",
         run=run,
-        purpose=description(task) if task.exists() else "",
+        purpose=description(task) if task else "",
         headlines=headlines(run)[:FEW],
         plots=plots_of(folder),
         metrics=readable(run.metrics.drop(columns=[*IDENTITY], errors="ignore"), run.conditions),
@@ -42,10 +46,11 @@ def write_run(folder: Path) -> Path:
             (path.stem.replace("_", " "), readable(frame, list(frame.columns[:1])))
             for path in sorted(folder.glob("*.csv"))
             if path.name not in ("metrics.csv", "history.csv")
-            for frame in [read_csv(path)]
+            for frame in [table_in(folder, path.name)]
+            if len(frame)
         ],
-        history=readable(read_csv(history), []) if history.exists() else None,
-        changed=[(key, *map(as_written, both.values())) for key, both in run.facts.get("changed", {}).items()],
+        history=readable(history, []) if len(history) else None,
+        changed=[(key, *map(as_written, both.values())) for key, both in run.facts.changed.items()],
         config=config_of(run),
     )
 
@@ -55,7 +60,7 @@ def write_sweep(sweep: Path, runs: Sequence[Run], answers: Sequence[Answers], wo
 
     `words` are those of the command line.
     """
-    picture = sweep / "sweep.png"
+    picture = picture_in(sweep, sweep / "sweep.png")
     return write(
         sweep / "index.html",
         "sweep.html",
@@ -63,7 +68,7 @@ def write_sweep(sweep: Path, runs: Sequence[Run], answers: Sequence[Answers], wo
         words=shlex.join(words),
         runs=[(run, result(run), run.folder / "report.html") for run in runs],
         sweep=sweep,
-        picture=as_data(picture) if picture.exists() else None,
+        picture=picture,
         summaries=[
             (
                 [(name, one.summary[name].iloc[0]) for name in one.conditions if name not in one.varied],
@@ -92,7 +97,7 @@ def write_comparison(folders: Sequence[Path], to: Path) -> Path:
         title=f"{len(runs)} runs side by side",
         runs=list(zip(names, runs, map(result, runs), strict=True)),
         differences=differences(runs),
-        metrics=readable(every.sort_values(conditions, kind="stable"), ["run", *conditions], agreed(runs)),
+        metrics=readable(rows_in_order(every, conditions), ["run", *conditions], agreed(runs)),
         plots=[
             (title, [(name, own[title]) for name, own in zip(names, plots, strict=False) if title in own])
             for title in dict.fromkeys(title for own in plots for title in own)
@@ -126,6 +131,7 @@ def environment() -> Environment:
         loader=PackageLoader("trustml_cli.results.report"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=lambda value: printable(value, keep="\n\t") if type(value) is str else value,  # not our own markup
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -159,25 +165,45 @@ def result(run: Run) -> str:
 
 def plots_of(folder: Path) -> list[tuple[str, str]]:
     """The pictures of a run: a title made of the file's name, and the file as data."""
-    return [(path.stem.replace("_", " "), as_data(path)) for path in sorted((folder / "plots").glob("*.png"))]
+    paths = sorted((folder / "plots").glob("*.png"))
+    pictures = [(path.stem.replace("_", " "), picture_in(folder, path)) for path in paths]
+    return [(title, data) for title, data in pictures if data is not None]
 
 
-def as_data(picture: Path) -> str:
-    """A PNG as a data: address, so that the page needs no other file."""
-    return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()
+def picture_in(folder: Path, path: Path) -> str | None:
+    """A PNG in a run's directory as a data: address, so that the page needs no other file.
+
+    None where it is absent or no PNG, and where it is a link out of the directory: a page that is handed on would take
+    along what lies there.
+    """
+    try:
+        content = read_bytes(path, LARGEST_PICTURE, inside=folder)
+    except OSError:
+        return None
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}" if content.startswith(PNG) else None
 
 
 def config_of(run: Run) -> str:
-    """The whole configuration as YAML; empty if the run was killed before it was written."""
-    path = run.folder / "config.yaml"
-    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    """The whole configuration as YAML; empty if the run was killed before it was written, or it cannot be read."""
+    try:
+        return read_text(run.folder / "config.yaml", LARGEST_CONFIG, inside=run.folder)
+    except (OSError, ValueError):
+        return ""
+
+
+def rows_in_order(frame: pandas.DataFrame, conditions: Sequence[str]) -> pandas.DataFrame:
+    """The rows sorted by their conditions, each by number, or where there are words among them, all as words."""
+
+    def key(column: pandas.Series) -> pandas.Series:
+        values = column.map(sortable)
+        return values if all(isinstance(value, float) for value in values) else values.astype(str)
+
+    return frame.sort_values(list(conditions), kind="stable", key=key)
 
 
 def differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
     """What was chosen and keys of the configuration, where they are not the same in all runs, with each run's value."""
-    configs = [
-        {name: run.facts.get(name) for name in IDENTITY} | flat(yaml.safe_load(config_of(run)) or {}) for run in runs
-    ]
+    configs = [{name: run.facts.get(name) for name in IDENTITY} | config_in(run.folder) for run in runs]
     keys = [key for key in dict.fromkeys(key for config in configs for key in config) if not key.endswith("_target_")]
     rows = [(key, [as_written(config.get(key)) for config in configs]) for key in keys]
     return [(key, values) for key, values in rows if len(set(values)) > 1]
@@ -185,7 +211,7 @@ def differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
 
 def agreed(runs: Sequence[Run]) -> dict[str, str]:
     """Which way each column is better, but for those that are better one way in one task and the other in another."""
-    told = [(name, way) for run in runs for name, way in run.better.items()]
+    told = [(name, way) for run in runs for name, way in run.facts.better.items()]
     return {name: way for name, way in told if all(way == other for one, other in told if one == name)}
 
 

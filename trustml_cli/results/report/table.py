@@ -2,13 +2,16 @@
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from math import isfinite
+from sys import float_info
+from typing import Any, TypeGuard
 
 import pandas
 
 from trustml_cli.metrics.columns import OVER_SEEDS, PARTS, POOLED, Better
 
 NOTHING = "–"  # where there is no value
+LARGEST = float_info.max
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ def readable(frame: pandas.DataFrame, conditions: Sequence[str], better: Mapping
     `conditions` after the first, which names the row.
     """
     columns = [str(name) for name in frame.columns]
+    conditions = [name for name in conditions if name in columns]
     values = [
         name for name in columns if name not in conditions and not is_part(name, columns) and frame[name].notna().any()
     ]
@@ -66,15 +70,22 @@ def measured(row: dict[Hashable, Any], name: str, best: bool = False) -> Cell:
     value, n = row.get(name), row.get(f"{name}_n")
     if pandas.isna(value):
         return Cell(NOTHING, sort=float("-inf"))
+    if not is_number(value):
+        return Cell(shown(value), sort=sortable(value), best=best)
     notes, bar = [], None
     for whose in ("", OVER_SEEDS, POOLED):
         low, high = (row.get(f"{name}{whose}_ci_{end}") for end in ("low", "high"))
-        if low is not None and high is not None and low <= value <= high:  # false where an end is nan
+        if is_number(low) and is_number(high) and low <= value <= high:  # false where an end is nan
             notes.append(f"{shown(low)} to {shown(high)}{whose.replace('_', ' ')}")
             bar = (100 * value, 100 * low, 100 * high) if low >= 0 and high <= 1 else None
-    if n is not None and not pandas.isna(n):
+    if is_number(n) and isfinite(n):
         notes.append(f"n = {int(n):,}")
     return Cell(shown(value), ", ".join(notes), sortable(value), best, bar)
+
+
+def is_number(value: Any) -> TypeGuard[int | float]:
+    """Whether a cell of a table holds a number; a file that was tampered with may hold anything."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def best_rows(frame: pandas.DataFrame, name: str, conditions: Sequence[str], better: str) -> set[int]:
@@ -99,7 +110,7 @@ def shown(value: Any) -> str:
     """A value as people write it: four significant digits, thousands apart."""
     if value is None or (isinstance(value, float) and pandas.isna(value)):
         return NOTHING
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not is_number(value) or abs(value) > LARGEST:
         return str(value)
     if float(value).is_integer() and abs(value) < 1e15:
         return f"{int(value):,}"
@@ -110,6 +121,6 @@ def sortable(value: Any) -> float | str:
     """A number where the value is one, so that 10 comes after 9."""
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return str(value)
     return number

@@ -1,0 +1,23 @@
+"""Texts from strangers as they can be shown: control characters are spelt out."""
+
+import re
+from typing import Any
+
+BIDI = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # they change the order in which letters are shown
+CONTROLS = re.compile(rf"[\x00-\x1f\x7f-\x9f\u2028\u2029{BIDI}\ud800-\udfff]")
+"""C0 and C1 (ANSI's sequences begin with one), line and paragraph separators, and halves of UTF-16 pairs."""
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""`text` with each control character but those in `keep` as its escape sequence in Python: \x1b, \u202e."""
+    return CONTROLS.sub(lambda match: match[0] if match[0] in keep else escaped(match[0]), text)
+
+
+def escaped(letter: str) -> str:
+    r"""One character as \xHH or \uHHHH."""
+    return f"\\x{ord(letter):02x}" if ord(letter) < 0x100 else f"\\u{ord(letter):04x}"
+
+
+def printable_value(value: Any) -> Any:
+    """A text as `printable` has it; anything else as it is."""
+    return printable(value) if isinstance(value, str) else value
