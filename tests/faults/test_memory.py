@@ -175,7 +175,7 @@ LIMITED = """
 import resource, sys, torch.fx.experimental.symbolic_shapes  # a late import is no batch
 import trustml_cli.run
 from pathlib import Path
-from trustml_cli.tasks.measuring import Measuring
+from trustml_cli.tasks.measuring import RobustnessTask
 from trustml_cli.training.gradient import GradientTrainer
 
 def limit(cls, name):
@@ -189,7 +189,7 @@ def limit(cls, name):
             resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
     setattr(cls, name, limited)
 
-limit(Measuring, "run")
+limit(RobustnessTask, "evaluate")
 limit(GradientTrainer, "fit")
 trustml_cli.run.main()
 """

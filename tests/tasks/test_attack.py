@@ -13,8 +13,8 @@ from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.fgsm import FGSM
 from trustml_cli.attacks.measure import Attacked, Curve, attack_curve
 from trustml_cli.tasks.context import Context
+from trustml_cli.tasks.evaluation import robustness
 from trustml_cli.tasks.judging import check_saved
-from trustml_cli.tasks.measuring import robustness
 
 
 class Brightness(nn.Module):

@@ -7,17 +7,16 @@ from trustml_cli.attacks.attack import Attack
 from trustml_cli.data.dataset import DatasetSource
 from trustml_cli.defences.defence import Defence
 from trustml_cli.models.model import Model
-from trustml_cli.plots.robustness import robustness_curve
 from trustml_cli.system.errors import InputError, naming
 from trustml_cli.tasks.attacker import shared_out, whose
 from trustml_cli.tasks.context import Context
 from trustml_cli.tasks.judging import judge
-from trustml_cli.tasks.measuring import Measuring
+from trustml_cli.tasks.measuring import RobustnessTask
 from trustml_cli.training.trainer import Trainer
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasureRobustness(Measuring):
+class MeasureRobustness(RobustnessTask):
     """Attack a network as others do who have it before them.
 
     The same images are shown to the models called in `transfer_to`; they are trained without a defence.
@@ -43,20 +42,20 @@ class MeasureRobustness(Measuring):
             with naming("trainer"):
                 trainer.check(each)
         data = dataset.load()
-        attack, test = self.begin(context, data, model, attack, defence)
+        attack, test = self.prepare(context, data, model, attack, defence)
         learns_from = attack.learns_from
         data, known = shared_out(data, learns_from, self.attacker_images, context.seed)
         stage = context.record.choices["model"] if others else None
         network = context.trained(data, model, trainer, stage=stage, defence=defence).network
         elsewhere = {name: context.trained(data, other, trainer, stage=name).network for name, other in others.items()}
 
-        curve, attack = self.run(context, network, attack, known, test, elsewhere)
+        evaluation = self.evaluate(context, network, attack, known, test, elsewhere)
         context.record.headline("robust_accuracy")
-        self.rows(context, curve, attack, named(context, defence), whose(learns_from, self.attacker_images))
-        judge(context, curve, network, attack, rivals, test, self.check_images)
-        if len(curve.attacked) > 1:
-            context.record.plot("robustness", robustness_curve(curve, self.subject(context), attack.norm.value))
-        self.pictures(context, curve, network, attack, data, test)
+        evaluation.write_rows(named(context, defence), whose(learns_from, self.attacker_images))
+        judge(evaluation, rivals, self.check_images)
+        evaluation.plot_curve()
+        evaluation.plot_examples(self.examples)
+        evaluation.plot_loss_surfaces(self.surfaces)
 
 
 def named(context: Context, defence: Defence) -> dict[str, str]:

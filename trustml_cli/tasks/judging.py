@@ -26,60 +26,48 @@ from trustml_cli.attacks.comparison import Bench, unreached, whole, with_more
 from trustml_cli.attacks.measure import Curve, answer, within_budget
 from trustml_cli.attacks.standard import Standard
 from trustml_cli.data.batches import batches
-from trustml_cli.data.dataset import Split, places
+from trustml_cli.data.dataset import places
 from trustml_cli.models.inference import gives_gradients
 from trustml_cli.system.hardware import own_randomness
 from trustml_cli.tasks.context import Context
+from trustml_cli.tasks.evaluation import RobustnessEvaluation
 from trustml_cli.training.predict import BATCH
 
 log = logging.getLogger(__name__)
 
 
-def judge(
-    context: Context,
-    curve: Curve,
-    network: nn.Module,
-    attack: Attack,
-    rivals: Mapping[str, Attack],
-    test: Split,
-    images: int,
-) -> None:
-    """The checks, and the verdict that follows from them; `images` of the test images are shown to the rivals."""
+def judge(evaluation: RobustnessEvaluation, rivals: Mapping[str, Attack], images: int) -> None:
+    """Record the checks of an evaluation and the verdict that follows; the rivals attack `images` of its images."""
+    context, curve, network = evaluation.context, evaluation.curve, evaluation.network
     findings = [check_gradients(curve), check_finite(curve), check_monotone(curve)]
-    findings += check_saved(context, curve, network, attack.norm)
+    findings += check_saved(context, curve, network, evaluation.attack.norm)
     findings.append(check_steady(network, curve.examples.to(context.hardware.device)))
     if findings[1].passed is False:
         log.warning("%s: %s", NOT_NUMBERS, findings[1].figure)
-    compared = held_against(context, curve, network, attack, rivals, test, images)
+    compared = held_against(evaluation, rivals, images)
     for finding in (*findings, *compared.findings):
         context.record.check(finding.name, finding.passed, finding.figure)
     said = verdict(findings, compared)
-    judged = ". ".join(part for part in (said, what_next(context, attack, said, compared)) if part)
+    judged = ". ".join(part for part in (said, what_next(context, evaluation.attack, said, compared)) if part)
     context.record.note(verdict=judged)
     log.info("verdict: %s", judged)
 
 
-def held_against(
-    context: Context,
-    curve: Curve,
-    network: nn.Module,
-    attack: Attack,
-    rivals: Mapping[str, Attack],
-    test: Split,
-    images: int,
-) -> Comparison:
-    """The attack held against its rivals on so many of the images that it was tried on, where that tells most."""
+def held_against(evaluation: RobustnessEvaluation, rivals: Mapping[str, Attack], images: int) -> Comparison:
+    """The attack against its rivals on `images` of the attacked images, at the epsilon that tells most."""
+    context, curve, attack = evaluation.context, evaluation.curve, evaluation.attack
     epsilon = telling_epsilon(curve)
     if not images or epsilon is None:
         return Comparison()
     attacked = next(one for one in curve.attacked if one.epsilon == epsilon)
     stands = unreached(attack, attacked.answers.predicted, curve.labels)
-    where = places(test, images, context.seed)
-    shown = list(batches(test.subset(where), BATCH, context.hardware.device))
-    if not gives_gradients(network, shown[0][0][:1]):
+    where = places(evaluation.images, images, context.seed)
+    shown = list(batches(evaluation.images.subset(where), BATCH, context.hardware.device))
+    if not gives_gradients(evaluation.network, shown[0][0][:1]):
         rivals = {role: rival for role, rival in rivals.items() if rival.sees is not Sees.gradients}
     with own_randomness(context.seed):
-        bench = Bench(network, shown, epsilon, attack, stands[where], float(stands.double().mean()), curve.asked)
+        share = float(stands.double().mean())
+        bench = Bench(evaluation.network, shown, epsilon, attack, stands[where], share, curve.asked)
         return bench.compare(rivals)
 
 

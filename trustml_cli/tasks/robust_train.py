@@ -16,7 +16,7 @@ from trustml_cli.system.errors import InputError, naming
 from trustml_cli.tasks.attacker import shared_out, whose
 from trustml_cli.tasks.context import Context, check_defence
 from trustml_cli.tasks.judging import judge
-from trustml_cli.tasks.measuring import Measuring
+from trustml_cli.tasks.measuring import RobustnessTask
 from trustml_cli.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -25,12 +25,12 @@ NONE = {"defence": "none"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class RobustTrain(Measuring):
+class RobustTrain(RobustnessTask):
     """Train with a defence and attack what comes of it; with `baseline`, the same network trained without one too."""
 
     columns: ClassVar[Columns] = (
         *conditions("defence"),
-        *(column for column in Measuring.columns if column.name != "defence"),
+        *(column for column in RobustnessTask.columns if column.name != "defence"),
     )
 
     baseline: bool
@@ -52,7 +52,7 @@ class RobustTrain(Measuring):
             trainer.check(model)
         data = dataset.load()
         check_defence(defence, data, model, trainer)
-        attack, test = self.begin(context, data, model, attack, defence)
+        attack, test = self.prepare(context, data, model, attack, defence)
         learnt = whose(attack.learns_from, self.attacker_images)
         data, known = shared_out(data, attack.learns_from, self.attacker_images, context.seed)
         name = context.record.choices["defence"]
@@ -60,16 +60,19 @@ class RobustTrain(Measuring):
         curves = {}
         if self.baseline:
             network = context.trained(data, model, trainer, stage="none").network
-            curves["none"], _ = self.run(context, network, attack, known, test)
-            self.rows(context, curves["none"], attack, NONE, learnt)
+            baseline = self.evaluate(context, network, attack, known, test)
+            baseline.write_rows(NONE, learnt)
+            curves["none"] = baseline.curve
         trained = context.trained(data, model, trainer, stage=name if self.baseline else None, defence=defence)
-        curves[name], attack = self.run(context, trained.network, attack, known, test)
-        self.rows(context, curves[name], attack, {"defence": name}, learnt)
-        judge(context, curves[name], trained.network, attack, rivals, test, self.check_images)
+        evaluation = self.evaluate(context, trained.network, attack, known, test)
+        evaluation.write_rows({"defence": name}, learnt)
+        judge(evaluation, rivals, self.check_images)
 
+        curves[name] = evaluation.curve
         context.record.plot("curves", training_curves(trained.history))
         if len(self.epsilon) > 1:
             choices = context.record.choices
             subject = f"{choices['attack']} against {choices['model']} on {choices['dataset']}"
             context.record.plot("defended", defended_curves(curves, subject, attack.norm.value))
-        self.pictures(context, curves[name], trained.network, attack, data, test)
+        evaluation.plot_examples(self.examples)
+        evaluation.plot_loss_surfaces(self.surfaces)

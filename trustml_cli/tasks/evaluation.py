@@ -1,0 +1,128 @@
+"""A network under an attack: what was measured, as rows of metrics.csv, as a verdict and as pictures."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from trustml_cli.attacks.attack import Attack, Norm
+from trustml_cli.attacks.measure import Attacked, Curve, Predictions
+from trustml_cli.attacks.surface import loss_surface
+from trustml_cli.data.batches import batches
+from trustml_cli.data.dataset import Dataset, Split, drawn
+from trustml_cli.metrics.intervals import average, proportion
+from trustml_cli.models.inference import gives_gradients
+from trustml_cli.plots.loss_surface import loss_surfaces
+from trustml_cli.plots.robustness import adversarial_examples, robustness_curve
+from trustml_cli.system.hardware import own_randomness
+from trustml_cli.tasks.context import Context
+
+log = logging.getLogger(__name__)
+
+SURE = 0.9  # a success with at least this confidence is a sure one
+POINTS = 25  # loss values along each side of a loss surface
+
+
+@dataclass(frozen=True)
+class RobustnessEvaluation:
+    """The accuracy of `network` on the test images `images` under `attack`, at every epsilon of `curve`.
+
+    `attack` is the attack as it was run: its target is a class number, and it is fitted where it learns from images.
+    """
+
+    context: Context
+    network: nn.Module
+    attack: Attack
+    data: Dataset
+    images: Split
+    curve: Curve
+
+    def write_rows(self, defended: Mapping[str, str], learnt: Mapping[str, str]) -> None:
+        """Write a row of metrics.csv for each epsilon and each network that was shown the images.
+
+        `defended` names the defence and is the first condition; `learnt` names the attacker's images and is the last.
+        """
+        record, curve, attack = self.context.record, self.curve, self.attack
+        name, model = record.choices["attack"], record.choices["model"]
+        for attacked in curve.attacked:
+            condition = {**defended, "attack": name, "norm": attack.norm.value, "epsilon": attacked.epsilon}
+            judged = {model: (curve.clean, attacked.answers)}
+            judged |= {other: (curve.clean_elsewhere[other], said) for other, said in attacked.elsewhere.items()}
+            for scored_on, (clean, answers) in judged.items():
+                row = robustness(curve.labels, clean, answers, attacked, attack)
+                scored = {"scored_on": scored_on} if attacked.elsewhere else {}
+                record.metrics({**condition, **scored, **learnt}, **row)
+                trained = f" (defence: {defended['defence']})" if defended and scored_on == model else ""
+                log.info(
+                    "epsilon %g: robust accuracy of %s%s %.4f, n = %d",
+                    attacked.epsilon, scored_on, trained, row["robust_accuracy"], len(curve.labels),
+                )  # fmt: skip
+
+    @property
+    def subject(self) -> str:
+        """The attack, the network with its defence, and the data set, as titles of pictures name them."""
+        choices = self.context.record.choices
+        network, defence = choices["model"], choices["defence"]
+        defended = network if defence == "none" else f"{network} defended by {defence}"
+        return f"{choices['attack']} against {defended} on {choices['dataset']}"
+
+    def plot_curve(self) -> None:
+        """Save the robust accuracy over epsilon, where there are at least two epsilons."""
+        if len(self.curve.attacked) > 1:
+            figure = robustness_curve(self.curve, self.subject, self.attack.norm.value)
+            self.context.record.plot("robustness", figure)
+
+    def plot_examples(self, count: int) -> None:
+        """Save `count` images before and after the attack, one picture for each epsilon above 0."""
+        for attacked in self.curve.attacked:
+            if attacked.epsilon > 0:
+                figure = adversarial_examples(
+                    self.curve, attacked, self.data.classes, count, self.subject, self.attack.norm.value
+                )
+                self.context.record.plot(f"examples_epsilon_{attacked.epsilon:g}", figure)
+
+    def plot_loss_surfaces(self, count: int) -> None:
+        """Save the loss around `count` random images, at the largest epsilon: at a smaller one it is often flat.
+
+        Nothing is drawn in L0, without a budget, or for a network without gradients.
+        """
+        context, norm, epsilon = self.context, self.attack.norm, self.curve.attacked[-1].epsilon
+        if not count or epsilon == 0 or norm is Norm.l0:
+            return
+        x, y = next(batches(drawn(self.images, count, context.seed), count, context.hardware.device))
+        if not gives_gradients(self.network, x[:1]):
+            return
+        with own_randomness(context.seed):
+            each = [
+                loss_surface(self.network, x[i : i + 1], y[i : i + 1], epsilon, norm, POINTS) for i in range(len(x))
+            ]
+        figure = loss_surfaces(each, self.data.classes, f"{self.subject}, epsilon {epsilon:g}")
+        context.record.plot("loss_surface", figure)
+
+
+def robustness(
+    labels: Tensor, clean: Predictions, answers: Predictions, attacked: Attacked, attack: Attack
+) -> dict[str, object]:
+    """The values of one row. Success: wrong (or taken for the target) after the attack, of those right before it.
+
+    A success is sure where the model has a confidence of at least `SURE` in its answer.
+    """
+    right = clean.predicted == labels
+    still_right = answers.predicted == labels
+    reached = right & (~still_right if attack.target is None else answers.predicted == attack.target)
+    sure = reached & (answers.confidence >= SURE)
+    return {
+        **proportion("clean_accuracy", int(right.sum()), len(right)),
+        **proportion("robust_accuracy", int(still_right.sum()), len(right)),
+        **proportion("attack_success_rate", int(reached.sum()), int(right.sum())),
+        **average("mean_l0", attacked.sizes[Norm.l0]),
+        **average("mean_l2", attacked.sizes[Norm.l2]),
+        **average("mean_linf", attacked.sizes[Norm.linf]),
+        **average("mean_confidence", answers.confidence),
+        "seconds": attacked.seconds,
+        **average("mean_l1", attacked.sizes[Norm.l1]),
+        "queries": attacked.queries,
+        "gradients": attacked.gradients,
+        **proportion("sure_success_rate", int(sure.sum()), int(right.sum())),
+    }
