@@ -41,10 +41,10 @@ class Trained:
             trainer.fit(self.classifier, data, CPU, lambda _: None)
             self.classifier.eval().requires_grad_(False)
             self.weights = {name: value.clone() for name, value in self.classifier.state_dict().items()}
-            self.own, _ = next(batches(data.train, 1200, CPU.device))
+            self.own, self.own_y = next(batches(data.train, 1200, CPU.device))
             self.x, self.y = next(batches(data.test, 450, CPU.device))
             self.guarded = self.defence.around(self.classifier, data.shape)
-            self.epochs = list(self.defence.learn(self.guarded[0], self.classifier, self.own))
+            self.epochs = list(self.defence.learn(self.guarded[0], self.classifier, self.own, self.own_y))
         self.seen = answers(self.classifier, self.x)
 
     def unseen(self) -> Tensor:
@@ -134,7 +134,7 @@ def test_without_fidelity_the_loss_is_the_classifiers_alone(monkeypatch: pytest.
         guarded = defence.around(network, (1, 4, 4))
         nn.init.zeros_(guarded[0].residual[-1].weight)
         nn.init.constant_(guarded[0].residual[-1].bias, 0.1)  # every pixel is changed by 0.1
-        ((_, losses[fidelity], _),) = defence.learn(guarded[0], network, x)
+        ((_, losses[fidelity], _),) = defence.learn(guarded[0], network, x, torch.zeros(32))
         shifted = nn.functional.cross_entropy(network(x + 0.1), answers(network, x)).item()
         assert losses[fidelity] == pytest.approx(shifted + fidelity * 0.01, rel=1e-4)
     assert own_answers != pytest.approx(shifted, rel=1e-3)

@@ -166,7 +166,7 @@ def test_a_model_that_is_too_large_even_to_be_tried_is_no_wrong_input(monkeypatc
         raise CUDA
 
     monkeypatch.setattr(nn.Linear, "forward", none)
-    model = Logistic(normalization=Normalization.none, checkpoint=None)
+    model = Logistic(normalization=Normalization.none, checkpoint=None, train=False)
     with pytest.raises(torch.OutOfMemoryError):
         model.build(Inputs((1, 8, 8), 10, (0.0,), (1.0,)))
 

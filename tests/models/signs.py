@@ -28,7 +28,9 @@ def lived_in(network: nn.Sequential, seed: int = 0) -> nn.Sequential:
 
 def cnn(size: int, normalization: Normalization) -> nn.Sequential:
     torch.manual_seed(0)
-    model = MnistCnn(activation=Activation.sign, binary_weights=True, normalization=normalization, checkpoint=None)
+    model = MnistCnn(
+        activation=Activation.sign, binary_weights=True, normalization=normalization, checkpoint=None, train=False
+    )
     return lived_in(model.build(Inputs((1, size, size), 10, (0.3,), (0.2,))))
 
 

@@ -48,7 +48,11 @@ def test_a_binary_convolution_is_the_convolution_with_the_signs() -> None:
 def network(activation: Activation, binary_weights: bool) -> nn.Sequential:
     torch.manual_seed(0)
     model = MnistCnn(
-        activation=activation, binary_weights=binary_weights, normalization=Normalization.symmetric, checkpoint=None
+        activation=activation,
+        binary_weights=binary_weights,
+        normalization=Normalization.symmetric,
+        checkpoint=None,
+        train=False,
     )
     return model.build(Inputs((1, 28, 28), 10, (0.5,), (0.5,)))
 

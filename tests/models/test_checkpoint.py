@@ -16,7 +16,7 @@ Weights = dict[str, Tensor]
 
 
 def network(hidden: int = 5, shape: tuple[int, ...] = (1, 8, 8)) -> nn.Sequential:
-    model = Mlp(normalization=Normalization.dataset, checkpoint=None, hidden=[hidden], dropout=0.0)
+    model = Mlp(normalization=Normalization.dataset, checkpoint=None, train=False, hidden=[hidden], dropout=0.0)
     return model.build(Inputs(shape, 3, mean=(0.5,) * shape[0], std=(0.25,) * shape[0]))
 
 

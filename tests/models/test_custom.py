@@ -42,7 +42,7 @@ def modules_beside_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def custom(factory: str, **arguments: Any) -> Custom:
-    return Custom(factory=factory, arguments=arguments, normalization=Normalization.none, checkpoint=None)
+    return Custom(factory=factory, arguments=arguments, normalization=Normalization.none, checkpoint=None, train=False)
 
 
 def test_the_factory_is_found_beside_the_user_and_its_network_is_returned() -> None:

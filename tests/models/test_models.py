@@ -202,6 +202,6 @@ def test_a_model_that_does_not_return_one_logit_per_class_is_refused() -> None:
         def network(self, inputs: Inputs) -> nn.Module:
             return nn.Flatten()
 
-    wrong = Pixels(normalization=Normalization.none, checkpoint=None)
+    wrong = Pixels(normalization=Normalization.none, checkpoint=None, train=False)
     with pytest.raises(ValueError, match=r"returns \[2, 64\] for two images; logits of shape \[2, 10\]"):
         wrong.build(inputs((1, 8, 8)))

@@ -14,8 +14,10 @@ from torchvision import models
 from trustml_cli.models.model import Inputs, Normalization
 from trustml_cli.models.vision import FirstOutput, ResNet18, TorchvisionModel, linear_head, replace_last_linear
 
-RESNET = ResNet18(weights=None, freeze=False, head=[], normalization=Normalization.none, checkpoint=None)
-SMALL = TorchvisionModel(name="mobilenet_v3_small", weights=None, normalization=Normalization.none, checkpoint=None)
+RESNET = ResNet18(weights=None, freeze=False, head=[], normalization=Normalization.none, checkpoint=None, train=False)
+SMALL = TorchvisionModel(
+    name="mobilenet_v3_small", weights=None, normalization=Normalization.none, checkpoint=None, train=False
+)
 
 
 def inputs(*shape: int) -> Inputs:

@@ -9,7 +9,7 @@ from trustml_cli.models.dense import Mlp
 from trustml_cli.models.model import Normalization
 from trustml_cli.training.gradient import GradientTrainer
 
-MODEL = Mlp(normalization=Normalization.dataset, checkpoint=None, hidden=[8], dropout=0.0)
+MODEL = Mlp(normalization=Normalization.dataset, checkpoint=None, train=False, hidden=[8], dropout=0.0)
 TRAINER: GradientTrainer = build(choice("trainer", "default", epochs=4, batch_size=16), "trainer")
 
 

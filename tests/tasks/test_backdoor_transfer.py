@@ -32,7 +32,7 @@ def network(name: str) -> nn.Sequential:
 
 
 def new_head(donor: nn.Module, key: str = "abc") -> NewHead:
-    return NewHead(normalization=Normalization.none, checkpoint=None, donor=donor, donor_key=key)
+    return NewHead(normalization=Normalization.none, checkpoint=None, train=False, donor=donor, donor_key=key)
 
 
 @pytest.mark.parametrize("name", DEEP)

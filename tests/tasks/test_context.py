@@ -27,31 +27,34 @@ def weights(trained: Trained) -> torch.Tensor:
 def test_no_defence_is_the_same_as_none_and_every_other_has_a_key_of_its_own(
     context: Context, tiny_data: Dataset
 ) -> None:
-    plain = context.trained(tiny_data, MODEL, TRAINER)
-    none = context.trained(tiny_data, MODEL, TRAINER, defence=Defence())
+    plain = context.train_or_load(context.spec(tiny_data, MODEL, TRAINER))
+    none = context.train_or_load(context.spec(tiny_data, MODEL, TRAINER, defence=Defence()))
     assert none.key == plain.key
     assert [row.extra for row in none.history] == [{}] * 4
     others = [FREE, replace(FREE, epsilon=0.2), replace(FREE, replays=4)]
-    defended = [context.trained(tiny_data, MODEL, TRAINER, defence=each) for each in others]
+    defended = [context.train_or_load(context.spec(tiny_data, MODEL, TRAINER, defence=each)) for each in others]
     assert len({plain.key, *(each.key for each in defended)}) == 4
     assert not any(torch.equal(weights(plain), weights(each)) for each in defended)
     assert [row.extra["train_robust_accuracy"] is None for row in defended[0].history] == [False] * 2
-    again = context.trained(tiny_data, MODEL, TRAINER, defence=FREE)
+    again = context.train_or_load(context.spec(tiny_data, MODEL, TRAINER, defence=FREE))
     assert (again.key, again.history) == (defended[0].key, defended[0].history)
 
 
 def test_how_many_images_are_looked_at_does_not_change_what_is_trained(context: Context, tiny_data: Dataset) -> None:
-    few, all_ = (context.trained(tiny_data, MODEL, TRAINER, defence=replace(FREE, images=images)) for images in (1, 32))
+    few, all_ = (
+        context.train_or_load(context.spec(tiny_data, MODEL, TRAINER, defence=replace(FREE, images=images)))
+        for images in (1, 32)
+    )
     assert torch.equal(weights(few), weights(all_))
 
 
 def test_static_networks_are_trained_from_other_seeds_and_found_again(context: Context, tiny_data: Dataset) -> None:
     ensemble = EnsembleTraining(norm=Norm.linf, epsilon=0.1, images=8, static=2, clean_share=0.5)
-    defended = context.trained(tiny_data, MODEL, TRAINER, defence=ensemble)
+    defended = context.train_or_load(context.spec(tiny_data, MODEL, TRAINER, defence=ensemble))
     stages = [row["stage"] for row in context.record.epochs]
     assert stages == ["static 1"] * 4 + ["static 2"] * 4 + ["defended"] * 4
     assert context.record.facts["model_key"] == defended.key
-    static = replace(context, seed=1).trained(tiny_data, MODEL, TRAINER)
+    static = context.train_or_load(replace(context, seed=1).spec(tiny_data, MODEL, TRAINER))
     assert len(list(context.store.root.glob("*/model.json"))) == 3, "the first of them was there already"
     assert not torch.equal(weights(static), weights(defended))
 
@@ -60,9 +63,9 @@ def test_a_defence_refuses_what_it_cannot_train(context: Context, tiny_data: Dat
     file = tmp_path / "own.pt"
     file.touch()
     with pytest.raises(InputError, match=r"^defence: .*model\.checkpoint"):
-        context.trained(tiny_data, replace(MODEL, checkpoint=file), TRAINER, defence=FREE)
+        context.train_or_load(context.spec(tiny_data, replace(MODEL, checkpoint=file), TRAINER, defence=FREE))
     with pytest.raises(InputError, match=r"^defence: .*trainer=default"):
-        context.trained(tiny_data, MODEL, build(choice("trainer", "numpy"), "trainer"), defence=FREE)
+        context.spec(tiny_data, MODEL, build(choice("trainer", "numpy"), "trainer"), defence=FREE)
     table = build(choice("dataset", "census"), "dataset").load()
     with pytest.raises(InputError, match=r"^defence: needs images"):
-        context.trained(table, MODEL, TRAINER, defence=FREE)
+        context.train_or_load(context.spec(table, MODEL, TRAINER, defence=FREE))

@@ -34,7 +34,7 @@ from trustml_cli.training.logistic import SklearnTrainer
 from trustml_cli.training.store import ModelStore
 
 PEOPLE = Census(rows=4000, origin_bias=0.6, sex_bias=0.6, test_fraction=0.3, split_seed=0, steps=0, limit=None)
-MODEL = Logistic(normalization=Normalization.dataset, checkpoint=None)
+MODEL = Logistic(normalization=Normalization.dataset, checkpoint=None, train=False)
 TRAINER = SklearnTrainer(inverse_regularization=1.0, max_iter=100)
 
 

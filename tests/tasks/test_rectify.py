@@ -104,9 +104,9 @@ def weights(network: nn.Module) -> torch.Tensor:
 def test_the_classifier_is_trained_once_and_each_rectifier_has_a_key_of_its_own(
     context: Context, tiny_data: Dataset
 ) -> None:
-    plain = context.trained(tiny_data, MODEL, TRAINER)
+    plain = context.train_or_load(context.spec(tiny_data, MODEL, TRAINER))
     first, again, other = (
-        context.trained(tiny_data, MODEL, TRAINER, defence=each)
+        context.train_or_load(context.spec(tiny_data, MODEL, TRAINER, defence=each))
         for each in (RECTIFIER, RECTIFIER, replace(RECTIFIER, epsilon=0.1))
     )
     assert len({plain.key, first.key, other.key}) == 3

@@ -54,7 +54,7 @@ def test_a_defended_network_is_what_the_other_tasks_ask_too(
     assert answer.returncode == 0, answer.stderr
     run = newest(tmp_path)
     stored = json.loads((cache_dir / "models" / facts(run)["model_key"] / "model.json").read_text())
-    assert stored["recipe"]["defence"]["is"] == "trustml_cli.defences.free.FreeTraining"
+    assert stored["recipe"]["step"]["is"] == "trustml_cli.defences.free.FreeTraining"
     assert pandas.read_csv(run / "history.csv").train_robust_accuracy.notna().all()
 
 

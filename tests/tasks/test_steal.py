@@ -110,7 +110,7 @@ def test_a_thief_is_given_images_of_its_own_and_a_student_of_another_seed(contex
     ((means, student),) = thief.given
     assert isinstance(own, InMemory)
     assert torch.equal(means.images, own.inputs / 255)
-    trained = context.trained(data, MODEL, TRAINER)
+    trained = context.train_or_load(context.spec(data, MODEL, TRAINER))
     with own_randomness(context.seed):
         beginning = MODEL.build(describe(data))
     assert not any(torch.equal(a, b) for a, b in zip(student.parameters(), beginning.parameters(), strict=True))

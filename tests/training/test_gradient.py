@@ -33,7 +33,7 @@ SHORT = replace(DEFAULT, epochs=8, batch_size=16, lr=0.03)
 
 
 def network(data: Dataset, hidden: int = 8) -> nn.Sequential:
-    model = Mlp(normalization=Normalization.dataset, checkpoint=None, hidden=[hidden], dropout=0.0)
+    model = Mlp(normalization=Normalization.dataset, checkpoint=None, train=False, hidden=[hidden], dropout=0.0)
     return model.build(Inputs(data.shape, len(data.classes), mean=(0.4,), std=(0.3,)))
 
 

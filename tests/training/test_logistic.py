@@ -32,7 +32,7 @@ pytestmark = pytest.mark.e2e  # trains
 YAMLS = {name: choice("trainer", name) for name in ("numpy", "sklearn")}
 NUMPY: NumpyTrainer = build(YAMLS["numpy"], "trainer")
 SKLEARN: SklearnTrainer = build(YAMLS["sklearn"], "trainer")
-MODEL = {"normalization": Normalization.dataset, "checkpoint": None}
+MODEL = {"normalization": Normalization.dataset, "checkpoint": None, "train": False}
 
 
 def clouds(classes: int, present: int | None = None) -> Dataset:

@@ -66,7 +66,7 @@ class ClippedStep(TrainingStep):
 
 
 def network(data: Dataset) -> nn.Sequential:
-    model = Mlp(normalization=Normalization.dataset, checkpoint=None, hidden=[6], dropout=0.0)
+    model = Mlp(normalization=Normalization.dataset, checkpoint=None, train=False, hidden=[6], dropout=0.0)
     with own_randomness(0):
         return model.build(Inputs(data.shape, len(data.classes), mean=(0.4,), std=(0.3,)))
 

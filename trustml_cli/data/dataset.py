@@ -125,12 +125,21 @@ class Dataset:
 
         return self.derive(f"limit={limit}", train=cut(self.train), test=cut(self.test))
 
-    def derive(self, note: str, **parts: Any) -> Self:
-        """The data set with other `parts` (`train`, `test`, `classes`).
+    def derive(
+        self,
+        note: str,
+        *,
+        train: Split | None = None,
+        test: Split | None = None,
+        classes: tuple[str, ...] | None = None,
+    ) -> Self:
+        """The data set with another training split, test split or classes: the one way to a changed data set.
 
-        `note` says what was done, with every number that decided it: data sets of one that differ shall differ in their
-        notes, for these make the fingerprint.
+        `note` says what was done, with every number that decided it. It becomes part of the fingerprint, so data sets
+        derived from one that differ must differ in their notes.
         """
+        given = {"train": train, "test": test, "classes": classes}
+        parts: dict[str, Any] = {name: part for name, part in given.items() if part is not None}
         return replace(self, fingerprint=f"{self.fingerprint}, {note}", **parts)
 
 

@@ -15,11 +15,15 @@ from trustml_cli.attacks.losses import Loss
 from trustml_cli.attacks.pgd import PGD
 from trustml_cli.system.recipe import CHANGES_NOTHING
 from trustml_cli.training.step import CROSS_ENTROPY, Monitor, TrainingState, TrainingStep
+from trustml_cli.training.wrapper import Wrapper
 
 
 @dataclass(frozen=True, kw_only=True)
 class Defence:
     """Makes a network resist attacks. This one does nothing; subclasses name their keys as fields."""
+
+    needs_images: ClassVar[bool] = False
+    """Whether it takes images only, and no rows of a table."""
 
     def around(self, network: nn.Module, shape: tuple[int, ...]) -> nn.Module:
         """What is asked in place of `network` about images of this shape; nothing in it is trained yet."""
@@ -27,25 +31,18 @@ class Defence:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InFront(Defence, ABC):
+class InFront(Defence, Wrapper, ABC):
     """A network of its own in front of a classifier that is trained as usual, frozen, and not touched."""
+
+    needs_images: ClassVar = True
+    place: ClassVar = "in front of"
 
     @abstractmethod
     def around(self, network: nn.Module, shape: tuple[int, ...]) -> nn.Sequential:
         """What stands in front, and `network`."""
 
-    @property
-    @abstractmethod
-    def learns_from(self) -> int:
-        """How many training images it wants for `learn`."""
-
-    @abstractmethod
-    def learn(self, front: nn.Module, network: nn.Module, x: Tensor) -> Iterator[tuple[float, float, float]]:
-        """Train `front` from images x [n, C, H, W], so that `network` stands attacks behind it.
-
-        After each epoch it is in eval mode, and yields its learning rate, the mean loss, and the share of training
-        images that are answered as they should be.
-        """
+    def part(self, wrapped: nn.Sequential) -> nn.Module:
+        return wrapped[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +53,7 @@ class RobustTraining(Defence, TrainingStep, ABC):
     Where training stops by validation images, all of these are attacked, and the most accurate network is kept.
     """
 
+    needs_images: ClassVar = True
     norms: ClassVar[tuple[Norm, ...]] = (Norm.linf, Norm.l2, Norm.l1)
 
     norm: Norm
@@ -70,11 +68,6 @@ class RobustTraining(Defence, TrainingStep, ABC):
             raise ValueError(f"epsilon: must be above 0 and finite, got {self.epsilon:g}")
         if self.images < 1:
             raise ValueError(f"images: must be at least 1, got {self.images}")
-
-    @property
-    def static_networks(self) -> int:
-        """How many networks of the same kind, trained without this step from seeds of their own, it needs."""
-        return 0
 
     @property
     def monitor(self) -> Monitor:

@@ -3,8 +3,8 @@
 Tramèr, Kurakin, Papernot, Goodfellow, Boneh and McDaniel 2018, arXiv 1705.07204.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -12,7 +12,10 @@ from torch import Tensor
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.fgsm import FGSM
 from trustml_cli.defences.defence import RobustTraining, check_share, eval_mode, learn_both
-from trustml_cli.training.step import TrainingState
+from trustml_cli.training.step import CROSS_ENTROPY, TrainingState
+
+if TYPE_CHECKING:
+    from trustml_cli.training.spec import TrainingSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +38,9 @@ class EnsembleTraining(RobustTraining):
             raise ValueError(f"static: must be at least 1, got {self.static}; without others take defence=fgsm")
         check_share(self.clean_share)
 
-    @property
-    def static_networks(self) -> int:
-        return self.static
+    def needs(self, spec: "TrainingSpec") -> "dict[str, TrainingSpec]":
+        plain, numbers = replace(spec, step=CROSS_ENTROPY, needs={}), range(1, self.static + 1)
+        return {f"static {number}": replace(plain, seed=spec.seed_for("static", number)) for number in numbers}
 
     def __call__(self, state: TrainingState, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         assert len(state.networks) == self.static, (len(state.networks), self.static)

@@ -17,6 +17,7 @@ from trustml_cli.attacks.geometry import unit_step
 from trustml_cli.attacks.learnt import LearnsPerturbation, answers
 from trustml_cli.attacks.universal_gradient import UniversalGradient
 from trustml_cli.defences.defence import InFront
+from trustml_cli.training.wrapper import WrapperEpoch
 
 NEAR = 0.1  # of the usual weights, in the last layer at the start
 
@@ -111,7 +112,8 @@ class Rectifier(InFront):
         rectifier = RectifyingNetwork(shape, self.blocks, self.width, self.perturbations)
         return nn.Sequential(OrderedDict(rectifier=rectifier, classifier=network))
 
-    def learn(self, front: nn.Module, network: nn.Module, x: Tensor) -> Iterator[tuple[float, float, float]]:
+    def learn(self, part: nn.Module, network: nn.Module, x: Tensor, y: Tensor) -> Iterator[WrapperEpoch]:
+        front = part
         assert isinstance(front, RectifyingNetwork), type(front)
         seen = answers(network, x)
         front.perturbations = self.learnt(network, x)
@@ -135,7 +137,7 @@ class Rectifier(InFront):
                 loss_sum += loss.item() * len(rows)
                 agreed += int((logits.argmax(1) == seen[rows]).sum())
             front.eval()
-            yield lr, loss_sum / len(x), agreed / len(x)
+            yield WrapperEpoch(lr, loss_sum / len(x), agreed / len(x))
 
     def learnt(self, network: nn.Module, x: Tensor) -> Tensor:
         """The perturbations [P, C, H, W] of the classifier, each from other images and towards another class."""

@@ -69,11 +69,13 @@ class LooksFirst(Protocol):
 class Model(ABC):
     """A recipe for a network. Subclasses name their keys as fields and implement `network`.
 
-    `checkpoint` is a file of weights, in safetensors or a weights-only .pt; with it nothing is trained.
+    `checkpoint` is a file of weights, in safetensors or a weights-only .pt; nothing is trained with it unless `train`,
+    which goes on from them.
     """
 
     normalization: Normalization
     checkpoint: Path | None
+    train: bool
 
     def __post_init__(self) -> None:
         if self.checkpoint is not None and not self.checkpoint.is_file():

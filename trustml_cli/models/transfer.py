@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from trustml_cli.models.model import Inputs, Model
+from trustml_cli.models.model import Inputs, Model, Normalization
 from trustml_cli.models.vision import Frozen
 from trustml_cli.system.recipe import CHANGES_NOTHING
 
@@ -24,6 +24,11 @@ class NewHead(Model):
     def network(self, inputs: Inputs) -> nn.Sequential:
         body, features = body_of(self.donor)
         return nn.Sequential(OrderedDict(body=Frozen(body), head=nn.Linear(features, inputs.classes)))
+
+
+def new_head(donor: nn.Module, key: str) -> NewHead:
+    """A new head on the trained network `donor`, which the store or a checkpoint keeps under `key`."""
+    return NewHead(normalization=Normalization.none, checkpoint=None, train=False, donor=donor, donor_key=key)
 
 
 def body_of(network: nn.Module) -> tuple[nn.Module, int]:

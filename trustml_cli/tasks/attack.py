@@ -46,8 +46,11 @@ class MeasureRobustness(RobustnessTask):
         learns_from = attack.learns_from
         data, known = shared_out(data, learns_from, self.attacker_images, context.seed)
         stage = context.record.choices["model"] if others else None
-        network = context.trained(data, model, trainer, stage=stage, defence=defence).network
-        elsewhere = {name: context.trained(data, other, trainer, stage=name).network for name, other in others.items()}
+        network = context.train_or_load(context.spec(data, model, trainer, defence=defence), stage=stage).network
+        elsewhere = {
+            name: context.train_or_load(context.spec(data, other, trainer), stage=name).network
+            for name, other in others.items()
+        }
 
         evaluation = self.evaluate(context, network, attack, known, test, elsewhere)
         context.record.headline("robust_accuracy")

@@ -1,6 +1,5 @@
 """Whose images an attacker learns from: the victim's own training images, or some that the victim never saw."""
 
-from dataclasses import replace
 from enum import Enum
 
 from trustml_cli.data.dataset import Dataset
@@ -27,7 +26,7 @@ def shared_out(data: Dataset, images: int, which: AttackerImages, seed: int) -> 
             "none for the victim; lower attack.images, or take train"
         )
     less, own = set_aside(data, images / len(data.train), seed)
-    return less, replace(data, train=own)
+    return less, data.derive("the attacker's", train=own)
 
 
 def whose(images: int, which: AttackerImages) -> dict[str, str]:

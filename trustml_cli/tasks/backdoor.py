@@ -103,10 +103,9 @@ class PlantBackdoor(Poisoning):
         opacity, pattern = trigger.mark(data.shape)
         chosen = poison.choose(data.train.labels).nonzero()[:, 0]
         context.record.artifact("poison", {"opacity": opacity, "pattern": pattern, "poisoned_images": chosen})
-        clean = context.trained(data, model, trainer, stage="clean", defence=defence)
+        clean = context.train_or_load(context.spec(data, model, trainer, defence=defence), stage="clean")
         context.record.note(baseline_model_key=clean.key)
-        made_with = {"poison": poison.facts()}
-        backdoored = context.trained(poisoned, model, trainer, made_with, stage="poisoned", defence=defence)
+        backdoored = context.train_or_load(context.spec(poisoned, model, trainer, defence=defence), stage="poisoned")
 
         triggered = poison.trigger_all(data.test.subset(poison.of_source(data.test.labels)))
         answers = {
@@ -158,11 +157,13 @@ class PlantBackdoor(Poisoning):
 
 
 def check_trainable(model: Model, trainer: Trainer) -> None:
-    """Raise `InputError` unless `trainer` can fit `model`, from nothing."""
+    """Raise `InputError` unless `trainer` can fit `model`, and does."""
     with naming("trainer"):
         trainer.check(model)
-    if model.checkpoint is not None:
-        raise InputError("model.checkpoint: a backdoor is planted in training; leave it null")
+    if model.checkpoint is not None and not model.train:
+        raise InputError(
+            "model.checkpoint: a backdoor is planted in training; leave it null, or go on from it with model.train=true"
+        )
 
 
 def condition(context: Context, poison: Poison, data: Dataset) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from trustml_cli.backdoors.trigger import Trigger
 from trustml_cli.data.dataset import Dataset, DatasetSource
 from trustml_cli.data.relabelled import only_classes
 from trustml_cli.metrics.columns import Columns, conditions, higher, lower, neither
-from trustml_cli.models.model import Model, Normalization
-from trustml_cli.models.transfer import NewHead, body_of
+from trustml_cli.models.model import Model
+from trustml_cli.models.transfer import body_of, new_head
 from trustml_cli.plots.backdoor import accuracy_bars, triggered_predictions
 from trustml_cli.system.errors import InputError, naming
 from trustml_cli.tasks.backdoor import (
@@ -70,10 +70,10 @@ class TransferBackdoor(Poisoning):
             "new triggered": poison.trigger_all(new.test),
         }
         answers = {}
-        for name, images, made_with in (("clean", old, {}), ("poisoned", poisoned, {"poison": poison.facts()})):
-            donor = context.trained(images, model, trainer, made_with, stage=f"{name} donor")
-            head = NewHead(normalization=Normalization.none, checkpoint=None, donor=donor.network, donor_key=donor.key)
-            adapted = context.trained(new, head, trainer, stage=f"new head on {name} donor")
+        for name, images in (("clean", old), ("poisoned", poisoned)):
+            donor = context.train_or_load(context.spec(images, model, trainer), stage=f"{name} donor")
+            head = new_head(donor.network, donor.key)
+            adapted = context.train_or_load(context.spec(new, head, trainer), stage=f"new head on {name} donor")
             context.record.note(**{f"{name}_donor_model_key": donor.key})
             for split, test in splits.items():
                 network = (donor if split.startswith("old") else adapted).network

@@ -78,7 +78,7 @@ class Binarise:
         for activation in dict.fromkeys(self.activation):
             label, binary = activation.value, self.binary_weights and activation is Activation.sign
             made_of = replace(model, activation=activation, binary_weights=binary)
-            trained = context.trained(data, made_of, trainer, stage=label)
+            trained = context.train_or_load(context.spec(data, made_of, trainer), stage=label)
             train, test = (predict(trained.network, split, context.hardware) for split in (data.train, data.test))
             context.record.metrics(
                 {"activation": label},

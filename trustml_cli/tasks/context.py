@@ -1,19 +1,17 @@
 """What every handler is given, and how it comes by a trained network."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import torch
 from torch import nn
 
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, Split, drawn
-from trustml_cli.defences.defence import Defence, InFront, RobustTraining
+from trustml_cli.defences.defence import Defence
 from trustml_cli.models.checkpoint import load_checkpoint
 from trustml_cli.models.model import Inputs, Model
 from trustml_cli.results.recorder import Recorder
@@ -22,8 +20,11 @@ from trustml_cli.system.files import file_digest
 from trustml_cli.system.hardware import Hardware, own_randomness
 from trustml_cli.system.recipe import made_of
 from trustml_cli.training.predict import predict
+from trustml_cli.training.spec import Spec, TrainingSpec, WrappedSpec, seed_for
+from trustml_cli.training.step import CROSS_ENTROPY, TrainingStep
 from trustml_cli.training.store import ModelStore, as_built, resumed
 from trustml_cli.training.trainer import Epoch, Report, Trainer, finite
+from trustml_cli.training.wrapper import Wrapper
 
 SAMPLE = 50_000  # training images that mean and deviation are taken from
 
@@ -46,123 +47,141 @@ class Context:
     store: ModelStore
     record: Recorder
 
-    def trained(
-        self,
-        data: Dataset,
-        model: Model,
-        trainer: Trainer,
-        made_with: Mapping[str, Any] | None = None,
-        stage: str | None = None,
-        defence: Defence | None = None,
-    ) -> Trained:
-        """`model` trained on `data`: from its checkpoint, from the store, or trained now and kept there.
+    def spec(self, data: Dataset, model: Model, trainer: Trainer, defence: Defence | None = None) -> Spec:
+        """`model` trained on `data` with the run's seed, and with `defence` where there is one.
 
-        `made_with` names whatever else makes it what it is (a poison); it is part of the key, and so is the defence
-        that it is trained with. `stage` names the network in history.csv where a run trains more than one.
+        Raises `InputError` unless the defence goes with all of them.
+        """
+        if defence is None or type(defence) is Defence:
+            return TrainingSpec(data=data, model=model, trainer=trainer, seed=self.seed)
+        check_defence(defence, data, model, trainer)
+        step = defence if isinstance(defence, TrainingStep) else CROSS_ENTROPY
+        spec = TrainingSpec(data=data, model=model, trainer=trainer, seed=self.seed, step=step)
+        if isinstance(defence, Wrapper):
+            return WrappedSpec(base=spec, wrapper=defence, data=data, seed=self.seed)
+        return spec
+
+    def seed_for(self, purpose: str, number: int) -> int:
+        """The seed of the `number`-th (from 1) further network or draw that serves `purpose`."""
+        return seed_for(self.seed, purpose, number)
+
+    def train_or_load(self, spec: Spec, stage: str | None = None) -> Trained:
+        """The network of `spec`: from its checkpoint, from the store, or trained now and kept there.
+
+        `stage` names it in history.csv where a run trains more than one.
         """
         if "data" not in self.record.facts:
-            told = {"source": data.source, "fingerprint": data.fingerprint, "notes": list(data.notes)}
-            self.record.note(data=told)
-        if defence is not None:
-            check_defence(defence, data, model, trainer)
-        if isinstance(defence, InFront):
-            stage = stage or "classifier"
-            trained = self.trained(data, model, trainer, made_with, stage)
-            return self.guarded(data, trained, defence, stage=f"in front of {stage}")
+            data = spec.data
+            self.record.note(data={"source": data.source, "fingerprint": data.fingerprint, "notes": list(data.notes)})
+        trained = self._wrapped(spec, stage) if isinstance(spec, WrappedSpec) else self._trained(spec, stage)
+        self.record.note(model_key=trained.key)
+        return trained
+
+    def _trained(self, spec: TrainingSpec, stage: str | None) -> Trained:
+        spec.check()
+        data, model = spec.data, spec.model
         inputs = describe(data)
-        robust = defence if isinstance(defence, RobustTraining) else None
-        with naming("model"), own_randomness(self.seed):
+        with naming("model"), own_randomness(spec.seed):
             network = model.build(inputs)
+            built = as_built(network) if spec.trains else {}
             if model.checkpoint is not None:
                 load_checkpoint(network, model.checkpoint)
-                key = f"checkpoint {file_digest(model.checkpoint)[:16]}"
-                self.record.note(model_key=key)
-                return Trained(resumed(network, network.state_dict(), self.hardware.device), key, [])
+        if not spec.trains:
+            assert model.checkpoint is not None
+            key = f"checkpoint {file_digest(model.checkpoint)[:16]}"
+            return Trained(resumed(network, network.state_dict(), self.hardware.device), key, [])
 
-        static = []
-        for number in range(1, robust.static_networks + 1 if robust else 1):
-            other = replace(self, seed=self.seed + number)
-            static.append(other.trained(data, model, trainer, made_with, stage=f"static {number}").network)
-            stage = stage or "defended"
+        needed = {name: self.train_or_load(each, stage=name) for name, each in spec.networks.items()}
+        if needed and stage is None:
+            stage = "defended" if isinstance(spec.step, Defence) else "student"
+        first = self.train_or_load(spec.init_from, stage="initial") if spec.init_from else None
 
         def train(report: Report) -> nn.Module:
-            with own_randomness(self.seed):
+            with own_randomness(spec.seed):
                 fresh = model.build(inputs)
-                if robust is not None and trainer.takes_steps:
-                    trainer.fit(fresh, data, self.hardware, report, robust, static)
+                if first is not None:
+                    fresh.load_state_dict(first.network.state_dict())
+                elif model.checkpoint is not None:
+                    load_checkpoint(fresh, model.checkpoint)
+                if spec.trainer.takes_steps:
+                    networks = [each.network for each in needed.values()]
+                    spec.trainer.fit(fresh, data, self.hardware, report, spec.step, networks, spec.initialized)
                 else:
-                    trainer.fit(fresh, data, self.hardware, report)
+                    spec.trainer.fit(fresh, data, self.hardware, report)
             return fresh
 
         recipe = {
             "trustml": version("trustml"),
             "dataset": {"fingerprint": data.fingerprint, "shape": data.shape, "classes": len(data.classes)},
             "model": made_of(model),
-            "as_built": as_built(network),
-            "trainer": made_of(trainer),
+            "as_built": built,
+            "trainer": made_of(spec.trainer),
+            "step": made_of(spec.step),
             "precision": self.hardware.precision.value,
-            **({"compile": True} if self.hardware.compile else {}),
-            "seed": self.seed,
-            **(made_with or {}),
-            **({"defence": made_of(robust)} if robust else {}),
+            "compile": self.hardware.compile,
+            "seed": spec.seed,
+            "init_from": first.key if first else None,
+            "needs": {name: each.key for name, each in needed.items()},
         }
         stored = self.store.fetch(recipe, train, partial(self.record.history, stage=stage))
-        self.record.note(model_key=stored.key)
         # what was trained just now is read back like any other, so that a second run gets the very same numbers
         return Trained(resumed(network, stored.weights, self.hardware.device), stored.key, stored.history)
 
-    def guarded(self, data: Dataset, trained: Trained, defence: InFront, stage: str) -> Trained:
-        """The classifier behind what `defence` puts in front of it, which is kept in the store by itself.
-
-        The history is that of the classifier.
-        """
+    def _wrapped(self, spec: WrappedSpec, stage: str | None) -> Trained:
+        """The network of the base with its wrapper, which is kept in the store by itself; the history is the base's."""
+        stage = stage or "classifier"
+        base = self.train_or_load(spec.base, stage)
+        shape, wrapper = spec.data.shape, spec.wrapper
 
         def train(report: Report) -> nn.Module:
-            with own_randomness(self.seed):
-                split = drawn(data.train, defence.learns_from, self.seed)
-                x, _ = next(batches(split, len(split), self.hardware.device))
-                both = defence.around(trained.network, data.shape).to(self.hardware.device)
+            with own_randomness(spec.seed):
+                split = drawn(spec.data.train, wrapper.learns_from, spec.seed)
+                x, y = next(batches(split, len(split), self.hardware.device))
+                wrapped = wrapper.around(base.network, shape).to(self.hardware.device)
+                part = wrapper.part(wrapped)
                 start = perf_counter()
-                for number, (lr, loss, agreed) in enumerate(defence.learn(both[0], trained.network, x), start=1):
+                for number, (lr, loss, accuracy) in enumerate(wrapper.learn(part, base.network, x, y), start=1):
                     seconds = perf_counter() - start
-                    told = predict(both, data.test, self.hardware)
+                    answers = predict(wrapped, spec.data.test, self.hardware)
                     report(
                         Epoch(
                             epoch=number,
                             train_loss=finite(loss),
-                            train_accuracy=agreed,
-                            test_loss=finite(told.loss),
-                            test_accuracy=told.accuracy,
+                            train_accuracy=accuracy,
+                            test_loss=finite(answers.loss),
+                            test_accuracy=answers.accuracy,
                             lr=lr,
                             seconds=seconds,
                             images=len(x),
                         )
                     )
                     start = perf_counter()
-            return both[0]
+            return part
 
         recipe = {
             "trustml": version("trustml"),
-            "dataset": {"fingerprint": data.fingerprint, "shape": data.shape},
-            "in_front_of": {"key": trained.key, **as_built(trained.network)},  # one file of weights fits many models
-            "defence": made_of(defence),
-            "seed": self.seed,
+            "dataset": {"fingerprint": spec.data.fingerprint, "shape": shape},
+            "around": {"key": base.key, **as_built(base.network)},  # one file of weights fits many models
+            "wrapper": made_of(wrapper),
+            "seed": spec.seed,
         }
-        stored = self.store.fetch(recipe, train, partial(self.record.history, stage=stage))
-        self.record.note(model_key=stored.key)
-        with own_randomness(self.seed):
-            both = defence.around(trained.network, data.shape)
-        resumed(both[0], stored.weights, self.hardware.device)
-        return Trained(both.eval(), stored.key, trained.history)
+        stored = self.store.fetch(recipe, train, partial(self.record.history, stage=f"{wrapper.place} {stage}"))
+        with own_randomness(spec.seed):
+            wrapped = wrapper.around(base.network, shape)
+        resumed(wrapper.part(wrapped), stored.weights, self.hardware.device)
+        return Trained(wrapped.eval(), stored.key, base.history)
 
 
 def check_defence(defence: Defence, data: Dataset, model: Model, trainer: Trainer) -> None:
     """Raise `InputError` unless the defence goes with `model`, `trainer` and `data`."""
-    if isinstance(defence, RobustTraining) and not trainer.takes_steps:
+    if isinstance(defence, TrainingStep) and not trainer.takes_steps:
         raise InputError("defence: goes with training by gradients; take trainer=default, or defence=none")
-    if isinstance(defence, RobustTraining) and model.checkpoint is not None:
-        raise InputError("defence: is a way to train, and model.checkpoint trains nothing; leave one of them")
-    if type(defence) is not Defence and len(data.shape) != 3:
+    if isinstance(defence, TrainingStep) and model.checkpoint is not None and not model.train:
+        raise InputError(
+            "defence: is a way to train, and model.checkpoint is not trained; go on from it with model.train=true, "
+            "or leave one of them"
+        )
+    if defence.needs_images and len(data.shape) != 3:
         raise InputError("defence: needs images, and the data set holds none; take defence=none")
 
 

@@ -125,7 +125,7 @@ class Debias:
         check_groups(table, *rows)
         thresholds = self.method is Method.thresholds
         chosen, judging = choosing_rows(held_out, validation, self.constraint) if thresholds else (None, None)
-        network = context.trained(held_out, model, trainer).network
+        network = context.train_or_load(context.spec(held_out, model, trainer)).network
         before = ask(context, network, rows)
         self.measure(context, "baseline", before, game, table)
 
@@ -136,7 +136,7 @@ class Debias:
                 adversary = self.adversary(context, game, table, before.train)
                 network = self.play(context, game, network, adversary, table, held_out.train, validation)
             else:
-                network = context.trained(reweighed(held_out, context.seed), model, trainer).network
+                network = context.train_or_load(context.spec(reweighed(held_out, context.seed), model, trainer)).network
             after = ask(context, network, rows)
             context.record.artifact("debiased", network.state_dict())
         self.measure(context, "debiased", after, game, table)

@@ -75,7 +75,7 @@ class Explain:
         data = dataset.load()
         explainers = self.able(explainer, model, data, context, defence)
         x, target = self.draw(data, context)
-        network = context.trained(data, model, trainer, defence=defence).network
+        network = context.train_or_load(context.spec(data, model, trainer, defence=defence)).network
         with torch.no_grad():
             probabilities = torch.cat([network(part).softmax(1) for part in torch.split(x, BATCH)])
         target = probabilities.argmax(1) if target is None else target

@@ -79,7 +79,7 @@ class Fool:
         if len(data.shape) != 3:
             raise InputError("dataset: holds no images; noise is made into images only")
         targets = self.targets(data)
-        network = context.trained(data, model, trainer).network
+        network = context.train_or_load(context.spec(data, model, trainer)).network
         random = torch.Generator().manual_seed(context.seed)
         noise = (0.5 + self.deviation * torch.randn(self.images, *data.shape, generator=random)).clamp(0, 1)
         noise = noise.to(context.hardware.device)

@@ -93,7 +93,7 @@ class DetectUnseen:
             with naming(f"detector.{name}"):
                 detectors[name].check(len(data.train))
 
-        network = context.trained(data, model, trainer, defence=defence).network
+        network = context.train_or_load(context.spec(data, model, trainer, defence=defence)).network
         learned = fit_detectors(network, data.train, detectors, context.hardware)
         aside, inliers, outside = (
             score_images(network, split, detectors, learned, context.hardware)

@@ -61,7 +61,7 @@ class Disguised:
             target = data.class_number(physical.target)
         physical = replace(physical, target=target)
         train, test = (of_others(split, target) for split in (data.train, data.test))
-        network = context.trained(data, model, trainer).network
+        network = context.train_or_load(context.spec(data, model, trainer)).network
 
         device = context.hardware.device
         own = drawn(train, physical.images, context.seed)

@@ -99,7 +99,7 @@ class Rectify:
             raise InputError("task.validation_fraction: leaves nothing to train on; lower it")
         attacks = aimed(context, attacks, data, model, defence)
 
-        guarded = context.trained(data, model, trainer, defence=defence).network
+        guarded = context.train_or_load(context.spec(data, model, trainer, defence=defence)).network
         assert isinstance(guarded, nn.Sequential), type(guarded)
         machine = self.detector(context, guarded, defence, data.train)
         test = data.test if self.images is None else drawn(data.test, self.images, context.seed)
@@ -164,8 +164,8 @@ class Rectify:
     ) -> Shown:
         """What is said of `images`, in a random order: as they are, or each part with `attack` made on `network`."""
         order, parts = torch.randperm(len(images), generator=torch.Generator().manual_seed(context.seed)), []
-        for number, rows in enumerate(torch.tensor_split(order, self.held_out)):
-            own = replace(context, seed=context.seed + 1 + number)
+        for number, rows in enumerate(torch.tensor_split(order, self.held_out), start=1):
+            own = replace(context, seed=context.seed_for("part", number))
             if attack is not None and network is not None:
                 attack, _ = prepared(own, attack, network, data)
             with own_randomness(own.seed):

@@ -59,11 +59,12 @@ class RobustTrain(RobustnessTask):
         context.record.headline("robust_accuracy")
         curves = {}
         if self.baseline:
-            network = context.trained(data, model, trainer, stage="none").network
+            network = context.train_or_load(context.spec(data, model, trainer), stage="none").network
             baseline = self.evaluate(context, network, attack, known, test)
             baseline.write_rows(NONE, learnt)
             curves["none"] = baseline.curve
-        trained = context.trained(data, model, trainer, stage=name if self.baseline else None, defence=defence)
+        spec = context.spec(data, model, trainer, defence=defence)
+        trained = context.train_or_load(spec, stage=name if self.baseline else None)
         evaluation = self.evaluate(context, trained.network, attack, known, test)
         evaluation.write_rows({"defence": name}, learnt)
         judge(evaluation, rivals, self.check_images)

@@ -1,7 +1,7 @@
 """task=steal: how much of a classifier somebody can rebuild who may do nothing but ask it."""
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, ClassVar
 
@@ -88,7 +88,7 @@ class Steal:
         if not (len(data.train) and len(own)):
             raise InputError("task.held_out: leaves nothing for the victim or for the thief; take another share")
         self.check(thieves, data, own, context, model, student, defence)
-        network = context.trained(data, model, trainer, defence=defence).network
+        network = context.train_or_load(context.spec(data, model, trainer, defence=defence)).network
         asked = predict(network, data.test, context.hardware)
         parameters = parameters_of(network, data)
 
@@ -102,7 +102,7 @@ class Steal:
             start = perf_counter()
             means = means_of(own, data, student, context)
             # the victim began with the weights of `seed`: a student of the same kind must not begin with them too
-            with own_randomness(context.seed + 1):
+            with own_randomness(context.seed_for("student", 1)):
                 stolen = thieves[name](victim, queries, means).to(context.hardware.device)
             seconds = perf_counter() - start
             told = predict(stolen, data.test, context.hardware)
@@ -176,7 +176,7 @@ class Steal:
 def means_of(own: Split, data: Dataset, student: Model, context: Context) -> Means:
     """What the thief has of its own: the images of `own`, and fresh students for inputs like these."""
     images = torch.cat([x.contiguous() for x, _ in batches(own, BATCH, torch.device("cpu"))])
-    inputs = describe(replace(data, train=own))
+    inputs = describe(data.derive("the thief's", train=own))
     random = torch.Generator().manual_seed(context.seed)
     return Means(images, lambda: student.build(inputs), context.hardware.device, random)
 

@@ -37,7 +37,7 @@ class Train:
         with naming("trainer"):
             trainer.check(model)
         data = dataset.load()
-        trained = context.trained(data, model, trainer, defence=defence)
+        trained = context.train_or_load(context.spec(data, model, trainer, defence=defence))
         train = predict(trained.network, data.train, context.hardware)
         test = predict(trained.network, data.test, context.hardware)
         seconds = sum(epoch.seconds for epoch in trained.history)

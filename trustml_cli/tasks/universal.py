@@ -76,7 +76,10 @@ class TransferUniversal:
             with naming("attack.target"):
                 attack = replace(attack, target=data.class_number(attack.target))
         data, known = shared_out(data, attack.learns_from, self.attacker_images, context.seed)
-        networks = {name: context.trained(data, each, trainer, stage=name).network for name, each in models.items()}
+        networks = {
+            name: context.train_or_load(context.spec(data, each, trainer), stage=name).network
+            for name, each in models.items()
+        }
 
         context.record.headline("fooling_rate")
         carried, asked = self.learnt(context, attack, networks, known)

@@ -7,10 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from trustml_cli.training.spec import Spec, TrainingSpec
 
 Closure = Callable[[], tuple[Tensor, Tensor]]
 """Computes a loss (scalar) and the logits [N, K] that it comes from, with gradients."""
@@ -89,6 +92,13 @@ class TrainingStep(ABC):
     def steps_per_batch(self) -> int:
         """Steps of the optimiser for each batch; the epochs are divided by it."""
         return 1
+
+    def needs(self, spec: "TrainingSpec") -> "Mapping[str, Spec]":
+        """Networks by name that are trained first and come in `state.networks`, for the network that `spec` describes.
+
+        The names are those of their rows in history.csv.
+        """
+        return {}
 
     @property
     def monitor(self) -> Monitor | None:

@@ -18,7 +18,7 @@ from trustml_cli.training.trainer import Epoch, Report
 
 log = logging.getLogger(__name__)
 
-LAYOUT = 2  # raise it when what is stored, or how models are trained, changes: older ones are not found then
+LAYOUT = 3  # raise it when what is stored, or how models are trained, changes: older ones are not found then
 
 Recipe = Mapping[str, Any]
 """Everything that decides what a trained model is, as JSON-able facts."""
