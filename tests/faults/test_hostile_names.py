@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from tests.faults.images import folder_of_images
 from tests.helpers import Cli
 from trustml_cli.config.messages import quoted
-from trustml_cli.printable import CONTROLS, printable_value
 from trustml_cli.results.aggregate import read_runs
 from trustml_cli.results.csv_files import FORMULA, as_csv, as_it_was, harmless, read_csv
+from trustml_cli.system.printable import CONTROLS, printable_value
 
 RUN = ["trainer=smoke", "model=logistic"]
 

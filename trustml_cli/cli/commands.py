@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from trustml_cli.printable import printable
 from trustml_cli.system.errors import InputError
+from trustml_cli.system.printable import printable
 
 NARROWEST = 12  # characters that a column is never cut below
 GAP = "  "

@@ -11,16 +11,15 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any, TextIO
 
-from trustml_cli.config.groups import flat
 from trustml_cli.config.instantiate import nearest
 from trustml_cli.results.aggregate import Run
 from trustml_cli.results.csv_files import LARGEST, harmless, read_rows
+from trustml_cli.results.run_facts import config_in
 from trustml_cli.system.errors import InputError
-from trustml_cli.user_file import MB, read_text, read_yaml
+from trustml_cli.system.user_file import read_text, read_yaml
 
 COLUMNS = ("started", "task", "model", "dataset", "seed", "status", "headline", "value", "figure", "seconds", "error",
            "directory")  # fmt: skip
-LARGEST_CONFIG = MB  # bytes of a config.yaml
 LONGEST_VALUE = 1000  # characters of a value that may be other than a text
 LONGEST_ERROR = 80  # characters of one in the listing; run.json has it whole
 SHOWN = ("started", "task", "model", "dataset", "status", "figure", "directory")
@@ -97,15 +96,6 @@ class Listed:
         facts = self.run.facts
         last = self.rows[-1] if self.rows else {}
         return {**last, **self.run.overrides, **facts.choices, **self.config, **facts.known, **self.columns}
-
-
-def config_in(folder: Path) -> dict[str, Any]:
-    """Every value of the config.yaml in a run's directory by its key; none where it is absent or cannot be read."""
-    try:
-        content = read_yaml(read_text(folder / "config.yaml", LARGEST_CONFIG, inside=folder))
-    except (OSError, ValueError):
-        return {}
-    return {str(key): value for key, value in flat(content).items()} if isinstance(content, dict) else {}
 
 
 def selected(runs: Sequence[Run], words: Sequence[str]) -> list[Listed]:

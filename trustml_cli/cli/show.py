@@ -10,7 +10,7 @@ import yaml
 from trustml_cli.config.groups import LARGEST, description
 from trustml_cli.config.instantiate import nearest
 from trustml_cli.system.errors import InputError, one_line
-from trustml_cli.user_file import read_text, read_yaml
+from trustml_cli.system.user_file import read_text, read_yaml
 
 Folders = Sequence[Path]
 """Where YAML is looked for; of two files with one name the first counts."""

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from trustml_cli.config.instantiate import nearest
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.files import digest
-from trustml_cli.user_file import MB, read_text
+from trustml_cli.system.user_file import MB, read_text
 
 LARGEST = MB  # bytes of a choice's file
 LONGEST_NAME = 150  # bytes of a folder's name; file systems allow 255

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from trustml_cli.metrics.columns import OVER_SEEDS, PARTS, POOLED, within
 from trustml_cli.results.csv_files import read_csv
 from trustml_cli.results.recorder import DOES_NOT_COUNT, WHERE
-from trustml_cli.run_facts import RunFacts, read_facts
+from trustml_cli.results.run_facts import RunFacts, read_facts
 from trustml_cli.system.files import is_held
 
 if TYPE_CHECKING:  # a listing has no need of it, and shall not wait for its import

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trustml_cli.printable import printable
-from trustml_cli.user_file import MB, opened
+from trustml_cli.system.printable import printable
+from trustml_cli.system.user_file import MB, opened
 
 if TYPE_CHECKING:  # a listing has no need of it, and shall not wait for its import
     import pandas

@@ -80,7 +80,7 @@ def attend(job: int, folder: Path, **refused: Any) -> None:
 def attended() -> "list[Run]":
     """The runs of this command's jobs, in their order, as far as they began; the notes about them are removed."""
     from trustml_cli.results.aggregate import Refused, read_run
-    from trustml_cli.run_facts import RunFacts
+    from trustml_cli.results.run_facts import RunFacts
 
     notes = Path(os.environ[Ending.ATTENDANCE])
     sweep = Ending.sweep or notes.parent

@@ -13,13 +13,13 @@ from typing import Any
 import pandas
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from trustml_cli.cli.runs import LARGEST_CONFIG, config_in
 from trustml_cli.config.groups import config_folder, description
-from trustml_cli.printable import printable
 from trustml_cli.results.aggregate import IDENTITY, Answers, Run, read_run, read_runs, table_in
 from trustml_cli.results.report.table import NOTHING, Cell, measured, readable, shown, sortable
+from trustml_cli.results.run_facts import LARGEST_CONFIG, config_in
 from trustml_cli.system.files import write_atomically
-from trustml_cli.user_file import MB, read_bytes, read_text
+from trustml_cli.system.printable import printable
+from trustml_cli.system.user_file import MB, read_bytes, read_text
 
 FEW = 12  # headline figures that fit above everything else
 LARGEST_PICTURE = 16 * MB  # bytes of a picture on a page

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trustml_cli.user_file import opened, read_bytes, read_text, read_yaml
+from trustml_cli.system.user_file import opened, read_bytes, read_text, read_yaml
 
 
 def pipe(path: Path) -> None:

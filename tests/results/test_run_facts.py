@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.helpers import Cli, leave_run
-from trustml_cli.printable import CONTROLS
-from trustml_cli.run_facts import read_facts
+from trustml_cli.results.run_facts import read_facts
+from trustml_cli.system.printable import CONTROLS
 
 ODD: list[tuple[str, str]] = [
     ('"conditions": 5', "conditions: must be a list of texts, got 5"),

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from trustml_cli.config.groups import flat
 from trustml_cli.system.errors import one_line
-from trustml_cli.user_file import MB, read_text
+from trustml_cli.system.user_file import MB, read_text, read_yaml
 
 LARGEST = 4 * MB  # bytes of a run.json
+LARGEST_CONFIG = MB  # bytes of a config.yaml
 LONGEST = 100_000  # characters of a text in it
 LARGEST_FLOAT = sys.float_info.max
 DEEPEST = 50  # nested lists and mappings in it
@@ -91,6 +93,15 @@ def read_facts(folder: Path) -> RunFacts:
 def unreadable(error: Exception) -> RunFacts:
     """The facts of a run whose run.json cannot be read."""
     return RunFacts(status=UNREADABLE, error=f"run.json: {one_line(error)}")
+
+
+def config_in(folder: Path) -> dict[str, Any]:
+    """Every value of the config.yaml in a run's directory by its key; none where it is absent or cannot be read."""
+    try:
+        content = read_yaml(read_text(folder / "config.yaml", LARGEST_CONFIG, inside=folder))
+    except (OSError, ValueError):
+        return {}
+    return {str(key): value for key, value in flat(content).items()} if isinstance(content, dict) else {}
 
 
 def facts_of(content: Any) -> RunFacts:
