@@ -3,11 +3,14 @@
 import pickle
 import warnings
 from pathlib import Path
-from zipfile import ZipFile, is_zipfile
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from trustml_cli.models.pickled import NotWeights, check_pickled
+from trustml_cli.system.errors import one_line
+from trustml_cli.system.user_file import opened
 
 
 def load_checkpoint(network: nn.Sequential, path: Path) -> None:
@@ -32,27 +35,35 @@ def load_checkpoint(network: nn.Sequential, path: Path) -> None:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Names and tensors in a .safetensors file, or in a .pt file that holds nothing but tensors."""
+    """Names and tensors in a .safetensors file, or in a .pt file that holds nothing but tensors.
+
+    Raises ValueError for any other file, and for tensors that no network takes: sparse, quantised, complex, meta.
+    """
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        if is_zipfile(path):
-            with ZipFile(path) as archive:
-                if sum(part.file_size for part in archive.infolist()) > path.stat().st_size:
-                    raise ValueError("it is compressed, which torch.save never does: it may fill the memory")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of an unusual pickle protocol
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+        with opened(path):  # a regular file
+            pass
+        content = load_file(path) if path.suffix == ".safetensors" else read_pickled(path)
+    except (NotWeights, pickle.UnpicklingError) as error:
         raise ValueError(
-            f"checkpoint: {path} is no weights-only file: loading it could run code; save state_dict() instead"
+            f"checkpoint: {path} is no weights-only file ({one_line(error)}); save state_dict() instead"
         ) from error
     except Exception as error:  # a damaged file makes torch raise anything
-        raise ValueError(f"checkpoint: {path} cannot be read ({' '.join(str(error).split())})") from error
+        raise ValueError(f"checkpoint: {path} cannot be read ({one_line(error)})") from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
     ):
         raise ValueError(f"checkpoint: {path} holds no state_dict (names to tensors)")
+    for name, tensor in content.items():
+        if tensor.is_complex() or tensor.is_quantized or tensor.is_meta or tensor.layout is not torch.strided:
+            raise ValueError(f"checkpoint: {path}: tensor {name} is no dense tensor of real numbers")
     return content
+
+
+def read_pickled(path: Path) -> object:
+    """What a file of torch.save holds, once it is sure that loading it does no harm."""
+    check_pickled(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of an unusual pickle protocol
+        return torch.load(path, map_location="cpu", weights_only=True)
