@@ -1,21 +1,30 @@
 """What makes a trained network what it is: the key under which it is kept, with a defence among it."""
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from tests.configs import choice
+from tests.helpers import CPU
 from tests.tasks.parts import MODEL, TRAINER
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.config.instantiate import build
 from trustml_cli.data.dataset import Dataset
+from trustml_cli.data.relabelled import Relabelled
 from trustml_cli.defences.defence import Defence
 from trustml_cli.defences.ensemble import EnsembleTraining
 from trustml_cli.defences.free import FreeTraining
 from trustml_cli.system.errors import InputError
-from trustml_cli.tasks.context import Context, Trained
+from trustml_cli.tasks.context import Context, Trained, describe
+from trustml_cli.training.predict import predict
+from trustml_cli.training.spec import TrainingSpec, WrappedSpec, seed_for
+from trustml_cli.training.step import CROSS_ENTROPY, TrainingState, TrainingStep
+from trustml_cli.training.wrapper import Wrapper, WrapperEpoch
 
 FREE = FreeTraining(norm=Norm.linf, epsilon=0.1, images=8, replays=2)
 
@@ -69,3 +78,131 @@ def test_a_defence_refuses_what_it_cannot_train(context: Context, tiny_data: Dat
     table = build(choice("dataset", "census"), "dataset").load()
     with pytest.raises(InputError, match=r"^defence: needs images"):
         context.train_or_load(context.spec(table, MODEL, TRAINER, defence=FREE))
+
+
+def test_training_goes_on_from_a_checkpoint_or_a_stored_network(
+    context: Context, tiny_data: Dataset, tmp_path: Path
+) -> None:
+    first = context.spec(tiny_data, MODEL, TRAINER)
+    trained = context.train_or_load(first)
+    file = context.store.root / trained.key / "model.safetensors"
+    slow = replace(TRAINER, epochs=1, lr=1e-5)
+    model = replace(MODEL, checkpoint=file, train=True)
+    from_file = context.train_or_load(context.spec(tiny_data, model, slow))
+    assert isinstance(first, TrainingSpec)
+    from_store = context.train_or_load(replace(first, trainer=slow, init_from=first))
+    from_nothing = context.train_or_load(replace(first, trainer=slow))
+    for tuned in (from_file, from_store):
+        assert not torch.equal(weights(tuned), weights(trained))
+        assert torch.allclose(weights(tuned), weights(trained), atol=1e-3)
+        assert tuned.history[0].train_loss < from_nothing.history[0].train_loss / 2
+    assert torch.equal(weights(from_file), weights(from_store))
+    assert len({each.key for each in (trained, from_file, from_store, from_nothing)}) == 4
+    as_it_is = context.train_or_load(context.spec(tiny_data, replace(model, train=False), slow))
+    assert torch.equal(weights(as_it_is), weights(trained))
+    hardened = context.train_or_load(context.spec(tiny_data, model, slow, defence=FREE))
+    assert torch.allclose(weights(hardened), weights(trained), atol=1e-3)
+    with pytest.raises(InputError, match=r"^model\.train: .*trainer=default"):
+        context.train_or_load(context.spec(tiny_data, model, build(choice("trainer", "numpy"), "trainer")))
+
+
+def test_a_network_that_looks_at_images_first_keeps_what_it_saw_when_it_is_tuned(
+    context: Context, tiny_data: Dataset
+) -> None:
+    model = build(choice("model", "fast_cnn", width=8), "model")
+    first = TrainingSpec(data=tiny_data, model=model, trainer=replace(TRAINER, epochs=1), seed=0)
+    others = tiny_data.derive("every other one", train=tiny_data.train.subset(torch.arange(0, 64, 3)))
+    before, after = (context.train_or_load(each) for each in (first, replace(first, data=others, init_from=first)))
+    fixed = {name for name, _ in before.network.named_buffers() if "running" not in name and "batches" not in name}
+    fixed |= {name for name, weight in model.build(describe(tiny_data)).named_parameters() if not weight.requires_grad}
+    assert len(fixed) > 2
+    states = before.network.state_dict(), after.network.state_dict()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in fixed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copycat(TrainingStep):
+    """Learns the answers of a teacher."""
+
+    def __call__(self, state: TrainingState, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        (teacher,) = state.networks
+        return CROSS_ENTROPY(state, x, teacher(x).argmax(1))
+
+
+def test_a_teacher_is_a_network_that_is_needed_and_part_of_the_key(context: Context, tiny_data: Dataset) -> None:
+    turned = tiny_data.derive("turned", train=Relabelled(tiny_data.train, 1 - tiny_data.train.labels))
+    teacher = TrainingSpec(data=turned, model=MODEL, trainer=TRAINER, seed=5)
+    student = TrainingSpec(
+        data=tiny_data,
+        model=MODEL,
+        trainer=replace(TRAINER, epochs=6),
+        seed=0,
+        step=Copycat(),
+        needs={"teacher": teacher},
+    )
+    trained = context.train_or_load(student)
+    assert [row["stage"] for row in context.record.epochs] == ["teacher"] * 4 + ["student"] * 6
+    assert predict(trained.network, tiny_data.test, CPU).accuracy == 0, "it says the opposite, as its teacher does"
+    others = [replace(student, needs={"teacher": replace(teacher, seed=6)}), replace(student, seed=1)]
+    assert len({trained.key, *(context.train_or_load(each).key for each in others)}) == 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale(Wrapper):
+    """One number that the logits are multiplied by, behind the network."""
+
+    place: ClassVar = "scale behind"
+    steps: int
+
+    def around(self, network: nn.Module, shape: tuple[int, ...]) -> nn.Sequential:
+        return nn.Sequential(network, Factor())
+
+    def part(self, wrapped: nn.Sequential) -> nn.Module:
+        return wrapped[1]
+
+    @property
+    def learns_from(self) -> int:
+        return 32
+
+    def learn(self, part: nn.Module, network: nn.Module, x: Tensor, y: Tensor) -> Iterator[WrapperEpoch]:
+        optimizer = torch.optim.SGD(part.parameters(), lr=0.1)
+        for _ in range(self.steps):
+            logits = part(network(x))
+            loss = nn.functional.cross_entropy(logits, y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            yield WrapperEpoch(0.1, loss.item(), (logits.argmax(1) == y).double().mean().item())
+
+
+class Factor(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.factor * x
+
+
+def test_a_wrapper_is_trained_behind_a_network_and_stored_by_itself(context: Context, tiny_data: Dataset) -> None:
+    base = context.spec(tiny_data, MODEL, TRAINER)
+    spec = WrappedSpec(base=base, wrapper=Scale(steps=3), data=tiny_data, seed=0)
+    plain, wrapped = context.train_or_load(base), context.train_or_load(spec)
+    assert context.record.epochs[-1]["stage"] == "scale behind classifier"
+    factor = wrapped.network[1].factor
+    assert factor > 1.0, "its answers are right, so confidence pays"
+    x = torch.rand(5, 1, 8, 8)
+    torch.testing.assert_close(wrapped.network(x), factor * plain.network(x))
+    again = context.train_or_load(replace(spec, base=base))
+    assert (again.key, again.network[1].factor) == (wrapped.key, factor)
+    twice = context.train_or_load(replace(spec, base=spec))
+    assert len({plain.key, wrapped.key, twice.key}) == 3
+    assert twice.network[1].factor != factor
+
+
+def test_every_purpose_has_seeds_of_its_own_and_static_networks_those_they_always_had() -> None:
+    assert [seed_for(3, "static", number) for number in (1, 2)] == [4, 5]
+    seeds = [seed_for(seed, name, n) for seed in (0, 1) for name in ("teacher", "shadow") for n in range(1, 9)]
+    assert len(set(seeds)) == 32
+    assert seeds == [seed_for(seed, name, n) for seed in (0, 1) for name in ("teacher", "shadow") for n in range(1, 9)]
+    assert min(seeds) > 100
