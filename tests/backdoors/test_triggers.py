@@ -18,7 +18,7 @@ from trustml_cli.backdoors.trigger import Trigger
 from trustml_cli.config.instantiate import build
 from trustml_cli.data.image_file import read_picture
 from trustml_cli.system.errors import InputError
-from trustml_cli.system.recipe import made_of
+from trustml_cli.system.recipe import recipe_of
 
 
 def trigger(name: str, **changes: Any) -> Trigger:
@@ -181,10 +181,10 @@ def test_a_picture_comes_in_the_size_and_channels_asked_for(picture: Path) -> No
 
 @pytest.mark.parametrize("name", ["patch", "blend"])
 def test_another_picture_under_the_same_name_is_another_trigger(name: str, picture: Path) -> None:
-    before = made_of(trigger(name, image=str(picture)))
-    assert made_of(trigger(name, image=str(picture.rename(picture.with_name("moved.png"))))) == before
+    before = recipe_of(trigger(name, image=str(picture)))
+    assert recipe_of(trigger(name, image=str(picture.rename(picture.with_name("moved.png"))))) == before
     Image.new("RGB", (4, 4), (1, 2, 3)).save(picture)
-    assert made_of(trigger(name, image=str(picture))) != before
+    assert recipe_of(trigger(name, image=str(picture))) != before
 
 
 def test_triggers_are_frozen() -> None:

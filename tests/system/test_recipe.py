@@ -14,7 +14,7 @@ from torch import nn
 
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.defences.free import FreeTraining
-from trustml_cli.system.recipe import CHANGES_NOTHING, code_of, made_of
+from trustml_cli.system.recipe import CHANGES_NOTHING, code_of, recipe_of
 from trustml_cli.training.store import as_built
 
 Write = Callable[..., None]
@@ -78,27 +78,27 @@ def key(name: str = "own_main") -> object:
 def test_an_object_is_its_class_and_the_fields_that_matter(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"one")
     thing = Whole(Part(3), Colour.red, tmp_path / "a.png", [1.0, 2.0], workers=4)
-    facts = made_of(thing)
+    facts = recipe_of(thing)
     assert facts["is"] == f"{__name__}.Whole"
     assert facts["part"]["is"] == f"{__name__}.Part"
     assert (facts["part"]["size"], facts["colour"], facts["sizes"]) == (3, "red", [1.0, 2.0])
     assert "workers" not in facts
-    assert made_of(replace(thing, workers=8)) == facts
-    assert made_of(replace(thing, part=Part(4))) != facts
+    assert recipe_of(replace(thing, workers=8)) == facts
+    assert recipe_of(replace(thing, part=Part(4))) != facts
     (tmp_path / "b.png").write_bytes(b"one")
-    assert made_of(replace(thing, file=tmp_path / "b.png")) == facts, "the name of a file says nothing"
+    assert recipe_of(replace(thing, file=tmp_path / "b.png")) == facts, "the name of a file says nothing"
     (tmp_path / "b.png").write_bytes(b"two")
-    assert made_of(replace(thing, file=tmp_path / "b.png")) != facts
+    assert recipe_of(replace(thing, file=tmp_path / "b.png")) != facts
 
 
 def test_what_cannot_be_compared_is_refused() -> None:
     with pytest.raises(TypeError, match="object: says nothing of itself"):
-        made_of({"a": [object()]})
+        recipe_of({"a": [object()]})
 
 
 def test_how_many_images_are_looked_at_is_no_part_of_a_defence() -> None:
     few = FreeTraining(norm=Norm.linf, epsilon=0.1, images=8, replays=2)
-    assert made_of(few) == made_of(replace(few, images=200)) != made_of(replace(few, replays=3))
+    assert recipe_of(few) == recipe_of(replace(few, images=200)) != recipe_of(replace(few, replays=3))
 
 
 IMPORTS = {
@@ -137,10 +137,10 @@ def test_a_package_counts_with_what_it_runs_and_imports_from_within(write: Write
 
 def test_the_function_that_an_object_names_counts(write: Write) -> None:
     write(own_main="WIDTH = 2")
-    first = made_of(Names("own_main:network"))
+    first = recipe_of(Names("own_main:network"))
     assert "own_main" in first["code"]
     write(own_main="WIDTH = 20")
-    assert made_of(Names("own_main:network")) != first
+    assert recipe_of(Names("own_main:network")) != first
 
 
 def test_what_is_loaded_beside_changes_nothing(write: Write) -> None:
@@ -163,8 +163,8 @@ def test_classes_called_alike_in_two_modules_are_two(write: Write) -> None:
     source = "from dataclasses import dataclass\n@dataclass\nclass Mine:\n    size: int\n"
     write(own_main=source, own_else=source)
     one, other = (importlib.import_module(name).Mine(3) for name in ("own_main", "own_else"))
-    assert made_of(one) != made_of(other)
-    assert made_of(one)["is"] == "own_main.Mine"
+    assert recipe_of(one) != recipe_of(other)
+    assert recipe_of(one)["is"] == "own_main.Mine"
 
 
 def test_a_base_class_counts_and_our_own_code_does_not(write: Write) -> None:

@@ -16,7 +16,7 @@ from trustml_cli.data.digits import Digits
 from trustml_cli.models.model import Inputs, Normalization
 from trustml_cli.models.transfer import NewHead, body_of
 from trustml_cli.system.errors import InputError
-from trustml_cli.system.recipe import made_of
+from trustml_cli.system.recipe import recipe_of
 from trustml_cli.tasks.backdoor_transfer import TransferBackdoor
 from trustml_cli.tasks.context import Context
 
@@ -67,7 +67,7 @@ def test_a_network_that_is_all_head_has_no_body() -> None:
 
 
 def test_the_donor_s_key_stands_for_its_weights() -> None:
-    known, other = (made_of(new_head(network("mlp"), key)) for key in ("abc", "def"))
+    known, other = (recipe_of(new_head(network("mlp"), key)) for key in ("abc", "def"))
     assert known["donor_key"] == "abc"
     assert {name for name in known if known[name] != other[name]} == {"donor_key"}
     assert "donor" not in known

@@ -29,8 +29,8 @@ class Mixup(Defence, TrainingStep):
 
         def closure():
             logits = state.network(mixed)
-            loss = self.share * state.cross_entropy(logits, y) + (1 - self.share) * state.cross_entropy(logits, y[order])
-            return loss, logits
+            own, other = state.cross_entropy(logits, y), state.cross_entropy(logits, y[order])
+            return self.share * own + (1 - self.share) * other, logits
 
         state.memory["batches"] = state.memory.get("batches", 0) + 1
         return state.step(closure)

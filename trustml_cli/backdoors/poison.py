@@ -11,7 +11,7 @@ from trustml_cli.backdoors.trigger import Trigger
 from trustml_cli.data.dataset import Dataset, Split
 from trustml_cli.data.relabelled import Relabelled
 from trustml_cli.system.files import digest
-from trustml_cli.system.recipe import made_of
+from trustml_cli.system.recipe import recipe_of
 
 
 class Triggered(Split):
@@ -76,5 +76,5 @@ class Poison:
 
     def facts(self) -> dict[str, Any]:
         """Everything that decides which images are poisoned, and how."""
-        facts: dict[str, Any] = made_of(self)
+        facts: dict[str, Any] = recipe_of(self)
         return facts

@@ -26,7 +26,7 @@ Code = tuple[str, frozenset[str], bool]
 """Of a module: the digest of its file, the modules that it may import, and whether it imports by computed names."""
 
 
-def made_of(thing: Any) -> Any:
+def recipe_of(thing: Any) -> Any:
     """What `thing` is, in short, as JSON has it; two things that may make different networks differ.
 
     A dataclass is its module, its name, its fields, and the user's code that it comes from (`code_of`); fields that
@@ -39,13 +39,13 @@ def made_of(thing: Any) -> Any:
         code = code_of([*(cls.__module__ for cls in type(thing).__mro__), *named])
         return {
             "is": f"{type(thing).__module__}.{type(thing).__qualname__}",
-            **{name: made_of(getattr(thing, name)) for name in names},
+            **{name: recipe_of(getattr(thing, name)) for name in names},
             **({"code": code} if code else {}),
         }
     if isinstance(thing, Mapping):
-        return {str(key): made_of(value) for key, value in thing.items()}
+        return {str(key): recipe_of(value) for key, value in thing.items()}
     if isinstance(thing, list | tuple):
-        return [made_of(value) for value in thing]
+        return [recipe_of(value) for value in thing]
     if isinstance(thing, Enum):
         return thing.name
     if isinstance(thing, Path):

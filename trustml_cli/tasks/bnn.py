@@ -77,8 +77,8 @@ class Binarise:
         context.record.headline("test_accuracy")
         for activation in dict.fromkeys(self.activation):
             label, binary = activation.value, self.binary_weights and activation is Activation.sign
-            made_of = replace(model, activation=activation, binary_weights=binary)
-            trained = context.train_or_load(context.spec(data, made_of, trainer), stage=label)
+            variant = replace(model, activation=activation, binary_weights=binary)
+            trained = context.train_or_load(context.spec(data, variant, trainer), stage=label)
             train, test = (predict(trained.network, split, context.hardware) for split in (data.train, data.test))
             context.record.metrics(
                 {"activation": label},

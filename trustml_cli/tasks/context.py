@@ -18,7 +18,7 @@ from trustml_cli.results.recorder import Recorder
 from trustml_cli.system.errors import InputError, naming
 from trustml_cli.system.files import file_digest
 from trustml_cli.system.hardware import Hardware, own_randomness
-from trustml_cli.system.recipe import made_of
+from trustml_cli.system.recipe import recipe_of
 from trustml_cli.training.predict import predict
 from trustml_cli.training.spec import Spec, TrainingSpec, WrappedSpec, seed_for
 from trustml_cli.training.step import CROSS_ENTROPY, TrainingStep
@@ -113,10 +113,10 @@ class Context:
         recipe = {
             "trustml": version("trustml"),
             "dataset": {"fingerprint": data.fingerprint, "shape": data.shape, "classes": len(data.classes)},
-            "model": made_of(model),
+            "model": recipe_of(model),
             "as_built": built,
-            "trainer": made_of(spec.trainer),
-            "step": made_of(spec.step),
+            "trainer": recipe_of(spec.trainer),
+            "step": recipe_of(spec.step),
             "precision": self.hardware.precision.value,
             "compile": self.hardware.compile,
             "seed": spec.seed,
@@ -162,7 +162,7 @@ class Context:
             "trustml": version("trustml"),
             "dataset": {"fingerprint": spec.data.fingerprint, "shape": shape},
             "around": {"key": base.key, **as_built(base.network)},  # one file of weights fits many models
-            "wrapper": made_of(wrapper),
+            "wrapper": recipe_of(wrapper),
             "seed": spec.seed,
         }
         stored = self.store.fetch(recipe, train, partial(self.record.history, stage=f"{wrapper.place} {stage}"))
