@@ -22,7 +22,7 @@ from trustml_cli.cli.commands import COMMANDS, answer
 from trustml_cli.config.groups import changed, config_folder, flat, help_text, register_resolvers
 from trustml_cli.config.instantiate import build, build_as, nearest
 from trustml_cli.config.messages import explain
-from trustml_cli.config.trust import be_careful, typed
+from trustml_cli.config.trust import Leave, be_careful, look_beside, typed
 from trustml_cli.results.recorder import DOES_NOT_COUNT, Recorder
 from trustml_cli.sweeps.callback import (
     Ending,
@@ -134,7 +134,9 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
     groups = {str(key) for key, node in config.items() if isinstance(node, DictConfig)}
     settings: Settings = build_as(Settings, {key: config[key] for key in config if key not in groups}, key="")
     words = as_written(HydraConfig.get().overrides.task)
-    make = partial(build, allow=[*settings.allow, *typed(words, r"\w+\.factory")])  # a function that is typed is meant
+    if typed(words, "allow"):
+        look_beside()
+    make = partial(build, leave=Leave(words, [settings.data_dir, settings.cache_dir, settings.output_dir]))
     handler = make(config.task, "task")
     record.columns = getattr(handler, "columns", None)
     wanted = [name for name in signature(handler.__call__).parameters if name != "context"]

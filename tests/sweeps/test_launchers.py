@@ -192,8 +192,12 @@ def test_a_sweep_is_found_again_whatever_launches_it(tmp_path: Path, monkeypatch
     here = "hydra.sweep.dir='outputs/multirun/1'"
     flags = ["--config-dir", "yours"]
     assert resumed_words(["seed=0,1", "resume=true"], ["-m", *flags]) == ["seed=0,1", "resume=true", here, "-m", *flags]
-    as_before = ["seed=0,1", "launcher=joblib", "hydra.launcher.n_jobs=3", "resume=true", here, "--multirun", *flags]
-    assert resumed_words(["resume=outputs/multirun/1"], flags) == as_before
+    again = "add it to the command: launcher=joblib hydra.launcher.n_jobs=3"
+    with pytest.raises(InputError, match=again):
+        resumed_words(["resume=outputs/multirun/1"], flags)
+    typed = ["launcher=joblib", "hydra.launcher.n_jobs=3"]
+    as_before = ["seed=0,1", *typed, "resume=true", here, "--multirun", *flags]
+    assert resumed_words(["resume=outputs/multirun/1", *typed], flags) == as_before
     otherwise = ["seed=0,1", "launcher=slurm", "resume=true", here, "-m"]
     assert resumed_words(["resume=outputs/multirun/1", "launcher=slurm"], ["-m"]) == otherwise
     with pytest.raises(InputError, match="leave out seed=5"):

@@ -15,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from trustml_cli.config.instantiate import nearest
+from trustml_cli.config.trust import environment
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.files import digest
 from trustml_cli.system.user_file import MB, read_text
@@ -38,6 +39,7 @@ def user_folder(kind: str) -> str:
 
 def register_resolvers() -> None:
     """What our YAML may ask for as ${NAME:…}."""
+    OmegaConf.register_new_resolver("oc.env", environment, replace=True)
     OmegaConf.register_new_resolver("user_folder", user_folder, replace=True)
     OmegaConf.register_new_resolver("token", lambda: secrets.token_hex(4), use_cache=True, replace=True)
     OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)

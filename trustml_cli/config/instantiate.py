@@ -12,14 +12,15 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from trustml_cli.config.trust import OURS, refuse
+from trustml_cli.config.trust import FOLDERS, Leave
 from trustml_cli.system.errors import InputError, naming
 
 T = TypeVar("T")
+NO_LEAVE = Leave()
 
 
-def build(node: DictConfig, key: str, allow: Sequence[str] = ()) -> Any:
-    """The object that the config node at `key` describes; `allow` names packages beside ours that it may come from.
+def build(node: DictConfig, key: str, leave: Leave = NO_LEAVE) -> Any:
+    """The object that the config node at `key` describes; `leave` says what code it may come from, beside ours.
 
     `_target_` names a dataclass whose fields are exactly the other keys; their annotations are the types. A single
     value stands for a list of one. A node of nodes that each name a `_target_` is a family: a dictionary of objects by
@@ -27,23 +28,30 @@ def build(node: DictConfig, key: str, allow: Sequence[str] = ()) -> Any:
     """
     target = node.get("_target_")
     if is_family(node):
-        return {name: build(node[name], f"{key}.{name}", allow) for name in map(str, node)}
+        return {name: build(node[name], f"{key}.{name}", leave) for name in map(str, node)}
     if target is None:
         nodes = [name for name in map(str, node) if isinstance(node[name], DictConfig)]
         nameless = [name for name in nodes if "_target_" not in node[name]]
         where = f"{key}.{nameless[0]}" if len(nameless) < len(nodes) and nameless else key
         raise InputError(f"{where}: this choice names no _target_; add the class that it configures")
-    known = (OURS, *allow)
-    refuse(f"{key}._target_", str(target), known)
+    leave.refuse_class(f"{key}._target_", str(target))
     try:
         cls = get_object(target)
     except Exception as error:  # importing somebody's module may raise anything
         raise InputError(f"{key}._target_: cannot find {target} ({' '.join(str(error).split())})") from error
     if not (isinstance(cls, type) and is_dataclass(cls)):
         raise InputError(f"{key}._target_: {target} is not a dataclass")
-    for name in getattr(cls, "names_code", ()):
-        refuse(f"{key}.{name}", str(node.get(name)), known)
-    return build_as(cls, node, key)
+    leave.refuse_class(f"{key}._target_", f"{cls.__module__}.{cls.__qualname__}")  # not what our modules have imported
+    functions = {f"{key}.{name}": str(node.get(name)) for name in getattr(cls, "names_code", ())}
+    for place, function in functions.items():
+        leave.refuse_function(place, function)
+    for name in FOLDERS:
+        if node.get(name) is not None:
+            leave.refuse_folder(f"{key}.{name}", node[name])
+    made = build_as(cls, node, key)
+    for place, function in functions.items():
+        leave.refuse_import(place, function)
+    return made
 
 
 def is_family(node: Any) -> bool:

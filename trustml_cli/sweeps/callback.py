@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import secrets
+import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -14,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from trustml_cli.config.messages import quoted
+from trustml_cli.config.trust import is_the_users
 from trustml_cli.results.csv_files import as_csv
 from trustml_cli.sweeps.launchers import check_each_kind_once, outlive_killed_jobs
 from trustml_cli.system.errors import InputError
@@ -30,7 +33,7 @@ log = logging.getLogger(__name__)
 
 FEW = 20  # rows of a summary that still fit on a terminal
 LAUNCHER = ("launcher=", "hydra.launcher.", "hydra.sweeper.")
-HOW = ("resume=", "launcher=", "hydra.")  # words that say how jobs are run; the others say what they are
+HOW = ("resume=", "launcher=", "hydra.", "hydra/")  # words that say how jobs are run; the others say what they are
 
 
 class Ending(Callback):
@@ -176,29 +179,13 @@ def resumed_words(overrides: Sequence[str], flags: Sequence[str]) -> list[str]:
     if asked.lower() == "false":
         return [*overrides, *flags]
     others = [word for word in overrides if not word.startswith("resume=")]
-    allow = [word for word in others if word.startswith("allow=")]  # what was allowed is not to be read from a file
     if asked.lower() != "true":
         saved = Path(asked) / "multirun.yaml"
         if not saved.is_file():
             raise InputError(f"resume: {asked} is no sweep's directory (there is no {saved}); give one, or true")
-        if more := [word for word in others if not word.startswith((*LAUNCHER, "allow="))]:
-            raise InputError(f"resume: a directory brings its command along; leave out {more[0]}")
-        known = OmegaConf.load(saved).hydra.overrides
-        before = [word for word in [*as_written(known.task), *as_written(known.hydra)] if not word.startswith("allow=")]
-        launcher = [word for word in others if word not in allow] or [
-            word for word in before if word.startswith(LAUNCHER)
-        ]
         multirun = {"-m", "--multirun"}.isdisjoint(flags) * ["--multirun"]
-        return [
-            *what_is_run(before),
-            *launcher,
-            *allow,
-            "resume=true",
-            into(Path(asked)),
-            *multirun,
-            *own_choices(saved),
-            *flags,
-        ]
+        words = words_of(saved, others)
+        return [*words, "resume=true", into(Path(asked)), *multirun, *own_choices(saved), *flags]
     if {"-m", "--multirun"}.isdisjoint(flags):
         raise InputError("resume: goes with a multirun; add -m, or give the directory of the sweep to go on with")
     if any(word.startswith("hydra.sweep.dir=") for word in others):
@@ -210,19 +197,64 @@ def resumed_words(overrides: Sequence[str], flags: Sequence[str]) -> list[str]:
     return [*others, "resume=true", *(into(saved.parent) for saved in islice(same, 1)), *flags]
 
 
+def words_of(saved: Path, typed_now: Sequence[str]) -> list[str]:
+    """The command of the sweep whose multirun.yaml this is, with what the user says of it now.
+
+    What is the user's to decide is for them to type again, for anybody may have written the file; how the jobs are
+    launched may be typed otherwise than before.
+    """
+    before = [word for word in saved_words(saved) if launches(word) or what_is_run([word])]
+    parse = OverridesParser.create().parse_override
+    now = {word: parse(word) for word in typed_now}
+    for word, said in now.items():
+        if word not in before and (not is_the_users(said) or said.key_or_group.endswith(".factory")):
+            raise InputError(f"resume: a directory brings its command along; leave out {word}")
+    keys = [(said.key_or_group, said.package) for said in now.values()]
+    if any(map(launches, typed_now)):
+        before = [word for word in before if not launches(word)]
+    rest = {word: parse(word) for word in before}
+    rest = {word: said for word, said in rest.items() if (said.key_or_group, said.package) not in keys}
+    if users := [word for word, said in rest.items() if is_the_users(said)]:
+        again = " ".join(map(shlex.quote, users))
+        raise InputError(f"resume: {saved} cannot decide this for you; if you mean it, add it to the command: {again}")
+    return [*rest, *typed_now]
+
+
+def launches(word: str) -> bool:
+    """Whether an override says how a sweep's jobs are launched."""
+    return word.lstrip("+~").startswith(LAUNCHER)
+
+
+def saved_words(saved: Path) -> list[str]:
+    """The overrides in a sweep's multirun.yaml. Raises `InputError` for anything in their place that is none."""
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(saved), resolve=False)
+        overrides: Any = content["hydra"]["overrides"]  # type: ignore[index, call-overload]
+        words = [*overrides["task"], *overrides["hydra"]]
+        for word in words:
+            OverridesParser.create().parse_override(word)
+    except (TypeError, LookupError, AttributeError, OSError, HydraException) as error:
+        raise InputError(f"resume: {saved} is not as trustml wrote it; begin the sweep anew") from error
+    return words
+
+
 def command_of(saved: Path) -> list[str]:
     """What is run by the sweep whose multirun.yaml this is."""
-    return what_is_run(as_written(OmegaConf.load(saved).hydra.overrides.task))
+    return what_is_run(saved_words(saved))
 
 
 def own_choices(saved: Path) -> list[str]:
     """The flag that brings the user's own folder of choices along, for the sweep whose multirun.yaml this is."""
-    return config_dir(OmegaConf.select(OmegaConf.load(saved), "hydra.runtime.config_sources", default=[]))
+    sources = OmegaConf.select(OmegaConf.load(saved), "hydra.runtime.config_sources")
+    known = [source for source in sources if isinstance(source, DictConfig)] if OmegaConf.is_list(sources) else []
+    return config_dir(source for source in known if Path(str(source.get("path"))).is_absolute())
 
 
 def config_dir(sources: Iterable[Any]) -> list[str]:
     """`--config-dir` as it was given, from Hydra's list of where choices come from; nothing without one."""
-    return [word for source in sources if source.provider == "command-line" for word in ("--config-dir", source.path)]
+    return [
+        word for source in sources if source.get("provider") == "command-line" for word in ("--config-dir", source.path)
+    ]
 
 
 def as_written(words: Any) -> list[str]:
