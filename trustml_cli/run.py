@@ -147,6 +147,9 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
             f"{unknown[0]}: task={record.choices['task']} takes no such group; {nearest(unknown[0], wanted)}"
         )
     parts = {name: make(config[name], name) for name in wanted}
+    if {"model", "trainer"} <= parts.keys():
+        with naming("trainer"):
+            parts["trainer"].check(parts["model"])
     with naming("device"):
         device = choose_device(settings.device, job=job_number() or 0)
     record.note(device=str(device), threads=torch.get_num_threads())
