@@ -36,6 +36,7 @@ from trustml_cli.sweeps.callback import (
     what_is_run,
 )
 from trustml_cli.system.errors import NOT_WRITABLE, InputError, naming, told, trouble_with_files
+from trustml_cli.system.owners import require_own
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +134,7 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
         raise InputError(f"launcher={launcher}: goes with a multirun; add -m")
     groups = {str(key) for key, node in config.items() if isinstance(node, DictConfig)}
     settings: Settings = build_as(Settings, {key: config[key] for key in config if key not in groups}, key="")
+    require_own(settings.cache_dir, shared=True)
     words = as_written(HydraConfig.get().overrides.task)
     if typed(words, "allow"):
         look_beside()
@@ -147,9 +149,6 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
             f"{unknown[0]}: task={record.choices['task']} takes no such group; {nearest(unknown[0], wanted)}"
         )
     parts = {name: make(config[name], name) for name in wanted}
-    if {"model", "trainer"} <= parts.keys():
-        with naming("trainer"):
-            parts["trainer"].check(parts["model"])
     with naming("device"):
         device = choose_device(settings.device, job=job_number() or 0)
     record.note(device=str(device), threads=torch.get_num_threads())

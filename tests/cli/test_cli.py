@@ -12,12 +12,12 @@ from pathlib import Path
 import pandas
 import pytest
 import yaml
-from filelock import FileLock
 from PIL import Image
 
 from tests.configs import choices, columns
 from tests.helpers import TIMES, Cli, facts, metrics, newest, runs
 from trustml_cli.metrics.columns import PARTS
+from trustml_cli.system.locks import locked
 
 FIRST = ["task", "dataset", "model", "seed"]
 
@@ -41,7 +41,7 @@ def smoke(cache_dir: Path) -> Smoke:
     answer = folder / "answer.json"
     command = [sys.executable, "-m", "trustml_cli", "-m", "trainer=smoke", f"task={','.join(choices('task'))}"]
     env = {**os.environ, "TRUSTML_CACHE_DIR": str(cache_dir)}
-    with FileLock(folder.with_suffix(".lock")):
+    with locked(folder.with_suffix(".lock")):
         if not answer.exists():
             folder.mkdir()
             ended = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)

@@ -1,4 +1,5 @@
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -178,3 +179,27 @@ def test_the_real_cats_and_dogs_are_read(source, data_dir):
     assert data.train.labels.float().mean() == pytest.approx(0.5, abs=0.08)
     means = torch.stack([x.mean((0, 2, 3)) for x, _ in batches(data.train, 400, torch.device("cpu"))])[0]
     assert means.tolist() == pytest.approx([0.488, 0.455, 0.417], abs=0.02)
+
+
+@pytest.mark.parametrize("stream", ["never", "always"])
+def test_pictures_that_are_moved_make_another_data_set_though_size_and_time_stay(read, root, stream):
+    for file in root.rglob("*.*"):
+        os.utime(file, ns=(0, 5))
+    one, two = root / "test" / "cat" / "y.png", root / "test" / "dog" / "x.png"
+    before = read(stream=stream)
+    assert one.stat().st_size == two.stat().st_size, "else it would be seen by that"
+    one.rename(root / "kept")
+    two.rename(one)
+    (root / "kept").rename(two)
+    after = read(stream=stream)
+    levels = [next(data.test.stream(torch.arange(2), 2))[0][:, 0, 0, 0].tolist() for data in (before, after)]
+    assert levels[1] == [70, 60]
+    assert after.fingerprint != before.fingerprint
+
+
+@pytest.mark.parametrize("stream", ["never", "always"])
+def test_a_copy_elsewhere_is_the_same_data_set(source, read, root, stream, tmp_path):
+    shutil.copytree(root, tmp_path / "elsewhere")
+    copy = read(stream=stream, root=str(tmp_path / "elsewhere"))
+    assert copy.fingerprint == read(stream=stream).fingerprint
+    assert copy.fingerprint != read(stream=stream, size=5).fingerprint

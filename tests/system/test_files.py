@@ -6,13 +6,13 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from filelock import FileLock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.processes import at_once, wait_until
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.files import digest, file_digest, held, is_held, make_once, stamp, write_atomically, write_json
+from trustml_cli.system.locks import locked
 
 ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # SHA-256 of "abc", FIPS 180-2
 NAMES = st.from_regex(r"[a-z]{1,8}(\.[a-z]{1,4}){0,2}", fullmatch=True)
@@ -70,9 +70,21 @@ def test_a_stamp_changes_with_size_time_and_place(tmp_path):
     path = tmp_path / "x"
     path.write_bytes(b"abc")
     os.utime(path, ns=(0, 5))
-    assert stamp(path) == (str(path), 3, 5)
+    assert stamp(path)[:3] == (str(path), 3, 5)
     os.utime(path, ns=(0, 6))
-    assert stamp(path) == (str(path), 3, 6)
+    assert stamp(path)[:3] == (str(path), 3, 6)
+
+
+def test_files_that_trade_places_change_their_stamps_though_size_and_time_stay(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    for path, content in ((one, b"abc"), (two, b"abd")):
+        path.write_bytes(content)
+        os.utime(path, ns=(0, 5))
+    before = stamp(one)
+    one.rename(tmp_path / "kept")
+    two.rename(one)
+    assert stamp(one)[:3] == before[:3]
+    assert stamp(one) != before
 
 
 def fill_with_abc(folder):
@@ -111,8 +123,31 @@ def test_a_folder_takes_its_name_in_one_step_when_it_is_whole(tmp_path):
         (lambda folder: (folder / "checksums.json").unlink(), "checksums.json"),
         (lambda folder: (folder / "checksums.json").write_text('{"x": '), "folder"),
         (lambda folder: (folder / "checksums.json").write_text("[]"), "folder"),
+        (lambda folder: (folder / "checksums.json").write_text("{}"), "x, y"),
+        (lambda folder: (folder / "checksums.json").write_text(""), "folder"),
+        (lambda folder: (folder / "z").write_text("more"), "z"),
+        (lambda folder: (folder / "y").chmod(0o666), "y"),
+        (lambda folder: [(folder / "y").unlink(), os.mkfifo(folder / "y")], "y"),
+        (
+            lambda folder: [(folder / "x").rename(folder.parent / "x"), (folder / "x").symlink_to(folder.parent / "x")],
+            "x",
+        ),
+        (lambda folder: [(folder / "checksums.json").unlink(), os.mkfifo(folder / "checksums.json")], "checksums"),
     ],
-    ids=["changed", "missing", "no checksums", "half the checksums", "other checksums"],
+    ids=[
+        "changed",
+        "missing",
+        "no checksums",
+        "half the checksums",
+        "other checksums",
+        "none",
+        "empty",
+        "more",
+        "open to all",
+        "pipe",
+        "link",
+        "checksums are a pipe",
+    ],
 )
 def test_a_damaged_folder_is_made_again_with_a_warning(tmp_path, caplog, damage, named):
     folder = tmp_path / "folder"
@@ -153,7 +188,7 @@ def test_of_many_threads_at_once_one_makes_the_folder(tmp_path, caplog):
 
 def test_who_waits_for_another_process_says_so(tmp_path, caplog):
     with caplog.at_level(logging.INFO), ThreadPoolExecutor(1) as pool:
-        with FileLock(tmp_path / "folder.lock"):
+        with locked(tmp_path / "folder.lock"):
             waiting = pool.submit(make_once, tmp_path / "folder", fill_with_abc)
             wait_until(lambda: waiting.done() or "waiting for another process" in caplog.text)
             assert not waiting.done()
@@ -180,20 +215,52 @@ def test_the_lock_of_who_was_killed_blocks_nobody_and_the_remains_are_cleared(tm
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_where_nothing_can_be_written_a_whole_folder_is_read_and_no_other(tmp_path, monkeypatch, whole):
-    def read_only(*_, **__):
-        raise OSError(errno.EROFS, "Read-only file system")
+@pytest.mark.parametrize(
+    ("function", "number", "why"),
+    [
+        ("os.open", errno.EROFS, r"cannot be written to \(Read-only file system\)"),
+        ("fcntl.flock", errno.ENOLCK, r"has a file system without locks \(No locks available\)"),
+        ("fcntl.flock", errno.EOPNOTSUPP, r"has a file system without locks \(Operation not supported\)"),
+        ("fcntl.flock", errno.ENOSYS, r"has a file system without locks \(Function not implemented\)"),
+        ("fcntl.flock", errno.EIO, r"has a file system without locks \(Input/output error\)"),
+    ],
+)
+def test_where_nothing_can_be_written_or_locked_a_whole_folder_is_read_and_no_other(
+    tmp_path, monkeypatch, whole, function, number, why
+):
+    def fail(*_, **__):
+        raise OSError(number, os.strerror(number))
 
     checksums = make_once(tmp_path / "folder", fill_with_abc)
     if not whole:
         (tmp_path / "folder" / "x").write_bytes(b"abd")
-    monkeypatch.setattr(FileLock, "acquire", read_only)
+    monkeypatch.setattr(f"trustml_cli.system.locks.{function}", fail)
     if whole:
         assert make_once(tmp_path / "folder", refuse) == checksums
     else:
-        with pytest.raises(InputError, match=r"^cache_dir: .* cannot be written to \(Read-only file system\); take"):
+        with pytest.raises(InputError, match=f"^cache_dir: {tmp_path} {why}; take another with cache_dir=DIR or TRUST"):
             make_once(tmp_path / "folder", fill_with_abc)
         assert (tmp_path / "folder" / "x").read_bytes() == b"abd"
+
+
+def test_what_is_made_can_be_written_to_by_nobody_else_whatever_the_umask(tmp_path):
+    before = os.umask(0)
+    try:
+        make_once(tmp_path / "deep" / "er" / "folder", fill_with_abc)
+    finally:
+        os.umask(before)
+    made = list((tmp_path / "deep").rglob("*"))
+    assert len(made) == 6
+    assert [path for path in (tmp_path / "deep", *made) if path.stat().st_mode & 0o022] == []
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777])
+def test_nothing_is_taken_from_where_others_can_write(tmp_path, mode):
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(mode)
+    with pytest.raises(InputError, match=rf"^cache_dir: everybody can write to {tmp_path}/open, .*; chmod -R go-w "):
+        make_once(tmp_path / "open" / "folder", refuse)
+    assert list((tmp_path / "open").iterdir()) == []
 
 
 @pytest.mark.e2e

@@ -49,6 +49,23 @@ def test_no_defence_is_the_same_as_none_and_every_other_has_a_key_of_its_own(
     assert (again.key, again.history) == (defended[0].key, defended[0].history)
 
 
+def test_what_was_trained_with_another_number_of_threads_or_on_another_device_is_not_taken_over(
+    context: Context, tiny_data: Dataset
+) -> None:
+    before = torch.get_num_threads()
+    keys = []
+    try:
+        for threads in (1, 2, 1):
+            torch.set_num_threads(threads)
+            keys.append(context.train_or_load(context.spec(tiny_data, MODEL, TRAINER)).key)
+    finally:
+        torch.set_num_threads(before)
+    assert keys[0] == keys[2] != keys[1]
+    assert len(list(context.store.root.glob("*/model.json"))) == 2
+    devices = [replace(context.hardware, device=torch.device(name)) for name in ("cuda", "cuda:1", "mps", "cpu")]
+    assert len({device.arithmetic for device in devices}) == 3, "GPUs of one machine count as the same"
+
+
 def test_how_many_images_are_looked_at_does_not_change_what_is_trained(context: Context, tiny_data: Dataset) -> None:
     few, all_ = (
         context.train_or_load(context.spec(tiny_data, MODEL, TRAINER, defence=replace(FREE, images=images)))

@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from trustml_cli.system.files import stamp
+from trustml_cli.system.files import Stamp, stamp
 
 MODES = {1: "L", 3: "RGB"}
 Image.init()
@@ -40,7 +40,7 @@ def read_picture(path: Path, channels: int, height: int, width: int) -> Tensor:
 
 
 @lru_cache(maxsize=4)  # a trigger asks for it with every batch
-def scaled(file: tuple[str, int, int], mode: str, height: int, width: int) -> Tensor:
+def scaled(file: Stamp, mode: str, height: int, width: int) -> Tensor:
     """The pixels of the picture in `file`, which is given by its stamp: a file that changes is read again."""
     with open_picture(Path(file[0])) as picture:
         upright = ImageOps.exif_transpose(picture).convert(mode)

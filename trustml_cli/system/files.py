@@ -1,5 +1,6 @@
 """Files that are whole or absent, digests, folders that are made once, and folders that are at work."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -7,15 +8,17 @@ import logging
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial as bound
 from glob import escape
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from trustml_cli.system.errors import NOT_WRITABLE, InputError
+from trustml_cli.system.locks import NoLocks, locked
+from trustml_cli.system.owners import OTHERS_WRITE, changed_by, make_folder, require_own
 
 log = logging.getLogger(__name__)
 
@@ -61,10 +64,17 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def stamp(path: Path) -> tuple[str, int, int]:
-    """What identifies a file's content without reading it: absolute path, size in bytes, modification time in ns."""
+Stamp = tuple[str, int, int, int, int]
+
+
+def stamp(path: Path) -> Stamp:
+    """What identifies a file's content without reading it: absolute path, size in bytes, and what no copy shares.
+
+    That is the time of modification in ns, which may be set at will, the inode, and the time in ns at which anything
+    about the file was changed, its name included. Of files that are moved over one another these tell.
+    """
     status = path.stat()
-    return str(path.absolute()), status.st_size, status.st_mtime_ns
+    return str(path.absolute()), status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns
 
 
 def make_once(folder: Path, make: Callable[[Path], None]) -> dict[str, str]:
@@ -72,29 +82,26 @@ def make_once(folder: Path, make: Callable[[Path], None]) -> dict[str, str]:
 
     `make` is given an empty folder, which takes the name of `folder` in one step when it is done. Any number of
     processes may ask at once: one makes it, the others wait. A folder whose files do not match the checksums that
-    were written with them is made anew, with a warning. Where nothing can be written, a folder that is whole is read;
-    `InputError` if there is none.
+    were written with them is made anew, with a warning. Where nothing can be written or locked, a folder that is whole
+    is read; `InputError` if there is none, and where others than the user can write to what `folder` is in.
     """
-    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=1)
-    except Timeout:
-        log.info("waiting for another process that makes %s", folder)
-        lock.acquire()
-    except OSError as error:
-        checksums = verified_checksums(folder) if error.errno in NOT_WRITABLE else None
-        if checksums is not None:
-            return checksums
-        if error.errno not in NOT_WRITABLE:
-            raise
-        why = f"{folder.parent} cannot be written to ({error.strerror})"
-        raise InputError(f"cache_dir: {why}; take another with cache_dir=DIR or TRUSTML_CACHE_DIR") from error
-    try:
+    with ExitStack() as until_done:
+        try:
+            make_folder(folder.parent)
+            require_own(folder.parent)
+            waiting = bound(log.info, "waiting for another process that makes %s", folder)
+            until_done.enter_context(locked(folder.with_name(f"{folder.name}.lock"), waiting))
+        except OSError as error:
+            if not isinstance(error, NoLocks) and error.errno not in NOT_WRITABLE:
+                raise
+            checksums = verified_checksums(folder)
+            if checksums is not None:
+                return checksums
+            cannot = "has a file system without locks" if isinstance(error, NoLocks) else "cannot be written to"
+            why = f"{folder.parent} {cannot} ({error.strerror})"
+            raise InputError(f"cache_dir: {why}; take another with cache_dir=DIR or TRUSTML_CACHE_DIR") from error
         checksums = verified_checksums(folder)
         return fill(folder, make) if checksums is None else checksums
-    finally:
-        lock.release()
 
 
 def verified_checksums(folder: Path) -> dict[str, str] | None:
@@ -102,14 +109,26 @@ def verified_checksums(folder: Path) -> dict[str, str] | None:
     if not folder.exists():
         return None
     try:
-        checksums: dict[str, str] = json.loads((folder / "checksums.json").read_text(encoding="utf-8"))
-        damaged = [name for name, known in checksums.items() if file_digest(folder / name) != known]
+        checksums: dict[str, str] = json.loads(own_file(folder / "checksums.json").read_text(encoding="utf-8"))
+        there = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - {"checksums.json"}
+        damaged = sorted(there ^ checksums.keys()) or ([] if there else ["it is empty"])
+        damaged = damaged or [
+            name for name, known in checksums.items() if file_digest(own_file(folder / name)) != known
+        ]
     except (OSError, ValueError, AttributeError) as error:
         damaged = [str(error)]
     if damaged:
         log.warning("%s is damaged (%s); making it again", folder, ", ".join(damaged))
         return None
     return checksums
+
+
+def own_file(path: Path) -> Path:
+    """The same path; `OSError` unless it is a regular file, no link to one, that others than the user cannot change."""
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode) or changed_by(status):
+        raise OSError(errno.EINVAL, "is no file that you alone can write to", str(path))
+    return path
 
 
 def fill(folder: Path, make: Callable[[Path], None]) -> dict[str, str]:
@@ -119,10 +138,12 @@ def fill(folder: Path, make: Callable[[Path], None]) -> dict[str, str]:
     partial = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
     try:
         with naming_file(folder, partial):
-            partial.mkdir()
+            partial.mkdir(mode=0o755)
             make(partial)
             checksums = {path.name: file_digest(path) for path in sorted(partial.iterdir())}
             write_json(partial / "checksums.json", checksums)
+            for path in partial.iterdir():
+                path.chmod(path.stat().st_mode & ~OTHERS_WRITE)
             shutil.rmtree(folder, ignore_errors=True)
             partial.rename(folder)
     finally:

@@ -49,6 +49,14 @@ class Hardware:
         dtype = torch.float16 if self.precision is Precision.fp16 else torch.bfloat16
         return torch.autocast(self.device.type, dtype=dtype, enabled=self.precision is not Precision.fp32)
 
+    @property
+    def arithmetic(self) -> str:
+        """What the last digits of a sum depend on, and after many steps of training the first: the kind of device.
+
+        On a CPU also the number of threads, each of which adds up a part.
+        """
+        return f"cpu, threads={torch.get_num_threads()}" if self.device.type == "cpu" else self.device.type
+
     def compiled(self, network: nn.Module) -> nn.Module:
         """The same network with the same weights, compiled where that was asked for."""
         return torch.compile(network) if self.compile else network  # type: ignore[return-value]

@@ -12,17 +12,17 @@ from trustml_cli.models.model import Model
 from trustml_cli.models.transfer import body_of, new_head
 from trustml_cli.plots.backdoor import accuracy_bars, triggered_predictions
 from trustml_cli.system.errors import InputError, naming
-from trustml_cli.tasks.context import Context, describe
-from trustml_cli.tasks.poisoning import (
+from trustml_cli.tasks.backdoor import (
     ALL,
     Poisoning,
     accuracy,
     amount,
     check_poison,
-    check_trained,
+    check_trainable,
     condition,
     success,
 )
+from trustml_cli.tasks.context import Context, describe
 from trustml_cli.training.predict import predict
 from trustml_cli.training.trainer import Trainer
 
@@ -52,7 +52,7 @@ class TransferBackdoor(Poisoning):
         self, context: Context, dataset: DatasetSource, model: Model, trainer: Trainer, trigger: Trigger
     ) -> None:
         """One row: accuracy on the new classes, clean and triggered, on the poisoned body and on a clean one."""
-        check_trained(model)
+        check_trainable(model, trainer)
         data = dataset.load()
         with naming("trigger"):
             trigger.check(data.shape)  # a table has not even the classes to divide

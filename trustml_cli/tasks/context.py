@@ -117,6 +117,7 @@ class Context:
             "as_built": built,
             "trainer": recipe_of(spec.trainer),
             "step": recipe_of(spec.step),
+            "arithmetic": self.hardware.arithmetic,
             "precision": self.hardware.precision.value,
             "compile": self.hardware.compile,
             "seed": spec.seed,
@@ -163,6 +164,7 @@ class Context:
             "dataset": {"fingerprint": spec.data.fingerprint, "shape": shape},
             "around": {"key": base.key, **as_built(base.network)},  # one file of weights fits many models
             "wrapper": recipe_of(wrapper),
+            "arithmetic": self.hardware.arithmetic,
             "seed": spec.seed,
         }
         stored = self.store.fetch(recipe, train, partial(self.record.history, stage=f"{wrapper.place} {stage}"))

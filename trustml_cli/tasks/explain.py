@@ -70,6 +70,8 @@ class Explain:
         defence: Defence,
     ) -> None:
         """One row for each explainer, then the pictures."""
+        with naming("trainer"):
+            trainer.check(model)
         data = dataset.load()
         explainers = self.able(explainer, model, data, context, defence)
         x, target = self.draw(data, context)

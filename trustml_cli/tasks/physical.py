@@ -50,6 +50,8 @@ class Disguised:
         self, context: Context, dataset: DatasetSource, model: Model, trainer: Trainer, physical: Disguise
     ) -> None:
         """A row for each transformation on its own, for none and for all together."""
+        with naming("trainer"):
+            trainer.check(model)
         data = dataset.load()
         if len(data.shape) != 3:
             raise InputError("dataset: holds no images; a pattern is put into images only")

@@ -28,8 +28,8 @@ from trustml_cli.plots.rectify import accuracies, rectified_images
 from trustml_cli.system.errors import InputError, naming
 from trustml_cli.system.hardware import own_randomness
 from trustml_cli.tasks.context import Context, check_defence, describe
-from trustml_cli.tasks.detection import check_threshold
 from trustml_cli.tasks.measuring import check_epsilons, prepared
+from trustml_cli.tasks.ood import check_threshold
 from trustml_cli.training.predict import BATCH
 from trustml_cli.training.trainer import Trainer
 
@@ -90,6 +90,8 @@ class Rectify:
         """A row for clean images, and one for each attack and what it was made on; then the pictures."""
         if not isinstance(defence, Rectifier):
             raise InputError("defence: this task is for rectify; take task=robust_train or task=attack for others")
+        with naming("trainer"):
+            trainer.check(model)
         whole = dataset.load()
         check_defence(defence, whole, model, trainer)
         data, validation = set_aside(whole, self.validation_fraction, context.seed)

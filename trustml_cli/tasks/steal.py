@@ -79,6 +79,8 @@ class Steal:
         defence: Defence,
     ) -> None:
         """One row for each method and number of queries, then the pictures."""
+        with naming("trainer"):
+            trainer.check(model)
         thieves = chosen(self.method, thief, "task.method")
         whole = dataset.load()
         less, own = set_aside(whole, self.held_out, context.seed)  # what is left for the victim; the thief's

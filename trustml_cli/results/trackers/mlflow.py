@@ -1,6 +1,5 @@
 """MLflow: a server's or, by default, a file of its own that `mlflow ui` shows."""
 
-import getpass
 import logging
 import os
 import re
@@ -11,10 +10,10 @@ from pathlib import Path
 from time import time
 from typing import Any
 
-from filelock import FileLock
-
 from trustml_cli.results.trackers.tracker import Tracker, needing
 from trustml_cli.system.errors import InputError
+from trustml_cli.system.locks import locked
+from trustml_cli.system.owners import name_of_user
 
 LOCAL = "sqlite:///"
 ARTIFACTS = ".mlflow"  # beside a local file; hidden, for what lies there are copies of run directories
@@ -40,7 +39,7 @@ class MLflow(Tracker):
         logging.getLogger("urllib3").setLevel(logging.ERROR)  # a server that does not answer is told of once, below
         tags = {
             "trustml.directory": str(folder.absolute()),
-            "mlflow.user": getpass.getuser(),
+            "mlflow.user": name_of_user(os.geteuid()),
             "mlflow.source.name": " ".join(facts.get("command", [])),
             "mlflow.source.git.commit": facts.get("git_commit"),
         }
@@ -119,5 +118,5 @@ def alone(uri: str) -> Iterator[None]:
         yield
         return
     file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(file.with_name(f".{file.name}.lock")):
+    with locked(file.with_name(f".{file.name}.lock")):
         yield
