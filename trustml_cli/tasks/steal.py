@@ -100,10 +100,7 @@ class Steal:
             victim = Victim(network, data.shape, len(data.classes), device=context.hardware.device,
                             returns=self.returns, round_digits=self.round_digits, limit=queries)  # fmt: skip
             start = perf_counter()
-            means = means_of(own, data, student, context)
-            # the victim began with the weights of `seed`: a student of the same kind must not begin with them too
-            with own_randomness(context.seed_for("student", 1)):
-                stolen = thieves[name](victim, queries, means).to(context.hardware.device)
+            stolen = steal(context, thieves[name], victim, queries, means_of(own, data, student, context))
             seconds = perf_counter() - start
             told = predict(stolen, data.test, context.hardware)
             found = parameters_of(stolen, data)
@@ -125,6 +122,17 @@ class Steal:
                 stolen_weights[name] = found  # of the most queries, for they come last
         over = [row for row in rows if row["queries_used"] > row["queries"]]
         context.record.check("no thief asked more often than allowed", not over, f"{len(over)} of {len(rows)} did")
+        self.plot(context, data, rows, parameters, stolen_weights)
+
+    def plot(
+        self,
+        context: Context,
+        data: Dataset,
+        rows: list[dict[str, Any]],
+        parameters: Tensor | None,
+        stolen_weights: dict[str, Tensor],
+    ) -> None:
+        """Agreement over queries, and the weights of linear classifiers beside the victim's."""
         subject = f"{context.record.choices['model']} on {context.record.choices['dataset']}"
         context.record.plot("agreement", agreement_curve(rows, subject))
         if parameters is not None and stolen_weights:
@@ -171,6 +179,15 @@ class Steal:
                     f"task.method: {linear[0]} steals linear classifiers only, and model={choices['model']}{defended} "
                     "is not one; take task.method=distill"
                 ) from None
+
+
+def steal(context: Context, thief: Thief, victim: Victim, queries: int, means: Means) -> nn.Module:
+    """The network that a thief makes of the victim's answers.
+
+    The victim began with the weights of the run's seed; a student of the same kind begins with those of another.
+    """
+    with own_randomness(context.seed_for("student", 1)):
+        return thief(victim, queries, means).to(context.hardware.device)
 
 
 def means_of(own: Split, data: Dataset, student: Model, context: Context) -> Means:
