@@ -1,5 +1,6 @@
 """What makes a trained network what it is: the key under which it is kept, with a defence among it."""
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,10 +21,14 @@ from trustml_cli.defences.defence import Defence
 from trustml_cli.defences.ensemble import EnsembleTraining
 from trustml_cli.defences.free import FreeTraining
 from trustml_cli.system.errors import InputError
+from trustml_cli.system.hardware import Hardware
 from trustml_cli.tasks.context import Context, Trained, describe
+from trustml_cli.training.gradient import GradientTrainer
+from trustml_cli.training.many import Member, fit_many
 from trustml_cli.training.predict import predict
 from trustml_cli.training.spec import TrainingSpec, WrappedSpec, seed_for
 from trustml_cli.training.step import CROSS_ENTROPY, TrainingState, TrainingStep
+from trustml_cli.training.trainer import Epoch
 from trustml_cli.training.wrapper import Wrapper, WrapperEpoch
 
 FREE = FreeTraining(norm=Norm.linf, epsilon=0.1, images=8, replays=2)
@@ -223,3 +228,43 @@ def test_every_purpose_has_seeds_of_its_own_and_static_networks_those_they_alway
     assert len(set(seeds)) == 32
     assert seeds == [seed_for(seed, name, n) for seed in (0, 1) for name in ("teacher", "shadow") for n in range(1, 9)]
     assert min(seeds) > 100
+
+
+def test_many_networks_are_trained_at_once_and_stored_one_by_one(
+    context: Context, tiny_data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def counted(trainer: GradientTrainer, members: list[Member], hardware: Hardware) -> list[list[Epoch]]:
+        calls.append(len(members))
+        return fit_many(trainer, members, hardware)
+
+    monkeypatch.setattr("trustml_cli.tasks.context.fit_many", counted)
+    plain = TrainingSpec(data=tiny_data, model=MODEL, trainer=TRAINER, seed=0)
+    specs = [replace(plain, seed=plain.seed_for("shadow", number)) for number in (1, 2, 3)]
+    first = context.train_or_load_many(specs, "shadow")
+    assert [row["stage"] for row in context.record.epochs] == ["shadow 1"] * 4 + ["shadow 2"] * 4 + ["shadow 3"] * 4
+    keys = {each.key for each in first}
+    assert {path.name for path in context.store.root.iterdir() if path.is_dir()} == keys
+    assert len(keys) == 3
+    again = context.train_or_load_many(specs[::-1], "shadow")
+    assert calls == [3]
+    for one, other in zip(first, again[::-1], strict=True):
+        assert (one.key, one.history) == (other.key, other.history)
+        assert torch.equal(weights(one), weights(other))
+    shutil.rmtree(context.store.root / first[1].key)
+    renewed = context.train_or_load_many(specs, "shadow")
+    assert calls == [3, 3]
+    assert all(torch.equal(weights(one), weights(other)) for one, other in zip(first, renewed, strict=True))
+    alone = context.train_or_load(specs[0])
+    assert alone.key not in keys, "it differs by rounding"
+    assert torch.allclose(weights(alone), weights(first[0]), atol=1e-4)
+    assert not torch.allclose(weights(alone), weights(first[1]), atol=1e-2)
+
+
+def test_networks_that_cannot_be_trained_at_once_are_trained_one_after_the_other(
+    context: Context, tiny_data: Dataset
+) -> None:
+    spec = TrainingSpec(data=tiny_data, model=replace(MODEL, dropout=0.5), trainer=TRAINER, seed=0)
+    one, other = context.train_or_load_many([spec, replace(spec, seed=1)], "teacher")
+    assert (one.key, other.key) == (context.train_or_load(spec).key, context.train_or_load(replace(spec, seed=1)).key)

@@ -1,10 +1,13 @@
 """What every handler is given, and how it comes by a trained network."""
 
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,12 +22,16 @@ from trustml_cli.system.errors import InputError, naming
 from trustml_cli.system.files import file_digest
 from trustml_cli.system.hardware import Hardware, own_randomness
 from trustml_cli.system.recipe import recipe_of
+from trustml_cli.training.gradient import GradientTrainer
+from trustml_cli.training.many import Member, fit_many, obstacle
 from trustml_cli.training.predict import predict
 from trustml_cli.training.spec import Spec, TrainingSpec, WrappedSpec, seed_for
 from trustml_cli.training.step import CROSS_ENTROPY, TrainingStep
 from trustml_cli.training.store import ModelStore, as_built, resumed
 from trustml_cli.training.trainer import Epoch, Report, Trainer, finite
 from trustml_cli.training.wrapper import Wrapper
+
+log = logging.getLogger(__name__)
 
 SAMPLE = 50_000  # training images that mean and deviation are taken from
 
@@ -83,7 +90,7 @@ class Context:
         inputs = describe(data)
         with naming("model"), own_randomness(spec.seed):
             network = model.build(inputs)
-            built = as_built(network) if spec.trains else {}
+            network_facts = as_built(network) if spec.trains else {}
             if model.checkpoint is not None:
                 load_checkpoint(network, model.checkpoint)
         if not spec.trains:
@@ -110,23 +117,73 @@ class Context:
                     spec.trainer.fit(fresh, data, self.hardware, report)
             return fresh
 
-        recipe = {
+        keys = {name: each.key for name, each in needed.items()}
+        recipe = self._recipe(spec, network_facts, first.key if first else None, keys)
+        stored = self.store.fetch(recipe, train, partial(self.record.history, stage=stage))
+        # what was trained just now is read back like any other, so that a second run gets the very same numbers
+        return Trained(resumed(network, stored.weights, self.hardware.device), stored.key, stored.history)
+
+    def _recipe(
+        self, spec: TrainingSpec, network_facts: Mapping[str, Any], init_from: str | None, needs: Mapping[str, str]
+    ) -> dict[str, Any]:
+        """Everything that decides the weights; other networks by their keys."""
+        data = spec.data
+        return {
             "trustml": version("trustml"),
             "dataset": {"fingerprint": data.fingerprint, "shape": data.shape, "classes": len(data.classes)},
-            "model": recipe_of(model),
-            "as_built": built,
+            "model": recipe_of(spec.model),
+            "as_built": network_facts,
             "trainer": recipe_of(spec.trainer),
             "step": recipe_of(spec.step),
             "arithmetic": self.hardware.arithmetic,
             "precision": self.hardware.precision.value,
             "compile": self.hardware.compile,
             "seed": spec.seed,
-            "init_from": first.key if first else None,
-            "needs": {name: each.key for name, each in needed.items()},
+            "init_from": init_from,
+            "needs": needs,
         }
-        stored = self.store.fetch(recipe, train, partial(self.record.history, stage=stage))
-        # what was trained just now is read back like any other, so that a second run gets the very same numbers
-        return Trained(resumed(network, stored.weights, self.hardware.device), stored.key, stored.history)
+
+    def train_or_load_many(self, specs: Sequence[TrainingSpec], stage: str) -> list[Trained]:
+        """The networks of all `specs`, trained at once where that is possible, and one after the other where not.
+
+        Each has an entry of its own in the store, apart from that of the same network trained alone, from which it
+        differs by rounding. Where one is missing, all are trained again: what comes of each does not depend on what
+        the store holds. `stage` and a number name them in history.csv.
+        """
+        stages = [f"{stage} {number}" for number in range(1, len(specs) + 1)]
+        members = [self._member(spec) for spec in specs] if all(spec.plain for spec in specs) else []
+        reason = obstacle(specs[0].trainer, members, self.hardware) if members else "they are not trained from nothing"
+        if reason is not None or len(specs) < 2:
+            log.info("%d networks (%s) are trained one after the other: %s", len(specs), stage, reason)
+            return [self.train_or_load(spec, name) for spec, name in zip(specs, stages, strict=True)]
+        trainer = specs[0].trainer
+        assert isinstance(trainer, GradientTrainer), type(trainer)
+
+        def train() -> list[tuple[nn.Module, list[Epoch]]]:
+            histories = fit_many(trainer, members, self.hardware)
+            return [(member.network, history) for member, history in zip(members, histories, strict=True)]
+
+        recipes = [
+            {**self._recipe(spec, as_built(member.network), None, {}), "together": len(specs)}
+            for spec, member in zip(specs, members, strict=True)
+        ]
+        stored = self.store.fetch_many(recipes, train)
+        for each, name in zip(stored, stages, strict=True):
+            for epoch in each.history:
+                self.record.history(epoch, stage=name)
+        device = self.hardware.device
+        return [
+            Trained(resumed(member.network, each.weights, device), each.key, each.history)
+            for member, each in zip(members, stored, strict=True)
+        ]
+
+    def _member(self, spec: TrainingSpec) -> Member:
+        """The fresh network of `spec` and what it learns from."""
+        random = torch.Generator()
+        with naming("model"), own_randomness(spec.seed):
+            network = spec.model.build(describe(spec.data))
+            random.set_state(torch.get_rng_state())
+        return Member(network, spec.data, random)
 
     def _wrapped(self, spec: WrappedSpec, stage: str | None) -> Trained:
         """The network of the base with its wrapper, which is kept in the store by itself; the history is the base's."""

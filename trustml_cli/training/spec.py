@@ -55,6 +55,11 @@ class TrainingSpec:
         """Whether training begins with the weights of a trained network."""
         return self.init_from is not None or (self.model.checkpoint is not None and self.model.train)
 
+    @property
+    def plain(self) -> bool:
+        """Whether it is trained from random weights by the plain step, and needs no other network."""
+        return self.trains and not self.initialized and not self.networks and self.step == CROSS_ENTROPY
+
     def seed_for(self, purpose: str, number: int) -> int:
         """The seed of a further network."""
         return seed_for(self.seed, purpose, number)

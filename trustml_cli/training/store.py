@@ -3,7 +3,7 @@
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -55,13 +55,17 @@ class ModelStore:
 
     root: Path
 
+    def key(self, recipe: Recipe) -> str:
+        """The name of the folder of the model that `recipe` describes."""
+        return digest([LAYOUT, recipe])[:16]
+
     def fetch(self, recipe: Recipe, train: Callable[[Report], nn.Module], report: Report) -> Stored:
         """The model that `recipe` describes; `train` makes it if it is not there yet.
 
         Processes that ask for the same recipe at once train it once. `report` is called for each epoch, whether it
         is trained now or was trained before.
         """
-        key = digest([LAYOUT, recipe])[:16]
+        key = self.key(recipe)
         folder = self.root / key
         history: list[Epoch] = []
 
@@ -84,6 +88,35 @@ class ModelStore:
             for row in json.loads((folder / "model.json").read_text())["history"]:
                 keep(Epoch(**row))
         return Stored(key, load_file(folder / "model.safetensors"), history)
+
+    def fetch_many(
+        self, recipes: Sequence[Recipe], train: Callable[[], Sequence[tuple[nn.Module, list[Epoch]]]]
+    ) -> list[Stored]:
+        """The models that `recipes` describe, in their order; `train` makes all of them at once where one is missing.
+
+        They are asked for in the order of their keys, and the lock of the first that is missing is held until all are
+        stored: processes that ask for the same models at once train them once.
+        """
+        keys = [self.key(recipe) for recipe in recipes]
+        trained: list[tuple[nn.Module, list[Epoch]]] = []
+        found: dict[str, Stored] = {}
+
+        def fetch(key: str) -> Stored:
+            def make(report: Report) -> nn.Module:
+                if not trained:
+                    trained.extend(train())
+                    found.update({other: fetch(other) for other in sorted({*keys} - {*found, key})})
+                network, history = trained[keys.index(key)]
+                for epoch in history:
+                    report(epoch)
+                return network
+
+            return self.fetch(recipes[keys.index(key)], make, lambda epoch: None)
+
+        for key in sorted({*keys}):
+            if key not in found:
+                found[key] = fetch(key)
+        return [found[key] for key in keys]
 
 
 def resumed(network: nn.Module, weights: dict[str, Tensor], device: torch.device) -> nn.Module:

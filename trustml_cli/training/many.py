@@ -1,0 +1,182 @@
+"""Many small networks of one kind, trained at once as one network with a further dimension."""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+from torch.nn import functional
+from tqdm import tqdm
+
+from trustml_cli.data.batches import batches
+from trustml_cli.data.dataset import Dataset, Split
+from trustml_cli.models.model import LooksFirst
+from trustml_cli.system.hardware import Hardware, Precision, within_memory
+from trustml_cli.training.gradient import GradientTrainer
+from trustml_cli.training.optimization import make_optimizer, make_schedule
+from trustml_cli.training.predict import BATCH, Answers, predict
+from trustml_cli.training.trainer import Epoch, Trainer, finite
+
+EXAMPLES = 2**14  # of all networks together that are made ready at a time
+
+State = dict[str, Tensor]
+"""Weights or buffers by name, those of all networks stacked: [K, ...]."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One of many networks: fresh, the data set that it learns from, and the state of the random numbers then."""
+
+    network: nn.Sequential
+    data: Dataset
+    random: torch.Generator
+
+
+def obstacle(trainer: Trainer, members: Sequence[Member], hardware: Hardware) -> str | None:
+    """Why these networks are not trained at once; None where they can be.
+
+    They take the plain trainer without augmentation and early stopping, fp32, batches of the same size, as many steps,
+    and networks of the same layers that do the same in training mode as in eval mode (no BatchNorm, no dropout).
+    """
+    if type(trainer) is not GradientTrainer:
+        return f"{type(trainer).__name__} trains one network at a time"
+    if trainer.flip or trainer.crop_padding or trainer.patience is not None:
+        return "augmentation and early stopping are of each network by itself"
+    if hardware.precision is not Precision.fp32 or hardware.compile:
+        return "they are trained in fp32 and not compiled"
+    if len({epoch_size(trainer, member.data.train) for member in members}) > 1:
+        return "their training sets make other numbers of steps"
+    networks = [member.network for member in members]
+    if len({str(network) for network in networks}) > 1 or len({shapes(network) for network in networks}) > 1:
+        return "their layers differ"
+    if any(isinstance(layer, LooksFirst) for layer in networks[0].modules()):
+        return "they take something from training images before they are trained"
+    if not same_in_training(networks[0], members[0].data.shape):
+        return "they have layers that do something else in training (BatchNorm, dropout)"
+    return None
+
+
+def epoch_size(trainer: GradientTrainer, train: Split) -> tuple[int, int]:
+    """Batches in an epoch, and examples in a batch."""
+    steps = max(1, len(train) // trainer.batch_size)
+    return min(steps, trainer.steps_per_epoch or steps), min(trainer.batch_size, len(train))
+
+
+def shapes(network: nn.Module) -> tuple[tuple[str, torch.Size, bool], ...]:
+    """What the weights of networks that are trained at once have in common."""
+    return tuple((name, weight.shape, weight.requires_grad) for name, weight in network.named_parameters())
+
+
+@torch.no_grad()
+def same_in_training(network: nn.Module, shape: tuple[int, ...]) -> bool:
+    """Whether the network answers a batch in training mode as in eval mode, and changes no buffer."""
+    probe, x = copy.deepcopy(network), torch.rand(8, *shape, generator=torch.Generator().manual_seed(0))
+    answers = probe.eval()(x)
+    same = torch.equal(probe.train()(x), answers)
+    return same and all(torch.equal(a, b) for a, b in zip(probe.buffers(), network.buffers(), strict=True))
+
+
+def fit_many(trainer: GradientTrainer, members: Sequence[Member], hardware: Hardware) -> list[list[Epoch]]:
+    """Train all networks in place; returns the epochs of each.
+
+    Each learns from the batches that it would learn from alone, and ends with the same weights but for rounding. The
+    seconds of an epoch are shared out among them. Raises `RunFailed` if the loss of one is no longer finite.
+    """
+    networks = [member.network.to(hardware.device).train() for member in members]
+    template, count = copy.deepcopy(networks[0]), len(members)
+    weights, buffers = stack_module_state(networks)
+    training = {name: weight for name, weight in weights.items() if weight.requires_grad}
+    fixed = {name: weight for name, weight in weights.items() if not weight.requires_grad} | buffers
+    trains = [member.data.train.on(hardware.device) for member in members]
+    steps, size = epoch_size(trainer, trains[0])
+    groups = [{"params": list(training.values()), "lr": trainer.lr, "weight_decay": trainer.weight_decay}]
+    optimizer = make_optimizer(trainer.optimizer, groups, trainer.momentum)
+    schedule = make_schedule(trainer.schedule, optimizer, trainer.epochs * steps)
+    history: list[list[Epoch]] = [[] for _ in members]
+    same_test = all(member.data.test is members[0].data.test for member in members)
+    shared = members[0].data.test.on(hardware.device) if same_test else None
+
+    def answer(weights: State, fixed: State, x: Tensor) -> Tensor:
+        return functional_call(template, (weights, fixed), (x,))  # type: ignore[no-any-return]
+
+    def loss_of(logits: Tensor, y: Tensor) -> Tensor:
+        return functional.cross_entropy(logits, y, label_smoothing=trainer.label_smoothing)
+
+    with tqdm(total=trainer.epochs * steps, desc=f"training {count} networks", unit="step", disable=None) as bar:
+        for epoch in range(1, trainer.epochs + 1):
+            start, lr = perf_counter(), float(schedule.get_last_lr()[0])
+            loss_sum = torch.zeros(count, device=hardware.device)
+            correct = torch.zeros(count, device=hardware.device)
+            orders = [
+                torch.randperm(len(train), generator=member.random)[: steps * size]
+                for train, member in zip(trains, members, strict=True)
+            ]
+            with within_memory(f"lower trainer.batch_size (it is {trainer.batch_size})"):
+                for x, y in stacked_batches(trains, orders, size, hardware, trainer.memory_format):
+                    logits = vmap(answer)(training, fixed, x)
+                    losses = vmap(loss_of)(logits, y)
+                    optimizer.zero_grad(set_to_none=True)
+                    losses.sum().backward()  # type: ignore[no-untyped-call]
+                    optimizer.step()
+                    schedule.step()
+                    loss_sum += losses.detach() * size
+                    correct += (logits.detach().argmax(2) == y).sum(1)
+                    bar.update()
+            means = [finite(loss) / (steps * size) for loss in loss_sum.tolist()]
+            seconds = (perf_counter() - start) / count
+            copy_weights(training, networks)
+            if shared is not None:
+                given = shared_answers(
+                    lambda x: vmap(answer, in_dims=(0, 0, None))(training, fixed, x), shared, hardware
+                )
+            else:
+                given = [predict(member.network, member.data.test, hardware) for member in members]
+            for number, answers in enumerate(given):
+                history[number].append(
+                    Epoch(
+                        epoch=epoch,
+                        train_loss=means[number],
+                        train_accuracy=correct[number].item() / (steps * size),
+                        test_loss=finite(answers.loss),
+                        test_accuracy=answers.accuracy,
+                        lr=lr,
+                        seconds=seconds,
+                        images=steps * size,
+                    )
+                )
+    return history
+
+
+def stacked_batches(
+    splits: Sequence[Split], orders: Sequence[Tensor], size: int, hardware: Hardware, layout: torch.memory_format
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """A batch of each network at a time: inputs [K, size, ...] and labels [K, size], in the orders of the splits."""
+    at_once = max(1, EXAMPLES // (len(splits) * size)) * size
+    streams = [
+        batches(split, at_once, hardware.device, order, memory_format=layout)
+        for split, order in zip(splits, orders, strict=True)
+    ]
+    for parts in zip(*streams, strict=True):
+        xs, ys = torch.stack([x for x, _ in parts], 1), torch.stack([y for _, y in parts], 1)
+        for x, y in zip(torch.split(xs, size), torch.split(ys, size), strict=True):
+            yield x.transpose(0, 1), y.transpose(0, 1)
+
+
+@torch.no_grad()
+def copy_weights(weights: State, networks: Sequence[nn.Module]) -> None:
+    """Give each network its part of the stacked weights."""
+    for number, network in enumerate(networks):
+        for name, weight in network.named_parameters():
+            if name in weights:
+                weight.copy_(weights[name][number])
+
+
+@torch.no_grad()
+def shared_answers(answer: Callable[[Tensor], Tensor], split: Split, hardware: Hardware) -> list[Answers]:
+    """The answers of each network on the same split; `answer` maps inputs to logits [K, N, classes]."""
+    parts = [(answer(x).cpu(), y.cpu()) for x, y in batches(split, BATCH, hardware.device)]
+    labels = torch.cat([y for _, y in parts])
+    return [Answers(logits, labels) for logits in torch.cat([logits for logits, _ in parts], 1)]
