@@ -11,6 +11,7 @@ from benchmarks.attacks import curve, gradient_attacks
 from benchmarks.ensemble import ensemble
 from benchmarks.growth import PICTURE, Point, draw, growth
 from benchmarks.interleaved import Ratio
+from benchmarks.many import many
 from benchmarks.packed import packed
 from benchmarks.startup import Cost, startup
 from benchmarks.training import epoch
@@ -24,7 +25,14 @@ def main() -> None:
     """Measure everything on one thread and write the page."""
     torch.set_num_threads(1)
     few = -(-ROUNDS // 2)
-    ratios = [*gradient_attacks(ROUNDS), *curve(ROUNDS), *epoch(few), *packed(ROUNDS), *ensemble(few)]
+    ratios = [
+        *gradient_attacks(ROUNDS),
+        *curve(ROUNDS),
+        *epoch(few),
+        *many(few),
+        *packed(ROUNDS),
+        *ensemble(few),
+    ]
     costs, points = startup(ROUNDS), growth(few)
     draw(points)
     text = page(ratios, costs, points)
