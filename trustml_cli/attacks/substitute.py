@@ -14,6 +14,7 @@ from trustml_cli.attacks.attack import Attack, Norm, Sees, input_gradient
 from trustml_cli.attacks.fgsm import FGSM
 from trustml_cli.attacks.learnt import answered, answers
 from trustml_cli.models.inference import ask
+from trustml_cli.training.minibatches import fit_minibatches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,12 +97,13 @@ class Substitute(Attack):
     def trained(self, substitute: nn.Module, x: Tensor, labels: Tensor) -> nn.Module:
         """The network after `epochs` on the victim's labels."""
         optimizer = torch.optim.Adam(substitute.train().parameters(), lr=self.lr)
-        with torch.enable_grad():
-            for _ in range(self.epochs):
-                for rows in torch.split(torch.randperm(len(x), device=x.device), self.batch_size):
-                    optimizer.zero_grad()
-                    cross_entropy(substitute(x[rows]), labels[rows]).backward()  # type: ignore[no-untyped-call]
-                    optimizer.step()
+        fit_minibatches(
+            lambda rows: cross_entropy(substitute(x[rows]), labels[rows]),
+            optimizer,
+            lambda: torch.randperm(len(x), device=x.device),
+            self.batch_size,
+            self.epochs,
+        )
         return substitute.eval().requires_grad_(False)
 
 

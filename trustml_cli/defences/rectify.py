@@ -17,6 +17,7 @@ from trustml_cli.attacks.geometry import unit_step
 from trustml_cli.attacks.learnt import LearnsPerturbation, answers
 from trustml_cli.attacks.universal_gradient import UniversalGradient
 from trustml_cli.defences.defence import InFront
+from trustml_cli.training.minibatches import fit_minibatches
 from trustml_cli.training.wrapper import WrapperEpoch
 
 NEAR = 0.1  # of the usual weights, in the last layer at the start
@@ -113,31 +114,33 @@ class Rectifier(InFront):
         return nn.Sequential(OrderedDict(rectifier=rectifier, classifier=network))
 
     def learn(self, part: nn.Module, network: nn.Module, x: Tensor, y: Tensor) -> Iterator[WrapperEpoch]:
-        front = part
-        assert isinstance(front, RectifyingNetwork), type(front)
-        seen = answers(network, x)
-        front.perturbations = self.learnt(network, x)
-        optimizer = torch.optim.Adam(front.parameters(), lr=self.lr)
+        assert isinstance(part, RectifyingNetwork), type(part)
+        seen, perturbations = answers(network, x), self.learnt(network, x)
+        part.perturbations = perturbations
+        optimizer = torch.optim.Adam(part.parameters(), lr=self.lr)
         steps = self.epochs * -(-len(x) // self.batch_size)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        told: list[tuple[float, int]] = []  # of each batch: the sum of its losses, and how many answers are unchanged
+
+        def loss_of(rows: Tensor) -> Tensor:
+            clean, noisy = x[rows], perturbed(x[rows], perturbations, self.epsilon, self.norm)
+            rectified = part(torch.where(coins(clean), clean, noisy))
+            logits = network(rectified)
+            loss = functional.cross_entropy(logits, seen[rows])
+            loss = loss + self.fidelity * functional.mse_loss(rectified, clean)
+            told.append((loss.item() * len(rows), int((logits.argmax(1) == seen[rows]).sum())))
+            return loss
+
+        def shuffled() -> Tensor:
+            return torch.randperm(len(x), device=x.device)
+
         for _ in range(self.epochs):
-            front.train()
-            lr, loss_sum, agreed = float(schedule.get_last_lr()[0]), 0.0, 0
-            for rows in torch.split(torch.randperm(len(x), device=x.device), self.batch_size):
-                clean, noisy = x[rows], perturbed(x[rows], front.perturbations, self.epsilon, self.norm)
-                with torch.enable_grad():
-                    rectified = front(torch.where(coins(clean), clean, noisy))
-                    logits = network(rectified)
-                    loss = functional.cross_entropy(logits, seen[rows])
-                    loss = loss + self.fidelity * functional.mse_loss(rectified, clean)
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                schedule.step()
-                loss_sum += loss.item() * len(rows)
-                agreed += int((logits.argmax(1) == seen[rows]).sum())
-            front.eval()
-            yield WrapperEpoch(lr, loss_sum / len(x), agreed / len(x))
+            part.train()
+            lr = float(schedule.get_last_lr()[0])
+            told.clear()
+            fit_minibatches(loss_of, optimizer, shuffled, self.batch_size, schedule=schedule)
+            part.eval()
+            yield WrapperEpoch(lr, sum(loss for loss, _ in told) / len(x), sum(same for _, same in told) / len(x))
 
     def learnt(self, network: nn.Module, x: Tensor) -> Tensor:
         """The perturbations [P, C, H, W] of the classifier, each from other images and towards another class."""

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from trustml_cli.extraction.thief import Means, Thief
 from trustml_cli.extraction.victim import CHUNK, Answer, Victim
+from trustml_cli.training.minibatches import fit_minibatches
 
 
 class Source(Enum):
@@ -103,14 +104,14 @@ class Distill(Thief):
         optimizer = torch.optim.Adam(student.parameters(), self.lr)
         steps = self.epochs * -(-len(x) // self.batch_size)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-        for _ in range(self.epochs):
-            order = torch.randperm(len(x), generator=means.random).to(means.device)
-            for batch in torch.split(order, self.batch_size):
-                loss = functional.cross_entropy(student(x[batch]), answers[batch])
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                schedule.step()
+        fit_minibatches(
+            lambda rows: functional.cross_entropy(student(x[rows]), answers[rows]),
+            optimizer,
+            lambda: torch.randperm(len(x), generator=means.random).to(means.device),
+            self.batch_size,
+            self.epochs,
+            schedule,
+        )
         student.eval()
 
 

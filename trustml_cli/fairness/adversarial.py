@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trustml_cli.training.minibatches import descend, fit_minibatches
+
 FALLS = 1e-3  # nats
 PATIENCE = 50  # epochs
 
@@ -92,8 +94,12 @@ class Game:
 
     def pursue(self, adversary: Adversary, optimizer: torch.optim.Optimizer, odds: Tensor, sensitive: Tensor) -> None:
         """Let `adversary` go once over all rows."""
-        for batch in torch.split(torch.randperm(len(odds)).to(odds.device), self.adversary_batch_size):
-            descend(optimizer, adversary.losses(odds[batch], sensitive[batch]).sum())
+        fit_minibatches(
+            lambda rows: adversary.losses(odds[rows], sensitive[rows]).sum(),
+            optimizer,
+            lambda: torch.randperm(len(odds)).to(odds.device),
+            self.adversary_batch_size,
+        )
 
     def play(
         self, classifier: nn.Module, adversary: Adversary, x: Tensor, y: Tensor, sensitive: Tensor
@@ -121,10 +127,3 @@ class Game:
             descend(minimize, loss)
             schedule.step()
             yield loss.detach()
-
-
-def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    """One step down the gradient of `loss`."""
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
