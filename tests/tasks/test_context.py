@@ -265,6 +265,13 @@ def test_many_networks_are_trained_at_once_and_stored_one_by_one(
 def test_networks_that_cannot_be_trained_at_once_are_trained_one_after_the_other(
     context: Context, tiny_data: Dataset
 ) -> None:
-    spec = TrainingSpec(data=tiny_data, model=replace(MODEL, dropout=0.5), trainer=TRAINER, seed=0)
-    one, other = context.train_or_load_many([spec, replace(spec, seed=1)], "teacher")
-    assert (one.key, other.key) == (context.train_or_load(spec).key, context.train_or_load(replace(spec, seed=1)).key)
+    plain = TrainingSpec(data=tiny_data, model=MODEL, trainer=TRAINER, seed=0)
+    dropout = replace(plain, model=replace(MODEL, dropout=0.5))
+    for specs in (
+        [dropout, replace(dropout, seed=1)],
+        [plain, replace(plain, trainer=replace(TRAINER, lr=0.01))],
+        [plain, replace(plain, step=FREE)],
+        [plain],
+    ):
+        trained = context.train_or_load_many(specs, "teacher")
+        assert [each.key for each in trained] == [context.train_or_load(spec).key for spec in specs]

@@ -151,9 +151,10 @@ class Context:
         the store holds. `stage` and a number name them in history.csv.
         """
         stages = [f"{stage} {number}" for number in range(1, len(specs) + 1)]
-        members = [self._member(spec) for spec in specs] if all(spec.plain for spec in specs) else []
-        reason = obstacle(specs[0].trainer, members, self.hardware) if members else "they are not trained from nothing"
-        if reason is not None or len(specs) < 2:
+        alike = len(specs) > 1 and all(spec.plain and spec.trainer == specs[0].trainer for spec in specs)
+        members = [self._member(spec) for spec in specs] if alike else []
+        reason = obstacle(specs[0].trainer, members, self.hardware) if alike else "they are not trained alike"
+        if reason is not None:
             log.info("%d networks (%s) are trained one after the other: %s", len(specs), stage, reason)
             return [self.train_or_load(spec, name) for spec, name in zip(specs, stages, strict=True)]
         trainer = specs[0].trainer
