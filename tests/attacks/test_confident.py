@@ -73,7 +73,7 @@ def test_a_binary_perturbation_has_two_values_and_fools(model: nn.Module, images
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"confidence": 1.0}, "confidence: must be between 0 and 1"),
+        ({"confidence": 1.0}, "confidence: must be above 0 and below 1"),
         ({"steps": 0}, "steps: must be at least 1"),
         ({"step_size": 0.0}, "step_size: must be above 0 and at most 1"),
     ],

@@ -213,7 +213,7 @@ def test_one_search_serves_the_whole_curve(digits: Digits) -> None:
         (lambda: DeepFool(norm=Norm.l2, target=None, steps=1, candidates=1, overshoot=0), "candidates: must be at"),
         (lambda: deepfool(Norm.l1), "norm: must be one of l2, linf"),
         (lambda: cw(steps=0), "steps: must be at least 1, got 0"),
-        (lambda: cw(confidence=-1.0), "confidence: must be at least 0, got -1"),
+        (lambda: cw(confidence=-1.0), "confidence: must be at least 0 and finite, got -1"),
     ],
 )
 def test_values_out_of_range_are_refused(build: object, words: str) -> None:

@@ -171,12 +171,12 @@ def test_a_window_larger_than_the_image_is_refused(linear: nn.Module) -> None:
     ("name", "changes", "words"),
     [
         ("integrated_gradients", {"steps": 0}, "steps: must be at least 1"),
-        ("integrated_gradients", {"baseline": 2}, r"baseline: must be in \[0, 1\]"),
+        ("integrated_gradients", {"baseline": 2}, r"baseline: must be between 0 and 1"),
         ("smoothgrad", {"samples": 0}, "samples: must be at least 1"),
         ("smoothgrad", {"noise": -0.1}, "noise: must be at least 0"),
         ("occlusion", {"window": 0}, "window: must be at least 1"),
         ("occlusion", {"stride": 4}, "stride: must be between 1 and the window of 3"),
-        ("occlusion", {"baseline": -1}, r"baseline: must be in \[0, 1\]"),
+        ("occlusion", {"baseline": -1}, r"baseline: must be between 0 and 1"),
     ],
 )
 def test_wrong_values_are_named(name: str, changes: dict[str, object], words: str) -> None:

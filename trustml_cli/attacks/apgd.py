@@ -15,6 +15,7 @@ from trustml_cli.attacks.attack import Norm, per_image
 from trustml_cli.attacks.geometry import normalised, project, unit_step
 from trustml_cli.attacks.losses import Loss, climbed, loss_gradient
 from trustml_cli.attacks.standing import Attempt, Persistent, Standing
+from trustml_cli.system.ranges import require
 
 MOMENTUM = 0.75  # share of the new step; the rest repeats the last one
 FIRST, SHORTER, SHORTEST = 0.22, 0.03, 0.06  # of all steps: to the first checkpoint, less each time, at least
@@ -45,12 +46,8 @@ class APGD(Persistent):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("steps", "restarts", "targets"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name}: must be at least 1, got {value}")
-        if not 0 <= self.rho <= 1:
-            raise ValueError(f"rho: must be between 0 and 1, got {self.rho:g}")
+        require(self, "steps", "restarts", "targets", at_least=1)
+        require(self, "rho", at_least=0, at_most=1)
 
     def besiege(self, standing: Standing, epsilon: float) -> None:
         for _ in range(self.restarts):

@@ -16,6 +16,7 @@ from trustml_cli.attacks.geometry import normalised
 from trustml_cli.attacks.losses import likeliest_wrong, of
 from trustml_cli.models.binary import Sign
 from trustml_cli.models.inference import ask
+from trustml_cli.system.ranges import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +44,9 @@ class Confident(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.confidence < 1:
-            raise ValueError(f"confidence: must be between 0 and 1, got {self.confidence:g}")
-        if self.steps < 1:
-            raise ValueError(f"steps: must be at least 1, got {self.steps}")
-        if not 0 < self.step_size <= 1:
-            raise ValueError(f"step_size: must be above 0 and at most 1, got {self.step_size:g}")
+        require(self, "confidence", above=0, below=1)
+        require(self, "steps", at_least=1)
+        require(self, "step_size", above=0, at_most=1)
 
     def ball(self, x: Tensor, epsilon: float) -> tuple[Tensor, float] | None:
         if self.binary:

@@ -16,6 +16,7 @@ from trustml_cli.attacks.geometry import lengths
 from trustml_cli.attacks.losses import clear_lead, lead, loss_gradient
 from trustml_cli.attacks.smallest import SmallestPerturbation
 from trustml_cli.models.inference import ask, gradient_by
+from trustml_cli.system.ranges import require
 
 INSIDE = 0.999999  # keeps 0 and 1 at a finite place
 GROWTH = 10  # of c, as long as nothing was found
@@ -75,14 +76,9 @@ class CarliniWagner(SmallestPerturbation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("rounds", "steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
-        for name in ("learning_rate", "constant"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: must be above 0, got {getattr(self, name):g}")
-        if self.confidence < 0:
-            raise ValueError(f"confidence: must be at least 0, got {self.confidence:g}")
+        require(self, "rounds", "steps", at_least=1)
+        require(self, "learning_rate", "constant", above=0)
+        require(self, "confidence", at_least=0)
 
     def smallest(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         target = None if self.target is None else torch.full_like(y, int(self.target))

@@ -14,6 +14,7 @@ from trustml_cli.attacks.geometry import lengths, unit_step
 from trustml_cli.attacks.losses import clear_lead, likeliest_wrong, of
 from trustml_cli.attacks.smallest import SmallestPerturbation
 from trustml_cli.models.inference import ask, gradient_by
+from trustml_cli.system.ranges import require
 
 NUDGE = 1e-4  # added to every step: a boundary that is touched is not crossed
 
@@ -43,12 +44,9 @@ class DeepFool(SmallestPerturbation):
         super().__post_init__()
         if self.target is not None:
             raise ValueError(f"target: must be null, got {self.target}; DeepFool goes to the nearest class")
-        if self.steps < 1:
-            raise ValueError(f"steps: must be at least 1, got {self.steps}")
-        if self.candidates < 2:
-            raise ValueError(f"candidates: must be at least 2, got {self.candidates}")
-        if self.overshoot < 0:
-            raise ValueError(f"overshoot: must be at least 0, got {self.overshoot:g}")
+        require(self, "steps", at_least=1)
+        require(self, "candidates", at_least=2)
+        require(self, "overshoot", at_least=0)
 
     def smallest(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         with torch.no_grad():

@@ -17,6 +17,7 @@ from trustml_cli.attacks.losses import lead, loss_gradient, of, rounding
 from trustml_cli.attacks.smallest import SmallestPerturbation
 from trustml_cli.attacks.standing import Attempt, Standing
 from trustml_cli.models.inference import ask
+from trustml_cli.system.ranges import require
 
 PULL = 0.1  # the most that the projection of the original weighs against that of the iterate (the paper's α_max)
 OVERSHOOT = 1.05  # how far a step goes beyond the boundary (η)
@@ -48,9 +49,7 @@ class FAB(SmallestPerturbation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("steps", "restarts", "targets"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
+        require(self, "steps", "restarts", "targets", at_least=1)
 
     def smallest(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         standing = Standing(model, x, y, None if self.target is None else int(self.target))

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import isfinite
 from typing import ClassVar
 
 from torch import Tensor
 
 from trustml_cli.attacks.attack import Attack, Norm
 from trustml_cli.attacks.geometry import ascend, project
+from trustml_cli.system.ranges import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +26,9 @@ class Iterative(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.steps < 1:
-            raise ValueError(f"steps: must be at least 1, got {self.steps}")
-        if self.step_size is not None and not (self.step_size > 0 and isfinite(self.step_size)):
-            raise ValueError(f"step_size: must be above 0 (or null), got {self.step_size:g}")
-        if not (self.reach > 0 and isfinite(self.reach)):
-            raise ValueError(f"reach: must be above 0, got {self.reach:g}")
+        require(self, "steps", at_least=1)
+        require(self, "step_size", above=0)
+        require(self, "reach", above=0)
 
     def step(self, epsilon: float) -> float:
         """The size of a step within the ball of `epsilon`."""

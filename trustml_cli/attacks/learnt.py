@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from trustml_cli.attacks.attack import Attack, Norm, Sees
 from trustml_cli.models.inference import ask, seen
+from trustml_cli.system.ranges import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +28,7 @@ class LearnsPerturbation(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("images", "epochs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
+        require(self, "images", "epochs", at_least=1)
 
     @abstractmethod
     def learn(self, model: nn.Module, x: Tensor, epsilon: float) -> Tensor:

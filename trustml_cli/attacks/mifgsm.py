@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from trustml_cli.attacks.geometry import normalised
 from trustml_cli.attacks.iterative import Iterative, climb
+from trustml_cli.system.ranges import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +27,7 @@ class MIFGSM(Iterative):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.decay <= 1:
-            raise ValueError(f"decay: must be between 0 and 1, got {self.decay:g}")
+        require(self, "decay", at_least=0, at_most=1)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
         momentum = torch.zeros_like(x)

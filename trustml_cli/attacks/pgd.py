@@ -13,6 +13,7 @@ from trustml_cli.attacks.geometry import random_start
 from trustml_cli.attacks.iterative import Iterative, climb
 from trustml_cli.attacks.losses import Loss, climbed, lead, loss_gradient
 from trustml_cli.models.inference import ask
+from trustml_cli.system.ranges import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +37,7 @@ class PGD(Iterative):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.restarts < 1:
-            raise ValueError(f"restarts: must be at least 1, got {self.restarts}")
+        require(self, "restarts", at_least=1)
         if self.restarts > 1 and not self.random_start:
             raise ValueError("restarts: from the same start all would end alike; set random_start=true")
 

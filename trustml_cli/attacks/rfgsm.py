@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from trustml_cli.attacks.attack import Attack, Norm
 from trustml_cli.attacks.geometry import ascend
 from trustml_cli.attacks.iterative import climb
+from trustml_cli.system.ranges import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +32,7 @@ class RFGSM(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.random_share < 1:
-            raise ValueError(f"random_share: must be at least 0 and below 1, got {self.random_share:g}")
+        require(self, "random_share", at_least=0, below=1)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
         alpha = self.random_share * epsilon

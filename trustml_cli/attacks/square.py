@@ -14,6 +14,7 @@ from trustml_cli.attacks.attack import Norm, Sees, per_image
 from trustml_cli.attacks.geometry import normalised, unit_step
 from trustml_cli.attacks.standing import Attempt, Persistent, Standing
 from trustml_cli.models.inference import ask
+from trustml_cli.system.ranges import require
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries of 10,000 after which the squares' area halves
 
@@ -41,11 +42,8 @@ class Square(Persistent):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("queries", "restarts"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
-        if not 0 < self.area <= 1:
-            raise ValueError(f"area: must be above 0 and at most 1, got {self.area:g}")
+        require(self, "queries", "restarts", at_least=1)
+        require(self, "area", above=0, at_most=1)
 
     @torch.no_grad()
     def besiege(self, standing: Standing, epsilon: float) -> None:

@@ -15,6 +15,7 @@ from trustml_cli.attacks.fgsm import FGSM
 from trustml_cli.attacks.learnt import answered, answers
 from trustml_cli.models.inference import ask
 from trustml_cli.training.minibatches import fit_minibatches
+from trustml_cli.system.ranges import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,16 +51,11 @@ class Substitute(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("images", "epochs", "batch_size", "width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
-        if self.rounds < 0:
-            raise ValueError(f"rounds: must be at least 0, got {self.rounds}")
+        require(self, "images", "epochs", "batch_size", "width", at_least=1)
+        require(self, "rounds", at_least=0)
         if self.labels < self.images:
             raise ValueError(f"labels: must be at least images ({self.images}), got {self.labels}")
-        for name in ("jump", "lr"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: must be above 0, got {getattr(self, name):g}")
+        require(self, "jump", "lr", above=0)
 
     def check(self, model: nn.Module, shape: tuple[int, ...]) -> None:
         if len(shape) != 3 or min(shape[1:]) < 4:

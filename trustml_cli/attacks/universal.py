@@ -12,6 +12,7 @@ from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.deepfool import DeepFool
 from trustml_cli.attacks.geometry import onto_ball
 from trustml_cli.attacks.learnt import LearnsPerturbation, answered, fooled
+from trustml_cli.system.ranges import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +36,7 @@ class Universal(LearnsPerturbation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.delta < 1:
-            raise ValueError(f"delta: must be at least 0 and below 1, got {self.delta:g}")
+        require(self, "delta", at_least=0, below=1)
         self.step()
 
     def step(self) -> DeepFool:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from trustml_cli.attacks.geometry import onto_ball, unit_step
 from trustml_cli.attacks.learnt import LearnsPerturbation, answered, answers, fooled
 from trustml_cli.attacks.losses import lead, loss_gradient
+from trustml_cli.system.ranges import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,14 +37,10 @@ class UniversalGradient(LearnsPerturbation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size: must be at least 1, got {self.batch_size}")
-        if not self.step_size > 0:
-            raise ValueError(f"step_size: must be above 0, got {self.step_size:g}")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum: must be at least 0 and below 1, got {self.momentum:g}")
-        if not self.cap > 0:
-            raise ValueError(f"cap: must be above 0, got {self.cap:g}")
+        require(self, "batch_size", at_least=1)
+        require(self, "step_size", above=0)
+        require(self, "momentum", at_least=0, below=1)
+        require(self, "cap", above=0)
 
     def learn(self, model: nn.Module, x: Tensor, epsilon: float) -> Tensor:
         x, seen = answered(model, x)

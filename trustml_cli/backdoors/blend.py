@@ -8,6 +8,7 @@ from torch import Tensor
 
 from trustml_cli.backdoors.trigger import Trigger
 from trustml_cli.data.image_file import check_picture, read_picture
+from trustml_cli.system.ranges import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +26,7 @@ class Blend(Trigger):
     seed: int
 
     def __post_init__(self) -> None:
-        if not 0 < self.alpha <= 1:
-            raise ValueError(f"alpha: must be above 0 and at most 1, got {self.alpha}")
+        require(self, "alpha", above=0, at_most=1)
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed: must be at least 0 and below 2**63, got {self.seed}")
         if self.image is not None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from trustml_cli.backdoors.trigger import Trigger, check_color, painted
 from trustml_cli.data.image_file import check_picture, read_picture
+from trustml_cli.system.ranges import require
 
 
 class Corner(Enum):
@@ -36,10 +37,8 @@ class Patch(Trigger):
     margin: int
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise ValueError(f"size: must be at least 1 pixel, got {self.size}")
-        if self.margin < 0:
-            raise ValueError(f"margin: must be at least 0 pixels, got {self.margin}")
+        require(self, "size", at_least=1)
+        require(self, "margin", at_least=0)
         check_color(self.color)
         if self.image is not None:
             check_picture(self.image)

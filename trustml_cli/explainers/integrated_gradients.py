@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from trustml_cli.explainers.explainer import Explainer, logit_gradient
+from trustml_cli.system.ranges import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,10 +25,8 @@ class IntegratedGradients(Explainer):
     steps: int
 
     def __post_init__(self) -> None:
-        if not 0 <= self.baseline <= 1:
-            raise ValueError(f"baseline: must be in [0, 1], got {self.baseline}")
-        if self.steps < 1:
-            raise ValueError(f"steps: must be at least 1, got {self.steps}")
+        require(self, "baseline", at_least=0, at_most=1)
+        require(self, "steps", at_least=1)
 
     def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
         return self.contributions(model, x, target, torch.full_like(x, self.baseline))

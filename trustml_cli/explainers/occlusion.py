@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trustml_cli.explainers.explainer import Explainer, logit_of
+from trustml_cli.system.ranges import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +27,10 @@ class Occlusion(Explainer):
     baseline: float
 
     def __post_init__(self) -> None:
-        if self.window < 1:
-            raise ValueError(f"window: must be at least 1, got {self.window}")
+        require(self, "window", at_least=1)
         if not 1 <= self.stride <= self.window:
             raise ValueError(f"stride: must be between 1 and the window of {self.window}, got {self.stride}")
-        if not 0 <= self.baseline <= 1:
-            raise ValueError(f"baseline: must be in [0, 1], got {self.baseline}")
+        require(self, "baseline", at_least=0, at_most=1)
 
     def check(self, model: nn.Module, shape: tuple[int, ...]) -> None:
         if self.window > min(shape[1:]):

@@ -4,12 +4,12 @@ Smilkov, Thorat, Kim, Viégas and Wattenberg 2017, "SmoothGrad: removing noise b
 """
 
 from dataclasses import dataclass
-from math import inf
 
 import torch
 from torch import Tensor, nn
 
 from trustml_cli.explainers.explainer import Explainer, logit_gradient
+from trustml_cli.system.ranges import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,10 +23,8 @@ class SmoothGrad(Explainer):
     noise: float
 
     def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise ValueError(f"samples: must be at least 1, got {self.samples}")
-        if not 0 <= self.noise < inf:
-            raise ValueError(f"noise: must be at least 0 and finite, got {self.noise}")
+        require(self, "samples", at_least=1)
+        require(self, "noise", at_least=0)
 
     def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
         flat = x.flatten(1)

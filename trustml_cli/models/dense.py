@@ -6,6 +6,7 @@ from math import prod
 from torch import nn
 
 from trustml_cli.models.model import Inputs, Model
+from trustml_cli.system.ranges import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +28,7 @@ class Mlp(Model):
         super().__post_init__()
         if any(width < 1 for width in self.hidden):
             raise ValueError(f"hidden: widths must be at least 1, got {self.hidden}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout: must be in [0, 1), got {self.dropout}")
+        require(self, "dropout", at_least=0, below=1)
 
     def network(self, inputs: Inputs) -> nn.Sequential:
         layers: list[nn.Module] = [nn.Flatten()]

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trustml_cli.models.model import Inputs, Model, require_images
+from trustml_cli.system.ranges import require
 
 EPSILON = 5e-4  # added to the mean squares before whitening divides by their root, as in the paper
 AT_ONCE = 500  # images whose patches are laid out in memory together
@@ -30,8 +31,7 @@ class FastCnn(Model):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.width < 1:
-            raise ValueError(f"width: must be at least 1, got {self.width}")
+        require(self, "width", at_least=1)
         if self.views not in (1, 2, 6):
             raise ValueError(f"views: must be 1, 2 or 6, got {self.views}")
 

@@ -4,11 +4,11 @@ Liu, Wang, Owens and Li 2020, arXiv 2010.03759.
 """
 
 from dataclasses import dataclass
-from math import inf
 
 from torch import Tensor
 
 from trustml_cli.ood.detector import Detector, Learned, Seen, exact
+from trustml_cli.system.ranges import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,8 +18,7 @@ class Energy(Detector):
     temperature: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.temperature < inf:
-            raise ValueError(f"temperature: must be above 0 and finite, got {self.temperature}")
+        require(self, "temperature", above=0)
 
     def score(self, seen: Seen, learned: Learned) -> Tensor:
         return energy_score(seen.logits, self.temperature)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from trustml_cli.ood.detector import Detector, Learned, Seen, exact
+from trustml_cli.system.ranges import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,8 +19,7 @@ class NearestNeighbours(Detector):
     k: int
 
     def __post_init__(self) -> None:
-        if self.k < 1:
-            raise ValueError(f"k: must be at least 1, got {self.k}")
+        require(self, "k", at_least=1)
 
     def check(self, images: int) -> None:
         if self.k > images:

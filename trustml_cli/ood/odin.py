@@ -4,13 +4,13 @@ Liang, Li and Srikant 2018, arXiv 1706.02690.
 """
 
 from dataclasses import dataclass
-from math import inf
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from trustml_cli.ood.detector import Detector, Learned, Seen, exact
+from trustml_cli.system.ranges import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,10 +24,8 @@ class Odin(Detector):
     epsilon: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.temperature < inf:
-            raise ValueError(f"temperature: must be above 0 and finite, got {self.temperature}")
-        if not 0 <= self.epsilon < inf:
-            raise ValueError(f"epsilon: must be at least 0 and finite, got {self.epsilon}")
+        require(self, "temperature", above=0)
+        require(self, "epsilon", at_least=0)
 
     def score(self, seen: Seen, learned: Learned) -> Tensor:
         return odin_score(seen.network, seen.x, self.temperature, self.epsilon)

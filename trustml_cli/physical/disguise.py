@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from trustml_cli.physical.transformations import Pose, Ranges
+from trustml_cli.system.ranges import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +27,8 @@ class Disguise(Ranges):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("images", "steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
-        if not self.lr > 0:
-            raise ValueError(f"lr: must be above 0, got {self.lr:g}")
+        require(self, "images", "steps", "batch_size", at_least=1)
+        require(self, "lr", above=0)
 
     @property
     def ranges(self) -> Ranges:

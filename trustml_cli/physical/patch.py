@@ -11,6 +11,7 @@ from torch import Tensor
 
 from trustml_cli.physical.disguise import Disguise
 from trustml_cli.physical.transformations import Pose, lit, moved
+from trustml_cli.system.ranges import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +33,7 @@ class Patch(Disguise):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.area <= 0.5:
-            raise ValueError(f"area: must be above 0 and at most 0.5, got {self.area:g}")
+        require(self, "area", above=0, at_most=0.5)
 
     def pattern_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         channels, height, width = shape

@@ -12,6 +12,7 @@ from torch import Tensor
 from trustml_cli.data.image_file import read_picture
 from trustml_cli.physical.disguise import Disguise
 from trustml_cli.physical.transformations import Pose, lit, moved
+from trustml_cli.system.ranges import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +40,8 @@ class Sticker(Disguise):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.bar <= 0.3:
-            raise ValueError(f"bar: must be above 0 and at most 0.3, got {self.bar:g}")
-        for name in ("size_weight", "print_weight"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name}: must be at least 0, got {getattr(self, name):g}")
+        require(self, "bar", above=0, at_most=0.3)
+        require(self, "size_weight", "print_weight", at_least=0)
         if not self.printable or not all(0 <= level <= 1 for level in self.printable):
             raise ValueError(f"printable: must be levels between 0 and 1, got {self.printable}")
         self.where((1, 8, 8))

@@ -16,6 +16,7 @@ from trustml_cli.metrics.intervals import proportion
 from trustml_cli.models.model import Model
 from trustml_cli.plots.backdoor import answers_by_class, poisoned_samples, triggered_predictions
 from trustml_cli.system.errors import InputError, naming
+from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context
 from trustml_cli.training.predict import Answers, predict
 from trustml_cli.training.trainer import Trainer
@@ -43,10 +44,8 @@ class Poisoning:
     def __post_init__(self) -> None:
         if not self.source:
             raise ValueError(f"source: needs at least one class, or {ALL}")
-        if not 0 < self.poison_rate <= 1:
-            raise ValueError(f"poison_rate: must be above 0 and at most 1, got {self.poison_rate:g}")
-        if self.examples < 1:
-            raise ValueError(f"examples: must be at least 1, got {self.examples}")
+        require(self, "poison_rate", above=0, at_most=1)
+        require(self, "examples", at_least=1)
 
     def poison(self, data: Dataset, trigger: Trigger, seed: int) -> Poison:
         """The poison for `data`, its classes as numbers. Raises `InputError` where there is nothing to poison."""

@@ -4,7 +4,7 @@ import logging
 from copy import deepcopy
 from dataclasses import dataclass
 from enum import Enum
-from math import inf, isfinite
+from math import inf
 from typing import ClassVar
 
 import torch
@@ -22,6 +22,7 @@ from trustml_cli.models.model import Model
 from trustml_cli.plots.fairness import densities, training_path
 from trustml_cli.system.errors import InputError, naming
 from trustml_cli.system.hardware import own_randomness
+from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context
 from trustml_cli.tasks.debiasing import (
     Constraint,
@@ -96,23 +97,18 @@ class Debias:
     def __post_init__(self) -> None:
         if not self.lambda_ or not all(0 <= value < inf for value in self.lambda_):
             raise ValueError(f"lambda: must be one number of at least 0 or one for each attribute, got {self.lambda_}")
-        for name in ("rounds", "batch_size", "adversary_batch_size", "pretraining_epochs", "measuring_epochs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
+        require(
+            self, "rounds", "batch_size", "adversary_batch_size", "pretraining_epochs", "measuring_epochs", at_least=1
+        )
         if any(width < 1 for width in self.adversary_hidden):
             raise ValueError(f"adversary_hidden: widths must be at least 1, got {self.adversary_hidden}")
-        for name in ("lr", "adversary_lr"):
-            if not (getattr(self, name) > 0 and isfinite(getattr(self, name))):
-                raise ValueError(f"{name}: must be above 0 and finite, got {getattr(self, name)}")
-        if not 0 <= self.weight_decay < inf:
-            raise ValueError(f"weight_decay: must be at least 0 and finite, got {self.weight_decay:g}")
-        if not 0 <= self.p_rule <= 100:
-            raise ValueError(f"p_rule: must be in percent, 0 to 100, got {self.p_rule:g}")
+        require(self, "lr", "adversary_lr", above=0)
+        require(self, "weight_decay", at_least=0)
+        require(self, "p_rule", at_least=0, at_most=100)
         if not 0 <= self.equalized_odds_difference <= 1:
             value = self.equalized_odds_difference
             raise ValueError(f"equalized_odds_difference: must be in [0, 1], got {value:g}")
-        if not 0 < self.validation_fraction < 1:
-            raise ValueError(f"validation_fraction: must be between 0 and 1, got {self.validation_fraction}")
+        require(self, "validation_fraction", above=0, below=1)
 
     def __call__(self, context: Context, dataset: DatasetSource, model: Model, trainer: Trainer) -> None:
         """Two rows, `baseline` and `debiased`, then the checks and the pictures."""

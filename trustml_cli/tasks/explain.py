@@ -21,6 +21,7 @@ from trustml_cli.models.model import Model, require_images
 from trustml_cli.plots.explanation import correlation_matrix, methods_side_by_side, one_method, replacement_curves
 from trustml_cli.system.errors import InputError, naming
 from trustml_cli.system.hardware import own_randomness
+from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context, describe
 from trustml_cli.training.trainer import Trainer
 
@@ -56,9 +57,7 @@ class Explain:
     examples: int
 
     def __post_init__(self) -> None:
-        for name in ("images", "baselines", "steps", "examples"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
+        require(self, "images", "baselines", "steps", "examples", at_least=1)
 
     def __call__(
         self,

@@ -21,6 +21,7 @@ from trustml_cli.models.model import Model
 from trustml_cli.plots.fooling import fooling_images, fooling_rates
 from trustml_cli.system.errors import InputError, naming
 from trustml_cli.system.hardware import own_randomness
+from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context
 from trustml_cli.training.predict import BATCH
 from trustml_cli.training.trainer import Trainer
@@ -61,13 +62,9 @@ class Fool:
     confidence: float
 
     def __post_init__(self) -> None:
-        if self.images < 1:
-            raise ValueError(f"images: must be at least 1, got {self.images}")
-        for name in ("deviation", "epsilon"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name}: must be at least 0, got {getattr(self, name):g}")
-        if not 0 <= self.confidence <= 1:
-            raise ValueError(f"confidence: must be between 0 and 1, got {self.confidence:g}")
+        require(self, "images", at_least=1)
+        require(self, "deviation", "epsilon", at_least=0)
+        require(self, "confidence", at_least=0, at_most=1)
 
     def __call__(
         self, context: Context, dataset: DatasetSource, model: Model, trainer: Trainer, methods: Mapping[str, Attack]

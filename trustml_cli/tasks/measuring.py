@@ -21,6 +21,7 @@ from trustml_cli.models.inference import NoGradient, gives_gradients
 from trustml_cli.models.model import Model
 from trustml_cli.system.errors import InputError, naming
 from trustml_cli.system.hardware import own_randomness
+from trustml_cli.system.ranges import require
 from trustml_cli.tasks.attacker import AttackerImages
 from trustml_cli.tasks.context import Context, describe
 from trustml_cli.tasks.evaluation import RobustnessEvaluation
@@ -62,11 +63,8 @@ class RobustnessTask:
 
     def __post_init__(self) -> None:
         check_epsilons(self.epsilon)
-        for name in ("check_images", "surfaces"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}: must be at least 0, got {getattr(self, name)}")
-        if self.images is not None and self.images < 1:
-            raise ValueError(f"images: must be at least 1 (or null for all), got {self.images}")
+        require(self, "check_images", "surfaces", at_least=0)
+        require(self, "images", at_least=1)
         if not 1 <= self.examples <= SAVED:
             raise ValueError(f"examples: must be between 1 and {SAVED}, got {self.examples}")
 

@@ -25,6 +25,7 @@ from trustml_cli.ood.separation import MEASURES, separation_intervals
 from trustml_cli.plots.ood import roc_curves, score_histograms
 from trustml_cli.system.errors import InputError, RunFailed, naming
 from trustml_cli.system.hardware import Hardware
+from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context, describe
 from trustml_cli.training.predict import BATCH, predict
 from trustml_cli.training.trainer import Trainer
@@ -62,9 +63,7 @@ class DetectUnseen:
     validation_fraction: float
 
     def __post_init__(self) -> None:
-        for name in ("quantile", "validation_fraction"):
-            if not 0 < getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be between 0 and 1, got {getattr(self, name):g}")
+        require(self, "quantile", "validation_fraction", above=0, below=1)
 
     def __call__(
         self,

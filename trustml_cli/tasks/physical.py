@@ -17,6 +17,7 @@ from trustml_cli.physical.transformations import Ranges
 from trustml_cli.plots.physical import Worn, pattern_picture, success_bars, worn_images
 from trustml_cli.system.errors import InputError, naming
 from trustml_cli.system.hardware import own_randomness
+from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context
 from trustml_cli.training.predict import BATCH
 from trustml_cli.training.trainer import Trainer
@@ -42,9 +43,7 @@ class Disguised:
     examples: int
 
     def __post_init__(self) -> None:
-        for name in ("images", "examples"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
+        require(self, "images", "examples", at_least=1)
 
     def __call__(
         self, context: Context, dataset: DatasetSource, model: Model, trainer: Trainer, physical: Disguise

@@ -27,6 +27,7 @@ from trustml_cli.plots.ood import roc_curves
 from trustml_cli.plots.rectify import accuracies, rectified_images
 from trustml_cli.system.errors import InputError, naming
 from trustml_cli.system.hardware import own_randomness
+from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context, check_defence, describe
 from trustml_cli.tasks.measuring import check_epsilons, prepared
 from trustml_cli.tasks.ood import check_threshold
@@ -70,12 +71,8 @@ class Rectify:
 
     def __post_init__(self) -> None:
         check_epsilons([self.epsilon])
-        for name in ("images", "held_out", "detector_images", "examples"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
-        for name in ("quantile", "validation_fraction"):
-            if not 0 < getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be between 0 and 1, got {getattr(self, name):g}")
+        require(self, "images", "held_out", "detector_images", "examples", at_least=1)
+        require(self, "quantile", "validation_fraction", above=0, below=1)
         PerturbationDetector(penalty=self.penalty)  # it knows the range
 
     def __call__(

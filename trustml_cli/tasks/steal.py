@@ -23,6 +23,7 @@ from trustml_cli.models.model import Model, require_images
 from trustml_cli.plots.extraction import agreement_curve, weights_side_by_side
 from trustml_cli.system.errors import InputError, naming
 from trustml_cli.system.hardware import own_randomness
+from trustml_cli.system.ranges import require
 from trustml_cli.tasks.attacker import AttackerImages
 from trustml_cli.tasks.context import Context, describe
 from trustml_cli.training.predict import BATCH, Answers, predict
@@ -63,10 +64,8 @@ class Steal:
         for number in self.queries:
             if number < 1:
                 raise ValueError(f"queries: must be at least 1, got {number}")
-        if self.round_digits is not None and self.round_digits < 0:
-            raise ValueError(f"round_digits: must be at least 0 (or null), got {self.round_digits}")
-        if not 0 < self.held_out < 1:
-            raise ValueError(f"held_out: must be between 0 and 1, got {self.held_out}")
+        require(self, "round_digits", at_least=0)
+        require(self, "held_out", above=0, below=1)
 
     def __call__(
         self,

@@ -20,6 +20,7 @@ from trustml_cli.models.model import Model
 from trustml_cli.plots.universal import fooled_images, perturbations, transfer_matrix
 from trustml_cli.system.errors import InputError, naming
 from trustml_cli.system.hardware import own_randomness
+from trustml_cli.system.ranges import require
 from trustml_cli.tasks.attacker import AttackerImages, shared_out, whose
 from trustml_cli.tasks.context import Context
 from trustml_cli.tasks.measuring import check_epsilons
@@ -51,8 +52,7 @@ class TransferUniversal:
 
     def __post_init__(self) -> None:
         check_epsilons(self.epsilon)
-        if self.examples < 1:
-            raise ValueError(f"examples: must be at least 1, got {self.examples}")
+        require(self, "examples", at_least=1)
 
     def __call__(
         self,
