@@ -14,8 +14,8 @@ from trustml_cli.attacks.attack import Attack, Norm, Sees, input_gradient
 from trustml_cli.attacks.fgsm import FGSM
 from trustml_cli.attacks.learnt import answered, answers
 from trustml_cli.models.inference import ask
-from trustml_cli.training.minibatches import fit_minibatches
 from trustml_cli.system.ranges import require
+from trustml_cli.training.minibatches import fit_minibatches
 
 
 @dataclass(frozen=True, kw_only=True)
