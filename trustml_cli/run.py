@@ -21,20 +21,13 @@ from omegaconf.errors import OmegaConfBaseException
 from trustml_cli.cli.commands import COMMANDS, answer
 from trustml_cli.config.groups import changed, config_folder, flat, help_text, register_resolvers
 from trustml_cli.config.instantiate import build, build_as, nearest
+from trustml_cli.config.loader import be_careful, look_beside
 from trustml_cli.config.messages import explain
-from trustml_cli.config.trust import Leave, be_careful, look_beside, typed
+from trustml_cli.config.trust import Leave, typed
+from trustml_cli.results.masking import masked, masked_yaml
 from trustml_cli.results.recorder import DOES_NOT_COUNT, Recorder
-from trustml_cli.sweeps.callback import (
-    Ending,
-    add_up,
-    as_written,
-    attend,
-    attended,
-    config_dir,
-    refuse_repetition,
-    resumed_words,
-    what_is_run,
-)
+from trustml_cli.sweeps.callback import Ending, add_up, attend, attended, refuse_repetition
+from trustml_cli.sweeps.resume import as_written, config_dir, resumed_words, what_is_run
 from trustml_cli.system.errors import NOT_WRITABLE, InputError, naming, told, trouble_with_files
 from trustml_cli.system.owners import require_own
 
@@ -57,7 +50,7 @@ def job(config: DictConfig) -> int:
     hydra_config = HydraConfig.get()
     resume = config.get("resume") is True
     what_counts = OmegaConf.masked_copy(config, [str(key) for key in config if key not in DOES_NOT_COUNT])
-    resolved = as_yaml(what_counts)
+    resolved = masked_yaml(as_yaml(what_counts))
     record = Recorder(
         directory=Path(hydra_config.runtime.output_dir),
         choices=hydra_config.runtime.choices,
@@ -66,7 +59,7 @@ def job(config: DictConfig) -> int:
         command=[
             "trustml",
             *config_dir(hydra_config.runtime.config_sources),
-            *what_is_run(as_written(hydra_config.overrides.task)),
+            *masked(what_is_run(as_written(hydra_config.overrides.task))),
         ],
     )
     number = job_number()
@@ -140,6 +133,8 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
         look_beside()
     make = partial(build, leave=Leave(words, [settings.data_dir, settings.cache_dir, settings.output_dir]))
     handler = make(config.task, "task")
+    if not callable(handler):
+        raise InputError(f"task._target_: {config.task._target_} is no task: it cannot be called")
     record.columns = getattr(handler, "columns", None)
     wanted = [name for name in signature(handler.__call__).parameters if name != "context"]
     if missing := [name for name in wanted if name not in groups]:

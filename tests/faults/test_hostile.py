@@ -1,8 +1,6 @@
 """Configurations from strangers: no code that they name is run unless the user allows it."""
 
-import json
-import re
-import shlex
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.conftest import ROOT
 from tests.helpers import Cli
+from trustml_cli.config.groups import config_folder
 from trustml_cli.config.messages import quoted
-from trustml_cli.sweeps.callback import resumed_words
+from trustml_cli.config.trust import Leave
 from trustml_cli.system.errors import InputError
 
 MODULE = """
@@ -38,6 +38,32 @@ YAMLS = {
     "experiment/sets": f"{GLOBAL}hydra: {{job: {{env_set: {{PATH: /tmp/theirs}}}}}}\n",
     "experiment/decodes": f"{GLOBAL}attack: '${{oc.create:{{_target_: stranger.Evil}}}}'\n",
     "experiment/makes": f"{GLOBAL}defaults: [override /model: custom]\nmodel: {{factory: 'stranger:network'}}\n",
+    "experiment/chooses_tracker": f"{GLOBAL}defaults: [override /tracker: mlflow]\n",
+    "experiment/sets_tracker": f"{GLOBAL}tracker: {{uri: 'http://theirs'}}\n",
+    "experiment/puts_tracker": f"{GLOBAL}defaults: ['/tracker/mlflow@_global_.tracker']\n",
+    "experiment/puts_ours": f"{GLOBAL}defaults: ['/trainer/smoke@_global_.hydra.job.env_set']\n",
+    "experiment/chooses_launcher": f"{GLOBAL}defaults: [override /launcher: joblib]\n",
+    "experiment/chooses_hydra": f"{GLOBAL}defaults: [override /hydra/launcher: joblib]\n",
+    "experiment/chooses_by_name": f"{GLOBAL}defaults: ['/${{model}}/x']\n",
+    "experiment/resumes": f"{GLOBAL}resume: true\n",
+    "experiment/output": f"{GLOBAL}output_dir: theirs\n",
+    "experiment/caches": f"{GLOBAL}cache_dir: theirs\n",
+    "experiment/data": f"{GLOBAL}data_dir: theirs\n",
+    "experiment/caches_part": f"{GLOBAL}dataset: {{cache_dir: it_ran}}\n",
+    "experiment/reads": f"{GLOBAL}dataset: {{test_fraction: '${{oc.env:SECRET}}'}}\n",
+    "experiment/reads_twice": f"{GLOBAL}dataset: {{test_fraction: \"${{oc.decode:'\\\\${{oc.env:SECRET}}'}}\"}}\n",
+    "experiment/reads_by_name": f"{GLOBAL}dataset: {{limit: env, test_fraction: '${{oc.${{.limit}}:SECRET}}'}}\n",
+    "experiment/calls_ours": f"{GLOBAL}defaults: [override /model: custom]\n"
+    "model: {factory: 'trustml_cli.models.checkpoint:ZipFile', arguments: {file: it_ran, mode: w}}\n",
+    "experiment/through_ours": f"{GLOBAL}attack: {{_target_: trustml_cli.run.hydra.types.HydraContext}}\n",
+    "experiment/borrows": f"{GLOBAL}defaults: [override /model: custom]\nmodel: {{factory: 'stranger:Path'}}\n",
+    "experiment/refers": f"{GLOBAL}trick: {{_target_: stranger.Evil}}\nhydra: {{callbacks: {{x: '${{trick}}'}}}}\n",
+    "experiment/refers_to_itself": f"{GLOBAL}hydra: {{callbacks: {{x: '${{a}}'}}}}\n"
+    "a: {b: '${c}'}\nc: {d: '${a}'}\n",
+    "experiment/logs_to": f"{GLOBAL}trick: 'ext://stranger.Evil'\n"
+    "hydra: {job_logging: {handlers: {console: {stream: '${trick}'}}}}\n",
+    "experiment/locates": f"{GLOBAL}hydra: {{callbacks: {{x: {{_target_: hydra.utils.get_object, path: it}}}}}}\n",
+    "tracker/mine": "_target_: trustml_cli.results.trackers.tracker.Tracker\n",
     "hydra/job_logging/theirs": "handlers: {x: {class: stranger.Evil}}\n",
     "model/theirs": "defaults: [custom, _self_]\nfactory: stranger:network\n",
 }
@@ -51,6 +77,28 @@ REFUSED = [
     (["experiment=sets", "allow=[stranger]"], ["hydra", "experiment/sets.yaml", "allow=[hydra]"]),
     (["experiment=decodes"], ["attack._target_", "allow=[stranger]"]),
     (["experiment=makes"], ["model.factory", "stranger:network", "allow=[stranger]"]),
+    (["experiment=chooses_tracker"], ["tracker", "experiment/chooses_tracker.yaml", "command line"]),
+    (["experiment=sets_tracker"], ["tracker", "experiment/sets_tracker.yaml", "command line"]),
+    (["experiment=puts_tracker"], ["tracker", "experiment/puts_tracker.yaml", "command line"]),
+    (["experiment=sets_tracker", "tracker=mlflow"], ["tracker", "experiment/sets_tracker.yaml"]),
+    (["experiment=puts_ours"], ["hydra", "experiment/puts_ours.yaml"]),
+    (["experiment=chooses_launcher"], ["launcher", "experiment/chooses_launcher.yaml", "allow=[hydra]"]),
+    (["experiment=chooses_hydra"], ["hydra", "experiment/chooses_hydra.yaml", "allow=[hydra]"]),
+    (["experiment=chooses_by_name"], ["defaults", "experiment/chooses_by_name.yaml"]),
+    (["experiment=resumes"], ["resume", "experiment/resumes.yaml", "command line"]),
+    (["experiment=output"], ["output_dir", "experiment/output.yaml", "command line"]),
+    (["experiment=caches"], ["cache_dir", "experiment/caches.yaml", "command line"]),
+    (["experiment=data"], ["data_dir", "experiment/data.yaml", "command line"]),
+    (["experiment=caches_part"], ["dataset.cache_dir", "command line"]),
+    (["experiment=reads"], ["dataset.test_fraction", "SECRET", "TRUSTML_"]),
+    (["experiment=reads_twice"], ["dataset.test_fraction", "SECRET", "TRUSTML_"]),
+    (["experiment=reads_by_name"], ["dataset.test_fraction", "SECRET", "TRUSTML_"]),
+    (["experiment=calls_ours"], ["model.factory", "trustml_cli.models.checkpoint:ZipFile"]),
+    (["experiment=through_ours"], ["attack._target_", "hydra.types.HydraContext"]),
+    (["experiment=refers", "allow=[hydra]"], ["hydra.callbacks.x._target_", "allow=[stranger]"]),
+    (["experiment=refers_to_itself", "allow=[hydra]"], ["hydra", "inside itself"]),
+    (["experiment=logs_to", "allow=[hydra]"], ["hydra.job_logging.handlers.console.stream", "allow=[stranger]"]),
+    (["experiment=locates", "allow=[hydra]"], ["hydra.callbacks.x._target_", "hydra.utils.get_object"]),
     (["hydra/job_logging=theirs"], ["hydra", "hydra/job_logging/theirs.yaml"]),
     (["task.transfer_to=theirs"], ["others.theirs.factory", "allow=[stranger]"]),
     (["attack._target_=stranger.Evil"], ["attack._target_", "allow=[stranger]"]),
@@ -83,12 +131,14 @@ def strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 def test_code_that_a_configuration_names_is_refused_before_it_is_imported(
     words: list[str], expected: list[str], trustml: Cli, tmp_path: Path, strangers: Path
 ) -> None:
-    answer = trustml("--config-dir", "theirs", "task=attack", "trainer=smoke", *words)
+    answer = trustml("--config-dir", "theirs", "task=attack", "trainer=smoke", *words, env={"SECRET": "hunter2"})
     assert answer.returncode == 2, answer.stderr
     assert answer.stderr.count("\n") == 1, answer.stderr
     assert all(word in answer.stderr for word in expected), answer.stderr
     assert not (tmp_path / "it_ran").exists()
     assert "stranger" not in sys.modules
+    assert "hunter2" not in answer.stderr + answer.stdout
+    assert not any("hunter2" in file.read_text() for file in tmp_path.rglob("*.json"))
 
 
 @pytest.mark.parametrize(
@@ -111,76 +161,75 @@ def test_what_the_user_names_on_the_command_line_is_run(
     assert (tmp_path / "it_ran").exists()
 
 
+@pytest.mark.parametrize("way", ["..", "/"])
+def test_a_file_outside_of_the_folders_of_choices_is_no_part_of_a_config(
+    way: str, trustml: Cli, tmp_path: Path, strangers: Path
+) -> None:
+    """It would be found by way of our own folder, and count as ours."""
+    (tmp_path / "outside.yaml").write_text(f"{GLOBAL}allow: [stranger]\nattack: {{_target_: stranger.Evil}}\n")
+    inside = config_folder() / "experiment"
+    path = os.path.relpath(tmp_path / "outside", inside) if way == ".." else f"/{tmp_path / 'outside'}"
+    (strangers / "experiment" / "leads_out.yaml").write_text(f"{GLOBAL}defaults: ['{path}@_global_']\n")
+    for choice in ("leads_out", path) if way == ".." else ("leads_out",):
+        answer = trustml("--config-dir", "theirs", "task=attack", "trainer=smoke", f"experiment='{choice}'")
+        assert (answer.returncode, answer.stderr.count("\n")) == (2, 1), answer.stderr
+        assert "lies outside of the folders of choices" in answer.stderr
+    assert not (tmp_path / "it_ran").exists()
+
+
+def test_a_file_in_the_place_of_hydras_own_is_refused(trustml: Cli, strangers: Path) -> None:
+    (strangers / "hydra" / "config.yaml").write_text(f"{GLOBAL}x: 1\n")
+    answer = trustml("--config-dir", "theirs", "task=train")
+    assert (answer.returncode, answer.stderr.count("\n")) == (2, 1), answer.stderr
+    assert "theirs/hydra/config.yaml" in answer.stderr
+
+
+def test_what_an_allowed_module_has_from_elsewhere_is_not_allowed_with_it(
+    trustml: Cli, tmp_path: Path, strangers: Path
+) -> None:
+    words = ["--config-dir", "theirs", "task=train", "trainer=smoke", "experiment=borrows"]
+    answer = trustml(*words, "allow=[stranger]")
+    assert (answer.returncode, answer.stderr.count("\n")) == (2, 1), answer.stderr
+    assert "model.factory: pathlib." in answer.stderr
+    assert "allow=[pathlib]" in answer.stderr
+    answer = trustml(*words, "allow=[stranger]", "model.factory=stranger:Path")
+    assert "returned PosixPath, not a torch.nn.Module" in answer.stderr
+
+
+def test_a_tracker_and_an_environment_variable_that_are_typed_are_taken(trustml: Cli, strangers: Path) -> None:
+    words = ["--config-dir", "theirs", "tracker=mine", "seed=${oc.env:THEIRS}"]
+    answer = trustml(*words, "--cfg", "job", "--resolve", env={"THEIRS": "71"})
+    assert answer.returncode == 0, answer.stderr
+    assert "trackers.tracker.Tracker" in answer.stdout
+    assert "seed: '71'" in answer.stdout
+
+
+def test_a_folder_to_write_to_is_in_those_at_the_top_or_typed(tmp_path: Path) -> None:
+    Leave(["dataset.cache_dir=x"]).refuse_folder("dataset.cache_dir", tmp_path)
+    for inside in (tmp_path, tmp_path / "a" / "b"):
+        Leave([], [tmp_path]).refuse_folder("dataset.cache_dir", str(inside))
+    (tmp_path / "link").symlink_to("/")
+    for outside in (tmp_path.parent, tmp_path / "..", tmp_path / "link" / "x", f"{tmp_path}x"):
+        with pytest.raises(InputError, match=r"dataset.cache_dir: .* on the command line"):
+            Leave(["task.cache_dir=x"], [tmp_path]).refuse_folder("dataset.cache_dir", outside)
+
+
+@pytest.mark.parametrize("path", [".", ""])
+def test_nothing_in_the_current_directory_is_imported(path: str, trustml_process: Cli, tmp_path: Path) -> None:
+    (tmp_path / "hydra_plugins" / "theirs").mkdir(parents=True)
+    for file in ("hydra_plugins/theirs/__init__.py", "hydra_plugins/theirs/plugin.py", "yaml.py", "omegaconf.py"):
+        (tmp_path / file).write_text("open('it_ran', 'w')")
+    answer = trustml_process("--cfg", "job", "allow=[mine]", env={"PYTHONPATH": f"{path}{os.pathsep}{ROOT}"})
+    assert answer.returncode == 0, answer.stderr
+    assert not (tmp_path / "it_ran").exists()
+
+
 def test_a_job_of_a_sweep_is_refused_and_the_others_go_on(trustml: Cli, tmp_path: Path, strangers: Path) -> None:
     answer = trustml("-m", "--config-dir", "theirs", "task=train", "trainer=smoke", "model=logistic,theirs")
     assert answer.returncode == 2
     assert "1 of 2 jobs completed" in answer.stdout
     assert "allow=[stranger]" in answer.stderr
     assert not (tmp_path / "it_ran").exists()
-
-
-THE_USERS = [
-    "allow=[stranger]", "++allow=[stranger]", "model.factory=stranger:network", "launcher=slurm",
-    "hydra.launcher.setup=[x]", "++hydra.launcher.setup=[x]", "tracker=mlflow", "tracker.uri=x", "output_dir=x",
-    "cache_dir=x", "data_dir=x", "dataset.cache_dir=x", "+tracker@trainer.x=mlflow",
-    "+model@_global_.hydra.callbacks.x=theirs",
-    "dataset.root='${oc.env:SECRET}'",
-]  # fmt: skip
-
-
-def resumable(folder: Path, *task: object, hydra: object = (), sources: object = ()) -> str:
-    """A directory with the command of a sweep; what resumes it."""
-    saved = {"hydra": {"overrides": {"task": list(task), "hydra": hydra}, "runtime": {"config_sources": sources}}}
-    (folder / "multirun.yaml").write_text(json.dumps(saved))
-    return f"resume={folder}"
-
-
-@pytest.mark.parametrize("word", THE_USERS)
-def test_what_a_resumed_directory_would_decide_is_to_be_typed_again(word: str, tmp_path: Path) -> None:
-    resume = resumable(tmp_path, "attack=theirs", word)
-    with pytest.raises(InputError, match=f"add it to the command: {re.escape(shlex.quote(word))}$"):
-        resumed_words([resume], [])
-    here = f"hydra.sweep.dir='{tmp_path}'"
-    assert resumed_words([resume, word], []) == ["attack=theirs", word, "resume=true", here, "--multirun"]
-
-
-def test_what_a_resumed_directory_says_of_hydra_is_left_out(tmp_path: Path) -> None:
-    hydra = [
-        "+hydra.callbacks.x._target_=stranger.Evil",
-        "hydra.mode=MULTIRUN",
-        "hydra.sweep.dir=elsewhere",
-        "hydra/job_logging=x",
-    ]
-    resume = resumable(tmp_path, "attack=theirs", "+hydra.job.env_set.PATH=x", "+resume=x", hydra=hydra)
-    here = f"hydra.sweep.dir='{tmp_path}'"
-    assert resumed_words([resume], []) == ["attack=theirs", "resume=true", here, "--multirun"]
-    for word in ("model.factory=stranger:network", "seed=5", "model.factory=stranger:other"):
-        with pytest.raises(InputError, match="leave out"):
-            resumed_words([resume, word], [])
-
-
-@pytest.mark.parametrize(
-    "word", ["--experimental-rerun=x.pickle", "-cd", "x", "", "a=b=[", 5, None, {"a": 1}, ["seed=1"]], ids=str
-)
-def test_what_is_no_key_and_value_in_a_resumed_directory_is_refused(word: object, tmp_path: Path) -> None:
-    for resume in (resumable(tmp_path, "seed=0", word), resumable(tmp_path, "seed=0", hydra=[word])):
-        with pytest.raises(InputError, match=r"multirun.yaml is not as trustml wrote it"):
-            resumed_words([resume], [])
-
-
-def test_the_folder_of_choices_of_a_resumed_directory_is_no_flag_of_another_kind(tmp_path: Path) -> None:
-    known = [{"provider": "command-line", "path": path} for path in ("/theirs", "--experimental-rerun=x", 5, None)]
-    words = resumed_words([resumable(tmp_path, "seed=0", sources=[*known, 5, {"path": "/x"}])], [])
-    assert words[-2:] == ["--config-dir", "/theirs"]
-    assert "--experimental-rerun=x" not in words
-    assert resumed_words([resumable(tmp_path, "seed=0", sources="/theirs")], [])[-1] == "--multirun"
-
-
-@pytest.mark.parametrize("content", ["", "5", "[a]", "hydra: 5", "hydra: {overrides: [a]}", "hydra: ${x}"])
-def test_a_file_that_is_no_sweeps_is_refused_in_one_line(content: str, tmp_path: Path) -> None:
-    (tmp_path / "multirun.yaml").write_text(content)
-    with pytest.raises(InputError, match=r"multirun.yaml is not as trustml wrote it"):
-        resumed_words([f"resume={tmp_path}"], [])
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "slurm"])

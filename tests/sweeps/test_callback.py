@@ -13,7 +13,8 @@ from omegaconf import DictConfig
 from tests.helpers import Cli, facts, runs
 from trustml_cli.config.groups import folder_name
 from trustml_cli.results.aggregate import read_runs
-from trustml_cli.sweeps.callback import Ending, add_up, resumed_words
+from trustml_cli.sweeps.callback import Ending, add_up
+from trustml_cli.sweeps.resume import resumed_words
 from trustml_cli.system.errors import InputError
 
 FGSM = ["task=fgsm", "trainer=smoke", "model=logistic", "task.check_images=0"]

@@ -18,8 +18,8 @@ from tests.configs import choices, composed
 from tests.helpers import Cli, facts
 from tests.processes import HANGS, gone, noted, wait_until
 from trustml_cli.config.groups import share_of_cores
-from trustml_cli.sweeps.callback import resumed_words
 from trustml_cli.sweeps.launchers import Call, SeparateProcesses
+from trustml_cli.sweeps.resume import resumed_words
 from trustml_cli.system.errors import InputError
 
 MINE = """

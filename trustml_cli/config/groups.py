@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from trustml_cli.config.instantiate import nearest
-from trustml_cli.config.trust import environment
+from trustml_cli.config.loader import environment
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.files import digest
 from trustml_cli.system.user_file import MB, read_text

@@ -22,6 +22,7 @@ from omegaconf import OmegaConf
 from trustml_cli.config.groups import flat
 from trustml_cli.metrics.columns import Better, Columns, declared
 from trustml_cli.results.csv_files import as_csv
+from trustml_cli.results.masking import masked
 from trustml_cli.results.trackers.tracker import Tracker, epoch_values, metric_values
 from trustml_cli.system.errors import FULL, InputError
 from trustml_cli.system.files import digest, held, is_held, write_atomically, write_json
@@ -132,7 +133,7 @@ class Recorder:
     def follow(self, tracker: Tracker) -> None:
         """Have `tracker` show the run elsewhere from here on. Raises `InputError` if it cannot."""
         parameters = flat(OmegaConf.to_object(OmegaConf.create(self.config)))  # type: ignore[arg-type]
-        tracker.start(self.directory, {**self.own_choices, **parameters}, self.facts)
+        tracker.start(self.directory, {**self.own_choices, **parameters}, masked(self.facts))
         self.tracker = tracker
 
     def note(self, **facts: Any) -> None:
@@ -247,7 +248,7 @@ class Recorder:
             log.debug("traceback", exc_info=True)
 
     def _write_facts(self) -> None:
-        write_json(self.directory / "run.json", self.facts)
+        write_json(self.directory / "run.json", masked(self.facts))
 
     def _write_last_facts(self) -> None:
         """As `_write_facts`; on a full disk, what was said while the run went on makes room for how it ended."""

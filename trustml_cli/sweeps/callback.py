@@ -1,28 +1,24 @@
-"""Multiruns: how the whole command ended, the tables and the plot over its jobs, and how to resume one."""
+"""Multiruns: how the whole command ended, the tables and the plot over its jobs."""
 
 import json
 import logging
 import os
 import secrets
-import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
-from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from trustml_cli.config.messages import quoted
-from trustml_cli.config.trust import is_the_users
 from trustml_cli.results.csv_files import as_csv
 from trustml_cli.sweeps.launchers import check_each_kind_once, outlive_killed_jobs
+from trustml_cli.sweeps.resume import as_written, command_of, own_choices
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.files import write_atomically, write_json
 
@@ -32,8 +28,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FEW = 20  # rows of a summary that still fit on a terminal
-LAUNCHER = ("launcher=", "hydra.launcher.", "hydra.sweeper.")
-HOW = ("resume=", "launcher=", "hydra.", "hydra/")  # words that say how jobs are run; the others say what they are
 
 
 class Ending(Callback):
@@ -167,107 +161,3 @@ def refuse_repetition(overrides: Sequence[str]) -> None:
         values = list(word.sweep_string_iterator()) if word.is_sweep_override() else []
         if twice := [value for value in values if values.count(value) > 1]:
             raise InputError(f"{word.input_line}: has {twice[0]} twice; give each value once")
-
-
-def resumed_words(overrides: Sequence[str], flags: Sequence[str]) -> list[str]:
-    """The command line with `resume=true` or `resume=DIRECTORY` made to go on with an earlier sweep.
-
-    `resume=true` takes the newest sweep of the same command, or begins it if there is none; a directory brings its
-    command along. Either may take another launcher than before. Anything else is returned as it is.
-    """
-    asked = next((word.partition("=")[2] for word in overrides if word.startswith("resume=")), "false")
-    if asked.lower() == "false":
-        return [*overrides, *flags]
-    others = [word for word in overrides if not word.startswith("resume=")]
-    if asked.lower() != "true":
-        saved = Path(asked) / "multirun.yaml"
-        if not saved.is_file():
-            raise InputError(f"resume: {asked} is no sweep's directory (there is no {saved}); give one, or true")
-        multirun = {"-m", "--multirun"}.isdisjoint(flags) * ["--multirun"]
-        words = words_of(saved, others)
-        return [*words, "resume=true", into(Path(asked)), *multirun, *own_choices(saved), *flags]
-    if {"-m", "--multirun"}.isdisjoint(flags):
-        raise InputError("resume: goes with a multirun; add -m, or give the directory of the sweep to go on with")
-    if any(word.startswith("hydra.sweep.dir=") for word in others):
-        return [*overrides, *flags]
-    output_dir = next((word.partition("=")[2] for word in others if word.startswith("output_dir=")), "outputs")
-    saved_sweeps = sorted(Path(output_dir).glob("multirun/*/multirun.yaml"), reverse=True)
-    begun = (saved for saved in saved_sweeps if any(saved.parent.glob("*/run.json")))
-    same = (saved for saved in begun if command_of(saved) == what_is_run(others))
-    return [*others, "resume=true", *(into(saved.parent) for saved in islice(same, 1)), *flags]
-
-
-def words_of(saved: Path, typed_now: Sequence[str]) -> list[str]:
-    """The command of the sweep whose multirun.yaml this is, with what the user says of it now.
-
-    What is the user's to decide is for them to type again, for anybody may have written the file; how the jobs are
-    launched may be typed otherwise than before.
-    """
-    before = [word for word in saved_words(saved) if launches(word) or what_is_run([word])]
-    parse = OverridesParser.create().parse_override
-    now = {word: parse(word) for word in typed_now}
-    for word, said in now.items():
-        if word not in before and (not is_the_users(said) or said.key_or_group.endswith(".factory")):
-            raise InputError(f"resume: a directory brings its command along; leave out {word}")
-    keys = [(said.key_or_group, said.package) for said in now.values()]
-    if any(map(launches, typed_now)):
-        before = [word for word in before if not launches(word)]
-    rest = {word: parse(word) for word in before}
-    rest = {word: said for word, said in rest.items() if (said.key_or_group, said.package) not in keys}
-    if users := [word for word, said in rest.items() if is_the_users(said)]:
-        again = " ".join(map(shlex.quote, users))
-        raise InputError(f"resume: {saved} cannot decide this for you; if you mean it, add it to the command: {again}")
-    return [*rest, *typed_now]
-
-
-def launches(word: str) -> bool:
-    """Whether an override says how a sweep's jobs are launched."""
-    return word.lstrip("+~").startswith(LAUNCHER)
-
-
-def saved_words(saved: Path) -> list[str]:
-    """The overrides in a sweep's multirun.yaml. Raises `InputError` for anything in their place that is none."""
-    try:
-        content = OmegaConf.to_container(OmegaConf.load(saved), resolve=False)
-        overrides: Any = content["hydra"]["overrides"]  # type: ignore[index, call-overload]
-        words = [*overrides["task"], *overrides["hydra"]]
-        for word in words:
-            OverridesParser.create().parse_override(word)
-    except (TypeError, LookupError, AttributeError, OSError, HydraException) as error:
-        raise InputError(f"resume: {saved} is not as trustml wrote it; begin the sweep anew") from error
-    return words
-
-
-def command_of(saved: Path) -> list[str]:
-    """What is run by the sweep whose multirun.yaml this is."""
-    return what_is_run(saved_words(saved))
-
-
-def own_choices(saved: Path) -> list[str]:
-    """The flag that brings the user's own folder of choices along, for the sweep whose multirun.yaml this is."""
-    sources = OmegaConf.select(OmegaConf.load(saved), "hydra.runtime.config_sources")
-    known = [source for source in sources if isinstance(source, DictConfig)] if OmegaConf.is_list(sources) else []
-    return config_dir(source for source in known if Path(str(source.get("path"))).is_absolute())
-
-
-def config_dir(sources: Iterable[Any]) -> list[str]:
-    """`--config-dir` as it was given, from Hydra's list of where choices come from; nothing without one."""
-    return [
-        word for source in sources if source.get("provider") == "command-line" for word in ("--config-dir", source.path)
-    ]
-
-
-def as_written(words: Any) -> list[str]:
-    """The overrides in a list of Hydra's config with every ${...} as the user wrote it."""
-    written: Any = OmegaConf.to_container(words, resolve=False)
-    return list(written)
-
-
-def what_is_run(words: Iterable[str]) -> list[str]:
-    """The overrides among the words of a command that say what its jobs are."""
-    return [word for word in words if not word.lstrip("+~").startswith(HOW)]
-
-
-def into(sweep: Path) -> str:
-    """The override that makes Hydra use this directory again."""
-    return f"hydra.sweep.dir={quoted(str(sweep))}"

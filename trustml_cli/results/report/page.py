@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from trustml_cli.config.groups import config_folder, description
 from trustml_cli.results.aggregate import IDENTITY, Answers, Run, read_run, read_runs, table_in
+from trustml_cli.results.masking import masked
 from trustml_cli.results.report.table import NOTHING, Cell, measured, readable, shown, sortable
 from trustml_cli.results.run_facts import LARGEST_CONFIG, config_in
 from trustml_cli.system.files import write_atomically
@@ -50,7 +51,7 @@ def write_run(folder: Path) -> Path:
             if len(frame)
         ],
         history=readable(history, []) if len(history) else None,
-        changed=[(key, *map(as_written, both.values())) for key, both in run.facts.changed.items()],
+        changed=[(key, *map(as_written, both.values())) for key, both in masked(run.facts.changed).items()],
         config=config_of(run),
     )
 
@@ -131,7 +132,9 @@ def environment() -> Environment:
         loader=PackageLoader("trustml_cli.results.report"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=lambda value: printable(value, keep="\n\t") if type(value) is str else value,  # not our own markup
+        finalize=lambda value: (
+            printable(masked(value), keep="\n\t") if type(value) is str else value
+        ),  # not our own markup
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -206,7 +209,7 @@ def differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
     configs = [{name: run.facts.get(name) for name in IDENTITY} | config_in(run.folder) for run in runs]
     keys = [key for key in dict.fromkeys(key for config in configs for key in config) if not key.endswith("_target_")]
     rows = [(key, [as_written(config.get(key)) for config in configs]) for key in keys]
-    return [(key, values) for key, values in rows if len(set(values)) > 1]
+    return [(key, masked(values, key)) for key, values in rows if len(set(values)) > 1]
 
 
 def agreed(runs: Sequence[Run]) -> dict[str, str]:

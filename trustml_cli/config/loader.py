@@ -1,0 +1,188 @@
+"""Hydra's loader of YAML, and what else of Hydra runs code or reads the environment, held to what `trust` allows."""
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from hydra._internal import hydra as hydra_itself
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import CachingConfigRepository
+from hydra.core import utils as hydra_utils
+from hydra.core.default_element import GroupDefault
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.plugins.config_source import ConfigResult
+from hydra.types import RunMode
+from omegaconf import DictConfig, ListConfig, Node, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from trustml_cli.config.trust import MACHINERY, USERS, packages, readable, refuse_code, typed
+from trustml_cli.system.errors import InputError
+
+STRANGERS = ("command-line", "hydra.searchpath")  # how Hydra calls folders that are neither ours nor its own
+MADE = ("callbacks", "launcher", "sweeper")  # parts of Hydra's config that Hydra makes objects of
+DEEPEST = 30  # levels of a config; one that refers to itself has no end
+
+
+class CarefulRepository(CachingConfigRepository):
+    """The YAML files that Hydra finds. A stranger's shall not choose what is the user's to decide."""
+
+    def __init__(self, delegate: Any, words: Sequence[str]) -> None:
+        super().__init__(delegate)
+        self.words = words
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        """The file; `InputError` where it lies outside of the folders of choices, or decides what it may not."""
+        if config_path.startswith("/") or ".." in config_path.split("/"):
+            raise InputError(f"{config_path}: lies outside of the folders of choices; bring yours by --config-dir")
+        new = f"config_path={config_path}" not in self.cache
+        found = super().load_config(config_path)
+        if found is not None and new and found.provider.startswith(STRANGERS):
+            file, group = file_of(found, config_path), config_path.partition("/")[0]
+            if group in USERS:
+                self.refuse(group, file, group)
+            for default in found.defaults_list or []:
+                chosen = str(default.group if isinstance(default, GroupDefault) else vars(default)["path"])
+                if "${" in chosen:
+                    raise InputError(f"defaults: {file} names {chosen}; name the choice itself")
+                self.refuse(chosen.lstrip("/").partition("/")[0], file, group)
+        return found
+
+    def refuse(self, key: str, file: str, group: str) -> None:
+        """Raise `InputError` if `key` is the user's to decide and nothing typed leaves it to a `file` of `group`."""
+        trusted = key in MACHINERY and "hydra" in typed(self.words, "allow")
+        chosen = key == group == "tracker" and typed(self.words, group)
+        if key in USERS and not trusted and not chosen:
+            mend = ", or add allow=[hydra] to it if you trust the file" if key in MACHINERY else ""
+            raise InputError(f"{key}: not for {file} to set; give it on the command line{mend}")
+
+
+class CarefulLoader(ConfigLoaderImpl):
+    """Hydra's loader of YAML, but nothing it returns lets Hydra itself run what the user has not allowed.
+
+    That the parts of a run name no such code is for `build.build` to see to, which makes them.
+    """
+
+    words: tuple[str, ...] = ()
+    """The command line. What parts of the program compose in between is not typed."""
+
+    def load_configuration(
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
+    ) -> DictConfig:
+        """The config; raises `InputError` where Hydra's part of it names code that is neither Hydra's nor allowed."""
+        if from_shell:
+            self.words = tuple(overrides)
+        config = super().load_configuration(config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
+        allow = packages(self.words)
+        refuse_code(OmegaConf.to_container(config.hydra, resolve=False), "hydra", allow)
+        for part in MADE:
+            refuse_code(plain(config.hydra[part]), f"hydra.{part}", allow)
+        if allow:
+            look_beside()
+        return config
+
+    def _parse_overrides_and_create_caching_repo(self, config_name: str | None, overrides: list[str]) -> Any:
+        parsed = OverridesParser.create().parse_overrides(overrides=overrides)
+        repository = CarefulRepository(self.repository, self.words)
+        self._process_config_searchpath(config_name, parsed, repository)
+        return parsed, repository
+
+    def _compose_config_from_defaults_list(self, defaults: Any, repo: Any) -> DictConfig:
+        self._included_by = {default.config_path: default.parent for default in defaults}
+        return super()._compose_config_from_defaults_list(defaults, repo)
+
+    def _load_single_config(self, default: Any, repo: Any) -> ConfigResult:
+        """A file, at the place in the config where it lands; ours too is a stranger's where a stranger put it there."""
+        landed = super()._load_single_config(default, repo)
+        path: str | None = default.config_path
+        for _ in range(DEEPEST):
+            found = repo.load_config(path) if path else None
+            if path and found is not None and found.provider.startswith(STRANGERS):
+                for key in map(str, landed.config) if isinstance(landed.config, DictConfig) else ():
+                    repo.refuse(key, file_of(found, path), path.partition("/")[0])
+            path = self._included_by.get(path) if path else None
+        return landed
+
+
+def file_of(found: ConfigResult, config_path: str) -> str:
+    """The path of a YAML file that Hydra has found."""
+    return f"{found.path.removeprefix('file://')}/{config_path}.yaml"
+
+
+def environment(name: str, default: Any = ..., *, _node_: Any = None) -> str | None:
+    """In place of OmegaConf's `oc.env`: the value of an environment variable, if the configuration may read it."""
+    if not readable(name, typed_words()):
+        key = _node_._get_full_key(None) if _node_ is not None else ""
+        place = f"{key}: " if key else ""
+        raise InputError(
+            f"{place}a file may read TRUSTML_… of the environment, not {name}; give it on the command line"
+        )
+    if default is ...:
+        if name not in os.environ:
+            raise KeyError(f"Environment variable '{name}' not found")
+        return os.environ[name]
+    return os.environ.get(name, str(default) if default is not None else None)
+
+
+def plain(node: Any, depth: int = 0) -> Any:
+    """A config as plain Python, with each ${…} followed that leads anywhere by now."""
+    if not isinstance(node, DictConfig | ListConfig):
+        return node
+    if depth > DEEPEST:
+        raise InputError("hydra: a part of it is inside itself; have no ${…} lead to what it is in")
+    found, keys = {}, node if isinstance(node, DictConfig) else range(len(node))
+    for key in cast("Iterable[Any]", keys):
+        try:
+            found[key] = plain(node[key], depth + 1)
+        except OmegaConfBaseException:
+            found[key] = cast("Node", node._get_node(key))._value()
+    return found
+
+
+def typed_words() -> tuple[str, ...]:
+    """The command line of this process, or of that which this one is a job of."""
+    hydra = GlobalHydra.instance()
+    return getattr(hydra.config_loader(), "words", ()) if hydra.is_initialized() else ()
+
+
+def configure_log(log_config: Any, verbose_config: Any = False) -> None:
+    """Hydra's, but Python's logging makes nothing that the user has not allowed."""
+    if log_config is not None:
+        refuse_code(plain(log_config), f"hydra.{log_config._key()}", packages(typed_words()))
+    CONFIGURE_LOG(log_config, verbose_config)
+
+
+CONFIGURE_LOG = hydra_utils.configure_log
+
+
+def mode_of(hydra: hydra_itself.Hydra, config_name: str | None, overrides: list[str]) -> Any:
+    """The run mode that a config asks for; None where the flags of the command line decide.
+
+    To look, Hydra composes the whole config once more (0.2 s at every start). None of our files sets `hydra.mode`, and
+    somebody else's may only under `allow=[hydra]`; so we look only where a word of the command speaks of Hydra.
+    """
+    return GET_MODE(hydra, config_name, overrides) if any("hydra" in word for word in overrides) else None
+
+
+GET_MODE = hydra_itself.Hydra.get_mode
+
+
+def look_beside() -> None:
+    """Have modules in the current directory found, after all others: for code that the user has allowed."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+
+
+def be_careful() -> None:
+    """Have Hydra load YAML with care from here on, and no more often than it must."""
+    vars(hydra_itself)["ConfigLoaderImpl"] = CarefulLoader
+    vars(hydra_itself)["configure_log"] = vars(hydra_utils)["configure_log"] = configure_log
+    vars(hydra_itself)["Hydra"].get_mode = mode_of
