@@ -30,6 +30,7 @@ from trustml_cli.sweeps.callback import Ending, add_up, attend, attended, refuse
 from trustml_cli.sweeps.resume import as_written, config_dir, resumed_words, what_is_run
 from trustml_cli.system.errors import NOT_WRITABLE, InputError, naming, told, trouble_with_files
 from trustml_cli.system.owners import require_own
+from trustml_cli.system.printable import printable
 
 log = logging.getLogger(__name__)
 
@@ -215,7 +216,7 @@ def traceback_wanted() -> bool:
 
 def complain(line: str) -> None:
     """One line on standard error."""
-    sys.stderr.write(f"trustml: error: {' '.join(line.split())}\n")
+    sys.stderr.write(f"trustml: error: {printable(' '.join(line.split()))}\n")
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Every trigger in conf/trigger: one table for what holds of all, and the exact pixels of each, worked out by hand."""
 
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,12 @@ def test_another_picture_under_the_same_name_is_another_trigger(name: str, pictu
     assert recipe_of(trigger(name, image=str(picture.rename(picture.with_name("moved.png"))))) == before
     Image.new("RGB", (4, 4), (1, 2, 3)).save(picture)
     assert recipe_of(trigger(name, image=str(picture))) != before
+
+
+def test_a_pipe_is_no_picture_and_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(InputError, match=r"trigger\.image: .*pipe\.png cannot be read .*is a named pipe"):
+        trigger("patch", image=str(tmp_path / "pipe.png"))
 
 
 def test_triggers_are_frozen() -> None:

@@ -171,6 +171,29 @@ def test_a_value_out_of_range_is_refused(read, key, value, words):
         read(**{key: value})
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("nowhere")], ids=str)
+@pytest.mark.parametrize("stream", ["never", "always"])
+def test_what_is_no_file_is_named_and_not_opened(read, root, make, stream):
+    make(root / "train" / "cat" / "z.png")
+    with pytest.raises(InputError, match=r"dataset\.root: .*train/cat/z\.png is no file, or a link to none"):
+        read(stream=stream)
+
+
+def test_a_pipe_that_takes_the_place_of_a_picture_does_not_block(read, root):
+    train = read(stream="always").train
+    (root / "train" / "cat" / "a.png").unlink()
+    os.mkfifo(root / "train" / "cat" / "a.png")
+    with pytest.raises(InputError, match=r"a\.png cannot be read as an image \(is a named pipe, not a regular file\)"):
+        list(train.stream(torch.arange(5), 5))
+
+
+def test_names_of_classes_steer_no_terminal(read, root):
+    for split in ("train", "test"):
+        for name, other in (("cat", "c\x1b[31m\nat\udcff"), ("dog", "d\u202eog")):
+            (root / split / name).rename(root / split / other)
+    assert read().classes == ("c\\x1b[31m\\x0aat\\udcff", "d\\u202eog")
+
+
 @pytest.mark.data
 def test_the_real_cats_and_dogs_are_read(source, data_dir):
     data = source("image_folder", root=str(data_dir / "cats_dogs"), size=32, limit=400, stream="always").load()

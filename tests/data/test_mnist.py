@@ -72,6 +72,7 @@ def replace(name: str, content: bytes):
         (cut("train-images-idx3-ubyte", 10), "train-images-idx3-ubyte is not a whole IDX file"),
         (cut("t10k-labels-idx1-ubyte", 0), "t10k-labels-idx1-ubyte is not a whole IDX file"),
         (replace("t10k-labels-idx1-ubyte", b"<html>404</html>"), "t10k-labels-idx1-ubyte is not a whole IDX file"),
+        (replace("train-images-idx3-ubyte", bytes([0, 0, 8, 3]) + b"\x7f\xff\xff\xff" * 3), "×2147483647 are 9,9"),
         (replace("train-images-idx3-ubyte", idx(b"123", 3)), "train-images-idx3-ubyte is not a whole IDX file"),
         (replace("train-labels-idx1-ubyte", idx(b"\1\2", 2)), "train-images.* and .*train-labels.*different numbers"),
         (replace("train-labels-idx1-ubyte", idx(b"\1\2\12", 3)), "train-labels-idx1-ubyte holds labels above 9"),

@@ -1,9 +1,11 @@
 import json
+import random
 import sys
 
 import pytest
 import torch
 
+from tests.faults.whole import memory_up_to
 from trustml_cli.data import parquet
 from trustml_cli.system.errors import InputError
 
@@ -75,7 +77,7 @@ def test_with_a_size_pictures_of_any_size_fit_together(load, encode):
 
 def test_pictures_are_decoded_once(load, source, tmp_path, monkeypatch):
     first = load()
-    monkeypatch.setattr(parquet, "decode_picture", lambda *args: pytest.fail("decoded again"))
+    monkeypatch.setattr(parquet, "decode_pictures", lambda *args: pytest.fail("decoded again"))
     files = {split: str(tmp_path / f"{split}.parquet") for split in ("train", "test")}
     again = source("parquet", **files, channels=1).load()
     assert torch.equal(again.train.inputs, first.train.inputs)
@@ -145,8 +147,53 @@ def test_a_damaged_file_is_named(load, source, tmp_path, damage, words):
         source("parquet", train=str(file), test=str(tmp_path / "test.parquet"), channels=1).load()
 
 
-def test_without_pyarrow_the_error_says_what_to_install(load, monkeypatch):
+def test_without_pyarrow_the_error_says_what_to_install(load, source, tmp_path, monkeypatch):
     load()
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(InputError, match=r"needs pyarrow; install it with: pip install '\.\[parquet\]'"):
-        parquet.open_parquet("train.parquet")
+        source("parquet", train="train.parquet", test="train.parquet", channels=1).load()
+
+
+def repeated(value, count):
+    """A column of so many rows with one value, which the file holds once."""
+    return pa.DictionaryArray.from_arrays(pa.array([0] * count, pa.int32()), pa.array([value]))
+
+
+def test_rows_that_take_no_room_in_the_file_are_refused(source, tmp_path, encode):
+    rows = 100_000
+    table = pa.table({"img": repeated(encode(10), rows), "label": pa.array([0, 1] * (rows // 2))})
+    pq.write_table(table, tmp_path / "bomb.parquet", compression="zstd")
+    assert (tmp_path / "bomb.parquet").stat().st_size < rows
+    files = dict.fromkeys(("train", "test"), str(tmp_path / "bomb.parquet"))
+    with memory_up_to(50), pytest.raises(InputError, match=r"bomb\.parquet unpacks to 100,000 rows .* no images"):
+        source("parquet", **files, channels=1, size=8).load()
+
+
+def test_images_that_the_file_holds_once_are_not_multiplied(source, tmp_path, encode):
+    rows = 1000
+    padded = encode(10) + bytes(random.Random(0).randbytes(200_000))  # 200 MB in all
+    table = pa.table({"img": repeated(padded, rows), "label": pa.array([0, 1] * (rows // 2))})
+    pq.write_table(table, tmp_path / "one.parquet")
+    files = dict.fromkeys(("train", "test"), str(tmp_path / "one.parquet"))
+    with memory_up_to(150):
+        assert len(source("parquet", **files, channels=1, size=8).load().train) == rows
+
+
+def test_decoded_images_that_do_not_fit_are_refused(load, monkeypatch):
+    monkeypatch.setattr("trustml_cli.data.pictures.memory_for_one_read", lambda: 10)
+    with pytest.raises(InputError, match=r"2 images of \d+×\d+ take 0 GB decoded, more than half of the memory"):
+        load()
+
+
+@pytest.mark.parametrize("names", [None, ["x" * 10**6, "dog"]], ids=["labels", "description"])
+def test_the_name_of_a_class_has_an_end(load, names):
+    labels = ["x" * 10**6, "dog"] if names is None else [0, 1]
+    with pytest.raises(InputError, match="has a class name of 1,000,000 characters; 500 at most are taken"):
+        load(labels, names=names)
+
+
+def test_a_class_that_is_not_there_is_told_in_a_few_words(load):
+    with pytest.raises(InputError, match="is not among the classes") as caught:
+        load(list(range(400)), pictures=[1] * 400, test=(0, 500))
+    assert len(str(caught.value)) < 400

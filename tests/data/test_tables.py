@@ -1,5 +1,7 @@
 """Tables: what the readers make of columns, and the errors of files that are not what they should be."""
 
+import gzip
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import torch
 from omegaconf import OmegaConf
 
 from tests.configs import composed
+from tests.faults.whole import memory_up_to
 from trustml_cli.config.instantiate import build
 from trustml_cli.data.dataset import DatasetSource
 from trustml_cli.data.table import Columns, Rows, Table, divide_strata, tabulate, tree_cuts
@@ -248,11 +251,33 @@ def test_csv_names_what_is_wrong(changes: dict[str, Any], message: str, tmp_path
         csv(tmp_path / "people.csv", frame, **changes).load()
 
 
-@pytest.mark.parametrize("content", [b"", b"a,b\n", b"\xff\xfe\x00", b'a,b\n1,"2\n'])
+WIDE = ",".join(f"x{number}" for number in range(20_001)).encode()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"a,b\n",
+        b"\xff\xfe\x00",
+        b'a,b\n1,"2\n',
+        WIDE + b"\n",
+        b"x" * 200_000 + b"\n1\n",
+        gzip.compress(b"a,b\n1,2\n"),
+    ],
+)
 def test_a_file_that_is_no_table_is_named(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "broken.csv"
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"broken\.csv"):
+        source("csv", path=str(path), label="a", positive="1", sensitive="b").load()
+
+
+def test_a_table_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "huge.csv"
+    path.write_text("a,b\n1,2\n")
+    os.truncate(path, 2**40)
+    with memory_up_to(50), pytest.raises(InputError, match=r"huge\.csv cannot be read .*holds 1,099,511,627,776 bytes"):
         source("csv", path=str(path), label="a", positive="1", sensitive="b").load()
 
 

@@ -26,6 +26,12 @@ def told(shape, num_classes, width, *, slope=0.0):
 def broken():
     raise RuntimeError("no such layer")
 
+def leaves():
+    raise SystemExit(3)
+
+def key():
+    return {}["x"]
+
 def no_network():
     return "a string"
 """
@@ -36,6 +42,7 @@ def modules_beside_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (tmp_path / "own_networks.py").write_text(SOURCE)
     (tmp_path / "own_copied.py").write_text(SOURCE)
     (tmp_path / "own_edited.py").write_text(SOURCE.replace("nn.LeakyReLU(slope)", "nn.Tanh()"))
+    (tmp_path / "own_exits.py").write_text("raise SystemExit(0)\n")
     (tmp_path / "own_typo.py").write_text("def plain(:\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])  # taken back after each test
@@ -68,8 +75,9 @@ def test_arguments_overrule_what_the_factory_would_be_told() -> None:
     [
         ("own_networks.plain", "must be package.module:function, got 'own_networks.plain'"),
         (":plain", "cannot import "),
-        ("own_absent:plain", r"cannot import own_absent \(No module named 'own_absent'\)"),
-        ("own_typo:plain", r"cannot import own_typo \(invalid syntax"),
+        ("own_absent:plain", r"cannot import own_absent \(ModuleNotFoundError: No module named 'own_absent'\)"),
+        ("own_typo:plain", r"cannot import own_typo \(SyntaxError: invalid syntax"),
+        ("own_exits:plain", r"cannot import own_exits \(SystemExit: 0\)"),
         ("own_networks:fancy", "own_networks has no function 'fancy'"),
         ("own_networks:not_a_function", "own_networks has no function 'not_a_function'"),
     ],
@@ -82,9 +90,11 @@ def test_a_factory_that_cannot_be_found_is_refused_at_once(factory: str, message
 @pytest.mark.parametrize(
     ("factory", "arguments", "message"),
     [
-        ("own_networks:broken", {}, r"own_networks:broken failed \(no such layer\)"),
+        ("own_networks:broken", {}, r"own_networks:broken failed \(RuntimeError: no such layer\)"),
         ("own_networks:told", {}, "own_networks:told failed .*'width'"),
         ("own_networks:plain", {"width": 3}, "own_networks:plain failed .*'width'"),
+        ("own_networks:leaves", {}, r"own_networks:leaves failed \(SystemExit: 3\)"),
+        ("own_networks:key", {}, r"own_networks:key failed \(KeyError: 'x'\)"),
         ("own_networks:no_network", {}, "own_networks:no_network returned str, not a torch.nn.Module"),
     ],
 )

@@ -10,9 +10,8 @@ from urllib.request import urlopen
 import pandas
 from pandas.api.types import is_numeric_dtype
 
-from trustml_cli.data.pictures import one_line
 from trustml_cli.data.table import Columns, Table, TableSource, read_frame, tabulate
-from trustml_cli.system.errors import InputError
+from trustml_cli.system.errors import InputError, one_line
 from trustml_cli.system.files import write_atomically
 
 log = logging.getLogger(__name__)

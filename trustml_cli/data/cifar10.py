@@ -9,11 +9,11 @@ import torch
 from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory
 from trustml_cli.data.decoded import Arrays, decoded
 from trustml_cli.data.parquet import Parquet, read_parquet
-from trustml_cli.data.pictures import one_line
-from trustml_cli.system.errors import InputError
+from trustml_cli.system.errors import InputError, one_line
 from trustml_cli.system.files import stamp
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+LARGEST_BATCH = 32_000_000  # bytes
 BATCH_FILES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
 
 
@@ -68,6 +68,12 @@ class Cifar10(DatasetSource):
         import numpy as np
         from torchvision.datasets import CIFAR10
 
+        for name in BATCH_FILES:
+            path = self.data_dir / "cifar-10-batches-py" / name
+            if (size := path.stat().st_size) > LARGEST_BATCH:  # torchvision reads all of it to compute its checksum
+                raise InputError(
+                    f"dataset: {path} is damaged: it holds {size:,} bytes, and the published one 31 million"
+                )
         arrays: Arrays = {}
         for split in ("train", "test"):
             try:

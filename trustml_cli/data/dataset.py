@@ -11,10 +11,12 @@ from torch import Tensor
 
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.files import digest
+from trustml_cli.system.printable import printable
 from trustml_cli.system.recipe import code_of
 
 log = logging.getLogger(__name__)
 
+LONGEST_NAME = 500  # characters of the name of a class
 MOST_CLASSES = 10_000  # a confusion matrix of more takes gigabytes
 
 
@@ -74,6 +76,14 @@ def check_count(classes: int, source: str) -> None:
     """Raise `InputError` unless a network can tell so many classes apart."""
     if classes > MOST_CLASSES:
         raise InputError(f"dataset: {source} has {classes:,} classes; {MOST_CLASSES:,} at most are taken")
+
+
+def check_name(length: int, source: str) -> None:
+    """Raise `InputError` unless the name of a class may be so many characters long."""
+    if length > LONGEST_NAME:
+        raise InputError(
+            f"dataset: {source} has a class name of {length:,} characters; {LONGEST_NAME} at most are taken"
+        )
 
 
 def drawn(split: Split, count: int, seed: int) -> Split:
@@ -168,6 +178,8 @@ class DatasetSource(ABC):
         if code := code_of(cls.__module__ for cls in type(self).__mro__):  # what it reads, somebody's code decides
             data = data.derive(f"read by {digest(code)}")
         check_count(len(data.classes), data.source)
+        check_name(max(map(len, data.classes)), data.source)
+        data = replace(data, classes=tuple(map(printable, data.classes)))  # names of folders may hold anything
         if len(data.classes) < 2:
             raise InputError(f"dataset: {data.source} has one class only ({data.classes[0]}); two or more are needed")
         if data.train.shape != data.test.shape:

@@ -1,26 +1,37 @@
 """Picture files: opened with care, and those that methods put into images, triggers and masks."""
 
+import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from trustml_cli.system.errors import one_line
 from trustml_cli.system.files import Stamp, stamp
+from trustml_cli.system.user_file import GB, opened
 
 MODES = {1: "L", 3: "RGB"}
+LARGEST = GB  # bytes of a picture file
 Image.init()
 FORMATS = [name for name in Image.OPEN if name != "EPS"]  # which is a program, and Pillow has Ghostscript run it
 warnings.simplefilter("error", Image.DecompressionBombWarning)  # too many pixels are refused, not warned of
 
 
-def open_picture(content: Path | IO[bytes]) -> Image.Image:
-    """The picture in a file, which is not decoded yet. Raises whatever Pillow raises where it is none."""
-    return Image.open(content, formats=FORMATS)
+@contextmanager
+def open_picture(content: Path | bytes) -> Iterator[Image.Image]:
+    """The picture in a regular file or in its bytes, not decoded yet.
+
+    Raises `OSError` where there is no such file, and whatever Pillow raises where it holds no picture.
+    """
+    source = opened(content, LARGEST) if isinstance(content, Path) else io.BytesIO(content)
+    with source as file, Image.open(file, formats=FORMATS) as picture:
+        yield picture
 
 
 def read_picture(path: Path, channels: int, height: int, width: int) -> Tensor:
@@ -35,7 +46,7 @@ def read_picture(path: Path, channels: int, height: int, width: int) -> Tensor:
     except MemoryError:
         raise
     except Exception as error:  # a damaged file makes Pillow raise anything
-        reason = "no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
+        reason = "no such file" if isinstance(error, FileNotFoundError) else one_line(error)
         raise ValueError(f"image: {path} cannot be read as an image ({reason}); give a picture file") from error
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -105,14 +105,16 @@ class ImageFolder(DatasetSource):
 
     def decode(self, listings: dict[str, Listing]) -> Arrays:
         """Every picture of every split, decoded."""
-
-        def images(split: str, files: list[Path]) -> Any:
-            def decode(index: int) -> Any:
-                return decode_picture(files[index], str(files[index]), self.size, self.channels)
-
-            return decode_pictures(len(files), decode, f"{self.root.name} {split}", lambda i: str(files[i]))
-
-        return {f"{split}_images": images(split, part.files) for split, part in listings.items()}
+        return {
+            f"{split}_images": decode_pictures(
+                len(part.files),
+                ((file, str(file)) for file in part.files),
+                self.size,
+                self.channels,
+                f"{self.root.name} {split}",
+            )
+            for split, part in listings.items()
+        }
 
 
 def digests(listings: dict[str, Listing]) -> Arrays:
@@ -148,6 +150,8 @@ def list_pictures(folder: Path, classes: tuple[str, ...]) -> Listing:
         )
         if not found:
             raise InputError(f"dataset.root: {folder / name} holds no images; a class needs at least one")
+        if other := next((path for path in found if not path.is_file()), None):
+            raise InputError(f"dataset.root: {other} is no file, or a link to none; remove it")
         files += found
         labels += [number] * len(found)
     return Listing(files, labels)

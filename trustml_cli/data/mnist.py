@@ -1,16 +1,19 @@
 """MNIST and Fashion-MNIST, in torchvision's layout."""
 
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from urllib.error import URLError
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory
 from trustml_cli.data.decoded import Arrays, decoded
-from trustml_cli.data.pictures import one_line
-from trustml_cli.system.errors import InputError
+from trustml_cli.system.errors import InputError, one_line
 from trustml_cli.system.files import stamp
+from trustml_cli.system.user_file import opened
 
 FILES = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
 
@@ -78,20 +81,31 @@ class FashionMnist(Mnist):
         )  # fmt: skip
 
 
+def read_idx_file(path: Path, dimensions: int) -> NDArray[np.uint8]:
+    """The bytes in an IDX file: 0, 0, 8 for bytes, the number of dimensions, the size of each, then the values.
+
+    Raises ValueError where there are more or fewer values than the sizes say.
+    """
+    with opened(path) as file:
+        begins = file.read(4)
+        if begins != bytes([0, 0, 8, dimensions]):
+            raise ValueError(f"it begins with {begins.hex(' ') or 'nothing'}, not with 00 00 08 {dimensions:02x}")
+        sizes = np.frombuffer(file.read(4 * dimensions), dtype=">i4")
+        count, there = prod(map(int, sizes)), path.stat().st_size - 4 - 4 * dimensions
+        if len(sizes) < dimensions or min(sizes) < 1 or count != there:
+            raise ValueError(f"its sizes {'×'.join(map(str, sizes))} are {count:,} values, but there are {there:,}")
+        return np.fromfile(file, dtype=np.uint8).reshape(sizes)
+
+
 def read_idx(folder: Path) -> Arrays:
     """The four files of `folder` in the IDX format; a broken one is named."""
-    from torchvision.datasets.mnist import read_image_file, read_label_file
-
     arrays: Arrays = {}
     for split, part in (("train", "train"), ("test", "t10k")):
         images, labels = folder / f"{part}-images-idx3-ubyte", folder / f"{part}-labels-idx1-ubyte"
-        for path, key, read in (
-            (images, f"{split}_images", read_image_file),
-            (labels, f"{split}_labels", read_label_file),
-        ):
+        for path, key, dimensions in ((images, f"{split}_images", 3), (labels, f"{split}_labels", 1)):
             try:
-                arrays[key] = read(str(path)).numpy()
-            except Exception as error:  # torchvision raises whatever its parser stumbles on
+                arrays[key] = read_idx_file(path, dimensions)
+            except (OSError, ValueError) as error:
                 raise InputError(f"dataset: {path} is not a whole IDX file ({one_line(error)})") from error
         if len(arrays[f"{split}_images"]) != len(arrays[f"{split}_labels"]):
             raise InputError(f"dataset: {images} and {labels} hold different numbers of examples")

@@ -1,6 +1,8 @@
 """Images in the Hugging Face layout: a parquet file per split, with encoded images and class numbers."""
 
 import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,11 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory, check_count
+from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory, check_count, check_name
 from trustml_cli.data.decoded import Arrays, decoded
-from trustml_cli.data.pictures import check_size, decode_picture, decode_pictures, one_line, size_text, stack_labels
-from trustml_cli.system.errors import InputError
+from trustml_cli.data.pictures import AT_ONCE, check_size, decode_pictures, size_text, stack_labels
+from trustml_cli.system.errors import InputError, one_line, short
 from trustml_cli.system.files import digest, stamp
+from trustml_cli.system.user_file import memory_for_one_read, opened
+
+JPEG = b"\xff\xd8\xff"  # the first bytes of every one
+LABELS = 2**16  # that are held as arrow's at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,14 +57,15 @@ def read_parquet(source: Parquet, name: str, classes: tuple[str, ...] | None) ->
     numbers = {split: numbered(labels[split], classes, files[split], source.label) for split in files}
 
     def decode() -> Arrays:
-        images = {split: read_images(path, source, f"{name} {split}") for split, path in files.items()}
+        read = {split: read_images(path, source, f"{name} {split}") for split, path in files.items()}
+        images = {split: pixels for split, (pixels, _) in read.items()}
         if images["train"].shape[1:] != images["test"].shape[1:]:
             raise InputError(
                 f"dataset: images in {source.train} are {size_text(images['train'][0])} but in {source.test} "
                 f"{size_text(images['test'][0])}; set dataset.size=PIXELS to bring all to one size"
             )
-        lossy = {split: count_jpegs(path, source.image) for split, path in files.items()}
-        return {f"{split}_images": images[split] for split in files} | {"jpegs": np.array(list(lossy.values()))}
+        jpegs = [count for _, count in read.values()]
+        return {f"{split}_images": images[split] for split in files} | {"jpegs": np.array(jpegs)}
 
     origin = [*map(stamp, files.values()), source.image, source.size, source.channels, "jpegs counted"]
     arrays, fingerprint = decoded(source.cache_dir, name, origin, decode)
@@ -84,73 +91,92 @@ def lossy_notes(jpegs: int, images: int, published: bool) -> tuple[str, ...]:
     return (f"{told}; these are not the pixels that others measure on" if published else told,)
 
 
-def count_jpegs(path: Path, column: str) -> int:
-    """How many images of the file are encoded as JPEG, by the first bytes of each."""
-    values = read_column(path, column)
-    contents = (value.get("bytes") if isinstance(value, dict) else value for value in values)
-    return sum(isinstance(content, bytes) and content.startswith(b"\xff\xd8\xff") for content in contents)
+@contextmanager
+def open_parquet(path: Path, dictionary: Sequence[str] = ()) -> Iterator[Any]:
+    """The parquet file at `path`, opened by pyarrow; texts of the columns in `dictionary` are not multiplied.
 
-
-def open_parquet(path: Path) -> Any:
-    """The parquet file at `path`, opened by pyarrow."""
+    Raises `InputError` where it is none, and where it holds more rows than bytes, or values that unpack to more than
+    half of the memory: an image takes more than a byte.
+    """
     try:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
     except ImportError as error:
         raise InputError(f"dataset: reading {path} needs pyarrow; install it with: pip install '.[parquet]'") from error
     try:
-        return ParquetFile(path)
+        with opened(path) as content:
+            there = ParquetFile(content).schema_arrow.names
+            file = ParquetFile(content, read_dictionary=[name for name in dictionary if name in there])
+            rows, size = file.metadata.num_rows, path.stat().st_size
+            groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
+            unpacked = sum(group.total_byte_size for group in groups)
+            if rows > size or unpacked > memory_for_one_read():
+                raise InputError(
+                    f"dataset: {path} unpacks to {rows:,} rows and {unpacked:,} bytes from {size:,}; that is no images"
+                )
+            yield file
     except (ArrowException, OSError) as error:
         raise InputError(f"dataset: {path} is not a whole parquet file ({one_line(error)})") from error
 
 
-def read_column(path: Path, column: str) -> list[Any]:
-    """One column of the file as Python objects."""
-    file = open_parquet(path)
+def column_of(file: Any, path: Path, column: str, rows: int) -> Iterator[Any]:
+    """One column of an open file in parts of so many `rows`, as arrow's arrays."""
     if column not in file.schema_arrow.names:
         raise InputError(f"dataset: {path} has no column {column!r}; it has {', '.join(file.schema_arrow.names)}")
+    if not file.metadata.num_rows:
+        raise InputError(f"dataset: {path} has no rows")
     try:
-        values: list[Any] = file.read([column]).column(column).to_pylist()
+        for batch in file.iter_batches(batch_size=rows, columns=[column]):
+            yield batch.column(0)
     except (OSError, ValueError) as error:
         raise InputError(f"dataset: {path} is damaged ({one_line(error)})") from error
-    if not values:
-        raise InputError(f"dataset: {path} has no rows")
-    return values
 
 
 def read_labels(path: Path, column: str) -> list[int | str]:
     """The class of every row, as number or name."""
-    values = read_column(path, column)
-    for row, value in enumerate(values):
-        if not isinstance(value, int | str):
-            raise InputError(f"dataset: {path} row {row}: {column} is {value!r}, not a class number or name")
-    return values
+    labels: list[int | str] = []
+    with open_parquet(path, dictionary=[column]) as file:
+        for part in column_of(file, path, column, LABELS):
+            for value in getattr(part, "dictionary", ()):  # each text once
+                check_name(len(text) if isinstance(text := value.as_py(), str) else 0, str(path))
+            for value in part.to_pylist():
+                if not isinstance(value, int | str):
+                    raise InputError(
+                        f"dataset: {path} row {len(labels)}: {column} is {short(value)}, not a class number or name"
+                    )
+                labels.append(value)
+    return labels
 
 
-def read_images(path: Path, source: Parquet, label: str) -> Any:
-    """Every image of the file, decoded: uint8 [N, C, H, W]."""
-    rows = read_column(path, source.image)
+def read_images(path: Path, source: Parquet, label: str) -> tuple[Any, int]:
+    """Every image of the file, decoded, as uint8 [N, C, H, W]; and how many are encoded as JPEG."""
+    jpegs = 0
 
-    def name(index: int) -> str:
-        return f"{path} row {index}"
+    def pictures(file: Any) -> Iterator[tuple[bytes, str]]:
+        nonlocal jpegs
+        row = 0
+        for part in column_of(file, path, source.image, AT_ONCE):
+            for value in part.to_pylist():
+                content = value.get("bytes") if isinstance(value, dict) else value
+                if not isinstance(content, bytes):
+                    raise InputError(f"dataset: {path} row {row}: {source.image} holds no encoded image")
+                jpegs += content.startswith(JPEG)
+                yield content, f"{path} row {row}"
+                row += 1
 
-    def decode(index: int) -> Any:
-        value = rows[index]
-        content = value.get("bytes") if isinstance(value, dict) else value
-        if not isinstance(content, bytes):
-            raise InputError(f"dataset: {name(index)}: {source.image} holds no encoded image")
-        return decode_picture(content, name(index), source.size, source.channels)
-
-    return decode_pictures(len(rows), decode, label, name)
+    with open_parquet(path) as file:
+        images = decode_pictures(file.metadata.num_rows, pictures(file), source.size, source.channels, label)
+    return images, jpegs
 
 
 def described_classes(path: Path, column: str) -> tuple[str, ...] | None:
     """Class names as the `datasets` library writes them into a file's metadata, if it did."""
-    metadata = open_parquet(path).schema_arrow.metadata or {}
+    with open_parquet(path) as file:
+        metadata = file.schema_arrow.metadata or {}
     try:
         features = json.loads(metadata[b"huggingface"])["info"]["features"]
         names = features[column]["names"]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         return None
     return tuple(map(str, names)) if isinstance(names, list) else None
 
@@ -170,5 +196,5 @@ def numbered(labels: list[int | str], classes: tuple[str, ...], path: Path, colu
     known |= {number: number for number in range(len(classes))}
     for row, label in enumerate(labels):
         if label not in known:
-            raise InputError(f"dataset: {path} row {row}: {column}={label!r} is not among the classes {classes}")
+            raise InputError(f"dataset: {path} row {row}: {column}={label!r} is not among the classes {short(classes)}")
     return stack_labels([known[label] for label in labels])

@@ -1,9 +1,9 @@
 """Picture files of any size and format to uint8 arrays of one size."""
 
-import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,10 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from trustml_cli.data.image_file import MODES, open_picture
-from trustml_cli.system.errors import InputError
+from trustml_cli.system.errors import InputError, one_line
+from trustml_cli.system.user_file import GB, memory_for_one_read
+
+AT_ONCE = 256  # pictures that are held encoded while they are decoded
 
 
 def decode_picture(content: Path | bytes, name: str, size: int | None, channels: int) -> NDArray[np.uint8]:
@@ -23,7 +26,7 @@ def decode_picture(content: Path | bytes, name: str, size: int | None, channels:
     its size. Raises `InputError` naming the picture if it cannot be decoded.
     """
     try:
-        with open_picture(io.BytesIO(content) if isinstance(content, bytes) else content) as picture:
+        with open_picture(content) as picture:
             if size is not None:
                 picture.draft(MODES[channels], (size, size))  # lets JPEG decode at a fraction of its size
             image = ImageOps.exif_transpose(picture).convert(MODES[channels])  # upright, as viewers show it
@@ -38,35 +41,52 @@ def decode_picture(content: Path | bytes, name: str, size: int | None, channels:
 
 
 def decode_pictures(
-    count: int, decode: Callable[[int], NDArray[np.uint8]], label: str, names: Callable[[int], str]
+    count: int, pictures: Iterable[tuple[Path | bytes, str]], size: int | None, channels: int, label: str
 ) -> NDArray[np.uint8]:
-    """`decode(0)` to `decode(count - 1)`, on several threads, stacked into uint8 [N, C, H, W]."""
-    first = decode(0)
-    images = np.empty((count, *first.shape), dtype=np.uint8)
+    """So many pictures, each with its name, decoded on several threads and stacked into uint8 [N, C, H, W].
 
-    def put(index: int) -> None:
-        pixels = decode(index)
-        if pixels.shape != first.shape:
-            raise InputError(
-                f"dataset: {names(index)} is {size_text(pixels)} but {names(0)} is {size_text(first)}; "
-                "set dataset.size=PIXELS to bring all to one size"
-            )
-        images[index] = pixels
+    A few of them are held in memory encoded at any time. Raises `InputError` where they differ in size, where there are
+    not as many, and where they do not fit into the memory.
+    """
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for _ in tqdm(pool.map(put, range(count)), total=count, desc=label, unit="image", disable=None):
-            pass
+    def decode(picture: tuple[Path | bytes, str]) -> NDArray[np.uint8]:
+        content, name = picture
+        return decode_picture(content, name, size, channels)
+
+    coming, first, place = iter(pictures), "", 0
+    images = np.empty((0, 0, 0, 0), dtype=np.uint8)
+    with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=count, desc=label, unit="image", disable=None) as bar:
+        while part := list(islice(coming, AT_ONCE)):
+            for (_, name), pixels in zip(part, pool.map(decode, part), strict=True):
+                if not place:
+                    images, first = room_for(count, pixels, label), name
+                if pixels.shape != images.shape[1:]:
+                    raise InputError(
+                        f"dataset: {name} is {size_text(pixels)} but {first} is {size_text(images[0])}; "
+                        "set dataset.size=PIXELS to bring all to one size"
+                    )
+                if place < count:
+                    images[place] = pixels
+                place += 1
+                bar.update()
+    if place != count:
+        raise InputError(f"dataset: {label} holds {place:,} images, and says that it has {count:,}")
     return images
+
+
+def room_for(count: int, first: NDArray[np.uint8], label: str) -> NDArray[np.uint8]:
+    """An array for `count` pictures like the `first`. Raises `InputError` where the memory does not suffice."""
+    if (needed := count * first.nbytes) > memory_for_one_read():
+        raise InputError(
+            f"dataset: {label}: {count:,} images of {size_text(first)} take {needed / GB:,.0f} GB decoded, more than "
+            "half of the memory; set a smaller dataset.size, or read folders with dataset.stream=always"
+        )
+    return np.empty((count, *first.shape), dtype=np.uint8)
 
 
 def size_text(pixels: NDArray[np.uint8]) -> str:
     """'640×480' for uint8 [C, H, W]."""
     return f"{pixels.shape[2]}×{pixels.shape[1]}"
-
-
-def one_line(error: BaseException) -> str:
-    """An error's text without line breaks."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def check_size(size: int | None, channels: int) -> None:

@@ -14,14 +14,16 @@ from pandas.api.types import is_numeric_dtype
 from torch import Tensor
 
 from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory
-from trustml_cli.data.pictures import one_line
-from trustml_cli.system.errors import InputError, naming
+from trustml_cli.system.errors import InputError, naming, one_line
 from trustml_cli.system.files import digest
+from trustml_cli.system.user_file import memory_for_one_read, opened
 
 MOST_GROUPS = 20  # a sensitive column with more values is no grouping of people
 RARE = 10  # categories with fewer rows share one column
 LARGEST = float(np.finfo(np.float32).max)  # what a feature may be, up or down
 LONGEST_ROW = 2**20  # bytes
+MOST_COLUMNS = 20_000
+GROWTH = 5  # times the bytes of a file are what its table takes in memory, and more where it holds texts
 LEAF = 8  # a step is cut only where so many rows lie on both sides of it
 
 
@@ -277,10 +279,15 @@ def content_hash(frame: pandas.DataFrame) -> str:
 
 
 def read_frame(path: Path, **how: Any) -> pandas.DataFrame:
-    """A file of comma-separated values; `InputError` where it is none."""
+    """A file of comma-separated values; `InputError` where it is none, or has too many columns or bytes."""
     try:
-        frame: pandas.DataFrame = pandas.read_csv(path, skipinitialspace=True, **how)
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        with opened(path, memory_for_one_read() // GROWTH) as file:
+            columns = len(next(csv.reader([file.readline(LONGEST_ROW).decode(errors="replace")]), []))
+            if columns > MOST_COLUMNS:
+                raise ValueError(f"it has {columns:,} columns; {MOST_COLUMNS:,} at most are read")
+            file.seek(0)
+            frame: pandas.DataFrame = pandas.read_csv(file, skipinitialspace=True, **how)
+    except (OSError, ValueError, csv.Error) as error:  # pandas' parser errors are ValueErrors
         raise InputError(f"dataset: {path} cannot be read as comma-separated values ({one_line(error)})") from error
     if frame.empty:
         raise InputError(f"dataset: {path} has no rows")

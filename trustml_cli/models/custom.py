@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from trustml_cli.models.model import Inputs, Model
+from trustml_cli.system.errors import with_kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +40,8 @@ class Custom(Model):
             sys.path.append(str(Path.cwd()))
         try:
             module = importlib.import_module(module_name)
-        except Exception as error:  # importing somebody's module may raise anything
-            raise ValueError(f"factory: cannot import {module_name} ({error})") from error
+        except (Exception, SystemExit) as error:  # importing somebody's module may raise anything
+            raise ValueError(f"factory: cannot import {module_name} ({with_kind(error)})") from error
         function = getattr(module, function_name, None)
         if not callable(function):
             raise ValueError(f"factory: {module_name} has no function {function_name!r}")
@@ -49,11 +50,11 @@ class Custom(Model):
     def network(self, inputs: Inputs) -> nn.Module:
         function = self.function()
         offered = {"shape": inputs.shape, "num_classes": inputs.classes}
-        wanted = inspect.signature(function).parameters
         try:
+            wanted = inspect.signature(function).parameters
             network = function(**{key: offered[key] for key in offered.keys() & wanted.keys()} | self.arguments)
-        except Exception as error:  # the user's own code may raise anything
-            raise ValueError(f"factory: {self.factory} failed ({error})") from error
+        except (Exception, SystemExit) as error:  # the user's own code may raise anything
+            raise ValueError(f"factory: {self.factory} failed ({with_kind(error)})") from error
         if not isinstance(network, nn.Module):
             raise ValueError(f"factory: {self.factory} returned {type(network).__name__}, not a torch.nn.Module")
         return network

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trustml_cli.config.groups import flat
-from trustml_cli.system.errors import one_line
+from trustml_cli.system.errors import one_line, short
 from trustml_cli.system.user_file import MB, read_text, read_yaml
 
 LARGEST = 4 * MB  # bytes of a run.json
@@ -136,12 +136,6 @@ def typed(name: str, value: Any, read: Callable[[Any], Any]) -> Any:
         return read(value)
     except ValueError as error:
         raise ValueError(f"{name}: {error}, got {short(value)}") from error
-
-
-def short(value: Any) -> str:
-    """A value in a few letters."""
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:39]}…"
 
 
 def of_type(kind: type | tuple[type, ...], words: str) -> Callable[[Any], Any]:

@@ -34,9 +34,21 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if isinstance(error, KeyError) else text or type(error).__name__
+    return with_kind(error) if isinstance(error, KeyError) else text or type(error).__name__
 
 
+def with_kind(error: BaseException) -> str:
+    """An error of somebody's code in one line, with its type: a text such as 'x' says nothing without it."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
+
+
+def short(value: object) -> str:
+    """A value as Python writes it, in a few letters."""
+    text = repr(value)
+    return text if len(text) <= SHORT else f"{text[: SHORT - 1]}…"
+
+
+SHORT = 60  # characters of a value in a message
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 GONE = (errno.ENOENT, errno.ESTALE)

@@ -17,7 +17,7 @@ KINDS = {
     stat.S_IFSOCK: "a socket",
     stat.S_IFDIR: "a folder",
 }
-MB = 2**20
+MB, GB = 2**20, 2**30
 DEEPEST = 50  # nested lists and mappings in a YAML file
 
 
@@ -47,6 +47,11 @@ def require_regular(path: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         kind = KINDS.get(stat.S_IFMT(status.st_mode), "something else")
         raise OSError(errno.EINVAL, f"is {kind}, not a regular file", str(path))
+
+
+def memory_for_one_read() -> int:
+    """The bytes that may come of one file: half of the machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
 def read_bytes(path: Path, limit: int, inside: Path | None = None) -> bytes:
