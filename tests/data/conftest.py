@@ -11,8 +11,11 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from trustml_cli.config.instantiate import build
+from trustml_cli.config.trust import Leave
 from trustml_cli.data.dataset import DatasetSource
 from trustml_cli.run import config_folder
+
+ANYWHERE = Leave(folders=[Path("/")])  # a test's own folders are as if they had been typed
 
 
 @pytest.fixture
@@ -22,7 +25,7 @@ def source(tmp_path: Path) -> Callable[..., DatasetSource]:
     def make(choice: str, **keys: Any) -> DatasetSource:
         node = OmegaConf.load(config_folder() / "dataset" / f"{choice}.yaml")
         places = {"data_dir": tmp_path, "cache_dir": tmp_path / "cache"}
-        return build(OmegaConf.merge(node, {k: v for k, v in places.items() if k in node}, keys), "dataset")
+        return build(OmegaConf.merge(node, {k: v for k, v in places.items() if k in node}, keys), "dataset", ANYWHERE)
 
     return make
 

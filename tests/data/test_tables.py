@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from tests.configs import composed
 from tests.faults.whole import memory_up_to
 from trustml_cli.config.instantiate import build
+from trustml_cli.config.trust import Leave
 from trustml_cli.data.dataset import DatasetSource
 from trustml_cli.data.table import Columns, Rows, Table, divide_strata, tabulate, tree_cuts
 from trustml_cli.fairness.metrics import p_rule
@@ -27,7 +28,7 @@ def source(name: str, **changes: Any) -> DatasetSource:
     node = composed(f"dataset={name}").dataset
     for key, value in changes.items():
         OmegaConf.update(node, key, value)
-    built: DatasetSource = build(node, "dataset")
+    built: DatasetSource = build(node, "dataset", Leave(folders=[Path("/")]))
     return built
 
 

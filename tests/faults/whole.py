@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from trustml_cli.config.groups import config_folder
 from trustml_cli.config.instantiate import build
+from trustml_cli.config.trust import Leave
 from trustml_cli.data.dataset import DatasetSource
 from trustml_cli.system.files import verified_checksums
 
@@ -33,7 +34,7 @@ def reader(name: str, folder: Path, **keys: Any) -> DatasetSource:
     node = OmegaConf.load(config_folder() / "dataset" / f"{name}.yaml")
     places = {"data_dir": str(folder), "cache_dir": str(folder / "cache")}
     own = {key: place for key, place in places.items() if key in node}
-    built: DatasetSource = build(OmegaConf.merge(node, own, keys), "dataset")
+    built: DatasetSource = build(OmegaConf.merge(node, own, keys), "dataset", Leave(folders=[Path("/")]))
     return built
 
 
