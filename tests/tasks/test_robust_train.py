@@ -58,6 +58,33 @@ def test_a_defended_network_is_what_the_other_tasks_ask_too(
     assert pandas.read_csv(run / "history.csv").train_robust_accuracy.notna().all()
 
 
+def test_a_network_of_the_user_s_is_hardened_where_training_goes_on_from_it(
+    trustml: Cli, tmp_path: Path, cache_dir: Path
+) -> None:
+    short = ["model=mlp", "trainer=smoke", "trainer.epochs=2", "trainer.steps_per_epoch=8"]
+    assert trustml("task=train", *short).returncode == 0
+    own = cache_dir / "models" / facts(newest(tmp_path))["model_key"] / "model.safetensors"
+    words = [
+        *short,
+        "defence=fgsm",
+        "task.check_images=0",
+        "task.images=40",
+        "task.surfaces=0",
+        f"model.checkpoint={own}",
+    ]
+    answer = trustml("task=robust_train", *words)
+    assert answer.returncode == 2
+    assert "model.train=true" in answer.stderr
+    answer = trustml("task=robust_train", *words, "model.train=true", "trainer.lr=1e-6")
+    assert answer.returncode == 0, answer.stderr
+    hardened = newest(tmp_path)
+    history = pandas.read_csv(hardened / "history.csv")
+    before = facts(hardened)["model_key"]
+    assert history[history.stage == "none"].test_accuracy.min() > 0.5, "it begins where the other training ended"
+    assert not before.startswith("checkpoint")
+    assert metrics(hardened).clean_accuracy.min() > 0.5
+
+
 @pytest.mark.data
 def test_fgsm_training_on_mnist_masks_its_gradients_and_the_checks_say_so(
     trustml: Cli, tmp_path: Path, data_dir: Path
