@@ -64,25 +64,14 @@ def test_a_network_of_the_user_s_is_hardened_where_training_goes_on_from_it(
     short = ["model=mlp", "trainer=smoke", "trainer.epochs=2", "trainer.steps_per_epoch=8"]
     assert trustml("task=train", *short).returncode == 0
     own = cache_dir / "models" / facts(newest(tmp_path))["model_key"] / "model.safetensors"
-    words = [
-        *short,
-        "defence=fgsm",
-        "task.check_images=0",
-        "task.images=40",
-        "task.surfaces=0",
-        f"model.checkpoint={own}",
-    ]
-    answer = trustml("task=robust_train", *words)
+    words = [*short, "defence=fgsm", "defence.images=20", f"model.checkpoint={own}"]
+    answer = trustml("task=train", *words)
     assert answer.returncode == 2
     assert "model.train=true" in answer.stderr
-    answer = trustml("task=robust_train", *words, "model.train=true", "trainer.lr=1e-6")
+    answer = trustml("task=train", *words, "model.train=true", "trainer.lr=1e-6")
     assert answer.returncode == 0, answer.stderr
-    hardened = newest(tmp_path)
-    history = pandas.read_csv(hardened / "history.csv")
-    before = facts(hardened)["model_key"]
-    assert history[history.stage == "none"].test_accuracy.min() > 0.5, "it begins where the other training ended"
-    assert not before.startswith("checkpoint")
-    assert metrics(hardened).clean_accuracy.min() > 0.5
+    assert not facts(newest(tmp_path))["model_key"].startswith("checkpoint")
+    assert metrics(newest(tmp_path)).test_accuracy[0] > 0.5, "it begins where the other training ended"
 
 
 @pytest.mark.data
