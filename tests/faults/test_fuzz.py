@@ -1,179 +1,186 @@
-"""Random and mutated command lines and YAML files: one line at most, 0, 1, 2 or 130, and no file where none belongs."""
+"""Fuzzers: whatever a command line, a YAML file or a run directory says, the command ends as the README promises.
 
+That is: one line at most, an exit status from its table, within a minute, no traceback and no file where none belongs.
+Each test runs a few cases; those marked `faults` run many. TRUSTML_FUZZ_SEED chooses other cases than those of seed 0,
+TRUSTML_FUZZ_CASES how many; `pytest -m faults -s tests/faults/test_fuzz.py` says how often each exit status came.
+"""
+
+import json
+import os
 import re
 import shutil
+import sys
+import time
+import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from signal import SIGKILL
+from typing import Any
 
 import pytest
-import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 
-from tests.configs import choices, composed
+from tests.faults.cases import CONFIG, FACTS, LINES, SMALL, TABLE, TASKS, WHERE, damaged, strangers
 from tests.faults.whole import sized
-from tests.helpers import Cli
-from trustml_cli.config.groups import config_folder, flat
+from tests.helpers import command
+from tests.processes import forked
 from trustml_cli.system.errors import RunFailed
+from trustml_cli.system.printable import CONTROLS
 
-TASKS = choices("task")
-GROUPS = sorted(folder.name for folder in config_folder().iterdir() if folder.is_dir() and folder.name != "hydra")
-FILES = sorted(file for group in GROUPS if group != "launcher" for file in (config_folder() / group).glob("*.yaml"))
-CHOICES = sorted({file.stem for file in FILES})
-WHERE = ("dir", "uri", "root", "path", "train", "test", "checkpoint", "image", "mask")  # a file may well be made there
-LITERALS = [
-    "nan", "inf", "-inf", "1e309", "-1", "0", "1", "2", "3.5", "9" * 30, "1e-400", "true", "null", "[]", "{}", "[1,2]",
-    "[[1]]", "{a:1}", "[a,{b:[c]}]", "${seed}", "${nope}", "${oc.env:HOME}", "${oc.env:NOPE}", "${task}", "${a", "'",
-    '"', "\\", "ü", "😀", "\u202e", "\udce9", "a b", "a=b", "1,2", "choice(1,2)", "range(1,3)", "glob(*)", "glob(f*)",
-    "shuffle(1,2)", "tag(a,1)", "int(x)", "str([1])", "[1", "{a", "$", "???", "~", "-", "=", "..", "${.}", "${..seed}",
-    "${oc.decode:x}", "${oc.select:x}", "${oc.create:{_target_: os.system}}", "${named:attack,seed}", "${token:}",
-    "${described:nope}", "${folder_name:1}", "${share_of_cores:0}", "'a\nb'", "os.system", "trustml_cli.run.main",
-]  # fmt: skip
-FLAGS = [
-    ["-m"], ["-m"], ["--multirun"], ["--cfg", "job"], ["--cfg", "hydra"], ["--cfg", "x"], ["--info"], ["--info", "all"],
-    ["--info", "plugins"], ["--resolve"], ["--package", "task"], ["-p", "nope", "--cfg", "job"], ["--hydra-help"],
-    ["-sc", "install=bash"], ["-sc", "query=bash"], ["--run"], ["--config-dir", "mine"], ["-cd", "nowhere"],
-    ["--config-name", "x"], ["-cp", "x"], ["--experimental-rerun", "x"], ["-x"], ["--"], ["-"], ["--mult"], ["--cfg"],
-    ["--help"], ["--version"],
-]  # fmt: skip
-COMMANDS = ["runs", "report", "show"]
-ARGUMENTS = [
-    "--sort", "--limit", "--csv", "-", "--reverse", "--output-dir", "outputs", "nowhere", "task=train", "status=failed",
-    "1", "-1", "x", "attack", "attack=pgd", "pgd", "noise", "--config-dir", "mine", "--to", "mine", "", "=", "a=b=c",
-    "\udce9", "😀", "..", "hydra", "--help", "--csv=-", "headline",
-]  # fmt: skip
-SETTINGS = {
-    "deadline": None,
-    "derandomize": True,
-    "database": None,
-    "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
-}
+SEED = int(os.environ.get("TRUSTML_FUZZ_SEED", "0"))
+AT_ONCE = 10  # run directories of strangers that lie side by side
+SLOWEST = 60  # seconds that any command may take
+STATUSES = (0, 1, 2, 3, 130, 143)  # the table in the README
 
 
-@cache
-def keys_of(task: str) -> list[str]:
-    """The keys of a task's configuration; composed where they are drawn, not where tests are collected."""
-    return sorted(flat(OmegaConf.to_container(composed(f"task={task}", "trainer=smoke"), resolve=False)))  # type: ignore[arg-type]
+def many(count: int) -> int:
+    """How many cases a long test runs."""
+    return int(os.environ.get("TRUSTML_FUZZ_CASES", sized(count, count // 25)))
 
 
-@st.composite
-def mutated(draw: st.DrawFn, text: str) -> str:
-    """A text with a letter or two changed, or as it is."""
-    for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):
-        place = draw(st.integers(0, len(text)))
-        text = text[:place] + draw(st.sampled_from(["", "x", ".", "_", "@", "ü", "-"])) + text[place + 1 :]
-    return text
+@dataclass
+class Ended:
+    """How a command ended; None for one that was still running after a minute."""
+
+    words: list[str]
+    status: int | None
+    out: str = ""
+    err: str = ""
 
 
-VALUES = st.one_of(
-    st.sampled_from(LITERALS),
-    st.sampled_from(CHOICES).flatmap(mutated),
-    st.integers().map(str),
-    st.floats().map(repr),
-    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=6),
-    st.lists(st.sampled_from(["1", "0.5", "pgd", "nan", "a"]), max_size=3).map(lambda one: f"[{','.join(one)}]"),
-    st.lists(st.sampled_from(["1", "0.5", "pgd", "nan", "fgsm"]), max_size=3).map(",".join),
-)
-KEYS = st.one_of(
-    st.sampled_from(GROUPS),
-    st.sampled_from([*TASKS, None]).flatmap(
-        lambda task: st.sampled_from(keys_of(task) if task else ["hydra.verbose", "hydra.job.name", "hydra.mode"])
-    ),
-)
-OVERRIDES = st.builds(
-    lambda sign, key, equals, value: f"{sign}{key}{equals}{value}" if equals else f"{sign}{key}",
-    st.sampled_from(["", "", "", "", "", "+", "++", "~"]),
-    KEYS.flatmap(mutated),
-    st.sampled_from(["=", "=", "=", "=", "=", "=", "", "=="]),
-    VALUES,
-)
-ONE_KEY = st.sampled_from(TASKS).flatmap(  # which is right, with a value that is not
-    lambda task: st.builds(
-        lambda key, value, flags: [f"task={task}", "trainer=smoke", f"{key}={value}", *flags],
-        st.sampled_from(keys_of(task)), VALUES, st.sampled_from([[], [], [], ["-m"]]),
+@dataclass
+class Report:
+    """What came of the cases: how often each exit status, and what is wrong with those that broke a promise."""
+
+    statuses: Counter[int | None] = field(default_factory=Counter)
+    broken: list[str] = field(default_factory=list)
+
+    def add(self, ended: Ended, *wrong: str) -> None:
+        self.statuses[ended.status] += 1
+        told = ended.err + ended.out
+        wrong = (
+            *wrong,
+            *(["takes more than a minute"] if ended.status is None else []),
+            *(["another exit status"] if ended.status not in (*STATUSES, None) else []),
+            *(["a traceback"] if "Traceback" in told else []),
+            *(["control characters"] if CONTROLS.search(re.sub(r"[\n\t]", "", told)) else []),
+            *(["an error without its line"] if ended.status in (1, 2) and "trustml: " not in ended.err else []),
+            *(["several lines"] if ended.err.count("\n") > max(1, 2 * ended.out.count("\njob ") + 1) else []),
+        )
+        if wrong:
+            last = ended.err.strip().splitlines()[-3:]
+            self.broken.append(f"{', '.join(wrong)}: {ended.words!r} ended with {ended.status}: {last!r}")
+
+    def judge(self) -> None:
+        """Say how often each exit status came; fail where anything broke a promise."""
+        sys.stderr.write(f"\nseed {SEED}, {self.statuses.total()} commands, exit statuses {dict(self.statuses)}\n")
+        assert not self.broken, f"{len(self.broken)} cases:\n" + "\n".join(self.broken)
+
+
+def fuzzed(cases: st.SearchStrategy[Any], count: int, run: Callable[[Any], None]) -> None:
+    """Have `run` called with so many cases, always the same for a seed."""
+
+    @seed(SEED)
+    @settings(
+        max_examples=count,
+        phases=[Phase.generate],
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
     )
-)  # fmt: skip
-PARTS = ("task.", "trainer.", "model.", "attack.")
-SMALL = st.builds(
-    lambda task, key, value: [f"task={task}", "trainer=smoke", "model=logistic", "dataset.limit=60", f"{key}={value}"],
-    st.sampled_from(["train", "fgsm"]),
-    st.deferred(lambda: st.sampled_from([key for key in keys_of("fgsm") if key.startswith(PARTS)])),
-    st.sampled_from(["0", "1", "2", "3.5", "0.001", "1e-400", "1e30", "nan", "true", "null", "[0,0.1]", "none", "l2"]),
-)  # fmt: skip
-LINES = st.one_of(
-    ONE_KEY,
-    st.builds(
-        lambda task, words, flags: [*([f"task={task}"] if task else []), *words, *flags],
-        st.sampled_from([*TASKS, None]),
-        st.lists(OVERRIDES, min_size=1, max_size=4),
-        st.one_of(st.just([]), st.just([]), st.sampled_from(FLAGS)),
-    ),
-    st.builds(lambda command, words: [command, *words], st.sampled_from(COMMANDS),
-              st.lists(st.one_of(st.sampled_from(ARGUMENTS), OVERRIDES), max_size=3)),
-)  # fmt: skip
+    @given(cases)
+    def each(case: Any) -> None:
+        run(case)
+
+    each()
 
 
-@st.composite
-def damaged(draw: st.DrawFn) -> tuple[str, bytes]:
-    """The group of a YAML file of ours, and its content with bytes or values changed."""
-    file = draw(st.sampled_from(FILES))
-    content = file.read_bytes()
-    if draw(st.booleans()):
-        for _ in range(draw(st.integers(1, 4))):
-            place = draw(st.integers(0, len(content)))
-            cut = draw(st.sampled_from([0, 1, 1, 5]))
-            content = content[:place] + draw(st.binary(max_size=3)) + content[place + cut :]
-    else:
-        header = b"# @package _global_\n" if b"@package _global_" in content else b""
-        node = yaml.safe_load(content) or {}
-        for _ in range(draw(st.integers(1, 3))):
-            key = draw(st.sampled_from([*node, "x", "_target_", "defaults", "allow", "hydra", "seed", "task"]))
-            node[key] = draw(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.sampled_from(LITERALS),
-                                       st.just({}), st.just([]), st.just([[1, {"a": None}]]),
-                                       st.just({"_target_": "os.system"}), st.just({"a": {"b": "${x}"}})))  # fmt: skip
-            if draw(st.integers(0, 3)) == 0:
-                del node[key]
-        content = header + yaml.safe_dump(node, allow_unicode=True).encode("utf-8", errors="surrogatepass")
-    return file.parent.name, content
+@dataclass
+class Place:
+    """A folder in which commands are run in copies of this process, which are killed if they take too long."""
+
+    folder: Path
+    cache: Path
+
+    def run(self, *commands: list[str]) -> list[Ended]:
+        """How each of the commands ended, one after the other in one process; those after one that hangs are left."""
+        answers = self.folder / "answers"
+        answers.mkdir()
+        process = forked(lambda: self.work(answers, commands))
+        deadline = time.monotonic() + SLOWEST * len(commands)
+        while not os.waitpid(process, os.WNOHANG)[0]:
+            time.sleep(0.002)
+            if time.monotonic() > deadline:
+                os.kill(process, SIGKILL)
+                os.waitpid(process, 0)
+                break
+        found = [self.read(answers, number, words) for number, words in enumerate(commands)]
+        shutil.rmtree(answers)
+        return found
+
+    def read(self, answers: Path, number: int, words: list[str]) -> Ended:
+        """What a command has left of itself."""
+        out, err = ((answers / f"{number}.{end}") for end in ("out", "err"))
+        texts = [path.read_text(errors="backslashreplace") if path.exists() else "" for path in (out, err)]
+        status = answers / f"{number}.status"
+        return Ended(words, int(status.read_text()) if status.exists() else None, *texts)
+
+    def work(self, answers: Path, commands: tuple[list[str], ...]) -> None:
+        """Run the commands, in the copy."""
+        for number, words in enumerate(commands):
+            for stream, end in ((1, "out"), (2, "err")):
+                handle = os.open(answers / f"{number}.{end}", os.O_WRONLY | os.O_CREAT)
+                os.dup2(handle, stream)
+                os.close(handle)
+            sys.stdout, sys.stderr = (
+                os.fdopen(os.dup(stream), "w", buffering=1, encoding="utf-8", errors="strict") for stream in (1, 2)
+            )
+            try:
+                status = command(words, self.folder, {"TRUSTML_CACHE_DIR": str(self.cache)})
+            except BaseException:
+                status = 99
+                os.write(2, traceback.format_exc().encode())
+            with suppress(OSError, ValueError):
+                sys.stdout.flush()
+            (answers / f"{number}.status").write_text(str(status))
+
+    def strays(self) -> set[str]:
+        """Names of files where none belongs, which are removed."""
+        known = {"home", "tmp", "mine", "outputs", "cache", "comparison.html"}
+        found = {
+            path for place in (".", "home", "tmp") for path in (self.folder / place).iterdir() if path.name not in known
+        }
+        for path in found:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return {str(path) for path in found}
 
 
 @pytest.fixture
-def ended(trustml: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
-    """Runs a command, up to where computing would begin unless `real`, and looks how it ended."""
-    codes: Counter[int] = Counter()
-    places = {tmp_path / name for name in ("home", "tmp", "mine", "outputs", "cache")}
-    for place in places:
-        place.mkdir()
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """An empty folder, without a network, where home and temporary files lie in sight."""
+    for name in ("home", "tmp", "mine", "outputs", "cache"):
+        (tmp_path / name).mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     monkeypatch.setenv("TRUSTML_DATA_DIR", str(tmp_path / "cache" / "data"))
     monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path / "cache"))
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(name, "http://localhost:1")
+    return Place(tmp_path, tmp_path / "cache")
+
+
+@pytest.fixture
+def computes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands end where computing would begin."""
 
     def stop(*arguments: object) -> None:
         raise RunFailed("here the computing would begin")
 
-    def run(*words: str, real: bool = False) -> None:
-        if not real:
-            monkeypatch.setattr("trustml_cli.tasks.context.Context", stop)
-        answer = trustml(*words, env={"TRUSTML_CACHE_DIR": str(tmp_path / "cache")})
-        codes[answer.returncode] += 1
-        assert answer.returncode in (0, 1, 2), answer
-        assert "Traceback" not in answer.stderr + answer.stdout, answer
-        jobs = answer.stdout.count("\njob ")
-        assert answer.stderr.count("\n") <= max(1, 2 * jobs + 1), answer
-        assert answer.returncode == 0 or answer.stderr.startswith("trustml: "), answer
-        strays = {path for place in (".", "home", "tmp") for path in (tmp_path / place).iterdir()} - places
-        for path in strays:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        assert {path.name for path in strays} <= {"comparison.html"}, (strays, answer)
-
-    yield run
-    print("exit statuses:", dict(codes))  # noqa: T201, with pytest -s
+    monkeypatch.setattr("trustml_cli.tasks.context.Context", stop)
 
 
 def is_safe(words: list[str]) -> bool:
@@ -182,20 +189,68 @@ def is_safe(words: list[str]) -> bool:
     return not any(key.rpartition(".")[2].rpartition("_")[2] in WHERE or "launcher" in key for key in keys)
 
 
-def try_line(ended: Callable[..., None], words: list[str]) -> None:
-    if is_safe(words):
-        ended(*words)
+def try_lines(place: Place, lines: st.SearchStrategy[list[str]], count: int) -> None:
+    report = Report()
+
+    def run(words: list[str]) -> None:
+        if is_safe(words):
+            (ended,) = place.run(words)
+            strays = place.strays()
+            report.add(ended, *([f"leaves {strays}"] if strays else []))
+
+    fuzzed(lines, count, run)
+    report.judge()
 
 
-def try_file(ended: Callable[..., None], tmp_path: Path, damage: tuple[str, bytes]) -> None:
-    group, content = damage
-    (tmp_path / "mine" / group).mkdir(exist_ok=True)
-    (tmp_path / "mine" / group / "damaged.yaml").write_bytes(content)
-    task = {"attack": "attack", "detector": "ood", "trigger": "backdoor", "thief": "steal", "explainer": "explain"}
-    words = [] if group == "task" else [f"task={task.get(group, group if group in TASKS else 'train')}"]
-    ended("--config-dir", "mine", *words, f"{group}=damaged", "output_dir=outputs", f"cache_dir={tmp_path / 'cache'}")
+def try_files(place: Place, count: int) -> None:
+    report = Report()
+
+    def run(damage: tuple[str, bytes]) -> None:
+        group, content = damage
+        (place.folder / "mine" / group).mkdir(exist_ok=True)
+        (place.folder / "mine" / group / "damaged.yaml").write_bytes(content)
+        task = {"attack": "attack", "detector": "ood", "trigger": "backdoor", "thief": "steal", "explainer": "explain"}
+        words = [] if group == "task" else [f"task={task.get(group, group if group in TASKS else 'train')}"]
+        where = ["output_dir=outputs", f"cache_dir={place.cache}"]
+        (ended,) = place.run(["--config-dir", "mine", *words, f"{group}=damaged", *where])
+        strays = place.strays()
+        report.add(ended, *([f"leaves {strays} ({content!r})"] if strays else []))
+
+    fuzzed(damaged(), count, run)
+    report.judge()
 
 
+def leave(folder: Path, facts: bytes, table: bytes, config: bytes) -> None:
+    """A run directory of these files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in (("run.json", facts), ("metrics.csv", table), ("config.yaml", config)):
+        (folder / name).write_bytes(content)
+
+
+def try_runs(place: Place, count: int) -> None:
+    report = Report()
+    leave(place.folder / "outputs" / "good", json.dumps(FACTS).encode(), TABLE.encode(), CONFIG.encode())
+    names = [f"odd{number}" for number in range(AT_ONCE)]
+
+    def run(directories: list[tuple[bytes, bytes, bytes]]) -> None:
+        for name, files in zip(names, directories, strict=True):
+            leave(place.folder / "outputs" / name, *files)
+        words = ["task.epsilon=[0.1,0.2]", "--sort", "headline", "--csv", "-"]
+        listed, sorted_, paged = place.run(["runs"], ["runs", *words], ["report", "outputs"])
+        lost = [name for name in ("good", *names) if f"outputs/{name}" not in listed.out]
+        report.add(listed, *([f"{lost} are lost ({directories!r})"] if lost else []))
+        report.add(sorted_, *([] if sorted_.status == 0 else [f"({directories!r})"]))
+        page = place.folder / "comparison.html"
+        text = page.read_text() if page.exists() else ""
+        there = not CONTROLS.search(re.sub(r"[\n\t]", "", text)) and "outputs/good" in text
+        report.add(paged, *([] if there else [f"no page, or one with control characters ({directories!r})"]))
+        page.unlink(missing_ok=True)
+
+    fuzzed(st.lists(strangers(), min_size=AT_ONCE, max_size=AT_ONCE), count // AT_ONCE, run)
+    report.judge()
+
+
+@pytest.mark.usefixtures("computes_nothing")
 @pytest.mark.parametrize(
     "words",
     [
@@ -204,41 +259,52 @@ def try_file(ended: Callable[..., None], tmp_path: Path, damage: tuple[str, byte
         ["task=fgsm", "attack._target_='a\nb'"],
     ],
 )
-def test_command_lines_that_once_ended_otherwise(ended: Callable[..., None], words: list[str]) -> None:
-    ended(*words)
+def test_command_lines_that_once_ended_otherwise(place: Place, words: list[str]) -> None:
+    report = Report()
+    report.add(*place.run(words))
+    report.judge()
 
 
-@settings(max_examples=6, **SETTINGS)
-@given(words=LINES)
-def test_no_command_line_ends_otherwise(ended: Callable[..., None], words: list[str]) -> None:
-    try_line(ended, words)
+def test_a_command_that_hangs_is_killed_and_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{__name__}.SLOWEST", 0.2)
+    monkeypatch.setattr("trustml_cli.results.aggregate.read_runs", lambda folder: time.sleep(100))
+    report = Report()
+    report.add(*place.run(["runs"]))
+    with pytest.raises(AssertionError, match="takes more than a minute"):
+        report.judge()
 
 
-@settings(max_examples=4, **SETTINGS)
-@given(damage=damaged())
-def test_no_yaml_file_ends_otherwise(ended: Callable[..., None], tmp_path: Path, damage: tuple[str, bytes]) -> None:
-    try_file(ended, tmp_path, damage)
+@pytest.mark.usefixtures("computes_nothing")
+def test_no_command_line_ends_otherwise(place: Place) -> None:
+    try_lines(place, LINES, 6)
+
+
+@pytest.mark.usefixtures("computes_nothing")
+def test_no_yaml_file_ends_otherwise(place: Place) -> None:
+    try_files(place, 4)
+
+
+def test_no_run_directory_ends_otherwise(place: Place) -> None:
+    try_runs(place, 20)
 
 
 @pytest.mark.faults
-@settings(max_examples=sized(1500, 60), **SETTINGS)
-@given(words=LINES)
-def test_no_command_line_of_many_ends_otherwise(ended: Callable[..., None], words: list[str]) -> None:
-    try_line(ended, words)
+@pytest.mark.usefixtures("computes_nothing")
+def test_no_command_line_of_many_ends_otherwise(place: Place) -> None:
+    try_lines(place, LINES, many(1000))
 
 
 @pytest.mark.faults
-@settings(max_examples=sized(150, 8), **SETTINGS)
-@given(words=SMALL)
-def test_no_small_run_of_many_ends_otherwise(ended: Callable[..., None], words: list[str]) -> None:
-    if is_safe(words):
-        ended(*words, real=True)
+def test_no_small_run_of_many_ends_otherwise(place: Place) -> None:
+    try_lines(place, SMALL, many(150))
 
 
 @pytest.mark.faults
-@settings(max_examples=sized(700, 40), **SETTINGS)
-@given(damage=damaged())
-def test_no_yaml_file_of_many_ends_otherwise(
-    ended: Callable[..., None], tmp_path: Path, damage: tuple[str, bytes]
-) -> None:
-    try_file(ended, tmp_path, damage)
+@pytest.mark.usefixtures("computes_nothing")
+def test_no_yaml_file_of_many_ends_otherwise(place: Place) -> None:
+    try_files(place, many(500))
+
+
+@pytest.mark.faults
+def test_no_run_directory_of_many_ends_otherwise(place: Place) -> None:
+    try_runs(place, many(5000))
