@@ -61,3 +61,8 @@ def test_the_value_of_a_secret_variable_is_in_no_file_of_a_run_that_is_handed_on
     assert facts(run)["status"] == "completed"
     for name in ("run.json", "config.yaml", "report.html", "metrics.csv"):
         assert "hunter2xyz" not in (run / name).read_text()
+
+
+@pytest.mark.parametrize("word", ["a", "a.", "token", "token=", "{token:", "?token", "a_", "://", "\n"])
+def test_a_long_text_takes_no_more_than_its_length(word: str) -> None:
+    masked({"key": word * (10**5 // len(word))})  # with steps that grow as the square it takes minutes

@@ -14,7 +14,7 @@ PLAIN = r"(?!(?:null|true|false|[-+]?[\d.]+)(?:[\s,}\]]|$))"  # what no secret i
 ONE = rf"{PLAIN}(?:\[[^\]]*\]|\"[^\"]*\"|'[^']*'|[^\s&,}}\]\"']+)"
 SAID = re.compile(rf"((?<![a-z]){WORDS}=|[{{,]\s*[\"']?[\w.-]*{WORDS}[\"']?:\s*){ONE}", re.IGNORECASE)
 LINE = re.compile(rf"^([ \t]*[\"']?[\w.-]*{WORDS}[\"']?:[ \t]+){PLAIN}.+$", re.IGNORECASE | re.MULTILINE)
-ADDRESS = re.compile(r"([a-z][\w+.-]*://)[^/\s@\"']+@", re.IGNORECASE)
+ADDRESS = re.compile(r"((?<![\w+.-])[\w+.-]+://)[^/\s@\"']+@")  # from the first letter only, or it takes n² steps
 QUERY = re.compile(rf"([?&][\w-]*(?:{WORDS}|key|sig|signature)=)[^&\s\"']+", re.IGNORECASE)
 
 
