@@ -170,6 +170,10 @@ def noted(folder: Path, number: int, after: Sequence[int] = (), then: str = "") 
     if then == "outlive":
         wait_until(lambda: gone(int((folder / "begun_0").read_text())))
     if then == "last":
-        time.sleep(60)
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt:
+            (folder / f"told_{number}").touch()
+            raise
     (folder / f"ended_{number}").touch()
     return number, os.environ.get("OMP_NUM_THREADS")

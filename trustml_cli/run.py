@@ -9,6 +9,7 @@ from functools import partial
 from importlib.metadata import version
 from inspect import signature
 from pathlib import Path
+from typing import NoReturn
 
 import hydra
 import yaml
@@ -31,6 +32,8 @@ from trustml_cli.sweeps.resume import as_written, config_dir, resumed_words, wha
 from trustml_cli.system.errors import NOT_WRITABLE, InputError, naming, told, trouble_with_files
 from trustml_cli.system.owners import require_own
 from trustml_cli.system.printable import printable
+from trustml_cli.system.signals import exit_status, interrupt_when_told_to_end, undisturbed, words_for
+from trustml_cli.system.streams import lost_output, say
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +44,7 @@ TRACEBACK = "TRUSTML_TRACEBACK"  # the user's HYDRA_FULL_ERROR, before this prog
 # here, for the processes of a launcher come to `job` by importing this file
 register_resolvers()
 be_careful()
+logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback in the user's face
 
 
 def job(config: DictConfig) -> int:
@@ -69,6 +73,8 @@ def job(config: DictConfig) -> int:
         log.info("\njob %d of %s: %s", number + 1, os.environ.get(Ending.JOBS, "?"), " ".join(record.command[1:]))
     present = partial(attend, number, record.directory) if number is not None else dict
     try:
+        if "SUBMITIT_EXECUTOR" in os.environ:
+            interrupt_when_told_to_end(whatever_was_set=True)  # submitit passes SIGTERM over
         if resume and record.completed_before:
             log.info("completed before: %s", record.directory)
             present()
@@ -80,9 +86,9 @@ def job(config: DictConfig) -> int:
         record.finish("completed", exit_code=0)
         log.info("results are in %s", record.directory)
         return 0
-    except KeyboardInterrupt:
-        with suppress(OSError):
-            record.finish("failed", exit_code=130, error="interrupted")
+    except KeyboardInterrupt as interrupt:
+        with undisturbed(), suppress(OSError):
+            record.finish("failed", exit_status(interrupt), error=words_for(interrupt))
         raise
     except Exception as caught:
         unresolved = isinstance(caught, OmegaConfBaseException)
@@ -178,10 +184,10 @@ def split_words(words: list[str]) -> tuple[list[str], list[str]]:
     """
     if "--version" in words:
         sys.stdout.write(f"trustml {version('trustml')}\n")
-        sys.exit(0)
+        printed()
     if {"--help", "-h"} & set(words):
         sys.stdout.write(f"{help_text()}\n")
-        sys.exit(0)
+        printed()
     parser = get_args_parser()
     try:
         parser.exit_on_error = False
@@ -216,26 +222,33 @@ def traceback_wanted() -> bool:
 
 def complain(line: str) -> None:
     """One line on standard error."""
-    sys.stderr.write(f"trustml: error: {printable(' '.join(line.split()))}\n")
+    say(f"trustml: error: {printable(' '.join(line.split()))}\n", to=sys.stderr)
+
+
+def printed() -> NoReturn:
+    """End a command that only prints: with 0, or 1 where standard output did not take it."""
+    if why := lost_output():
+        complain(f"standard output: {why}")
+    sys.exit(1 if why else 0)
 
 
 def main() -> None:
     """Run the command line and exit with the status that DESIGN's table gives."""
     os.environ[TRACEBACK] = os.environ.get("HYDRA_FULL_ERROR", "0")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors instead of printing them over many lines
-    logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback in the user's face
     try:
         if answer(sys.argv[1:]):
-            sys.exit(0)
+            printed()
         overrides, flags = split_words(sys.argv[1:])
         refuse_repetition(overrides)
         sys.argv[1:] = resumed_words(overrides, flags)
         require_current_folder()
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(job)()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         if Ending.sweep is not None:
-            add_up(Ending.sweep, attended())
-        sys.exit(130)
+            with undisturbed():
+                add_up(Ending.sweep, attended())
+        sys.exit(exit_status(interrupt))
     except (InputError, HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         if traceback_wanted():
             raise

@@ -2,6 +2,7 @@
 
 import json
 import re
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 
-from tests.helpers import Cli, facts, runs
+from tests.helpers import Cli, facts, leave_run, runs
 from trustml_cli.config.groups import folder_name
 from trustml_cli.results.aggregate import read_runs
 from trustml_cli.sweeps.callback import Ending, add_up
@@ -95,7 +96,8 @@ def test_jobs_that_failed_are_the_only_ones_that_resuming_runs(trustml: Cli, tmp
 
 
 @pytest.mark.parametrize(
-    ("codes", "expected"), [([0, 0], 0), ([0, 2], 2), ([2, 1, 0], 1), ([0, None], 1), ([130, 2], 2), ([0], 1)]
+    ("codes", "expected"),
+    [([0, 0], 0), ([0, 2], 2), ([2, 1, 0], 1), ([0, None], 1), ([130, 2], 1), ([143, 0], 1), ([0], 1)],
 )
 def test_a_sweep_ends_with_the_worst_of_its_jobs(
     codes: list[int | None], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
@@ -218,6 +220,25 @@ def test_what_cannot_be_summed_up_is_no_success(trustml: Cli, tmp_path: Path, mo
     assert "could not be summed up: OSError: no space left on device" in answer.stderr
     assert "trustml: failed: " in answer.stderr  # the job that failed is named all the same
     assert "1 of 2 jobs completed" in answer.stdout
+
+
+def test_a_sweep_whose_words_nobody_hears_is_summed_up_and_ends_as_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    leave_run(tmp_path / "a", "task,dataset,model,seed,accuracy\nfgsm,digits,mlp,0,0.5\n", headline="accuracy")
+    leave_run(tmp_path / "b", status="failed", exit_code=2, error="task.epsilon: must be 0 or more")
+    monkeypatch.setenv(Ending.JOBS, "2")
+    monkeypatch.setattr(Ending, "exit_code", 0)
+    monkeypatch.setattr("sys.stdout", Broken())
+    monkeypatch.setattr("sys.stderr", Broken())
+    Ending().on_run_start(DictConfig({}))
+    assert Ending.exit_code == 1, "until it has come to its end"
+    assert add_up(tmp_path, read_runs(tmp_path)) == Ending.exit_code == 2
+    assert {"sweep.csv", "summary.csv", "sweep.png", "index.html"} <= {path.name for path in tmp_path.iterdir()}
 
 
 def test_another_cache_is_no_reason_to_run_a_job_again(trustml: Cli, tmp_path: Path) -> None:

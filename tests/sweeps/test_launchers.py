@@ -161,6 +161,7 @@ def test_an_interrupt_begins_no_job_more_and_ends_those_that_run(tmp_path: Path)
     begun = {path.name: int(path.read_text()) for path in tmp_path.glob("begun_*")}
     assert sorted(begun) == ["begun_0", "begun_1"]
     assert not list(tmp_path.glob("ended_*"))
+    assert sorted(path.name for path in tmp_path.glob("told_*")) == ["told_0", "told_1"], "they had time for last words"
     assert all(map(gone, begun.values()))
 
 

@@ -50,8 +50,6 @@ def answer(words: Sequence[str]) -> bool:
     try:
         command.do(parser.parse_args(words[1:]))
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader has seen enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         raise InputError(f"{error.filename or words[0]}: {error.strerror or error}") from error
     return True

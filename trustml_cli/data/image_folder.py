@@ -23,6 +23,7 @@ from trustml_cli.data.image_file import FORMATS
 from trustml_cli.data.pictures import check_size, decode_picture, decode_pictures, stack_labels
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.files import digest, file_digest, stamp
+from trustml_cli.system.printable import readable
 
 ENDINGS = {ending for ending, format_name in Image.registered_extensions().items() if format_name in FORMATS}
 
@@ -69,10 +70,11 @@ class ImageFolder(DatasetSource):
                 raise ValueError(f"root: no folder {self.root / split}; images belong in ROOT/{{train,test}}/CLASS/")
 
     def read(self) -> Dataset:
-        classes = class_folders(self.root / "train")
-        if missing := set(class_folders(self.root / "test")) ^ set(classes):
+        folders = class_folders(self.root / "train")
+        if missing := set(class_folders(self.root / "test")) ^ set(folders):
             raise InputError(f"dataset.root: {self.root}: train and test differ in class {sorted(missing)[0]!r}")
-        listings = {split: list_pictures(self.root / split, classes) for split in ("train", "test")}
+        listings = {split: list_pictures(self.root / split, folders) for split in ("train", "test")}
+        classes = tuple(map(readable, folders))
         origin = [self.size, self.channels, *(stamp(file) for part in listings.values() for file in part.files)]
         splits: dict[str, Split]
         if self.streams(sum(len(part.files) for part in listings.values())):

@@ -21,6 +21,7 @@ from trustml_cli.sweeps.launchers import check_each_kind_once, outlive_killed_jo
 from trustml_cli.sweeps.resume import as_written, command_of, own_choices
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.files import write_atomically, write_json
+from trustml_cli.system.streams import say
 
 if TYPE_CHECKING:
     from trustml_cli.results.aggregate import Answers, Run
@@ -40,8 +41,13 @@ class Ending(Callback):
     exit_code = 0
     sweep: Path | None = None
 
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """What does not come to its end has not ended well; Hydra goes on when a callback fails."""
+        Ending.exit_code = 1
+
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Count the jobs there will be, and have the launcher bring them all to their end."""
+        Ending.exit_code = 1
         Ending.sweep = Path(config.hydra.sweep.dir)
         parsed = OverridesParser.create().parse_overrides(as_written(config.hydra.overrides.task))
         swept = [len(list(word.sweep_string_iterator())) for word in parsed if word.is_sweep_override()]
@@ -61,7 +67,7 @@ class Ending(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """A multirun: add its jobs up, name those that failed, and take the worst of their statuses."""
-        Ending.exit_code = add_up(Path(config.hydra.sweep.dir), attended())
+        add_up(Path(config.hydra.sweep.dir), attended())
 
 
 def attend(job: int, folder: Path, **refused: Any) -> None:
@@ -92,33 +98,40 @@ def attended() -> "list[Run]":
 
 
 def add_up(sweep: Path, runs: "Sequence[Run]") -> int:
-    """Write what sums up `runs` into `sweep`, and name those that failed; returns the exit status for them all."""
+    """Write what sums up `runs` into `sweep`, and name those that failed; returns the exit status for them all.
+
+    Files first, then the status, then the words: if nobody hears these, that changes nothing.
+    """
     from trustml_cli.results.aggregate import Refused
 
     jobs = max(len(runs), int(os.environ.get(Ending.JOBS, 0)))
-    lost = 0
+    lost, summary, complaints = 0, "", []
     try:
         if not all(isinstance(run, Refused) for run in runs):  # or else earlier jobs' tables stay as they are
-            tabulate(sweep, runs)
+            summary = tabulate(sweep, runs)
     except Exception as error:  # what the jobs measured lies in their own directories, and how they ended is told yet
         log.debug("traceback", exc_info=True)
-        sys.stderr.write(f"trustml: error: the jobs could not be summed up: {type(error).__name__}: {error}\n")
+        complaints.append(f"error: the jobs could not be summed up: {type(error).__name__}: {error}")
         lost = 1
     failed = [run for run in runs if run.status != "completed"]
     for run in failed:
         why = " ".join((run.facts.error or "ended without a word").split())
-        sys.stderr.write(f"trustml: {run.status}: {run.folder}: {why}\n")
+        complaints.append(f"{run.status}: {run.folder}: {why}")
     if missing := jobs - len(runs):
         logs = sweep / ".submitit"
         why = f"; their logs are in {logs}" if logs.is_dir() else ""
-        sys.stderr.write(f"trustml: {missing} of {jobs} jobs never began{why}\n")
-    sys.stdout.write(f"{len(runs) - len(failed)} of {jobs} jobs completed; results are in {sweep}\n")
-    # 1, a run that was lost after computing, outweighs 2, an input that was wrong
-    return lost or min((run.facts.exit_code or 1 for run in failed), default=1 if missing else 0)
+        complaints.append(f"{missing} of {jobs} jobs never began{why}")
+    # 1, a run that was lost after computing, be it interrupted, outweighs 2, an input that was wrong
+    codes = [2 if run.facts.exit_code == 2 else 1 for run in failed]
+    Ending.exit_code = lost or min(codes, default=1 if missing else 0)
+    say(summary, to=sys.stdout)
+    say("".join(f"trustml: {complaint}\n" for complaint in complaints), to=sys.stderr)
+    say(f"{len(runs) - len(failed)} of {jobs} jobs completed; results are in {sweep}\n", to=sys.stdout)
+    return Ending.exit_code
 
 
-def tabulate(sweep: Path, runs: "Sequence[Run]") -> None:
-    """Write sweep.csv, summary.csv, sweep.png and index.html for `runs`, and show the summary."""
+def tabulate(sweep: Path, runs: "Sequence[Run]") -> str:
+    """Write sweep.csv, summary.csv, sweep.png and index.html for `runs`; returns the summary for a terminal."""
     import pandas
 
     from trustml_cli.plots.style import save
@@ -134,11 +147,10 @@ def tabulate(sweep: Path, runs: "Sequence[Run]") -> None:
     if told := [one for one in answers if one.headline in one.summary]:  # a headline may have no value in any run
         figure = sweep_figure(told)
         write_atomically(sweep / "sweep.png", lambda partial: save(figure, partial))
-    for one in told:
-        sys.stdout.write(f"\n{as_text(one, str(one.headline))}")
     saved = sweep / "multirun.yaml"
     words = [*own_choices(saved), *command_of(saved)] if saved.exists() else []
     write_sweep(sweep, runs, answers, words)
+    return "".join(f"\n{as_text(one, str(one.headline))}" for one in told)
 
 
 def as_text(answers: "Answers", headline: str) -> str:

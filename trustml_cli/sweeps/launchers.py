@@ -5,10 +5,12 @@ And what its sweepers overdo before the first job.
 
 import os
 import re
+import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any
@@ -18,6 +20,10 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.sweeper import Sweeper
 
 from trustml_cli.config.groups import share_of_cores
+from trustml_cli.system.signals import interrupt_when_told_to_end
+from trustml_cli.system.streams import forgive_streams
+
+LAST_WORDS = 15.0  # seconds; whoever told this process to end waits for 30 of them, usually
 
 Call = tuple[Callable[..., JobReturn], tuple[Any, ...], dict[str, Any]]
 """A function with its arguments, as joblib's `delayed` packs them."""
@@ -90,7 +96,7 @@ class SeparateProcesses:
 
         def process() -> Any:
             return ProcessPoolExecutor(
-                max_workers=1, env={"OMP_NUM_THREADS": threads}, initializer=die_with, initargs=(os.getpid(),)
+                max_workers=1, env={"OMP_NUM_THREADS": threads}, initializer=begin_process, initargs=(os.getpid(),)
             )
 
         def run(call: Call) -> JobReturn:
@@ -102,6 +108,8 @@ class SeparateProcesses:
             except BrokenProcessPool:
                 processes[number] = process()
                 return lost()
+            except KeyboardInterrupt:  # in that process alone; one in this process is not raised in a thread
+                return lost()
             finally:
                 idle.put(number)
 
@@ -110,16 +118,36 @@ class SeparateProcesses:
         for number in range(count):
             idle.put(number)
         with ThreadPoolExecutor(count) as slots:
+            jobs = [slots.submit(run, call) for call in calls]
             try:
-                returned = list(slots.map(run, calls))
-            except BaseException:  # an interrupt: begin none that waits, and wait for none that runs
+                returned = [job.result() for job in jobs]
+            except BaseException:  # an interrupt: begin none that waits, and give those that run time for last words
                 slots.shutdown(wait=False, cancel_futures=True)
-                for each in processes:
-                    each.shutdown(kill_workers=True)
+                running = {job for job in jobs if not job.cancelled()}
+                try:
+                    tell_to_end(pid for each in processes for pid in list(each._processes or ()))
+                    running = wait(running, timeout=LAST_WORDS).not_done
+                finally:
+                    for each in processes:
+                        each.shutdown(kill_workers=bool(running))
                 raise
             for each in processes:
                 each.shutdown(wait=True)
             return returned
+
+
+def begin_process(parent: int) -> None:
+    """What a process of a sweep does first: it ends when told to, or after its parent, and not for want of words."""
+    forgive_streams()
+    interrupt_when_told_to_end()
+    die_with(parent)
+
+
+def tell_to_end(processes: Iterable[int]) -> None:
+    """Ask processes to end, as `kill` does."""
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGTERM)
 
 
 def die_with(parent: int) -> None:

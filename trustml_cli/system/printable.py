@@ -1,5 +1,6 @@
 """Texts from strangers as they can be shown: control characters are spelt out."""
 
+import os
 import re
 from typing import Any
 
@@ -16,6 +17,11 @@ def printable(text: str, keep: str = "") -> str:
 def escaped(letter: str) -> str:
     r"""One character as \xHH or \uHHHH."""
     return f"\\x{ord(letter):02x}" if ord(letter) < 0x100 else f"\\u{ord(letter):04x}"
+
+
+def readable(name: str) -> str:
+    r"""A file's name as text: its bytes in UTF-8, whatever the locale; those that are not are spelt out: \xfc."""
+    return printable(os.fsencode(name).decode("utf-8", errors="backslashreplace"))
 
 
 def printable_value(value: Any) -> Any:
