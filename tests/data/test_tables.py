@@ -291,3 +291,12 @@ def test_a_class_of_one_row_cannot_be_split(tmp_path: Path) -> None:
 def test_a_table_of_labels_and_groups_alone_has_no_features(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no columns beside"):
         csv(tmp_path / "people.csv", applicants()[["sex", "hired"]]).load()
+
+
+def test_a_message_holds_a_few_names_only(tmp_path: Path) -> None:
+    more = pandas.DataFrame(np.ones((60, 1000)), columns=["x" * 1000, *(f"y{number}" for number in range(999))])
+    frame = pandas.concat([applicants(), more], axis=1)
+    for changes in ({"label": "nope"}, {"label": "y0", "positive": "nope"}):
+        with pytest.raises(InputError, match=r"there are") as caught:
+            csv(tmp_path / "people.csv", frame, **changes).load()
+        assert len(str(caught.value)) < 500

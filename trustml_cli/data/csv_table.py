@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trustml_cli.data.table import Columns, Table, TableSource, as_text, read_frame, tabulate
-from trustml_cli.system.errors import InputError
+from trustml_cli.system.errors import InputError, some_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class CsvTable(TableSource):
         for key, names in (("label", [self.label]), ("sensitive", self.sensitive), ("leave_out", self.leave_out)):
             for name in names:
                 if name not in frame.columns:
-                    known = ", ".join(map(str, frame.columns))
+                    known = some_of(frame.columns)
                     raise InputError(f"dataset.{key}: no column {name!r} in {self.path}; there are {known}")
         roles = [self.label, *self.sensitive, *self.leave_out]
         if twice := [name for name in roles if roles.count(name) > 1]:
@@ -42,7 +42,7 @@ class CsvTable(TableSource):
         if self.positive not in values:
             raise InputError(
                 f"dataset.positive: no value {self.positive!r} in column {self.label!r} of {self.path}; "
-                f"there are {', '.join(values[:20])}"
+                f"there are {some_of(values)}"
             )
         columns = Columns(self.label, self.positive, self.sensitive)
         train, test = self.divide(frame, columns)

@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from trustml_cli.system.errors import InputError
+from trustml_cli.system.errors import InputError, some_of
 from trustml_cli.system.files import digest
 from trustml_cli.system.printable import printable
 from trustml_cli.system.recipe import code_of
@@ -124,7 +124,7 @@ class Dataset:
             return self.classes.index(str(name))
         if isinstance(name, int) and 0 <= name < len(self.classes):
             return name
-        raise ValueError(f"no class {name!r}; there are {', '.join(self.classes)} (0 to {len(self.classes) - 1})")
+        raise ValueError(f"no class {name!r}; there are {some_of(self.classes)} (0 to {len(self.classes) - 1})")
 
     def limited(self, limit: int) -> "Dataset":
         """The same data set with at most `limit` examples in each split, drawn at random but always the same."""

@@ -13,7 +13,7 @@ import torch
 from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory, check_count, check_name
 from trustml_cli.data.decoded import Arrays, decoded
 from trustml_cli.data.pictures import AT_ONCE, check_size, decode_pictures, size_text, stack_labels
-from trustml_cli.system.errors import InputError, one_line, short
+from trustml_cli.system.errors import InputError, one_line, short, some_of
 from trustml_cli.system.files import digest, stamp
 from trustml_cli.system.user_file import memory_for_one_read, opened
 
@@ -122,7 +122,7 @@ def open_parquet(path: Path, dictionary: Sequence[str] = ()) -> Iterator[Any]:
 def column_of(file: Any, path: Path, column: str, rows: int) -> Iterator[Any]:
     """One column of an open file in parts of so many `rows`, as arrow's arrays."""
     if column not in file.schema_arrow.names:
-        raise InputError(f"dataset: {path} has no column {column!r}; it has {', '.join(file.schema_arrow.names)}")
+        raise InputError(f"dataset: {path} has no column {column!r}; it has {some_of(file.schema_arrow.names)}")
     if not file.metadata.num_rows:
         raise InputError(f"dataset: {path} has no rows")
     try:

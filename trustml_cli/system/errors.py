@@ -3,8 +3,9 @@
 import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 
 
 class InputError(Exception):
@@ -48,7 +49,15 @@ def short(value: object) -> str:
     return text if len(text) <= SHORT else f"{text[: SHORT - 1]}…"
 
 
+def some_of(names: Iterable[object]) -> str:
+    """Names for a message: all, or the first few of many; long ones without their end."""
+    few = list(islice(names, FEW + 1))
+    told = [name if len(name) <= SHORT else f"{name[: SHORT - 1]}…" for name in map(str, few)]
+    return ", ".join(told if len(few) <= FEW else [*told[:FEW], "…"])
+
+
 SHORT = 60  # characters of a value in a message
+FEW = 20  # names in a message
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 GONE = (errno.ENOENT, errno.ESTALE)
