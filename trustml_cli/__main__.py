@@ -2,8 +2,12 @@
 
 import sys
 
-from trustml_cli.system.signals import exit_status, interrupt_when_told_to_end
-from trustml_cli.system.streams import forgive_streams
+from trustml_cli.system.import_path import leave_out_the_current_directory
+
+leave_out_the_current_directory()
+
+from trustml_cli.system.signals import exit_status, interrupt_when_told_to_end  # noqa: E402
+from trustml_cli.system.streams import forgive_streams  # noqa: E402
 
 
 def main() -> None:

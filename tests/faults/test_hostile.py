@@ -177,6 +177,41 @@ def test_a_file_outside_of_the_folders_of_choices_is_no_part_of_a_config(
     assert not (tmp_path / "it_ran").exists()
 
 
+BOMB = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
+    f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]\n" for level in range(1, 9)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (BOMB, "20,000 values"),
+        ("a: &a {b: *a}\n", "*a is inside itself"),
+        (f"a: {'[' * 100}{']' * 100}\n", "30 deep"),
+        (f"a: {'x' * 2**20}\n", "1,048,576 at most"),
+        ("a: *b\n", "*b"),
+        ("a: [\n", "experiment/large.yaml"),
+        ("\xff", "experiment/large.yaml"),
+    ],
+    ids=["aliases", "itself", "deep", "long", "of nothing", "malformed", "no text"],
+)
+def test_a_file_that_is_larger_than_it_looks_is_refused_by_name(
+    text: str, expected: str, trustml: Cli, strangers: Path
+) -> None:
+    (strangers / "experiment" / "large.yaml").write_bytes(f"{GLOBAL}{text}".encode("latin-1"))
+    answer = trustml("--config-dir", "theirs", "task=train", "experiment=large")
+    assert (answer.returncode, answer.stderr.count("\n")) == (2, 1), answer.stderr
+    assert "experiment/large.yaml" in answer.stderr
+    assert expected in answer.stderr
+
+
+def test_an_anchor_and_its_alias_are_taken(trustml: Cli, strangers: Path) -> None:
+    (strangers / "experiment" / "twice.yaml").write_text(f"{GLOBAL}seed: &a 7\ntrainer: {{epochs: *a}}\n")
+    answer = trustml("--config-dir", "theirs", "task=train", "experiment=twice", "--cfg", "job")
+    assert answer.returncode == 0, answer.stderr
+    assert "epochs: 7" in answer.stdout
+
+
 def test_a_file_in_the_place_of_hydras_own_is_refused(trustml: Cli, strangers: Path) -> None:
     (strangers / "hydra" / "config.yaml").write_text(f"{GLOBAL}x: 1\n")
     answer = trustml("--config-dir", "theirs", "task=train")

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import yaml
 from hydra._internal import hydra as hydra_itself
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import CachingConfigRepository
 from hydra.core import utils as hydra_utils
 from hydra.core.default_element import GroupDefault
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
@@ -19,10 +21,12 @@ from omegaconf import DictConfig, ListConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trustml_cli.config.trust import MACHINERY, USERS, packages, readable, refuse_code, typed
-from trustml_cli.system.errors import InputError
+from trustml_cli.system.errors import InputError, one_line
+from trustml_cli.system.user_file import MB, read_text
 
 STRANGERS = ("command-line", "hydra.searchpath")  # how Hydra calls folders that are neither ours nor its own
 MADE = ("callbacks", "launcher", "sweeper")  # parts of Hydra's config that Hydra makes objects of
+MOST = 20_000  # values in a file of a stranger's
 DEEPEST = 30  # levels of a config; one that refers to itself has no end
 
 
@@ -38,6 +42,9 @@ class CarefulRepository(CachingConfigRepository):
         if config_path.startswith("/") or ".." in config_path.split("/"):
             raise InputError(f"{config_path}: lies outside of the folders of choices; bring yours by --config-dir")
         new = f"config_path={config_path}" not in self.cache
+        source = self.delegate._find_object_source(config_path, ObjectType.CONFIG) if new else None  # type: ignore[attr-defined]
+        if source and source.scheme() == "file" and source.provider.startswith(STRANGERS):
+            refuse_flood(Path(source.path) / f"{config_path}.yaml")
         found = super().load_config(config_path)
         if found is not None and new and found.provider.startswith(STRANGERS):
             file, group = file_of(found, config_path), config_path.partition("/")[0]
@@ -109,6 +116,31 @@ class CarefulLoader(ConfigLoaderImpl):
                     repo.refuse(key, file_of(found, path), path.partition("/")[0])
             path = self._included_by.get(path) if path else None
         return landed
+
+
+def refuse_flood(file: Path) -> None:
+    """Raise `InputError` for a YAML file that is large, deep, or would be once its aliases are followed."""
+    try:
+        text = read_text(file, MB)
+        sizes: dict[str, int] = {}  # of what an anchor names, in values
+        inside: list[tuple[str | None, int]] = [(None, 0)]  # the anchor and the size so far of what the parser is in
+        for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+            anchor, size = getattr(event, "anchor", None), int(isinstance(event, yaml.ScalarEvent))
+            if isinstance(event, yaml.CollectionStartEvent):
+                inside.append((anchor, 1))
+            elif isinstance(event, yaml.CollectionEndEvent):
+                anchor, size = inside.pop()
+            elif isinstance(event, yaml.AliasEvent):
+                if anchor not in sizes:
+                    raise ValueError(f"*{anchor} is inside itself, or names nothing")
+                size = sizes[anchor]
+            if anchor and size:
+                sizes[anchor] = size
+            inside[-1] = (inside[-1][0], inside[-1][1] + size)
+            if inside[-1][1] > MOST or len(inside) > DEEPEST:
+                raise ValueError(f"holds more than {MOST:,} values, or is nested more than {DEEPEST} deep")
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise InputError(f"{file}: {one_line(error)}") from error
 
 
 def file_of(found: ConfigResult, config_path: str) -> str:
