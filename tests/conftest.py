@@ -88,7 +88,7 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def digits(cache_dir: Path) -> Dataset:
     """The embedded digits."""
-    return Digits(test_fraction=0.25, limit=None, cache_dir=cache_dir).load()
+    return Digits(test_fraction=0.25, limit=None).load(cache_dir)
 
 
 @pytest.fixture(scope="session")

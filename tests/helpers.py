@@ -2,10 +2,12 @@
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,29 @@ from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from trustml_cli.data.dataset import Dataset, DatasetSource
 from trustml_cli.run import main
 from trustml_cli.sweeps.callback import Ending
 from trustml_cli.system.hardware import Hardware, Precision
 from trustml_cli.tasks.context import Context
 
 CPU = Hardware(torch.device("cpu"), Precision.fp32)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """The reader of a data set, with a directory for what it decodes once."""
+
+    source: DatasetSource
+    cache_dir: Path
+
+    def load(self) -> Dataset:
+        return self.source.load(self.cache_dir)
+
+
+NO_CACHE = Path(os.devnull)
+"""Where data sets keep what they decode that decode nothing."""
+
 TIMES = ["seconds", "images_per_second"]
 """Columns that a clock decides; `run` names a directory by its time, too."""
 

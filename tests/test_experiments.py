@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.configs import choices, composed
-from tests.helpers import Cli, measured
+from tests.helpers import NO_CACHE, Cli, measured
 from trustml_cli.config.instantiate import build
 from trustml_cli.tasks.context import describe
 
@@ -127,7 +127,7 @@ def test_adult_is_debiased_and_fairlearn_agrees(trustml: Cli, tmp_path: Path, da
         assert debiased[f"adversary_auc_{name}"] <= 0.55
 
     config = composed(*short, f"data_dir={data_dir}")
-    table, _ = build(config.dataset, "dataset").load().set_aside(config.task.validation_fraction, seed=0)
+    table, _ = build(config.dataset, "dataset").load(NO_CACHE).set_aside(config.task.validation_fraction, seed=0)
     network = build(config.model, "model").build(describe(table))
     (weights,) = tmp_path.rglob("debiased.safetensors")
     network.load_state_dict(load_file(weights))

@@ -128,9 +128,7 @@ def pictures(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_streamed_pictures_are_poisoned_like_those_in_memory(pictures: Path, tmp_path: Path, workers: int) -> None:
     def augmented(stream: Streaming) -> list[tuple[Tensor, Tensor]]:
-        data = ImageFolder(
-            root=pictures, size=8, channels=3, stream=stream, workers=workers, cache_dir=tmp_path, limit=None
-        ).load()
+        data = ImageFolder(root=pictures, size=8, channels=3, stream=stream, workers=workers, limit=None).load(tmp_path)
         train = poison(source=(1,), rate=0.6).apply(data).train
         torch.manual_seed(0)
         shuffled = torch.randperm(8)

@@ -30,7 +30,6 @@ def test_names_become_the_yaml_of_their_choices_with_this_configs_values() -> No
         assert one.mnist == {
             "_target_": "trustml_cli.data.mnist.Mnist",
             "data_dir": "/elsewhere",
-            "cache_dir": one.mnist.cache_dir,
             "limit": None,
         }
         assert list(chosen(["digits", "cifar10"])) == ["digits", "cifar10"]

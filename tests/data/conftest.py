@@ -10,22 +10,22 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
+from tests.helpers import Reader
 from trustml_cli.config.instantiate import build
 from trustml_cli.config.trust import Leave
-from trustml_cli.data.dataset import DatasetSource
 from trustml_cli.run import config_folder
 
 ANYWHERE = Leave(folders=[Path("/")])  # a test's own folders are as if they had been typed
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Callable[..., DatasetSource]:
-    """Builds the reader of a dataset choice; data_dir and cache_dir lie in the test's own folder."""
+def source(tmp_path: Path) -> Callable[..., Reader]:
+    """Builds the reader of a dataset choice; data_dir and the cache lie in the test's own folder."""
 
-    def make(choice: str, **keys: Any) -> DatasetSource:
+    def make(choice: str, **keys: Any) -> Reader:
         node = OmegaConf.load(config_folder() / "dataset" / f"{choice}.yaml")
-        places = {"data_dir": tmp_path, "cache_dir": tmp_path / "cache"}
-        return build(OmegaConf.merge(node, {k: v for k, v in places.items() if k in node}, keys), "dataset", ANYWHERE)
+        own = {"data_dir": tmp_path} if "data_dir" in node else {}
+        return Reader(build(OmegaConf.merge(node, own, keys), "dataset", ANYWHERE), tmp_path / "cache")
 
     return make
 

@@ -1,10 +1,12 @@
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.helpers import NO_CACHE
 from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory
 from trustml_cli.system.errors import InputError
 
@@ -79,19 +81,19 @@ def test_an_unknown_class_is_refused_with_those_there_are(name):
 class MadeUp(DatasetSource):
     classes: tuple[str, ...] = ("cat", "dog", "owl")
 
-    def read(self) -> Dataset:
+    def read(self, cache_dir: Path) -> Dataset:
         return a_dataset(9, 5, self.classes)
 
 
 @pytest.mark.parametrize(("limit", "sizes"), [(None, (9, 5)), (7, (7, 5)), (2, (2, 2))])
 def test_load_applies_the_limit_to_what_was_read(limit, sizes):
-    data = MadeUp(limit=limit).load()
+    data = MadeUp(limit=limit).load(NO_CACHE)
     assert (len(data.train), len(data.test)) == sizes
 
 
 def test_a_data_set_of_one_class_is_refused():
     with pytest.raises(InputError, match=r"made up has one class only \(cat\); two or more are needed"):
-        MadeUp(limit=None, classes=("cat",)).load()
+        MadeUp(limit=None, classes=("cat",)).load(NO_CACHE)
 
 
 def test_a_name_goes_before_a_number():
@@ -102,9 +104,9 @@ def test_a_name_goes_before_a_number():
 def test_labels_that_no_class_has_are_refused(labels):
     @dataclass(frozen=True, kw_only=True)
     class Wrong(DatasetSource):
-        def read(self):
+        def read(self, cache_dir):
             wrong = InMemory(torch.zeros(len(labels), 1), torch.tensor(labels, dtype=torch.int64))
             return replace(a_dataset(3, 3), test=wrong)
 
     with pytest.raises(InputError, match="labels must be 0 to 2"):
-        Wrong(limit=None).load()
+        Wrong(limit=None).load(NO_CACHE)

@@ -4,6 +4,7 @@ import ast
 from pathlib import Path
 
 import trustml_cli
+from tests.helpers import NO_CACHE
 from trustml_cli.data.dataset import Dataset, DatasetSource
 from trustml_cli.data.relabelled import only_classes
 from trustml_cli.data.unseen import set_aside, without_class
@@ -41,7 +42,7 @@ def test_nobody_puts_a_fingerprint_together_by_hand() -> None:
 class Own(DatasetSource):
     """A reader that somebody brought along."""
 
-    def read(self) -> Dataset:
+    def read(self, cache_dir: Path) -> Dataset:
         return DATA[0]
 
 
@@ -50,4 +51,4 @@ DATA: list[Dataset] = []
 
 def test_a_reader_of_the_user_s_counts_with_its_code(tiny_data: Dataset) -> None:
     DATA[:] = [tiny_data]
-    assert Own(limit=None).load().fingerprint.startswith("tiny, read by ")
+    assert Own(limit=None).load(NO_CACHE).fingerprint.startswith("tiny, read by ")

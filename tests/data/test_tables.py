@@ -14,9 +14,9 @@ from omegaconf import OmegaConf
 
 from tests.configs import composed
 from tests.faults.whole import memory_up_to
+from tests.helpers import NO_CACHE, Reader
 from trustml_cli.config.instantiate import build
 from trustml_cli.config.trust import Leave
-from trustml_cli.data.dataset import DatasetSource
 from trustml_cli.data.table import Columns, Rows, Table, divide_strata, tabulate, tree_cuts
 from trustml_cli.fairness.metrics import p_rule
 from trustml_cli.system.errors import InputError
@@ -24,12 +24,11 @@ from trustml_cli.system.errors import InputError
 MEANING = Columns(label="hired", positive="yes", sensitive=["sex"])
 
 
-def source(name: str, **changes: Any) -> DatasetSource:
+def source(name: str, **changes: Any) -> Reader:
     node = composed(f"dataset={name}").dataset
     for key, value in changes.items():
         OmegaConf.update(node, key, value)
-    built: DatasetSource = build(node, "dataset", Leave(folders=[Path("/")]))
-    return built
+    return Reader(build(node, "dataset", Leave(folders=[Path("/")])), NO_CACHE)
 
 
 def applicants(n: int = 60) -> pandas.DataFrame:
@@ -209,7 +208,7 @@ def test_a_download_that_is_not_the_file_is_not_kept(tmp_path: Path, monkeypatch
     assert not (tmp_path / "data").exists()
 
 
-def csv(file: Path, frame: pandas.DataFrame, **changes: Any) -> DatasetSource:
+def csv(file: Path, frame: pandas.DataFrame, **changes: Any) -> Reader:
     frame.to_csv(file, index=False)
     keys = {"path": str(file), "label": "hired", "positive": "yes", "sensitive": "sex", **changes}
     return source("csv", **keys)

@@ -13,10 +13,10 @@ from omegaconf import OmegaConf
 from PIL import Image
 from safetensors.torch import load_file
 
+from tests.helpers import Reader
 from trustml_cli.config.groups import config_folder
 from trustml_cli.config.instantiate import build
 from trustml_cli.config.trust import Leave
-from trustml_cli.data.dataset import DatasetSource
 from trustml_cli.system.files import verified_checksums
 
 T = TypeVar("T")
@@ -29,13 +29,12 @@ def sized(full: T, short: T) -> T:
     return short if os.environ.get("TRUSTML_FAULTS") == "short" else full
 
 
-def reader(name: str, folder: Path, **keys: Any) -> DatasetSource:
+def reader(name: str, folder: Path, **keys: Any) -> Reader:
     """The reader of a data set as its YAML has it, with some keys set; what it downloads or keeps lies in `folder`."""
     node = OmegaConf.load(config_folder() / "dataset" / f"{name}.yaml")
-    places = {"data_dir": str(folder), "cache_dir": str(folder / "cache")}
-    own = {key: place for key, place in places.items() if key in node}
-    built: DatasetSource = build(OmegaConf.merge(node, own, keys), "dataset", Leave(folders=[Path("/")]))
-    return built
+    own = {"data_dir": str(folder)} if "data_dir" in node else {}
+    built = build(OmegaConf.merge(node, own, keys), "dataset", Leave(folders=[Path("/")]))
+    return Reader(built, folder / "cache")
 
 
 @contextmanager

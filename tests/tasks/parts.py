@@ -1,6 +1,7 @@
 """The least that a task can be given: a small network and a trainer for `tiny_data`."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.configs import choice
 from trustml_cli.config.instantiate import build
@@ -19,5 +20,5 @@ class Given(DatasetSource):
 
     data: Dataset
 
-    def read(self) -> Dataset:
+    def read(self, cache_dir: Path) -> Dataset:
         return self.data

@@ -84,7 +84,7 @@ def run(context: Context, model: str = "mlp", trainer: str = "default", **task: 
     handler: TransferBackdoor = build(OmegaConf.merge(default, task), "task")  # type: ignore[arg-type]
     handler(
         context,
-        Digits(test_fraction=0.25, limit=None, cache_dir=context.store.root.parent),
+        Digits(test_fraction=0.25, limit=None),
         build(choice("model", model), "model"),
         build(OmegaConf.create(keys), "trainer"),  # type: ignore[arg-type]
         Patch(size=1, color=[1.0], image=None, corner=Corner.bottom_right, margin=0),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.configs import choice
-from tests.helpers import CPU
+from tests.helpers import CPU, NO_CACHE
 from tests.tasks.parts import MODEL, TRAINER
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.config.instantiate import build
@@ -97,7 +97,7 @@ def test_a_defence_refuses_what_it_cannot_train(context: Context, tiny_data: Dat
         context.train_or_load(context.spec(tiny_data, replace(MODEL, checkpoint=file), TRAINER, defence=FREE))
     with pytest.raises(InputError, match=r"^defence: .*trainer=default"):
         context.spec(tiny_data, MODEL, build(choice("trainer", "numpy"), "trainer"), defence=FREE)
-    table = build(choice("dataset", "census"), "dataset").load()
+    table = build(choice("dataset", "census"), "dataset").load(NO_CACHE)
     with pytest.raises(InputError, match=r"^defence: needs images"):
         context.train_or_load(context.spec(table, MODEL, TRAINER, defence=FREE))
 

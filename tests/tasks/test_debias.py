@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.configs import composed
-from tests.helpers import CPU
+from tests.helpers import CPU, NO_CACHE
 from trustml_cli.config.instantiate import build
 from trustml_cli.data.census import Census
 from trustml_cli.data.dataset import Dataset
@@ -57,8 +57,8 @@ class TestLabelsFlipped(Census):
 
     __test__ = False
 
-    def read(self) -> Table:
-        table = super().read()
+    def read(self, cache_dir: Path) -> Table:
+        table = super().read(cache_dir)
         test = table.test.subset(torch.arange(len(table.test)))
         test.labels = 1 - test.labels
         return replace(table, test=test)
@@ -68,8 +68,8 @@ class TestLabelsFlipped(Census):
 class WomenDenied(Census):
     """The same people, but no woman among the test rows has the favourable label."""
 
-    def read(self) -> Table:
-        table = super().read()
+    def read(self, cache_dir: Path) -> Table:
+        table = super().read(cache_dir)
         test = table.test.subset(torch.arange(len(table.test)))
         test.labels = torch.where(test.sensitive[:, 1] == 0, 0, test.labels)
         return replace(table, test=test)
@@ -147,7 +147,7 @@ def test_groups_are_treated_more_alike_afterwards(method: str, ran: Ran) -> None
 
 def test_the_saved_classifier_is_the_one_that_was_measured(ran: Ran) -> None:
     rows, record = ran("adversarial")
-    whole = PEOPLE.load()
+    whole = PEOPLE.load(NO_CACHE)
     assert isinstance(whole, Table)
     table, _ = whole.set_aside(debias().validation_fraction, seed=0)
     network = MODEL.build(describe(table))
@@ -271,7 +271,7 @@ def test_a_group_without_positives_is_said(tmp_path: Path, caplog: pytest.LogCap
 
 
 def test_reweighed_rows_are_a_data_set_of_their_own() -> None:
-    table = PEOPLE.load()
+    table = PEOPLE.load(NO_CACHE)
     assert isinstance(table, Table)
     drawn = reweighed(table, seed=0)
     assert drawn.fingerprint != table.fingerprint
@@ -297,13 +297,13 @@ def test_wrong_keys_are_named(changes: dict[str, Any], message: str, tmp_path: P
 
 
 def test_images_are_no_table(tmp_path: Path) -> None:
-    digits: Any = Digits(test_fraction=0.25, limit=None, cache_dir=tmp_path)
+    digits: Any = Digits(test_fraction=0.25, limit=None)
     with pytest.raises(InputError, match=r"^dataset=census: task=debias needs a table"):
         run(tmp_path / "run", debias(), digits)
 
 
 def test_a_part_with_one_group_alone_cannot_be_compared() -> None:
-    table = PEOPLE.load()
+    table = PEOPLE.load(NO_CACHE)
     assert isinstance(table, Dataset)
     assert isinstance(table, Table)
     women = table.train.subset((table.train.sensitive[:, 1] == 0).nonzero()[:, 0])

@@ -92,7 +92,7 @@ def own_choices(tmp_path: Path) -> Path:
     (tmp_path / "conf" / "dataset" / "noise.yaml").write_text(
         "_target_: trustml_cli.data.image_folder.ImageFolder\n"
         f"root: {tmp_path / 'photographs'}\nsize: 12\nchannels: 3\nstream: never\nworkers: 0\n"
-        "cache_dir: ${cache_dir}\nlimit: null\n"
+        "limit: null\n"
     )
     (tmp_path / "conf" / "detector").mkdir()
     (tmp_path / "conf" / "detector" / "hot.yaml").write_text(

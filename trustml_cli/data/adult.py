@@ -51,7 +51,7 @@ class Adult(TableSource):
     races: list[str]
     split: AdultSplit
 
-    def read(self) -> Table:
+    def read(self, cache_dir: Path) -> Table:
         folder = self.data_dir / "adult"
         if self.split is AdultSplit.official:
             train, test = (self.people(folder / name) for name in FILES)

@@ -1,6 +1,7 @@
 """A synthetic table of incomes with a bias that is known because it was put there."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas
@@ -37,7 +38,7 @@ class Census(TableSource):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: must be in [0, 1], got {getattr(self, name)}")
 
-    def read(self) -> Table:
+    def read(self, cache_dir: Path) -> Table:
         people = make_people(self.rows, self.origin_bias, self.sex_bias)
         train, test = self.divide(people, MEANING)
         return tabulate(train, test, MEANING, self.steps, source="made up by trustml", key="dataset")

@@ -26,21 +26,20 @@ class Cifar10(DatasetSource):
     """
 
     data_dir: Path
-    cache_dir: Path
 
-    def read(self) -> Dataset:
+    def read(self, cache_dir: Path) -> Dataset:
         batches = self.data_dir / "cifar-10-batches-py"
         parquet = {split: self.data_dir / "cifar10" / f"{split}.parquet" for split in ("train", "test")}
         if not has_batches(batches) and all(path.is_file() for path in parquet.values()):
             source = Parquet(
                 train=parquet["train"], test=parquet["test"], image="img", label="label", size=None, channels=3,
-                cache_dir=self.cache_dir, limit=None,
+                limit=None,
             )  # fmt: skip
-            return read_parquet(source, name="cifar10", classes=CLASSES)
+            return read_parquet(source, cache_dir, name="cifar10", classes=CLASSES)
         if not has_batches(batches):
             self.download(parquet["train"])
         origin = [stamp(batches / name) for name in BATCH_FILES]
-        arrays, fingerprint = decoded(self.cache_dir, "cifar10", origin, self.read_batches)
+        arrays, fingerprint = decoded(cache_dir, "cifar10", origin, self.read_batches)
         tensors = {key: torch.from_numpy(array) for key, array in arrays.items()}
         return Dataset(
             train=InMemory(tensors["train_images"], tensors["train_labels"]),

@@ -26,7 +26,7 @@ class CsvTable(TableSource):
         if not self.path.is_file():
             raise ValueError(f"path: no file {self.path}; give a file of comma-separated values with a header")
 
-    def read(self) -> Table:
+    def read(self, cache_dir: Path) -> Table:
         frame = read_frame(self.path)
         for key, names in (("label", [self.label]), ("sensitive", self.sensitive), ("leave_out", self.leave_out)):
             for name in names:

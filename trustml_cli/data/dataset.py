@@ -4,6 +4,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -167,12 +168,15 @@ class DatasetSource(ABC):
             raise ValueError(f"limit: must be at least 1 (or null for all), got {self.limit}")
 
     @abstractmethod
-    def read(self) -> Dataset:
-        """The whole data set. Raises `InputError` where files are missing or broken."""
+    def read(self, cache_dir: Path) -> Dataset:
+        """The whole data set; what is decoded once is kept below `cache_dir`.
 
-    def load(self) -> Dataset:
-        """The data set, checked and cut to `limit`."""
-        data = self.read()
+        Raises `InputError` where files are missing or broken.
+        """
+
+    def load(self, cache_dir: Path) -> Dataset:
+        """The data set, checked and cut to `limit`; what is decoded once is kept below `cache_dir`."""
+        data = self.read(cache_dir)
         for note in data.notes:
             log.info("dataset: %s", note)
         if code := code_of(cls.__module__ for cls in type(self).__mro__):  # what it reads, somebody's code decides

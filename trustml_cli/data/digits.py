@@ -19,16 +19,15 @@ class Digits(DatasetSource):
     """
 
     test_fraction: float
-    cache_dir: Path
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0.01 <= self.test_fraction <= 0.9:
             raise ValueError(f"test_fraction: must be between 0.01 and 0.9, got {self.test_fraction}")
 
-    def read(self) -> Dataset:
+    def read(self, cache_dir: Path) -> Dataset:
         # kept like what is downloaded: to import scikit-learn and read its text takes longer than many an attack
-        arrays, _ = decoded(self.cache_dir, "digits", {"test_fraction": self.test_fraction}, self.divided)
+        arrays, _ = decoded(cache_dir, "digits", {"test_fraction": self.test_fraction}, self.divided)
         train, test = (
             InMemory(torch.from_numpy(arrays[f"{name}_images"]), torch.from_numpy(arrays[f"{name}_labels"]))
             for name in ("train", "test")

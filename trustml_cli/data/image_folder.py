@@ -58,7 +58,6 @@ class ImageFolder(DatasetSource):
     channels: int
     stream: Streaming
     workers: int
-    cache_dir: Path
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -69,7 +68,7 @@ class ImageFolder(DatasetSource):
             if not (self.root / split).is_dir():
                 raise ValueError(f"root: no folder {self.root / split}; images belong in ROOT/{{train,test}}/CLASS/")
 
-    def read(self) -> Dataset:
+    def read(self, cache_dir: Path) -> Dataset:
         folders = class_folders(self.root / "train")
         if missing := set(class_folders(self.root / "test")) ^ set(folders):
             raise InputError(f"dataset.root: {self.root}: train and test differ in class {sorted(missing)[0]!r}")
@@ -79,13 +78,13 @@ class ImageFolder(DatasetSource):
         splits: dict[str, Split]
         if self.streams(sum(len(part.files) for part in listings.values())):
             _, contents = decoded(
-                self.cache_dir, f"image_folder_digests-{self.root.name[:40]}", origin[2:], lambda: digests(listings)
+                cache_dir, f"image_folder_digests-{self.root.name[:40]}", origin[2:], lambda: digests(listings)
             )
             fingerprint = digest([contents, self.size, self.channels])
             splits = {split: Streamed(part, self.size, self.channels, self.workers) for split, part in listings.items()}
         else:
             arrays, fingerprint = decoded(
-                self.cache_dir, f"image_folder-{self.root.name[:40]}", origin, lambda: self.decode(listings)
+                cache_dir, f"image_folder-{self.root.name[:40]}", origin, lambda: self.decode(listings)
             )
             splits = {
                 split: InMemory(

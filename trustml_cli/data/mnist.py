@@ -26,7 +26,6 @@ class Mnist(DatasetSource):
     """
 
     data_dir: Path
-    cache_dir: Path
 
     # What differs between MNIST and its drop-in replacements:
     def torchvision_name(self) -> str:
@@ -37,13 +36,13 @@ class Mnist(DatasetSource):
         """Names of the ten classes, in the order of their numbers."""
         return tuple("0123456789")
 
-    def read(self) -> Dataset:
+    def read(self, cache_dir: Path) -> Dataset:
         name = self.torchvision_name()
         folder = self.data_dir / name / "raw"
         if not all((folder / file).is_file() for file in FILES):
             self.download(folder)
         origin = [stamp(folder / file) for file in FILES]
-        arrays, fingerprint = decoded(self.cache_dir, name.lower(), origin, lambda: read_idx(folder))
+        arrays, fingerprint = decoded(cache_dir, name.lower(), origin, lambda: read_idx(folder))
         tensors = {key: torch.from_numpy(array) for key, array in arrays.items()}
         return Dataset(
             train=InMemory(tensors["train_images"], tensors["train_labels"]),

@@ -36,7 +36,6 @@ class Parquet(DatasetSource):
     label: str
     size: int | None
     channels: int
-    cache_dir: Path
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -45,11 +44,11 @@ class Parquet(DatasetSource):
             if not path.is_file():
                 raise ValueError(f"{key}: no file {path}; give a parquet file with columns {self.image}, {self.label}")
 
-    def read(self) -> Dataset:
-        return read_parquet(self, name="parquet", classes=None)
+    def read(self, cache_dir: Path) -> Dataset:
+        return read_parquet(self, cache_dir, name="parquet", classes=None)
 
 
-def read_parquet(source: Parquet, name: str, classes: tuple[str, ...] | None) -> Dataset:
+def read_parquet(source: Parquet, cache_dir: Path, name: str, classes: tuple[str, ...] | None) -> Dataset:
     """The data set in the two files of `source`; `classes` overrides what they say of themselves."""
     files = {"train": source.train, "test": source.test}
     labels = {split: read_labels(path, source.label) for split, path in files.items()}
@@ -68,7 +67,7 @@ def read_parquet(source: Parquet, name: str, classes: tuple[str, ...] | None) ->
         return {f"{split}_images": images[split] for split in files} | {"jpegs": np.array(jpegs)}
 
     origin = [*map(stamp, files.values()), source.image, source.size, source.channels, "jpegs counted"]
-    arrays, fingerprint = decoded(source.cache_dir, name, origin, decode)
+    arrays, fingerprint = decoded(cache_dir, name, origin, decode)
     splits = {
         split: InMemory(torch.from_numpy(arrays[f"{split}_images"]), torch.from_numpy(numbers[split]))
         for split in files

@@ -41,7 +41,7 @@ class MeasureRobustness(RobustnessTask):
         for each in (model, *others.values()):
             with naming("trainer"):
                 trainer.check(each)
-        data = dataset.load()
+        data = context.load(dataset)
         attack, test = self.prepare(context, data, model, attack, defence)
         learns_from = attack.learns_from
         data, known = shared_out(data, learns_from, self.attacker_images, context.seed)

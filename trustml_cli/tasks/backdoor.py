@@ -95,7 +95,7 @@ class PlantBackdoor(Poisoning):
     ) -> None:
         """One row. Success: a triggered test image of a source class that is taken for the target."""
         check_trainable(model, trainer)
-        data = dataset.load()
+        data = context.load(dataset)
         poison = self.poison(data, trigger, context.seed)
         poisoned = poison.apply(data)
         check_poison(context, poison, data, poisoned)

@@ -53,7 +53,7 @@ class TransferBackdoor(Poisoning):
     ) -> None:
         """One row: accuracy on the new classes, clean and triggered, on the poisoned body and on a clean one."""
         check_trainable(model, trainer)
-        data = dataset.load()
+        data = context.load(dataset)
         with naming("trigger"):
             trigger.check(data.shape)  # a table has not even the classes to divide
         old, new = self.divided(data)

@@ -70,7 +70,7 @@ class Binarise:
             raise InputError("model.checkpoint: this task trains its networks itself; leave it null")
         with naming("trainer"):
             trainer.check(model)
-        data = dataset.load()
+        data = context.load(dataset)
         export = exporter(model, data) if self.export is Export.packed else None
         shown, _ = next(batches(data.test, LOOKED_AT, context.hardware.device))
         histories, pre_activations = {}, {}

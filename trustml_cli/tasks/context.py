@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from trustml_cli.data.batches import batches
-from trustml_cli.data.dataset import Dataset, Split, drawn
+from trustml_cli.data.dataset import Dataset, DatasetSource, Split, drawn
 from trustml_cli.defences.defence import Defence
 from trustml_cli.models.checkpoint import load_checkpoint
 from trustml_cli.models.model import Inputs, Model
@@ -53,6 +53,10 @@ class Context:
     hardware: Hardware
     store: ModelStore
     record: Recorder
+
+    def load(self, dataset: DatasetSource) -> Dataset:
+        """The data set; what is decoded of it is kept where the store is."""
+        return dataset.load(self.store.root.parent)
 
     def spec(self, data: Dataset, model: Model, trainer: Trainer, defence: Defence | None = None) -> Spec:
         """`model` trained on `data` with the run's seed, and with `defence` where there is one.

@@ -114,7 +114,7 @@ class Debias:
         """Two rows, `baseline` and `debiased`, then the checks and the pictures."""
         with naming("trainer"):
             trainer.check(model)
-        table = as_table(dataset.load(), context.record.choices["dataset"])
+        table = as_table(context.load(dataset), context.record.choices["dataset"])
         game = self.game(table, trainer)
         held_out, validation = table.set_aside(self.validation_fraction, seed=0)
         rows = (held_out.train, validation, held_out.test)

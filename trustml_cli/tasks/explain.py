@@ -71,7 +71,7 @@ class Explain:
         """One row for each explainer, then the pictures."""
         with naming("trainer"):
             trainer.check(model)
-        data = dataset.load()
+        data = context.load(dataset)
         explainers = self.able(explainer, model, data, context, defence)
         x, target = self.draw(data, context)
         network = context.train_or_load(context.spec(data, model, trainer, defence=defence)).network

@@ -72,7 +72,7 @@ class Fool:
         """A row for each method and class, one for all classes of a method, and the same for the noise as it is."""
         with naming("trainer"):
             trainer.check(model)
-        data = dataset.load()
+        data = context.load(dataset)
         if len(data.shape) != 3:
             raise InputError("dataset: holds no images; noise is made into images only")
         targets = self.targets(data)

@@ -79,10 +79,10 @@ class DetectUnseen:
         with naming("trainer"):
             trainer.check(model)
         detectors = chosen(self.score, detector, "task.score")
-        whole = dataset.load()
+        whole = context.load(dataset)
         with naming("dataset"):
             require_images(describe(whole))
-        data, unseen, unseen_name = self.divide(whole, outliers.get(self.ood_dataset or ""), dataset.limit)
+        data, unseen, unseen_name = self.divide(context, whole, outliers.get(self.ood_dataset or ""), dataset.limit)
         data, validation = set_aside(data, self.validation_fraction, context.seed)
         if not len(data.train):
             raise InputError("task.validation_fraction: leaves nothing to train on; lower it")
@@ -114,13 +114,15 @@ class DetectUnseen:
         context.record.plot("scores", score_histograms(results, subject))
         context.record.plot("roc", roc_curves(results, subject))
 
-    def divide(self, data: Dataset, far: DatasetSource | None, limit: int | None) -> tuple[Dataset, Split, str]:
+    def divide(
+        self, context: Context, data: Dataset, far: DatasetSource | None, limit: int | None
+    ) -> tuple[Dataset, Split, str]:
         """What is trained on and tested as known, the outliers, and their name."""
         if far is not None:
             if len(data.shape) != 3:
                 raise InputError("task.ood_dataset: needs a data set of images to compare with; take task.holdout")
             log.info("all classes are trained: the outliers are those of task.ood_dataset")
-            far_data = replace(far, limit=far.limit or limit).load()
+            far_data = context.load(replace(far, limit=far.limit or limit))
             if len(far_data.shape) != 3:
                 raise InputError("task.ood_dataset: is a table; take a data set of images")
             if far_data.fingerprint == data.fingerprint:

@@ -51,7 +51,7 @@ class Disguised:
         """A row for each transformation on its own, for none and for all together."""
         with naming("trainer"):
             trainer.check(model)
-        data = dataset.load()
+        data = context.load(dataset)
         if len(data.shape) != 3:
             raise InputError("dataset: holds no images; a pattern is put into images only")
         with naming("physical"):

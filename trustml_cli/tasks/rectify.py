@@ -89,7 +89,7 @@ class Rectify:
             raise InputError("defence: this task is for rectify; take task=robust_train or task=attack for others")
         with naming("trainer"):
             trainer.check(model)
-        whole = dataset.load()
+        whole = context.load(dataset)
         check_defence(defence, whole, model, trainer)
         data, validation = set_aside(whole, self.validation_fraction, context.seed)
         if not len(data.train):

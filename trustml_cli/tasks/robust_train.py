@@ -50,7 +50,7 @@ class RobustTrain(RobustnessTask):
             raise InputError("defence: this task trains with one; take another than none, or task=attack for rectify")
         with naming("trainer"):
             trainer.check(model)
-        data = dataset.load()
+        data = context.load(dataset)
         check_defence(defence, data, model, trainer)
         attack, test = self.prepare(context, data, model, attack, defence)
         learnt = whose(attack.learns_from, self.attacker_images)

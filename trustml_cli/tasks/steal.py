@@ -81,7 +81,7 @@ class Steal:
         with naming("trainer"):
             trainer.check(model)
         thieves = chosen(self.method, thief, "task.method")
-        whole = dataset.load()
+        whole = context.load(dataset)
         less, own = set_aside(whole, self.held_out, context.seed)  # what is left for the victim; the thief's
         data = less if self.attacker_images is AttackerImages.held_out else whole
         if not (len(data.train) and len(own)):

@@ -36,7 +36,7 @@ class Train:
         """One row: both accuracies, test loss, calibration error, and what training took."""
         with naming("trainer"):
             trainer.check(model)
-        data = dataset.load()
+        data = context.load(dataset)
         trained = context.train_or_load(context.spec(data, model, trainer, defence=defence))
         train = predict(trained.network, data.train, context.hardware)
         test = predict(trained.network, data.test, context.hardware)

@@ -71,7 +71,7 @@ class TransferUniversal:
         for each in models.values():
             with naming("trainer"):
                 trainer.check(each)
-        data = dataset.load()
+        data = context.load(dataset)
         if attack.target is not None:
             with naming("attack.target"):
                 attack = replace(attack, target=data.class_number(attack.target))
