@@ -18,6 +18,8 @@ from trustml_cli.system.files import digest, stamp
 from trustml_cli.system.user_file import memory_for_one_read, opened
 
 JPEG = b"\xff\xd8\xff"  # the first bytes of every one
+SMALLEST = 10  # bytes of an encoded image at the least
+FEW = 10_000  # rows that may all be of one image, which the file holds once
 LABELS = 2**16  # that are held as arrow's at once
 
 
@@ -94,8 +96,8 @@ def lossy_notes(jpegs: int, images: int, published: bool) -> tuple[str, ...]:
 def open_parquet(path: Path, dictionary: Sequence[str] = ()) -> Iterator[Any]:
     """The parquet file at `path`, opened by pyarrow; texts of the columns in `dictionary` are not multiplied.
 
-    Raises `InputError` where it is none, and where it holds more rows than bytes, or values that unpack to more than
-    half of the memory: an image takes more than a byte.
+    Raises `InputError` where it is none, and where it holds more rows than images of a few bytes would fit into it, or
+    values that unpack to more than half of the memory.
     """
     try:
         from pyarrow import ArrowException
@@ -109,7 +111,7 @@ def open_parquet(path: Path, dictionary: Sequence[str] = ()) -> Iterator[Any]:
             rows, size = file.metadata.num_rows, path.stat().st_size
             groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
             unpacked = sum(group.total_byte_size for group in groups)
-            if rows > size or unpacked > memory_for_one_read():
+            if (rows > FEW and rows * SMALLEST > size) or unpacked > memory_for_one_read():
                 raise InputError(
                     f"dataset: {path} unpacks to {rows:,} rows and {unpacked:,} bytes from {size:,}; that is no images"
                 )
