@@ -54,6 +54,7 @@ class Bench:
     def __init__(self, network: nn.Module, lr: float = 0.1, networks: Sequence[nn.Module] = ()) -> None:
         self.network, self.module, self.lr = network, network, lr
         self.networks, self.memory = networks, dict[str, Any]()
+        self.examples = self.batch_size = self.steps = 10
         self.shown: list[Tensor] = []
         self.losses: list[float] = []
         self.training: list[bool] = []

@@ -151,6 +151,13 @@ class Copycat(TrainingStep):
         return CROSS_ENTROPY(state, x, teacher(x).argmax(1))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Picky(Copycat):
+    def check(self, network: nn.Module) -> None:
+        if sum(isinstance(layer, nn.Linear) for layer in network.modules()) > 1:
+            raise ValueError("needs a network without a second linear layer; take model=logistic")
+
+
 def test_a_teacher_is_a_network_that_is_needed_and_part_of_the_key(context: Context, tiny_data: Dataset) -> None:
     turned = tiny_data.derive("turned", train=Relabelled(tiny_data.train, 1 - tiny_data.train.labels))
     teacher = TrainingSpec(data=turned, model=MODEL, trainer=TRAINER, seed=5)
@@ -165,6 +172,9 @@ def test_a_teacher_is_a_network_that_is_needed_and_part_of_the_key(context: Cont
     trained = context.train_or_load(student)
     assert [row["stage"] for row in context.record.epochs] == ["teacher"] * 4 + ["student"] * 6
     assert predict(trained.network, tiny_data.test, CPU).accuracy == 0, "it says the opposite, as its teacher does"
+    picky = replace(student, step=Picky())
+    with pytest.raises(InputError, match=r"^defence: needs a network without a second linear layer"):
+        context.train_or_load(picky)
     others = [replace(student, needs={"teacher": replace(teacher, seed=6)}), replace(student, seed=1)]
     assert len({trained.key, *(context.train_or_load(each).key for each in others)}) == 3
 

@@ -35,7 +35,6 @@ class ClippedStep(TrainingStep):
 
     clip: float
     noise: float
-    batch: int
 
     def batches(self, count: int, batch_size: int, steps: int) -> Sequence[Tensor]:
         return [(torch.rand(count) < batch_size / count).nonzero()[:, 0] for _ in range(steps)]
@@ -56,13 +55,13 @@ class ClippedStep(TrainingStep):
         for name, weight in weights.items():
             total = torch.einsum("n,n...->...", factors, gradients[name])
             total += self.noise * self.clip * torch.randn(total.shape, generator=noise)
-            weight.grad = total / self.batch
+            weight.grad = total / state.batch_size
         state.apply_gradients()
         state.memory["sizes"] = [*state.memory.get("sizes", []), len(y)]
         return losses.mean(), logits
 
     def history(self, state: TrainingState) -> Mapping[str, float]:
-        return {"examples": float(sum(state.memory["sizes"]))}
+        return {"examples": float(sum(state.memory["sizes"])), "rate": state.batch_size / state.examples}
 
 
 def network(data: Dataset) -> nn.Sequential:
@@ -85,7 +84,7 @@ def fit(
 
 
 def test_a_step_brings_clipped_gradients_of_single_examples(tiny_data: Dataset) -> None:
-    step, before = ClippedStep(clip=0.5, noise=0.0, batch=8), network(tiny_data)
+    step, before = ClippedStep(clip=0.5, noise=0.0), network(tiny_data)
     trained, history = fit(step, tiny_data, replace(SGD, steps_per_epoch=1))
     with own_randomness(1):
         (rows,) = step.batches(64, 8, 1)
@@ -113,18 +112,19 @@ def test_poisson_batches_are_of_many_sizes_and_may_be_empty(tiny_data: Dataset) 
             return super().__call__(state, x, y)
 
     trainer = replace(SGD, epochs=12, batch_size=2, steps_per_epoch=10)
-    trained, history = fit(Watched(clip=1.0, noise=0.0, batch=2), tiny_data, trainer)
+    trained, history = fit(Watched(clip=1.0, noise=0.0), tiny_data, trainer)
     assert len(sizes) == 120
     assert 0 in sizes
     assert 1.4 < sum(sizes) / 120 < 2.6
     assert sum(row.images for row in history) == sum(sizes)
     assert [row.extra["examples"] for row in history][-1] == sum(sizes)
+    assert {row.extra["rate"] for row in history} == {2 / 64}
     assert weights(trained).isfinite().all()
     assert history[-1].test_accuracy == 1
 
 
 def test_the_noise_of_a_step_does_not_come_from_the_seed(tiny_data: Dataset) -> None:
-    quiet, noised = (fit(ClippedStep(clip=0.5, noise=noise, batch=8), tiny_data) for noise in (0.0, 2.0))
+    quiet, noised = (fit(ClippedStep(clip=0.5, noise=noise), tiny_data) for noise in (0.0, 2.0))
     assert not torch.equal(weights(quiet[0]), weights(noised[0]))
     assert [row.images for row in quiet[1]] == [row.images for row in noised[1]], "the batches are the same"
 

@@ -97,6 +97,8 @@ class Context:
             network_facts = as_built(network) if spec.trains else {}
             if model.checkpoint is not None:
                 load_checkpoint(network, model.checkpoint)
+        with naming("defence"):
+            spec.step.check(network)
         if not spec.trains:
             assert model.checkpoint is not None
             key = f"checkpoint {file_digest(model.checkpoint)[:16]}"

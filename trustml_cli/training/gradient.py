@@ -95,7 +95,8 @@ class GradientTrainer(Trainer):
         if not initialized:
             show(network, train, hardware)
         epochs = ceil(self.epochs / step.steps_per_batch)
-        optimization = self.optimization(network, hardware, step, networks, epochs * steps * step.steps_per_batch)
+        in_all = epochs * steps * step.steps_per_batch
+        optimization = self.optimization(network, hardware, step, networks, in_all, len(train))
         best, best_epoch, best_weights = (inf, inf), 0, network.state_dict()
 
         with tqdm(total=epochs * steps, desc="training", unit="step", disable=None) as bar:
@@ -132,9 +133,15 @@ class GradientTrainer(Trainer):
             network.load_state_dict(best_weights)
 
     def optimization(
-        self, network: nn.Module, hardware: Hardware, step: TrainingStep, networks: Sequence[nn.Module], steps: int
+        self,
+        network: nn.Module,
+        hardware: Hardware,
+        step: TrainingStep,
+        networks: Sequence[nn.Module],
+        steps: int,
+        examples: int,
     ) -> Optimization:
-        """The training of `network` over `steps` steps of the optimiser."""
+        """The training of `network` on so many examples over `steps` steps of the optimiser."""
         optimizer = step.optimizer(
             network, self.groups(network), lambda groups: make_optimizer(self.optimizer, groups, self.momentum)
         )
@@ -147,6 +154,9 @@ class GradientTrainer(Trainer):
             networks,
             self.label_smoothing,
             self.lookahead(network, steps),
+            examples=examples,
+            batch_size=min(self.batch_size, examples),
+            steps=steps,
         )
 
     def training_batches(

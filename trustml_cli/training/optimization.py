@@ -56,11 +56,16 @@ class Optimization:
         networks: Sequence[nn.Module] = (),
         label_smoothing: float = 0.0,
         lookahead: Lookahead | None = None,
+        *,
+        examples: int,
+        batch_size: int,
+        steps: int,
     ) -> None:
         self.module, self.network = network, hardware.compiled(network)
         self.optimizer, self.schedule, self.lookahead = optimizer, schedule, lookahead
         self.hardware, self.training_step, self.networks = hardware, step, networks
         self.label_smoothing = label_smoothing
+        self.examples, self.batch_size, self.steps = examples, batch_size, steps
         self.memory: dict[str, Any] = {}
         scaled = hardware.precision is Precision.fp16 and hardware.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(hardware.device.type, enabled=scaled)

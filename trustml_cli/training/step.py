@@ -33,6 +33,12 @@ class TrainingState(Protocol):
     """Trained networks that the step needs (static networks, a teacher), in eval mode and without gradients."""
     memory: dict[str, Any]
     """What the step keeps from batch to batch; empty before the first."""
+    examples: int
+    """Training examples."""
+    batch_size: int
+    """Examples in a batch, or expected in one where the step brings its own."""
+    steps: int
+    """Steps of the optimiser in the whole training, if it does not end early."""
 
     def step(self, closure: Closure) -> tuple[Tensor, Tensor]:
         """One step of the optimiser down the loss that `closure` returns; returns loss and logits, detached."""
@@ -87,6 +93,9 @@ class TrainingStep(ABC):
 
         The loss is a mean over the batch, in nats. It takes `steps_per_batch` steps of the optimiser.
         """
+
+    def check(self, network: nn.Module) -> None:  # noqa: B027
+        """Raise ValueError, saying which would be right, if it cannot train a network of these layers (BatchNorm)."""
 
     @property
     def steps_per_batch(self) -> int:
