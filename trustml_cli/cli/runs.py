@@ -13,13 +13,14 @@ from typing import Any, TextIO
 
 from trustml_cli.config.instantiate import nearest
 from trustml_cli.results.aggregate import Run
-from trustml_cli.results.csv_files import LARGEST, harmless, read_rows
+from trustml_cli.results.csv_files import harmless, read_rows
 from trustml_cli.results.run_facts import config_in
 from trustml_cli.system.errors import InputError
-from trustml_cli.system.user_file import read_text, read_yaml
+from trustml_cli.system.user_file import MB, read_text, read_yaml
 
 COLUMNS = ("started", "task", "model", "dataset", "seed", "status", "headline", "value", "figure", "seconds", "error",
            "directory")  # fmt: skip
+LARGEST_TABLE = 4 * MB  # bytes of a metrics.csv whose figures are listed
 LONGEST_VALUE = 1000  # characters of a value that may be other than a text
 LONGEST_ERROR = 80  # characters of one in the listing; run.json has it whole
 SHOWN = ("started", "task", "model", "dataset", "status", "figure", "directory")
@@ -36,7 +37,7 @@ class Listed:
         """metrics.csv; no rows where there is none, or it cannot be read."""
         folder = self.run.folder
         try:
-            return read_rows(io.StringIO(read_text(folder / "metrics.csv", LARGEST, inside=folder), newline=""))
+            return read_rows(io.StringIO(read_text(folder / "metrics.csv", LARGEST_TABLE, inside=folder), newline=""))
         except (OSError, ValueError, csv.Error):
             return []
 

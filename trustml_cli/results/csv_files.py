@@ -11,7 +11,7 @@ from trustml_cli.system.user_file import MB, opened
 if TYPE_CHECKING:  # a listing has no need of it, and shall not wait for its import
     import pandas
 
-LARGEST = 256 * MB  # bytes of a table that is read back
+LARGEST = 64 * MB  # bytes of a table that is read back
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'")  # OWASP, "CSV Injection"; the quote, so that it can be taken off
 
 

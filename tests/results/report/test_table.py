@@ -62,3 +62,15 @@ def test_nothing_is_marked_where_nothing_is_said() -> None:
 )  # fmt: skip
 def test_numbers_as_people_write_them(value: object, text: str) -> None:
     assert shown(value) == text
+
+
+def test_a_table_of_any_length_is_shown_in_part() -> None:
+    table = readable(pandas.DataFrame({"epsilon": range(10_003), "f": 0.5}), ["epsilon"])
+    assert (len(table.rows), table.left_out) == (10_000, 3)
+    assert readable(pandas.DataFrame({"f": [0.5]}), []).left_out == 0
+
+
+def test_values_of_any_kind_are_shown() -> None:
+    frame = pandas.DataFrame({"a": ["x", 10**400, True], "f": ["y", 0.5, None], "f_n": [float("inf"), "z", 3]})
+    rows = readable(frame.astype(object), ["a", "gone"]).rows
+    assert [[cell.text for cell in row] for row in rows] == [["x", "y"], ["1" + "0" * 400, "0.5"], ["True", "–"]]

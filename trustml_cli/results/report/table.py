@@ -10,6 +10,7 @@ import pandas
 
 from trustml_cli.metrics.columns import OVER_SEEDS, PARTS, POOLED, Better
 
+MOST_ROWS = 10_000  # of a table on a page; a browser takes minutes to show more
 NOTHING = "–"  # where there is no value
 LARGEST = float_info.max
 
@@ -34,14 +35,18 @@ class Table:
     rows: Sequence[Sequence[Cell]]
     conditions: int
     """How many of the first columns say under what the values of the others were measured."""
+    left_out: int = 0
+    """How many further rows there are in the file."""
 
 
 def readable(frame: pandas.DataFrame, conditions: Sequence[str], better: Mapping[str, str] | None = None) -> Table:
     """`frame` with intervals and counts folded into the cells of their values; columns without a value are left out.
 
-    The best value of each column that `better` says `higher` or `lower` of is marked, among the rows of equal
-    `conditions` after the first, which names the row.
+    So are rows after the first 10,000. The best value of each column that `better` says `higher` or `lower` of is
+    marked, among the rows of equal `conditions` after the first, which names the row.
     """
+    left_out = max(0, len(frame) - MOST_ROWS)
+    frame = frame.head(MOST_ROWS)
     columns = [str(name) for name in frame.columns]
     conditions = [name for name in conditions if name in columns]
     values = [
@@ -56,7 +61,7 @@ def readable(frame: pandas.DataFrame, conditions: Sequence[str], better: Mapping
         ]
         for number, row in enumerate(frame.to_dict("records"))
     ]
-    return Table([*conditions, *values], rows, len(conditions))
+    return Table([*conditions, *values], rows, len(conditions), left_out)
 
 
 def is_part(name: str, columns: Iterable[str]) -> bool:
