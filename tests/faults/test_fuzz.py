@@ -16,7 +16,9 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 from signal import SIGKILL
 from typing import Any
 
@@ -24,10 +26,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+import trustml_cli
 from tests.faults.cases import CONFIG, FACTS, LINES, SMALL, TABLE, TASKS, WHERE, damaged, strangers
 from tests.faults.whole import sized
 from tests.helpers import command
 from tests.processes import forked
+from trustml_cli.results.report.page import environment
 from trustml_cli.system.errors import RunFailed
 from trustml_cli.system.printable import CONTROLS
 
@@ -38,7 +42,11 @@ STATUSES = (0, 1, 2, 3, 130, 143)  # the table in the README
 
 
 def many(count: int) -> int:
-    """How many cases a long test runs."""
+    """How many cases a long test runs; what each copy of this process would import is imported before."""
+    for module in walk_packages(trustml_cli.__path__, "trustml_cli."):
+        if not module.name.endswith("__main__"):
+            with suppress(ImportError):  # of an extra
+                import_module(module.name)
     return int(os.environ.get("TRUSTML_FUZZ_CASES", sized(count, count // 25)))
 
 
@@ -170,7 +178,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path / "cache"))
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(name, "http://localhost:1")
-    return Place(tmp_path, tmp_path / "cache")
+    environment().get_template("comparison.html")  # what copies of this process need is loaded once
+    made = Place(tmp_path, tmp_path / "cache")
+    command(["task=fgsm", "--cfg", "job"], tmp_path, {"TRUSTML_CACHE_DIR": str(made.cache)})
+    return made
 
 
 @pytest.fixture
