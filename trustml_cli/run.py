@@ -20,7 +20,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trustml_cli.cli.commands import COMMANDS, answer
-from trustml_cli.config.groups import changed, config_folder, flat, help_text, register_resolvers
+from trustml_cli.config.groups import (
+    changed,
+    config_folder,
+    flat,
+    help_text,
+    refuse_nameless_choices,
+    register_resolvers,
+)
 from trustml_cli.config.instantiate import build, build_as, nearest
 from trustml_cli.config.loader import be_careful, look_beside
 from trustml_cli.config.messages import explain
@@ -204,6 +211,9 @@ def split_words(words: list[str]) -> tuple[list[str], list[str]]:
         if "=" not in word and not word.startswith("~"):
             raise InputError(f"{word}: no such command; {nearest(word, COMMANDS)}; a key is set by KEY=VALUE")
         flags.remove(word)
+    if known.shell_completion and "query=bash" in known.overrides and "COMP_LINE" not in os.environ:
+        raise InputError("query=bash: is for the shell to ask, which says in COMP_LINE what was typed")
+    refuse_nameless_choices(known.overrides)
     return known.overrides, flags
 
 

@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from tests.configs import composed
-from trustml_cli.config.groups import changed, config_folder, register_resolvers
+from trustml_cli.config.groups import changed, config_folder, refuse_nameless_choices, register_resolvers
 from trustml_cli.config.messages import explain
 from trustml_cli.system.errors import InputError
 
@@ -82,3 +82,19 @@ def test_a_norm_that_no_epsilon_is_known_for_is_one_line_that_names_the_key() ->
     with pytest.raises(Exception, match="l0") as caught:
         composed("task=robust_train", "defence.norm=l0").defence.epsilon  # noqa: B018
     assert explain(caught.value, Path(), []) == "defence.norm: must be one of linf, l2, l1 here, got l0"
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [("model=-1011", "-1011"), ("attack=nan", "nan"), ("model=mlp,3", "3"), ("+trigger=true", "True"),
+     ("model={a:1}", "{'a': 1}"), ("model=null", "None"), ("task=range(1,3)", "1")],
+)  # fmt: skip
+def test_what_is_no_name_is_no_choice(word: str, value: str) -> None:
+    with pytest.raises(InputError) as caught:
+        refuse_nameless_choices(["seed=1", word])
+    assert str(caught.value).startswith(f"{word}: {value} is no name of a choice; ")
+
+
+@pytest.mark.parametrize("word", ["model=mlp", "model='3'", "model=mlp,cifar_cnn", "~model", "seed=3", "device=null"])
+def test_names_and_other_keys_are_left_to_hydra(word: str) -> None:
+    refuse_nameless_choices([word])

@@ -77,6 +77,7 @@ class Report:
             *(["a traceback"] if "Traceback" in told else []),
             *(["control characters"] if CONTROLS.search(re.sub(r"[\n\t]", "", told)) else []),
             *(["an error without its line"] if ended.status in (1, 2) and "trustml: " not in ended.err else []),
+            *(["the name of an exception"] if re.search(r"^trustml: error: \w*(Error|Exception)\b", ended.err) else []),
             *(["several lines"] if ended.err.count("\n") > max(1, 2 * ended.out.count("\njob ") + 1) else []),
         )
         if wrong:
@@ -268,6 +269,8 @@ def try_runs(place: Place, count: int) -> None:
         ["--config-dir", "mine", "task=fgsm", "task.foo=1", "task.bar=2"],
         ["task=universal", "others.mlp.normalization=x", "-m"],
         ["task=fgsm", "attack._target_='a\nb'"],
+        ["task=train", "model=-1011"],
+        ["-sc", "query=bash"],
     ],
 )
 def test_command_lines_that_once_ended_otherwise(place: Place, words: list[str]) -> None:

@@ -3,7 +3,7 @@
 import os
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from textwrap import wrap
@@ -11,6 +11,8 @@ from typing import Any
 
 from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import QuotedString
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -159,6 +161,19 @@ def described(group: str = "") -> str:
     width = max(map(len, lines)) + 1
     hanging = f"\n{' ' * (width + 2)}"
     return "\n  ".join(f"{name:<{width}}{hanging.join(wrap(text, 98 - width))}" for name, text in lines.items())
+
+
+def refuse_nameless_choices(overrides: Sequence[str]) -> None:
+    """Raise `InputError` for an override that chooses something else than a name from one of our groups."""
+    for word in OverridesParser.create().parse_overrides(list(overrides)):
+        group = word.key_or_group
+        if not (config_folder() / group).is_dir() or word.is_delete():
+            continue
+        values = list(word.sweep_iterator()) if word.is_sweep_override() else [word.value()]
+        for value in values:
+            if not isinstance(value, str | list | QuotedString):
+                names = sorted(file.stem for file in (config_folder() / group).glob("*.yaml"))
+                raise InputError(f"{word.input_line}: {value} is no name of a choice; {nearest(str(value), names)}")
 
 
 def description(file: Path) -> str:
