@@ -1,7 +1,9 @@
 """What a training step may decide: its gradients, its batches, its optimiser, its columns, the networks it needs."""
 
+import ast
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch.nn import functional
 
 from tests.configs import choice
 from tests.helpers import CPU
+from trustml_cli import training
 from trustml_cli.config.instantiate import build
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.models.dense import Mlp
@@ -164,3 +167,13 @@ def test_a_student_learns_from_its_teacher_by_an_optimiser_of_its_own(tiny_data:
 def test_a_step_is_abstract_without_what_it_learns() -> None:
     with pytest.raises(TypeError, match="__call__"):
         TrainingStep()  # type: ignore[abstract]
+
+
+def test_training_imports_no_family_of_methods() -> None:
+    below = {"training", "models", "data", "system"}
+    files = [*Path(training.__path__[0]).glob("*.py")]
+    nodes = [(file, node) for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))]
+    modules = {(file.name, node.module) for file, node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    ours = {(file, module) for file, module in modules if module.startswith("trustml_cli.")}
+    assert len(ours) > 20
+    assert {(file, module) for file, module in ours if module.split(".")[1] not in below} == set()
