@@ -27,12 +27,10 @@ def network() -> nn.Module:
 
 
 def with_optimizer() -> dict[str, Any]:
-    model = network()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    model(torch.rand(4, 1, 8, 8)).sum().backward()
-    optimizer.step()
+    state = {0: {"momentum_buffer": torch.rand(2, 3), "step": torch.tensor(3.0)}}  # as SGD's and Adam's
+    optimizer = {"state": state, "param_groups": [{"lr": 0.1, "betas": (0.9, 0.99), "params": [0, 1]}]}
     return {"epoch": 3, "best": 0.5, "name": "é", "none": None, "flags": [True, False], "shape": torch.Size([1, 8, 8]),
-            "state_dict": model.state_dict(), "optimizer": optimizer.state_dict(), "device": torch.device("cpu"),
+            "state_dict": network().state_dict(), "optimizer": optimizer, "device": torch.device("cpu"),
             "type": torch.float16, "raw": b"\x00\xff"}  # fmt: skip
 
 
