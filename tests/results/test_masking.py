@@ -53,11 +53,11 @@ def test_a_yaml_text_without_a_secret_stays_as_it_is() -> None:
 
 
 def test_the_value_of_a_secret_variable_is_in_no_file_of_a_run_that_is_handed_on(trustml: Cli, tmp_path: Path) -> None:
-    words = ["task=train", "trainer=smoke", "model=logistic", "dataset.cache_dir=${oc.env:THEIR_TOKEN}"]
+    words = ["task=train", "trainer=smoke", "model=logistic", "data_dir=${oc.env:THEIR_TOKEN}"]
     answer = trustml(*words, env={"THEIR_TOKEN": "hunter2xyz"})
     assert answer.returncode == 0, answer.stderr
     run = newest(tmp_path)
-    assert facts(run)["changed"]["dataset.cache_dir"]["value"] == "***"
+    assert facts(run)["changed"]["data_dir"]["value"] == "***"
     assert facts(run)["status"] == "completed"
     for name in ("run.json", "config.yaml", "report.html", "metrics.csv"):
         assert "hunter2xyz" not in (run / name).read_text()
