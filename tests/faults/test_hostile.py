@@ -259,6 +259,18 @@ def test_nothing_in_the_current_directory_is_imported(path: str, trustml_process
     assert not (tmp_path / "it_ran").exists()
 
 
+@pytest.mark.faults
+def test_a_module_in_the_current_directory_is_found_once_it_is_allowed(trustml_process: Cli, tmp_path: Path) -> None:
+    (tmp_path / "stranger.py").write_text(MODULE)
+    (tmp_path / "yours" / "attack").mkdir(parents=True)
+    (tmp_path / "yours" / "attack" / "mine.yaml").write_text("_target_: stranger.Evil\n")
+    words = ["--config-dir", "yours", "task=attack", "trainer=smoke", "attack=mine"]
+    assert "allow=[stranger]" in trustml_process(*words).stderr
+    assert not (tmp_path / "it_ran").exists()
+    trustml_process(*words, "allow=[stranger]")
+    assert (tmp_path / "it_ran").exists()
+
+
 def test_a_job_of_a_sweep_is_refused_and_the_others_go_on(trustml: Cli, tmp_path: Path, strangers: Path) -> None:
     answer = trustml("-m", "--config-dir", "theirs", "task=train", "trainer=smoke", "model=logistic,theirs")
     assert answer.returncode == 2
