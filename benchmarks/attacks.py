@@ -12,12 +12,12 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.interleaved import Ratio, ratios
 from trustml_cli.attacks.attack import Norm
-from trustml_cli.attacks.attack_view import stand_in
+from trustml_cli.attacks.attack_view import folded_copy
 from trustml_cli.attacks.fgsm import FGSM
 from trustml_cli.attacks.losses import Loss
 from trustml_cli.attacks.pgd import PGD
 from trustml_cli.models.cifar_cnn import CifarCnn
-from trustml_cli.models.model import Inputs, Normalization
+from trustml_cli.models.model import InputSpec, Normalization
 from trustml_cli.training.predict import BATCH
 
 EPSILON = 8 / 255
@@ -28,7 +28,7 @@ Attack = Callable[[], Tensor]
 def network() -> nn.Module:
     """`cifar_cnn` for CIFAR-10 with random weights, and BatchNorm as if it had seen data."""
     torch.manual_seed(0)
-    inputs = Inputs((3, 32, 32), 10, (0.49, 0.48, 0.45), (0.25, 0.24, 0.26))
+    inputs = InputSpec((3, 32, 32), 10, (0.49, 0.48, 0.45), (0.25, 0.24, 0.26))
     model = CifarCnn(normalization=Normalization.dataset, checkpoint=None, train=False).build(inputs)
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
@@ -52,7 +52,7 @@ def bare(model: nn.Module, x: Tensor, y: Tensor, steps: int, size: float) -> Ten
 
 def ours(model: nn.Module, x: Tensor, y: Tensor, attack: FGSM | PGD) -> Tensor:
     """As a task does it: asking a stand-in, channels last."""
-    return attack(stand_in(model), x, y, EPSILON)
+    return attack(folded_copy(model), x, y, EPSILON)
 
 
 def of_art(model: nn.Module, x: Tensor, y: Tensor, steps: int, size: float) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 from benchmarks.attacks import network
 from benchmarks.interleaved import Ratio, ratios
 from trustml_cli.attacks.attack import Norm
-from trustml_cli.attacks.attack_view import stand_in
+from trustml_cli.attacks.attack_view import folded_copy
 from trustml_cli.attacks.standard import Standard
 
 EPSILON = 4 / 255
@@ -31,7 +31,7 @@ def ensemble(n: int) -> list[Ratio]:
 
     def own() -> Tensor:
         torch.manual_seed(0)
-        return attack(stand_in(last), x.contiguous(memory_format=torch.channels_last), y, EPSILON)
+        return attack(folded_copy(last), x.contiguous(memory_format=torch.channels_last), y, EPSILON)
 
     def theirs() -> Tensor:
         peer = AutoAttack(plain, norm="Linf", eps=EPSILON, seed=0)

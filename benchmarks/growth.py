@@ -53,7 +53,7 @@ def one(task: str, images: int, width: int) -> dict[str, float]:
     from trustml_cli.data.batches import batches
     from trustml_cli.data.dataset import Dataset, InMemory
     from trustml_cli.models.dense import Mlp
-    from trustml_cli.models.model import Inputs, Normalization
+    from trustml_cli.models.model import InputSpec, Normalization
     from trustml_cli.system.hardware import Hardware, Precision, keep_freed_memory, seed_everything
     from trustml_cli.training.gradient import GradientTrainer
     from trustml_cli.training.optimization import Optimizer, Schedule
@@ -67,7 +67,7 @@ def one(task: str, images: int, width: int) -> dict[str, float]:
     seed_everything(0)
     keep_freed_memory()
     cpu = torch.device("cpu")
-    inputs = Inputs((3, 32, 32), 10, (0.5,) * 3, (0.25,) * 3)
+    inputs = InputSpec((3, 32, 32), 10, (0.5,) * 3, (0.25,) * 3)
     network = Mlp(hidden=[width], dropout=0.0, normalization=Normalization.dataset, checkpoint=None, train=False).build(
         inputs
     )

@@ -11,8 +11,8 @@ from trustml_cli.data.dataset import Dataset, InMemory
 from trustml_cli.models.binary import Activation
 from trustml_cli.models.dense import Logistic, Mlp
 from trustml_cli.models.mnist_cnn import MnistCnn
-from trustml_cli.models.model import Inputs, Model, Normalization
-from trustml_cli.system.hardware import Hardware, Precision, keep_freed_memory, own_randomness
+from trustml_cli.models.model import InputSpec, Model, Normalization
+from trustml_cli.system.hardware import Hardware, Precision, keep_freed_memory, seeded
 from trustml_cli.training.gradient import GradientTrainer
 from trustml_cli.training.many import Member, fit_many, obstacle
 from trustml_cli.training.optimization import Optimizer, Schedule
@@ -61,8 +61,8 @@ def ways(model: Model, halves: list[Dataset]) -> tuple[Callable[[], Tensor], Cal
         fresh = []
         for number, half in enumerate(halves):
             random = torch.Generator().manual_seed(number)
-            with own_randomness(number):
-                fresh.append(Member(model.build(Inputs((1, 8, 8), 10, (0.5,), (0.5,))), half, random))
+            with seeded(number):
+                fresh.append(Member(model.build(InputSpec((1, 8, 8), 10, (0.5,), (0.5,))), half, random))
         return fresh
 
     def weights(fresh: list[Member]) -> Tensor:
@@ -77,7 +77,7 @@ def ways(model: Model, halves: list[Dataset]) -> tuple[Callable[[], Tensor], Cal
     def alone() -> Tensor:
         fresh = members()
         for each in fresh:
-            with own_randomness(0):
+            with seeded(0):
                 torch.set_rng_state(each.random.get_state())
                 TRAINER.fit(each.network, each.data, CPU, lambda epoch: None)
         return weights(fresh)

@@ -26,7 +26,7 @@ from trustml_cli.config.groups import config_folder
 from trustml_cli.data.dataset import Dataset, InMemory
 from trustml_cli.data.digits import Digits
 from trustml_cli.results.recorder import Recorder
-from trustml_cli.system.hardware import Hardware, own_randomness, seed_everything
+from trustml_cli.system.hardware import Hardware, seed_everything, seeded
 from trustml_cli.tasks.context import Context
 from trustml_cli.training.store import ModelStore
 
@@ -52,7 +52,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def seeded() -> None:
+def seed_each_test() -> None:
     """Random numbers that a test does not seed are the same in any order of the tests."""
     seed_everything(0)
 
@@ -96,7 +96,7 @@ def trained_digits() -> TrainedDigits:
     """A small network trained on digits with noise, and 120 others that it reads right."""
     data = load_digits()
     x, y = torch.tensor(data.images / 16, dtype=torch.float)[:, None], torch.tensor(data.target)
-    with own_randomness(0):
+    with seeded(0):
         layers = [nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.ReLU()]
         model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(256, 10))
         optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)

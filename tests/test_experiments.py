@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from tests.configs import choices, composed
 from tests.helpers import NO_CACHE, Cli, measured
 from trustml_cli.config.instantiate import build
-from trustml_cli.tasks.context import describe
+from trustml_cli.tasks.context import input_spec
 
 
 @pytest.mark.parametrize("name", choices("experiment"))
@@ -127,8 +127,8 @@ def test_adult_is_debiased_and_fairlearn_agrees(trustml: Cli, tmp_path: Path, da
         assert debiased[f"adversary_auc_{name}"] <= 0.55
 
     config = composed(*short, f"data_dir={data_dir}")
-    table, _ = build(config.dataset, "dataset").load(NO_CACHE).set_aside(config.task.validation_fraction, seed=0)
-    network = build(config.model, "model").build(describe(table))
+    table, _ = build(config.dataset, "dataset").load(NO_CACHE).split_validation(config.task.validation_fraction, seed=0)
+    network = build(config.model, "model").build(input_spec(table))
     (weights,) = tmp_path.rglob("debiased.safetensors")
     network.load_state_dict(load_file(weights))
     with torch.no_grad():

@@ -131,8 +131,8 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
         choose_device,
         compute_repeatably,
         keep_freed_memory,
+        report_out_of_memory,
         seed_everything,
-        within_memory,
     )
     from trustml_cli.tasks.context import Context, model_store
 
@@ -168,7 +168,7 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
     with naming("compile"):
         hardware = Hardware(device, settings.precision, settings.compile)
     record.follow(make(config.tracker, "tracker"))
-    with within_memory(less(config)):
+    with report_out_of_memory(less(config)):
         handler(Context(settings.seed, hardware, model_store(settings.cache_dir), record), **parts)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from trustml_cli.attacks.apgd import APGD
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.losses import Loss, log_odds
-from trustml_cli.system.hardware import own_randomness
+from trustml_cli.system.hardware import seeded
 
 Digits = tuple[nn.Module, Tensor, Tensor]
 EPSILONS = {Norm.linf: 0.12, Norm.l2: 0.8}
@@ -33,9 +33,9 @@ def test_the_same_images_fall_as_with_the_authors_code(
     model, x, y = digits
     settings = {"n_iter": 40, "norm": {Norm.linf: "Linf", Norm.l2: "L2"}[norm], "eps": EPSILONS[norm], "seed": 5}
     peer = APGDAttack(model, loss=loss.value, **settings) if targets is None else APGDAttack_targeted(model, **settings)
-    with own_randomness(0):
+    with seeded(0):
         theirs = stands(model, peer.perturb(x, y), y)
-    with own_randomness(5):
+    with seeded(5):
         ours = stands(model, apgd(norm, loss, targets)(model, x, y, EPSILONS[norm]), y)
     assert 0.05 < theirs.double().mean() < 0.9
     if targets is None:  # the same random start: the same run, image by image
@@ -50,7 +50,7 @@ def test_the_dlr_loss_does_not_mind_a_model_that_is_sure_of_itself(norm: Norm, d
     standing = {}
     for victim in (model, sure):
         for loss in Loss:
-            with own_randomness(1):
+            with seeded(1):
                 x_adv = apgd(norm, loss)(victim, x, y, EPSILONS[norm])
             standing[victim, loss] = stands(model, x_adv, y).double().mean().item()
     assert standing[sure, Loss.dlr] == pytest.approx(standing[model, Loss.dlr], abs=0.01)
@@ -74,7 +74,7 @@ def test_steps_shrink_until_the_top_is_reached() -> None:
             return torch.stack([torch.zeros_like(score), score], 1)
 
     x, y = torch.full((5, 1, 1, 1), 0.5), torch.zeros(5, dtype=torch.long)
-    with own_randomness(0):
+    with seeded(0):
         x_adv = apgd(Norm.linf, steps=100)(Hill(), x, y, 0.3)
     torch.testing.assert_close(x_adv, torch.full_like(x, 0.6137), atol=1e-3, rtol=0)
 
@@ -83,7 +83,7 @@ def test_restarts_only_add_to_what_fell(digits: Digits) -> None:
     model, x, y = digits
     standing = []
     for restarts in (1, 8):
-        with own_randomness(3):
+        with seeded(3):
             standing.append(stands(model, apgd(Norm.linf, restarts=restarts, steps=1)(model, x, y, 0.1), y))
     assert not (standing[1] & ~standing[0]).any()
     assert standing[1].sum() < standing[0].sum()
@@ -91,7 +91,7 @@ def test_restarts_only_add_to_what_fell(digits: Digits) -> None:
 
 def test_what_stands_comes_back_as_near_to_the_goal_as_it_came(digits: Digits) -> None:
     model, x, y = digits
-    with own_randomness(0):
+    with seeded(0):
         x_adv = apgd(Norm.linf)(model, x, y, 0.03)
     left = stands(model, x_adv, y)
     assert left.any()
@@ -103,7 +103,7 @@ def test_only_images_that_stand_are_asked_about(digits: Digits) -> None:
     asked: list[int] = []
     counting = nn.Sequential(model)
     counting.register_forward_pre_hook(lambda _, inputs: asked.append(len(inputs[0])))
-    with own_randomness(0):
+    with seeded(0):
         x_adv = apgd(Norm.linf, Loss.dlr, targets=9)(counting, x, y, 0.12)
     left = int(stands(model, x_adv, y).sum())
     assert max(asked) <= len(x)  # several classes at once, but never more images than were given

@@ -10,12 +10,17 @@ from torchvision.models import resnet18
 
 from tests.configs import choices, composed
 from trustml_cli.attacks.attack import Norm, input_gradient
-from trustml_cli.attacks.attack_view import same_views, stand_in, views, whom_to_ask
+from trustml_cli.attacks.attack_view import (
+    choose_attack_view,
+    folded_copy,
+    logits_and_gradients,
+    same_logits_and_gradients,
+)
 from trustml_cli.attacks.bim import BIM
 from trustml_cli.attacks.geometry import lengths
 from trustml_cli.attacks.measure import attack_curve
 from trustml_cli.config.instantiate import build
-from trustml_cli.models.model import Inputs
+from trustml_cli.models.model import InputSpec
 from trustml_cli.models.thin_conv import ThinConv2d
 
 AFTER_POOLING = {"fast_cnn": 3}  # BatchNorms that no convolution comes right before, so that they stay
@@ -48,11 +53,11 @@ def thins(network: nn.Module) -> int:
 )
 def test_the_stand_in_of_every_model_says_the_same(name: str) -> None:
     network = unsettled(
-        build(composed(f"model={name}").model, "model").build(Inputs((3, 32, 32), 10, (0.5,) * 3, (0.25,) * 3))
+        build(composed(f"model={name}").model, "model").build(InputSpec((3, 32, 32), 10, (0.5,) * 3, (0.25,) * 3))
     )
     before = copy.deepcopy(network.state_dict())
     x, y = torch.rand(8, 3, 32, 32), torch.arange(8)
-    fast = stand_in(network)
+    fast = folded_copy(network)
     assert folds(fast) == AFTER_POOLING.get(name, 0)
     assert (fast is network) == (folds(network) == 0 and not thins(fast))
     torch.testing.assert_close(fast(x), network(x), rtol=1e-4, atol=1e-4)
@@ -66,7 +71,7 @@ def test_the_stand_in_of_every_model_says_the_same(name: str) -> None:
 
 def test_shortcuts_are_followed() -> None:
     network = unsettled(resnet18(num_classes=10))
-    assert (folds(network), folds(stand_in(network))) == (20, 0)
+    assert (folds(network), folds(folded_copy(network))) == (20, 0)
 
 
 class Moody(nn.Module):
@@ -83,9 +88,9 @@ class Moody(nn.Module):
 
 def test_what_cannot_be_folded_stays_as_it_is() -> None:
     moody = Moody().eval()
-    assert stand_in(moody) is moody
+    assert folded_copy(moody) is moody
     training = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)).train()
-    assert stand_in(training) is training
+    assert folded_copy(training) is training
 
 
 class Block(nn.Module):
@@ -214,13 +219,17 @@ ITSELF = {
 def test_no_other_network_is_asked_in_place_of_an_odd_one(make: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
     network = unsettled(make())
-    asked = whom_to_ask(network, IMAGES, LABELS)
+    asked = choose_attack_view(network, IMAGES, LABELS)
     if make in ITSELF:
         assert asked.network is network
         assert asked.which == f"the network itself: {ITSELF[make]}"
-        assert not same_views(views(stand_in(network), IMAGES, LABELS), views(network, IMAGES, LABELS))
+        assert not same_logits_and_gradients(
+            logits_and_gradients(folded_copy(network), IMAGES, LABELS), logits_and_gradients(network, IMAGES, LABELS)
+        )
     else:
-        assert same_views(views(asked.network, IMAGES, LABELS), views(network, IMAGES, LABELS))
+        assert same_logits_and_gradients(
+            logits_and_gradients(asked.network, IMAGES, LABELS), logits_and_gradients(network, IMAGES, LABELS)
+        )
         bim = BIM(norm=Norm.linf, target=None, steps=4, step_size=None, reach=2.0)
         curve = attack_curve(network, bim, [(IMAGES, LABELS)], [0.2], keep=12)
         torch.testing.assert_close(curve.attacked[0].examples, bim(network, IMAGES, LABELS, 0.2), atol=1e-4, rtol=0)
@@ -230,7 +239,7 @@ def test_a_copy_that_is_wrong_under_attack_only_is_found_out() -> None:
     torch.manual_seed(0)
     network = unsettled(Counting(last=8))  # it is asked seven times before the attack ends
     bim = BIM(norm=Norm.linf, target=None, steps=4, step_size=None, reach=2.0)
-    assert whom_to_ask(unsettled(Counting(last=8)), IMAGES, LABELS).which.startswith("a copy with folded layers")
+    assert choose_attack_view(unsettled(Counting(last=8)), IMAGES, LABELS).which.startswith("a copy with folded layers")
     curve = attack_curve(network, bim, [(IMAGES, LABELS), (IMAGES, LABELS)], [0.1, 0.2], keep=0)
     assert curve.asked is not None
     assert curve.asked.network is network
@@ -245,5 +254,5 @@ def test_a_copy_that_cannot_be_asked_is_not() -> None:
         def forward(self, x: Tensor) -> Tensor:
             raise ValueError("no kernel for this")
 
-    assert whom_to_ask(network, IMAGES, LABELS).network is not network
-    assert whom_to_ask(network, IMAGES, LABELS, compiled=lambda copy: Broken()).network is network
+    assert choose_attack_view(network, IMAGES, LABELS).network is not network
+    assert choose_attack_view(network, IMAGES, LABELS, compiled=lambda copy: Broken()).network is network

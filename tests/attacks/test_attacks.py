@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tests.configs import choice, choices
-from trustml_cli.attacks.attack import Attack, Norm, Sees
+from trustml_cli.attacks.attack import Access, Attack, Norm
 from trustml_cli.attacks.geometry import random_start
 from trustml_cli.attacks.measure import sizes, within_budget
 from trustml_cli.attacks.substitute import Substitute
 from trustml_cli.config.instantiate import build
 from trustml_cli.system.errors import InputError
-from trustml_cli.system.hardware import own_randomness
+from trustml_cli.system.hardware import seeded
 
 EPSILONS = {Norm.linf: 0.1, Norm.l2: 1.0, Norm.l1: 6.0, Norm.l0: 8.0}  # of 108 values
 
@@ -41,13 +41,13 @@ def made(name: str, norm: Norm, work: dict[str, float], model: nn.Module, **chan
     quick = {key: value for key, value in work.items() if key in node}
     attack: Attack = build(choice("attack", name, norm=norm.value, **quick, **changes), "attack")
     own = torch.rand(40, 3, 6, 6, generator=torch.Generator().manual_seed(5))
-    with own_randomness(0):
-        return attack.prepared(model, own, model(own).argmax(1))
+    with seeded(0):
+        return attack.fit(model, own, model(own).argmax(1))
 
 
 IN_NORMS = [(name, norm) for name in choices("attack") for norm in kind(name).norms]
 # a substitute needs more labels than there is time for here; test_substitute.py says how strong it is
-SEEING = [case for case in IN_NORMS if kind(case[0]).sees is not Sees.nothing and kind(case[0]) is not Substitute]
+SEEING = [case for case in IN_NORMS if kind(case[0]).access is not Access.none and kind(case[0]) is not Substitute]
 CASES, STRONG = (
     [pytest.param((*case, work), id=f"{case[0]}-{case[1].value}") for case in cases]
     for cases, work in ((IN_NORMS, FEW), (SEEING, MANY))
@@ -95,7 +95,7 @@ def test_most_images_fall_and_random_noise_of_the_same_size_does_less(
 ) -> None:
     x, y = images[0], victim(images[0]).argmax(1)
     epsilon = EPSILONS[attack.norm]
-    with own_randomness(2):
+    with seeded(2):
         noisy = random_start(x, epsilon, attack.norm)
         fell = (victim(attack(victim, x, y, epsilon)).argmax(1) != y).double().mean()
     fell_to_noise = (victim(noisy).argmax(1) != y).double().mean()
@@ -115,7 +115,7 @@ def test_a_targeted_attack_makes_its_target_likelier(
             if not str(error).startswith("attack.target:"):
                 raise
             pytest.skip("takes no target")
-        with own_randomness(1):
+        with seeded(1):
             x_adv = attack(model, x[y != target], y[y != target], EPSILONS[norm])
         before, after = (model(one).softmax(1)[:, target] for one in (x[y != target], x_adv))
         assert (after > before).double().mean() > 0.9
@@ -126,9 +126,9 @@ def test_a_curve_gives_the_images_of_single_calls(
     attack: Attack, victim: nn.Module, seen: tuple[Tensor, Tensor]
 ) -> None:
     epsilons = [0.0, 0.05, 0.2]
-    with own_randomness(4):
+    with seeded(4):
         curve = list(attack.curve(victim, *seen, epsilons))
-    with own_randomness(4):
+    with seeded(4):
         for epsilon, x_adv in zip(epsilons, curve, strict=True):
             assert torch.equal(x_adv, attack(victim, *seen, epsilon))
 
@@ -142,7 +142,7 @@ def test_whatever_the_images_and_the_budget_it_is_kept(
     random = torch.Generator().manual_seed(seed)
     x = (2 * torch.rand(5, 3, 6, 6, generator=random) - 0.5).clamp(0, 1)  # half of the values are 0 or 1
     y = torch.randint(0, 3, (5,), generator=random)  # some are read wrong before the attack
-    with own_randomness(seed):
+    with seeded(seed):
         x_adv = attack(victim, x, y, epsilon)
     assert x_adv.isfinite().all()
     assert within_budget(x_adv, x, epsilon, attack.norm)
@@ -158,7 +158,7 @@ def test_the_same_seed_gives_the_same_images_and_the_model_is_as_it_was(
     before = [parameter.clone() for parameter in victim.parameters()]
     original, found = x.clone(), []
     for _ in range(2):
-        with own_randomness(7):
+        with seeded(7):
             found.append(attack(victim, x, y, EPSILONS[attack.norm]))
     assert torch.equal(*found)
     assert torch.equal(x, original)
@@ -188,7 +188,7 @@ def test_an_image_is_attacked_as_if_it_were_alone(
 ) -> None:
     x, y = seen[0][:3], seen[1][:3]
     epsilon = EPSILONS[attack.norm]
-    with own_randomness(3):
+    with seeded(3):
         first = attack(victim, x, y, epsilon)
         if not torch.equal(first, attack(victim, x, y, epsilon)):
             pytest.skip("draws random numbers, in the order of the batch")
@@ -230,7 +230,7 @@ def test_the_scale_of_the_logits_changes_no_image(name: str, norm: Norm, pair: n
     for power in (0, -40, 10):
         victim = Scaled(model, 2.0**power).eval()
         attack = made(name, norm, FEW, victim)
-        with own_randomness(3):
+        with seeded(3):
             images.append(attack(victim, x, model(x).argmax(1), EPSILONS[norm]))
     assert torch.equal(images[0], images[1])
     assert torch.equal(images[0], images[2])

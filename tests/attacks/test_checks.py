@@ -9,14 +9,14 @@ from torch import nn
 from trustml_cli.attacks.checks import (
     MASKING,
     WEAK,
+    CheckResult,
     Comparison,
-    Finding,
     check_monotone,
     check_steady,
     telling_epsilon,
     verdict,
 )
-from trustml_cli.attacks.measure import Attacked, Curve, Predictions
+from trustml_cli.attacks.measure import EpsilonResult, Predictions, RobustnessCurve
 from trustml_cli.attacks.power import smallest_gap
 
 
@@ -30,15 +30,15 @@ def test_a_model_in_training_mode_is_found() -> None:
     assert finding.figure.startswith("7 layers in training mode")  # of the dropout, the five of the model, and both
 
 
-def curve_of(right: list[int], epsilons: list[float]) -> Curve:
+def curve_of(right: list[int], epsilons: list[float]) -> RobustnessCurve:
     """Four images, of which so many are right at each epsilon; before the attack, all."""
     labels = torch.zeros(4, dtype=torch.long)
     clean = Predictions(labels, torch.ones(4))
-    curve = Curve(labels, clean, {}, torch.zeros(4, dtype=torch.bool), torch.zeros(4, 1))
+    curve = RobustnessCurve(labels, clean, {}, torch.zeros(4, dtype=torch.bool), torch.zeros(4, 1))
     for epsilon, count in zip(epsilons, right, strict=True):
         answers = Predictions((torch.arange(4) >= count).long(), torch.ones(4))
         nothing = torch.zeros(4, dtype=torch.bool)
-        curve.attacked.append(Attacked(epsilon, answers, {}, {}, 0.0, 0.0, 0.0, nothing, 0.0, torch.zeros(4, 1)))
+        curve.attacked.append(EpsilonResult(epsilon, answers, {}, {}, 0.0, 0.0, 0.0, nothing, 0.0, torch.zeros(4, 1)))
     return curve
 
 
@@ -58,7 +58,7 @@ def test_attacks_are_compared_where_accuracy_is_half_or_else_at_the_largest_epsi
     assert telling_epsilon(curve_of([4], [0.0])) is None
 
 
-def judged(*found: Finding, **changes: Any) -> str:
+def judged(*found: CheckResult, **changes: Any) -> str:
     """The verdict on these findings of a comparison of 400 images."""
     facts = {"findings": found, "images": 400, "shows": smallest_gap(400), "untried": (), "optimal": False} | changes
     return verdict([], Comparison(**facts))
@@ -66,8 +66,8 @@ def judged(*found: Finding, **changes: Any) -> str:
 
 def test_a_verdict_names_each_cause_once_with_all_that_speaks_for_it() -> None:
     found = [
-        Finding("a", False, "1", MASKING), Finding("b", True, "2", WEAK),
-        Finding("c", False, "3", WEAK), Finding("d", False, "4", MASKING), Finding("e", None, "5", WEAK),
+        CheckResult("a", False, "1", MASKING), CheckResult("b", True, "2", WEAK),
+        CheckResult("c", False, "3", WEAK), CheckResult("d", False, "4", MASKING), CheckResult("e", None, "5", WEAK),
     ]  # fmt: skip
     expected = f"not trustworthy: {MASKING} (failed: a: 1; d: 4), {WEAK} (failed: c: 3)"
     assert verdict(found[:2], Comparison(found[2:])) == expected
@@ -75,7 +75,7 @@ def test_a_verdict_names_each_cause_once_with_all_that_speaks_for_it() -> None:
 
 
 def test_trustworthy_takes_every_kind_of_attack_and_enough_images() -> None:
-    beaten, no_such = Finding("a", True, "1", WEAK), Finding("b", None, "2", WEAK)
+    beaten, no_such = CheckResult("a", True, "1", WEAK), CheckResult("b", None, "2", WEAK)
     assert judged(beaten, no_such) == "trustworthy"
     assert judged(no_such) == judged() == "not judged: held against no other attack"
     missing = ("a targeted attack", "one on the margin")
@@ -89,7 +89,7 @@ def test_trustworthy_takes_every_kind_of_attack_and_enough_images() -> None:
 
 def test_where_nothing_can_be_stronger_nothing_need_be_tried() -> None:
     assert judged(optimal=True, images=0) == "trustworthy"
-    beaten = Finding("a", True, "1", WEAK)
+    beaten = CheckResult("a", True, "1", WEAK)
     assert judged(beaten, optimal=True, untried=("x",)) == "trustworthy"  # the optimum was among the rivals
     assert judged(beaten, optimal=True, images=50, shows=smallest_gap(50)).startswith("not judged: 50 images")
-    assert judged(Finding("a", False, "1", WEAK), optimal=True, images=0).startswith("not trustworthy")
+    assert judged(CheckResult("a", False, "1", WEAK), optimal=True, images=0).startswith("not trustworthy")

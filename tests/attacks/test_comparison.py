@@ -11,27 +11,27 @@ from torch.nn.functional import cross_entropy
 
 from tests.attacks.planted import Decoys, Jittered, Scaled, Stepped
 from trustml_cli.attacks.apgd import APGD
-from trustml_cli.attacks.attack import Attack, Norm, Sees
+from trustml_cli.attacks.attack import Access, Attack, Norm
 from trustml_cli.attacks.bim import BIM
 from trustml_cli.attacks.checks import (
     MASKING,
     RANDOMISED,
     WEAK,
-    Finding,
+    CheckResult,
     check_gradients,
     check_monotone,
     check_steady,
     verdict,
 )
-from trustml_cli.attacks.comparison import Bench, Within, like, unreached, with_more
+from trustml_cli.attacks.comparison import AttackComparison, ConstrainedAttack, matched_to, survived, with_more_effort
 from trustml_cli.attacks.confident import Confident
 from trustml_cli.attacks.fgsm import FGSM
 from trustml_cli.attacks.linear import LinearOptimum
-from trustml_cli.attacks.losses import Loss, lead
+from trustml_cli.attacks.losses import Loss, logit_margin
 from trustml_cli.attacks.measure import attack_curve
 from trustml_cli.attacks.noise import Noise
 from trustml_cli.attacks.pgd import PGD
-from trustml_cli.system.hardware import own_randomness
+from trustml_cli.system.hardware import seeded
 
 Images = tuple[nn.Module, Tensor, Tensor]
 
@@ -41,7 +41,7 @@ class Corners(Attack):
     """Pushes one value after the other to the side where the margin is smaller: a black box."""
 
     norms: ClassVar = (Norm.linf,)
-    sees: ClassVar = Sees.answers
+    access: ClassVar = Access.query
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
@@ -49,7 +49,7 @@ class Corners(Attack):
         for place in range(x_adv.shape[1]):
             up, down = x_adv.clone(), x_adv.clone()
             up[:, place], down[:, place] = x_adv[:, place] + epsilon, x_adv[:, place] - epsilon
-            higher = lead(model(up.view_as(x)), y, None) > lead(model(down.view_as(x)), y, None)
+            higher = logit_margin(model(up.view_as(x)), y, None) > logit_margin(model(down.view_as(x)), y, None)
             x_adv = torch.where(higher[:, None], up, down).clamp(0, 1)
         return x_adv.view_as(x)
 
@@ -80,7 +80,7 @@ RIVALS: dict[str, Attack] = {
 @pytest.fixture(scope="module")
 def trained() -> Images:
     """Two classes of 1×4×4 images, told apart by a small network, and 320 images."""
-    with own_randomness(0):
+    with seeded(0):
         y = torch.arange(320) % 2
         centre = torch.where(torch.rand(16) < 0.5, 0.35, 0.65)
         x = torch.where(y[:, None] == 1, centre, 1 - centre) + 0.15 * torch.randn(320, 16)
@@ -102,23 +102,23 @@ def findings(
     attack: Attack,
     epsilon: float = 0.15,
     rivals: Mapping[str, Attack] = RIVALS,
-) -> tuple[dict[str, Finding], str]:
+) -> tuple[dict[str, CheckResult], str]:
     """Every check by name, and the verdict."""
-    with own_randomness(0):
+    with seeded(0):
         curve = attack_curve(model, attack, [(x, y)], [epsilon / 3, epsilon], keep=0)
         checked = [check_gradients(curve), check_monotone(curve), check_steady(model, x)]
-        stands = unreached(attack, curve.attacked[1].answers.predicted, y)
+        stands = survived(attack, curve.attacked[1].answers.predicted, y)
         half = len(x) // 2 + 1
-        bench = Bench(model, [(x[:half], y[:half]), (x[half:], y[half:])], epsilon, attack, stands)
+        bench = AttackComparison(model, [(x[:half], y[:half]), (x[half:], y[half:])], epsilon, attack, stands)
         compared = bench.compare(rivals)
     return {finding.name: finding for finding in (*checked, *compared.findings)}, verdict(checked, compared)
 
 
-def failed(found: dict[str, Finding]) -> set[str]:
+def failed(found: dict[str, CheckResult]) -> set[str]:
     return {name for name, finding in found.items() if finding.passed is False}
 
 
-def not_applicable(found: dict[str, Finding]) -> set[str]:
+def not_applicable(found: dict[str, CheckResult]) -> set[str]:
     return {name for name, finding in found.items() if finding.passed is None}
 
 
@@ -187,17 +187,17 @@ def test_rivals_are_shown_the_images_that_stand_and_no_others() -> None:
     x, y = GREY
     stands = torch.arange(320) % 4 == 0
     idle = Watched(**{**vars(pgd()), "steps": 1})
-    bench = Bench(DECOYS, [(x[:200], y[:200]), (x[200:], y[200:])], 0.3, pgd(), stands)
+    bench = AttackComparison(DECOYS, [(x[:200], y[:200]), (x[200:], y[200:])], 0.3, pgd(), stands)
     assert bench.compare({"targeted": idle}).untried == ["one on the margin", "one without gradients"]
     assert shown == [80]  # together, where two batches have 50 and 30
     shown.clear()
-    Bench(DECOYS, [(x, y)], 0.3, pgd(), torch.zeros(320, dtype=torch.bool)).compare({"targeted": idle})
+    AttackComparison(DECOYS, [(x, y)], 0.3, pgd(), torch.zeros(320, dtype=torch.bool)).compare({"targeted": idle})
     assert shown == []
 
 
 def test_gradients_are_masked_only_where_the_other_attack_is_stronger_altogether(trained: Images) -> None:
     model, x, y = trained
-    bench = Bench(model, [(x, y)], 0.15, pgd(), torch.ones(320, dtype=torch.bool))
+    bench = AttackComparison(model, [(x, y)], 0.15, pgd(), torch.ones(320, dtype=torch.bool))
     left = torch.arange(320) >= 20
     noise = RIVALS["control"]  # fells next to nothing: what has not fallen to it has fallen to the attack alone
     assert bench.not_masked("", left, noise).speaks_of == MASKING
@@ -247,13 +247,13 @@ def test_an_attack_is_held_against_others_on_few_images_in_vain(trained: Images)
     model, x, y = trained
     _, judged = findings(model, x[:50], y[:50], pgd())
     assert judged == "not judged: 50 images show a gap from 17.4 points on; one of 3 points takes 303"
-    at_most = Bench(model, [(x[:50], y[:50])], 0.3, pgd(), torch.zeros(50, dtype=torch.bool), upright=0.01)
+    at_most = AttackComparison(model, [(x[:50], y[:50])], 0.3, pgd(), torch.zeros(50, dtype=torch.bool), upright=0.01)
     assert at_most.shows == 0.01  # where one in a hundred stands, a hundredth is all that can be gained
 
 
 def test_without_rivals_in_its_norm_nothing_is_compared(trained: Images) -> None:
     model, x, y = trained
-    bench = Bench(model, [(x, y)], 2.0, Noise(norm=Norm.l0, target=None), torch.ones(320, dtype=torch.bool))
+    bench = AttackComparison(model, [(x, y)], 2.0, Noise(norm=Norm.l0, target=None), torch.ones(320, dtype=torch.bool))
     compared = bench.compare({"iterative": pgd()})
     assert {finding.passed for finding in compared.findings} == {None}
     assert verdict([check_steady(model, x)], compared) == "not judged: held against no other attack"
@@ -290,9 +290,9 @@ def test_rivals_keep_to_what_the_attack_may_do() -> None:
 @pytest.mark.parametrize("role", ["one_step", "iterative", "targeted", "margin", "control"])
 def test_a_rival_of_an_attack_that_only_adds_goes_all_of_the_way_and_only_up(role: str, trained: Images) -> None:
     model, x, y = trained
-    rival = like(only_adds(), RIVALS[role], model, x)
-    assert isinstance(rival, Within)
-    with own_randomness(0):
+    rival = matched_to(only_adds(), RIVALS[role], model, x)
+    assert isinstance(rival, ConstrainedAttack)
+    with seeded(0):
         change = rival(model, x, y, 0.2) - x
     room = (1 - x).clamp(max=0.2)
     assert (change >= -1e-6).all()
@@ -301,6 +301,6 @@ def test_a_rival_of_an_attack_that_only_adds_goes_all_of_the_way_and_only_up(rol
 
 
 def test_more_effort_is_twice_the_steps_from_another_start() -> None:
-    assert with_more(pgd(restarts=5)) == pgd(steps=40)
-    assert with_more(pgd(random_start=False)) == pgd(steps=40, random_start=False)
-    assert with_more(FGSM(norm=Norm.linf, target=None)) is None
+    assert with_more_effort(pgd(restarts=5)) == pgd(steps=40)
+    assert with_more_effort(pgd(random_start=False)) == pgd(steps=40, random_start=False)
+    assert with_more_effort(FGSM(norm=Norm.linf, target=None)) is None

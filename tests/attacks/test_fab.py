@@ -5,12 +5,12 @@ import torch
 from torch import Tensor, nn
 
 from trustml_cli.attacks.attack import Norm
+from trustml_cli.attacks.attempts import AttackState
 from trustml_cli.attacks.fab import FAB, between
 from trustml_cli.attacks.geometry import lengths
 from trustml_cli.attacks.linear import LinearOptimum
 from trustml_cli.attacks.measure import sizes
-from trustml_cli.attacks.standing import Standing
-from trustml_cli.system.hardware import own_randomness
+from trustml_cli.system.hardware import seeded
 
 Digits = tuple[nn.Module, Tensor, Tensor]
 
@@ -31,8 +31,8 @@ def test_perturbations_are_as_small_as_with_the_authors_code(norm: Norm, digits:
         peer = FABAttack_PT(model, norm=name, n_iter=30, targeted=True, device="cpu")
         peer.target_class = rank
         theirs = peer.attack_single_run(x, y, is_targeted=True)
-        standing = Standing(model, x, y, None)
-        attempt = list(standing.attempts(rank - 1))[-1]
+        state = AttackState(model, x, y, None)
+        attempt = list(state.attempts(rank - 1))[-1]
         ours, size = fab(norm).run(model, attempt, None, enough=0.0)
         assert size.isfinite().all()
         assert (model(ours).argmax(1) != y).all()
@@ -64,12 +64,12 @@ def test_a_step_worked_out_by_hand() -> None:
 
 def test_besieging_stops_within_epsilon_and_searching_goes_on(digits: Digits) -> None:
     model, x, y = digits
-    standing = Standing(model, x, y, None)
+    state = AttackState(model, x, y, None)
     attack = fab(Norm.linf)
-    attack.besiege(standing, 0.1)
-    fell = model(standing.best).argmax(1) != y
+    attack.attack_remaining(state, 0.1)
+    fell = model(state.best).argmax(1) != y
     nearest = attack(model, x, y, 1.0)
-    smallest, first = sizes(nearest - x)[Norm.linf], sizes(standing.best - x)[Norm.linf]
+    smallest, first = sizes(nearest - x)[Norm.linf], sizes(state.best - x)[Norm.linf]
     assert 0.1 < fell.double().mean() < 0.95
     assert (first <= 0.1 + 1e-6).all()
     assert (smallest[fell] <= first[fell] + 1e-6).all()
@@ -81,7 +81,7 @@ def test_restarts_begin_elsewhere_and_keep_the_nearest(digits: Digits) -> None:
     model, x, y = digits[0], digits[1][:40], digits[2][:40]
     found = []
     for restarts in (1, 4):
-        with own_randomness(0):
+        with seeded(0):
             found.append(sizes(fab(Norm.l2, steps=3, restarts=restarts).smallest(model, x, y) - x)[Norm.l2])
     assert (found[1] <= found[0]).all()
     assert (found[1] < found[0] - 1e-4).any()

@@ -18,7 +18,7 @@ from trustml_cli.attacks.geometry import (
     unit_step,
 )
 from trustml_cli.attacks.measure import sizes, within_budget
-from trustml_cli.system.hardware import own_randomness
+from trustml_cli.system.hardware import seeded
 
 
 def pictures(seed: int, spread: float) -> tuple[Tensor, Tensor]:
@@ -52,7 +52,7 @@ def test_a_projection_is_in_range_within_budget_and_its_own_projection(
 @given(**CASES)
 def test_a_random_start_is_in_range_and_within_budget(norm: Norm, seed: int, epsilon: float, spread: float) -> None:
     x, _ = pictures(seed, spread)
-    with own_randomness(seed):
+    with seeded(seed):
         assert within_budget(random_start(x, epsilon, norm), x, epsilon, norm)
 
 
@@ -113,7 +113,7 @@ def test_the_l1_step_is_the_best_that_a_linear_programme_finds(seed: int, epsilo
 def test_random_starts_are_spread_evenly_over_the_ball() -> None:
     values, count = 12, 4000
     x = torch.full((count, 1, 3, 4), 0.5)
-    with own_randomness(0):
+    with seeded(0):
         drawn = {norm: random_start(x, 0.4, norm) - x for norm in (Norm.linf, Norm.l2, Norm.l1)}
     for norm, change in drawn.items():
         # of a ball's volume, the share (r/ε)^values lies within r: evenly spread points have it uniform
@@ -128,7 +128,7 @@ def test_random_starts_are_spread_evenly_over_the_ball() -> None:
 
 def test_a_random_start_in_l0_changes_so_many_values() -> None:
     x = torch.full((50, 1, 3, 4), 0.5)
-    with own_randomness(0):
+    with seeded(0):
         change = random_start(x, 5.0, Norm.l0) - x
     assert sizes(change)[Norm.l0].tolist() == [5] * 50
     assert (change.flatten(1) != 0).any(0).all()

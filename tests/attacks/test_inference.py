@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from tests.configs import choice
-from trustml_cli.attacks.attack import Attack, Norm, Sees, input_gradient
+from trustml_cli.attacks.attack import Access, Attack, Norm, input_gradient
 from trustml_cli.attacks.checks import check_finite, check_gradients
 from trustml_cli.attacks.fgsm import FGSM
-from trustml_cli.attacks.learnt import answers, fooled
-from trustml_cli.attacks.measure import answer, attack_curve, within_budget
+from trustml_cli.attacks.measure import attack_curve, predict_images, within_budget
+from trustml_cli.attacks.universal_base import answers, fooled
 from trustml_cli.config.instantiate import build
-from trustml_cli.models.inference import NoGradient, ask, gives_gradients, seen
+from trustml_cli.models.inference import NoGradient, gives_gradients, logits_of, predicted_classes
 
 INFINITE = math.inf
 
@@ -111,7 +111,7 @@ def test_attacks_go_past_images_without_an_answer(attack: Attack, model: nn.Modu
         lambda _, inputs, logits: logits.where(inputs[0].mean((1, 2, 3))[:, None] < bright, math.nan)
     )
     torch.manual_seed(0)
-    curve = attack_curve(holes, attack.prepared(holes, x, y), [(x, y)], [0.2 if attack.norm is Norm.linf else 1.0], 20)
+    curve = attack_curve(holes, attack.fit(holes, x, y), [(x, y)], [0.2 if attack.norm is Norm.linf else 1.0], 20)
     attacked = curve.attacked[0]
     assert (curve.clean.predicted == -1).sum() == 6
     assert within_budget(attacked.examples, x, attacked.epsilon, attack.norm)
@@ -130,9 +130,9 @@ def test_logits_may_come_in_any_number_format(attack: Attack, dtype: torch.dtype
     x = torch.rand(20, 3, 6, 6, generator=torch.Generator().manual_seed(1))
     y = model(x).argmax(1)
     cast = Says(model, lambda logits: logits.to(dtype))
-    assert ask(cast, x).dtype is torch.float32
+    assert logits_of(cast, x).dtype is torch.float32
     torch.manual_seed(0)
-    curve = attack_curve(cast, attack.prepared(cast, x, y), [(x, y)], [0.2], keep=20)
+    curve = attack_curve(cast, attack.fit(cast, x, y), [(x, y)], [0.2], keep=20)
     assert curve.attacked[0].examples.dtype is torch.float32
     assert curve.clean.confidence.dtype is torch.float32
     assert check_finite(curve).passed
@@ -142,14 +142,14 @@ def test_classes_are_read_off_the_logits_and_not_off_their_softmax(model: nn.Mod
     x = torch.rand(20, 3, 6, 6, generator=torch.Generator().manual_seed(1))
     faint = Says(model, lambda logits: 1e-12 * logits)
     assert len(model(x).argmax(1).unique()) > 1
-    assert torch.equal(answer(faint, x).predicted, model(x).argmax(1))
+    assert torch.equal(predict_images(faint, x).predicted, model(x).argmax(1))
     assert faint(x).softmax(1).argmax(1).unique().tolist() == [0]
 
 
 def test_what_has_no_answer() -> None:
     logits = torch.tensor([[0.0, 1.0], [math.nan, 1.0], [INFINITE, 1.0], [-INFINITE, 1.0], [-INFINITE, -INFINITE]])
     identity = nn.Identity()
-    assert seen(ask(identity, logits)).tolist() == [1, -1, -1, 1, -1]
+    assert predicted_classes(logits_of(identity, logits)).tolist() == [1, -1, -1, 1, -1]
     assert answers(identity, logits).tolist() == [1, -1, -1, 1, -1]
     moved = torch.tensor([[0.0, 0.0]])
     assert not fooled(identity, logits[1:2], moved, torch.tensor([0])).any()
@@ -161,7 +161,7 @@ def test_what_has_no_answer() -> None:
 )
 def test_what_is_no_table_of_logits_is_refused(answer: Callable[[Tensor], Tensor], got: str) -> None:
     with pytest.raises(ValueError, match=rf"logits \[images, classes\], and of 2 images this returns {got}$"):
-        ask(Says(nn.Identity(), answer), torch.rand(2, 3))
+        logits_of(Says(nn.Identity(), answer), torch.rand(2, 3))
 
 
 class Detached(nn.Module):
@@ -195,8 +195,8 @@ def test_networks_without_gradients(without: Callable[[nn.Module], nn.Module], m
     assert not gives_gradients(victim, x[:1])
     torch.manual_seed(0)
     for attack in attacks():
-        if attack.sees is Sees.answers:
-            curve = attack_curve(victim, attack.prepared(victim, x, y), [(x, y)], [0.3], keep=0)
+        if attack.access is Access.query:
+            curve = attack_curve(victim, attack.fit(victim, x, y), [(x, y)], [0.3], keep=0)
             assert curve.zero_gradient is None
             assert check_gradients(curve).passed is None
             assert curve.attacked[0].gradients == 0

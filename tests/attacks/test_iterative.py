@@ -12,13 +12,13 @@ from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.bim import BIM
 from trustml_cli.attacks.fgsm import FGSM
 from trustml_cli.attacks.geometry import project, random_start
-from trustml_cli.attacks.losses import Loss, lead
+from trustml_cli.attacks.losses import Loss, logit_margin
 from trustml_cli.attacks.measure import sizes
 from trustml_cli.attacks.mifgsm import MIFGSM
 from trustml_cli.attacks.noise import Noise
 from trustml_cli.attacks.pgd import PGD
 from trustml_cli.attacks.rfgsm import RFGSM
-from trustml_cli.system.hardware import own_randomness
+from trustml_cli.system.hardware import seeded
 
 LINF_L2 = (Norm.linf, Norm.l2)
 SETTINGS = list(itertools.product(LINF_L2, (None, 1), (0.03, 0.3)))
@@ -59,7 +59,7 @@ X, Y = torch.tensor([[[[0.5, 0.5]]]]), torch.tensor([1])
 def test_on_a_linear_model_every_climb_ends_where_one_step_does(norm: Norm) -> None:
     expected = {Norm.linf: [0.4, 0.6], Norm.l2: [0.44, 0.58], Norm.l1: [0.5, 0.6]}[norm]
     for attack in (bim(norm), pgd(norm), pgd(norm, random_start=False), mifgsm(norm), FGSM(norm=norm, target=None)):
-        with own_randomness(0):
+        with seeded(0):
             x_adv = attack(Linear(), X, Y, 0.1)
         torch.testing.assert_close(x_adv.flatten(), torch.tensor(expected), atol=0.015, rtol=0)  # L2 curves
 
@@ -67,9 +67,9 @@ def test_on_a_linear_model_every_climb_ends_where_one_step_does(norm: Norm) -> N
 def test_the_random_step_comes_first_and_the_gradient_takes_the_rest() -> None:
     attack = RFGSM(norm=Norm.linf, target=None, random_share=0.25)
     x = X.expand(200, 1, 1, 2)
-    with own_randomness(0):
+    with seeded(0):
         signs = torch.randn_like(x).sign()
-    with own_randomness(0):
+    with seeded(0):
         x_adv = attack(Linear(), x, Y.expand(200), 0.2)
     torch.testing.assert_close(x_adv, x + 0.05 * signs + 0.15 * torch.tensor([-1.0, 1.0]))
     assert len(x_adv.unique(dim=0)) == 4
@@ -81,7 +81,7 @@ def test_noise_fills_the_ball_and_does_not_ask_the_model() -> None:
             raise AssertionError("was asked")
 
     x = torch.full((500, 1, 4, 4), 0.5)
-    with own_randomness(0):
+    with seeded(0):
         drawn = Noise(norm=Norm.linf, target=None)(Refuses(), x, torch.zeros(500).long(), 0.3)
     assert sizes(drawn - x)[Norm.linf].mean().item() == pytest.approx(0.3 * 16 / 17, rel=0.01)  # the largest of 16
 
@@ -111,11 +111,11 @@ def test_momentum_goes_on_where_the_gradient_turns() -> None:
 
 def test_restarts_keep_the_best_climb_of_each_image(model: nn.Module, images: tuple[Tensor, Tensor]) -> None:
     x, y = images
-    with own_randomness(5):
+    with seeded(5):
         once = pgd(Norm.linf, restarts=1, steps=2)(model, x, y, 0.04)
-    with own_randomness(5):
+    with seeded(5):
         often = pgd(Norm.linf, restarts=8, steps=2)(model, x, y, 0.04)
-    one, best = -lead(model(once), y, None), -lead(model(often), y, None)
+    one, best = -logit_margin(model(once), y, None), -logit_margin(model(often), y, None)
     assert (best <= one).all()
     fell = one < 0
     assert fell.any()
@@ -176,11 +176,11 @@ def test_bim_and_pgd_equal_those_of_foolbox(
     theirs = basic(rel_stepsize=0.2, steps=10, random_start=False).run(peer, x, goal, epsilon=epsilon)
     torch.testing.assert_close(bim(norm, target)(model, x, y, epsilon), theirs, atol=1e-6, rtol=0)
 
-    with own_randomness(7):
+    with seeded(7):
         start = random_start(x, epsilon, norm)
     same_start = type("SameStart", (projected,), {"get_random_start": lambda *_: type_of(start)})
     theirs = same_start(rel_stepsize=2.5 / 20, steps=20).run(peer, x, goal, epsilon=epsilon)
-    with own_randomness(7):
+    with seeded(7):
         ours = pgd(norm, target)(model, x, y, epsilon)
     torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
 

@@ -12,7 +12,7 @@ from trustml_cli.attacks.measure import sizes
 from trustml_cli.attacks.smallest import SmallestPerturbation
 from trustml_cli.config.instantiate import build
 from trustml_cli.system.errors import InputError
-from trustml_cli.system.hardware import own_randomness
+from trustml_cli.system.hardware import seeded
 
 QUICK = {"steps": 20, "queries": 30, "rounds": 3, "constant": 1.0, "epochs": 1, "labels": 150}
 
@@ -73,13 +73,11 @@ def test_no_other_attack_is_smaller(norm: Norm, linear_model: nn.Module, images:
         node = choice("attack", name)
         quick = {key: value for key, value in QUICK.items() if key in node}
         try:
-            rivals.append(
-                build(choice("attack", name, norm=norm.value, **quick), "attack").prepared(linear_model, x, y)
-            )
+            rivals.append(build(choice("attack", name, norm=norm.value, **quick), "attack").fit(linear_model, x, y))
         except InputError:
             continue
     for rival in rivals:
-        with own_randomness(0):
+        with seeded(0):
             if isinstance(rival, SmallestPerturbation):
                 found = rival.smallest(linear_model, x, y)
                 fell = linear_model(found).argmax(1) != y

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from trustml_cli.attacks.attack import input_gradient
 from trustml_cli.attacks.losses import (
     CLEAR,
-    clear_lead,
+    clear_margin,
     dlr,
     dlr_of_target,
-    lead,
     likeliest_wrong,
     log_odds,
+    logit_margin,
     loss_gradient,
 )
 
@@ -80,21 +80,21 @@ def test_log_odds_keep_value_and_gradient_where_a_model_is_sure(slope: float) ->
 def test_classes_that_are_ruled_out_and_images_without_an_answer() -> None:
     masked = torch.tensor([[2.0, 1.0, -math.inf, 0.5], [math.nan] * 4])
     y = torch.tensor([0, 0])
-    assert lead(masked, y, None).tolist() == [-1, -math.inf]
-    assert clear_lead(masked, torch.tensor([1, 0]), None).tolist() == pytest.approx([1 - 2 * CLEAR, -math.inf])
+    assert logit_margin(masked, y, None).tolist() == [-1, -math.inf]
+    assert clear_margin(masked, torch.tensor([1, 0]), None).tolist() == pytest.approx([1 - 2 * CLEAR, -math.inf])
     assert dlr(masked, y, None)[0].item() == pytest.approx(-1 / 1.5)
     assert dlr_of_target(masked, y, torch.tensor([1, 1]))[0].item() == -1  # there is no fourth
 
 
 def test_leads_worked_out_by_hand() -> None:
-    assert lead(LOGITS, label(0), None).item() == -2
-    assert lead(LOGITS, label(1), None).item() == 4
-    assert lead(LOGITS, label(0), label(2)).item() == -2
-    assert lead(LOGITS, label(1), label(0)).item() == 2
+    assert logit_margin(LOGITS, label(0), None).item() == -2
+    assert logit_margin(LOGITS, label(1), None).item() == 4
+    assert logit_margin(LOGITS, label(0), label(2)).item() == -2
+    assert logit_margin(LOGITS, label(1), label(0)).item() == 2
     tied = torch.tensor([[7.0, 7.0]])
-    assert lead(tied, label(1), None).item() == 0
-    assert clear_lead(tied, label(1), None).item() < 0  # a tie is not a success, nor is what rounding may take
-    assert clear_lead(LOGITS, label(1), None).item() > 0
+    assert logit_margin(tied, label(1), None).item() == 0
+    assert clear_margin(tied, label(1), None).item() < 0  # a tie is not a success, nor is what rounding may take
+    assert clear_margin(LOGITS, label(1), None).item() > 0
 
 
 def test_the_likeliest_wrong_classes_leave_out_the_true_one() -> None:

@@ -8,10 +8,10 @@ from trustml_cli.attacks.attack import Attack, Norm
 from trustml_cli.attacks.bim import BIM
 from trustml_cli.attacks.fgsm import FGSM
 from trustml_cli.attacks.losses import Loss
-from trustml_cli.attacks.measure import Counted, attack_curve
+from trustml_cli.attacks.measure import QueryCounter, attack_curve
 from trustml_cli.attacks.noise import Noise
 from trustml_cli.attacks.pgd import PGD
-from trustml_cli.system.hardware import memory_ran_out
+from trustml_cli.system.hardware import is_out_of_memory
 
 BIM_10 = BIM(norm=Norm.linf, target=None, steps=10, step_size=None, reach=2.0)
 
@@ -32,7 +32,7 @@ class Narrow(nn.Module):
 
 def test_forward_and_backward_passes_are_counted_by_image(model: nn.Module, images: tuple[Tensor, Tensor]) -> None:
     x, _ = images
-    counted = Counted(model)
+    counted = QueryCounter(model)
     logits = counted(x.clone().requires_grad_(True))
     logits[:, 0].sum().backward(retain_graph=True)
     logits[:, 1].sum().backward()
@@ -72,7 +72,7 @@ def test_without_a_budget_no_attack_is_run(
     assert not curve.attacked[0].sizes[Norm.linf].any()
     assert torch.equal(curve.attacked[0].answers.predicted, curve.clean.predicted)
 
-    counted = Counted(model)
+    counted = QueryCounter(model)
     curve = attack_curve(counted, attack, [images], [0], keep=0)
     assert (counted.queries, counted.gradients, curve.zero_gradient) == (40, 0, None)  # it is asked for its answers
 
@@ -96,14 +96,16 @@ def test_batches_halve_themselves_when_memory_runs_out(
 ) -> None:
     x, y = images
     batches = [(x[:24], y[:24]), (x[24:], y[24:])]
-    whole = attack_curve(model, BIM_10, batches, [0.02, 0.1], keep=10, elsewhere={"same": model})
-    halved = attack_curve(Narrow(model, 6, error), BIM_10, batches, [0.02, 0.1], keep=10, elsewhere={"same": model})
+    whole = attack_curve(model, BIM_10, batches, [0.02, 0.1], keep=10, transfer_models={"same": model})
+    halved = attack_curve(
+        Narrow(model, 6, error), BIM_10, batches, [0.02, 0.1], keep=10, transfer_models={"same": model}
+    )
     assert (whole.batch_size, halved.batch_size) == (None, 6)
     assert torch.equal(halved.labels, whole.labels)
     torch.testing.assert_close(halved.examples, whole.examples)
     for mine, theirs in zip(halved.attacked, whole.attacked, strict=True):
         assert torch.equal(mine.answers.predicted, theirs.answers.predicted)
-        assert torch.equal(mine.elsewhere["same"].predicted, mine.answers.predicted)
+        assert torch.equal(mine.transferred["same"].predicted, mine.answers.predicted)
         torch.testing.assert_close(mine.sizes[Norm.l2], theirs.sizes[Norm.l2], atol=1e-5, rtol=0)
         torch.testing.assert_close(mine.examples, theirs.examples, atol=1e-5, rtol=0)
         assert (mine.queries, mine.gradients) == (theirs.queries, theirs.gradients)
@@ -112,7 +114,7 @@ def test_batches_halve_themselves_when_memory_runs_out(
 def test_an_image_that_is_too_large_by_itself_and_other_errors_are_not_hidden(
     model: nn.Module, images: tuple[Tensor, Tensor]
 ) -> None:
-    assert not memory_ran_out(RuntimeError("shapes do not match"))
+    assert not is_out_of_memory(RuntimeError("shapes do not match"))
     for narrow in (Narrow(model, 0, ERRORS[0]), Narrow(model, 6, RuntimeError("shapes do not match"))):
         with pytest.raises(RuntimeError, match=r"out of memory|shapes"):
             attack_curve(narrow, BIM_10, [images], [0.1], keep=0)
@@ -126,8 +128,8 @@ def test_other_networks_are_shown_the_same_images(model: nn.Module, images: tupl
             seen.append(x)
             return torch.eye(3)[torch.full((len(x),), 2)]
 
-    curve = attack_curve(model, BIM_10, [images], [0.1], keep=40, elsewhere={"other": Watching()})
-    assert curve.clean_elsewhere["other"].predicted.unique().tolist() == [2]
-    assert curve.attacked[0].elsewhere["other"].predicted.unique().tolist() == [2]
+    curve = attack_curve(model, BIM_10, [images], [0.1], keep=40, transfer_models={"other": Watching()})
+    assert curve.clean_transferred["other"].predicted.unique().tolist() == [2]
+    assert curve.attacked[0].transferred["other"].predicted.unique().tolist() == [2]
     assert torch.equal(seen[0], images[0])
     assert torch.equal(seen[1], curve.attacked[0].examples)

@@ -10,7 +10,7 @@ from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.cw import CarliniWagner, least
 from trustml_cli.attacks.deepfool import DeepFool, to_the_nearest
 from trustml_cli.attacks.linear import LinearOptimum
-from trustml_cli.attacks.losses import clear_lead, lead
+from trustml_cli.attacks.losses import clear_margin, logit_margin
 from trustml_cli.attacks.measure import sizes, within_budget
 
 Digits = tuple[nn.Module, Tensor, Tensor]
@@ -40,7 +40,7 @@ def test_deepfool_equals_that_of_foolbox(norm: Norm, digits: Digits) -> None:
     theirs = peer.run(PyTorchModel(model, bounds=(0, 1), device="cpu"), x, y)
     ours = deepfool(norm).smallest(model, x, y)
     clear = (
-        clear_lead(model(theirs), y, None) > 0
+        clear_margin(model(theirs), y, None) > 0
     )  # where theirs is within rounding of the boundary we take a step more
     assert clear.double().mean() > 0.95
     torch.testing.assert_close(ours[clear], theirs[clear], atol=2e-6, rtol=0)
@@ -128,7 +128,7 @@ def test_a_confidence_is_reached(digits: Digits) -> None:
     x_adv = cw(confidence=2.0).smallest(model, x, y)
     found = (x_adv != x).flatten(1).any(1)
     assert found.double().mean() > 0.7
-    assert (lead(model(x_adv), y, None)[found] > 2.0).all()
+    assert (logit_margin(model(x_adv), y, None)[found] > 2.0).all()
 
 
 def test_a_run_that_ends_early_asks_less_and_finds_as_much(digits: Digits) -> None:
@@ -167,7 +167,7 @@ def test_deepfool_moves_an_image_that_lies_on_the_boundary(y: int) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(2, 2, bias=False))
     model[1].weight.data = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     x, label = torch.full((1, 1, 1, 2), 0.5), torch.tensor([y])
-    assert clear_lead(model(deepfool(Norm.l2).smallest(model, x, label)), label, None) > 0
+    assert clear_margin(model(deepfool(Norm.l2).smallest(model, x, label)), label, None) > 0
 
 
 def test_no_step_along_normals_of_zero() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.measure import sizes
 from trustml_cli.attacks.square import Square, move_mass, peak, peaks, pyramid, repaint, stripes
-from trustml_cli.system.hardware import own_randomness
+from trustml_cli.system.hardware import seeded
 
 Digits = tuple[nn.Module, Tensor, Tensor]
 
@@ -35,7 +35,7 @@ class Opaque(nn.Module):
 def test_it_needs_no_gradient_and_no_more_than_its_queries(norm: Norm, digits: Digits) -> None:
     model, x, y = digits
     opaque = Opaque(model)
-    with own_randomness(0):
+    with seeded(0):
         x_adv = square(norm)(opaque, x, y, {Norm.linf: 0.15, Norm.l2: 1.0}[norm])
     stands = model(x_adv).argmax(1) == y
     assert 0.05 < stands.double().mean() < 0.7
@@ -59,16 +59,16 @@ def test_as_few_stand_as_with_the_authors_code(norm: Norm, seeds: int, digits: D
             model, norm={Norm.linf: "Linf", Norm.l2: "L2"}[norm], n_queries=300, eps=epsilon, p_init=0.8, seed=seed,
             resc_schedule=False, device="cpu",
         )  # fmt: skip
-        with own_randomness(seed):
+        with seeded(seed):
             theirs.append((model(peer.perturb(x, y)).argmax(1) == y).double().mean())
-        with own_randomness(seed):
+        with seeded(seed):
             ours.append((model(square(norm, queries=300)(model, x, y, epsilon)).argmax(1) == y).double().mean())
     assert torch.stack(ours).mean() <= torch.stack(theirs).mean() + 0.03 / seeds
 
 
 def test_the_first_images_and_the_proposals_use_the_budget() -> None:
     x = torch.full((6, 3, 12, 12), 0.5)
-    with own_randomness(0):
+    with seeded(0):
         striped, peaked = stripes(x, 0.1), peaks(x, 1.0)
         painted, moved = repaint(x, striped, 0.1, 5), move_mass(x, peaked, 1.0, 5)
     assert ((striped - x).abs() - 0.1).abs().max() < 1e-6
@@ -96,9 +96,9 @@ def test_peaks_are_those_of_the_authors_code() -> None:
 
     peer = SquareAttack(None, norm="L2", eps=1.0, device="cpu")
     for side in (1, 2, 3, 5, 8):
-        with own_randomness(0):
+        with seeded(0):
             theirs = peer.eta(side)
-        with own_randomness(0):
+        with seeded(0):
             torch.testing.assert_close(peak(side, torch.zeros(1)), theirs)
 
 
@@ -111,7 +111,7 @@ def test_squares_shrink_along_the_schedule() -> None:
 def test_a_target_alone_counts(digits: Digits) -> None:
     model, x, y = digits
     others = y != 8
-    with own_randomness(0):
+    with seeded(0):
         x_adv = square(Norm.linf, target=8)(model, x[others], y[others], 0.3)
     assert (model(x_adv).argmax(1) == 8).double().mean() > 0.5
 

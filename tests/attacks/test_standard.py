@@ -5,9 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from trustml_cli.attacks.attack import Norm
+from trustml_cli.attacks.attempts import AttackState
 from trustml_cli.attacks.standard import Standard
-from trustml_cli.attacks.standing import Standing
-from trustml_cli.system.hardware import own_randomness
+from trustml_cli.system.hardware import seeded
 
 Digits = tuple[nn.Module, Tensor, Tensor]
 EPSILONS = {Norm.linf: 0.1, Norm.l2: 0.7}
@@ -31,9 +31,9 @@ def test_no_more_images_stand_than_with_the_authors_library(norm: Norm, digits: 
         part.n_iter = part.n_iter_orig = 20
     peer.apgd.n_iter_2 = peer.apgd_targeted.n_iter_2 = 4
     peer.square.n_queries = 100
-    with own_randomness(0):
+    with seeded(0):
         theirs = (model(peer.run_standard_evaluation(x, y)[0]).argmax(1) == y).double().mean()
-    with own_randomness(0):
+    with seeded(0):
         ours = (model(standard(norm)(model, x, y, EPSILONS[norm])).argmax(1) == y).double().mean()
     assert 0.05 < theirs < 0.9
     assert ours <= theirs + 0.002
@@ -45,12 +45,12 @@ def test_each_part_takes_on_what_the_others_left(digits: Digits, monkeypatch: py
     attack = standard(Norm.linf)
     for part in {type(part) for part in attack.attacks()}:
 
-        def noting(self, standing: Standing, epsilon: float, besiege=part.besiege) -> None:
-            left.append((type(self).__name__, len(standing.left)))
-            besiege(self, standing, epsilon)
+        def noting(self, state: AttackState, epsilon: float, attack=part.attack_remaining) -> None:
+            left.append((type(self).__name__, len(state.left)))
+            attack(self, state, epsilon)
 
-        monkeypatch.setattr(part, "besiege", noting)
-    with own_randomness(0):
+        monkeypatch.setattr(part, "attack_remaining", noting)
+    with seeded(0):
         x_adv = attack(model, x, y, 0.1)
     names, counts = zip(*left, strict=True)
     assert names == ("APGD", "APGD", "FAB", "Square")
@@ -65,7 +65,7 @@ def test_where_gradients_are_masked_the_part_without_gradients_gets_through(digi
             return digits[0](x) + 0 * x.sum() if not torch.is_grad_enabled() else digits[0](x.detach()) + 0 * x.sum()
 
     _, x, y = digits
-    with own_randomness(0):
+    with seeded(0):
         x_adv = standard(Norm.linf, queries=300, steps=5)(Masked(), x, y, 0.15)
     assert (digits[0](x_adv).argmax(1) == y).double().mean() < 0.6
 
@@ -73,7 +73,7 @@ def test_where_gradients_are_masked_the_part_without_gradients_gets_through(digi
 def test_a_target_alone_counts(digits: Digits) -> None:
     model, x, y = digits
     others = y != 8
-    with own_randomness(0):
+    with seeded(0):
         x_adv = standard(Norm.l2, target=8)(model, x[others], y[others], 1.5)
     assert (model(x_adv).argmax(1) == 8).double().mean() > 0.5
 

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from tests.configs import choice
 from trustml_cli.attacks.fgsm import FGSM
-from trustml_cli.attacks.learnt import answers
-from trustml_cli.attacks.measure import Counted
-from trustml_cli.attacks.substitute import CarriedOver, Substitute
+from trustml_cli.attacks.measure import QueryCounter
+from trustml_cli.attacks.substitute import Substitute, TransferredAttack
+from trustml_cli.attacks.universal_base import answers
 from trustml_cli.config.instantiate import build
-from trustml_cli.system.hardware import own_randomness
+from trustml_cli.system.hardware import seeded
 
 Digits = tuple[nn.Module, Tensor, Tensor]
 
@@ -23,16 +23,16 @@ def substitute(**changes: Any) -> Substitute:
     return built
 
 
-def prepared(attack: Substitute, model: nn.Module) -> CarriedOver:
+def fitted(attack: Substitute, model: nn.Module) -> TransferredAttack:
     own = torch.tensor(load_digits().images[: attack.images] / 16, dtype=torch.float)[:, None]
-    with own_randomness(0):
-        return attack.prepared(model, own, torch.zeros(len(own), dtype=torch.long))  # true classes are of no use to it
+    with seeded(0):
+        return attack.fit(model, own, torch.zeros(len(own), dtype=torch.long))  # true classes are of no use to it
 
 
 def test_it_copies_the_victim_from_labels_and_its_images_fool_the_victim(digits: Digits) -> None:
     model, x, y = digits
-    victim = Counted(model)
-    attack = prepared(substitute(images=200, epochs=10), victim)
+    victim = QueryCounter(model)
+    attack = fitted(substitute(images=200, epochs=10), victim)
     assert victim.queries == 200 * 2**3 + 1  # and one image to see how many classes there are
     assert victim.gradients == 0
     victim.queries = 0
@@ -48,7 +48,7 @@ def test_it_copies_the_victim_from_labels_and_its_images_fool_the_victim(digits:
 def test_more_rounds_copy_better(digits: Digits) -> None:
     model, x, _ = digits
     agree = [
-        (answers(prepared(substitute(images=30, rounds=rounds), model).substitute, x) == answers(model, x))
+        (answers(fitted(substitute(images=30, rounds=rounds), model).substitute, x) == answers(model, x))
         .double()
         .mean()
         for rounds in (0, 4)
@@ -57,8 +57,8 @@ def test_more_rounds_copy_better(digits: Digits) -> None:
 
 
 def test_no_more_labels_are_asked_for_than_there_are_queries(digits: Digits) -> None:
-    victim = Counted(digits[0])
-    prepared(substitute(images=60, rounds=5, labels=150, epochs=1), victim)
+    victim = QueryCounter(digits[0])
+    fitted(substitute(images=60, rounds=5, labels=150, epochs=1), victim)
     assert victim.queries == 150 + 1
 
 

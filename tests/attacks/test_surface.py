@@ -9,7 +9,7 @@ from torch.nn.functional import softplus
 
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.surface import loss_surface
-from trustml_cli.system.hardware import own_randomness
+from trustml_cli.system.hardware import seeded
 
 
 class Linear(nn.Module):
@@ -22,9 +22,9 @@ class Linear(nn.Module):
 
 def test_the_loss_rises_along_the_gradient_as_worked_out() -> None:
     x, y = torch.tensor([[[[0.5, 0.25]]]]), torch.tensor([1])  # a score of 0.5
-    with own_randomness(0):
+    with seeded(0):
         surface = loss_surface(Linear(), x, y, 0.2, Norm.linf, points=5)
-    with own_randomness(0):
+    with seeded(0):
         signs = torch.randn_like(x).sign().flatten()
     torch.testing.assert_close(surface.offsets, torch.tensor([-0.2, -0.1, 0.0, 0.1, 0.2]))
     aside = float(signs @ torch.tensor([3.0, -4.0]))

@@ -9,27 +9,27 @@ from torch import Tensor, nn
 
 from tests.configs import choice
 from trustml_cli.attacks.attack import Norm
-from trustml_cli.attacks.comparison import with_more
+from trustml_cli.attacks.comparison import with_more_effort
 from trustml_cli.attacks.geometry import onto_ball
-from trustml_cli.attacks.learnt import LearnsPerturbation, LearntPerturbation, answers, fooled
 from trustml_cli.attacks.measure import sizes
 from trustml_cli.attacks.universal import Universal
+from trustml_cli.attacks.universal_base import FittedUniversal, UniversalAttack, answers, fooled
 from trustml_cli.config.instantiate import build
-from trustml_cli.system.hardware import own_randomness
+from trustml_cli.system.hardware import seeded
 
 NAMES = ["universal", "universal_gradient"]
 QUICK = {"universal": {"images": 100, "epochs": 3}, "universal_gradient": {"images": 300}}
 Digits = tuple[nn.Module, Tensor, Tensor]
 
 
-def learner(name: str, **changes: Any) -> LearnsPerturbation:
-    built: LearnsPerturbation = build(choice("attack", name, **{**QUICK[name], **changes}), "attack")
+def learner(name: str, **changes: Any) -> UniversalAttack:
+    built: UniversalAttack = build(choice("attack", name, **{**QUICK[name], **changes}), "attack")
     return built
 
 
-def prepared(attack: LearnsPerturbation, model: nn.Module) -> LearntPerturbation:
+def fitted(attack: UniversalAttack, model: nn.Module) -> FittedUniversal:
     own = torch.tensor(load_digits().images[: attack.images] / 16, dtype=torch.float)[:, None]
-    return attack.prepared(model, own, answers(model, own))
+    return attack.fit(model, own, answers(model, own))
 
 
 @pytest.mark.parametrize("norm", Universal.norms)
@@ -37,8 +37,8 @@ def prepared(attack: LearnsPerturbation, model: nn.Module) -> LearntPerturbation
 def test_it_fools_most_images_alike_and_noise_of_its_size_does_not(name: str, norm: Norm, digits: Digits) -> None:
     model, x, _ = digits
     seen, epsilon = answers(model, x), {Norm.linf: 0.3, Norm.l2: 2.4}[norm]  # noise of ±0.3 has 2.4 in L2
-    with own_randomness(0):
-        attack = prepared(learner(name, norm=norm.value), model)
+    with seeded(0):
+        attack = fitted(learner(name, norm=norm.value), model)
         v = attack.perturbation(epsilon)
         noise = 0.3 * torch.randn_like(x).sign()
     assert v.shape == (1, 1, 8, 8)
@@ -55,7 +55,7 @@ def test_it_is_learnt_once_for_each_epsilon_and_from_nothing_but_own_images(name
     asked: list[int] = []
     counting = nn.Sequential(model)
     counting.register_forward_pre_hook(lambda _, inputs: asked.append(len(inputs[0])))
-    attack = prepared(learner(name, images=30, epochs=2), counting)
+    attack = fitted(learner(name, images=30, epochs=2), counting)
     asked.clear()
     first = attack(counting, x, y, 0.2)
     assert asked
@@ -64,7 +64,7 @@ def test_it_is_learnt_once_for_each_epsilon_and_from_nothing_but_own_images(name
     torch.testing.assert_close(attack(counting, x, y, 0.2), first, rtol=0, atol=0)
     assert not asked
     assert not torch.equal(attack(counting, x, y, 0.1), first)
-    assert with_more(attack) is None
+    assert with_more_effort(attack) is None
 
 
 def test_the_paper_s_loop_worked_out_by_hand() -> None:
@@ -87,7 +87,7 @@ def test_it_ends_once_enough_are_fooled(digits: Digits) -> None:
     effort = []
     for delta in (0.9, 0.0):
         asked.clear()
-        with own_randomness(0):
+        with seeded(0):
             learner("universal", delta=delta, epochs=2).learn(counting, x[:20], 0.3)
         effort.append(len(asked))
     assert effort[0] < 0.7 * effort[1]
@@ -95,7 +95,7 @@ def test_it_ends_once_enough_are_fooled(digits: Digits) -> None:
 
 def test_a_target_draws_the_answers(digits: Digits) -> None:
     model, x, y = digits
-    x_adv = prepared(learner("universal_gradient", target=8), model)(model, x, y, 0.4)
+    x_adv = fitted(learner("universal_gradient", target=8), model)(model, x, y, 0.4)
     assert (answers(model, x_adv) == 8).double().mean() > 0.5
 
 
@@ -146,8 +146,8 @@ def test_it_fools_as_many_as_another_library_s(digits: Digits) -> None:
         delta=0.05, max_iter=2, eps=0.3, norm=np.inf, batch_size=1, verbose=False,
     )  # fmt: skip
     theirs.generate(own.numpy())
-    with own_randomness(0):
-        ours = prepared(learner("universal", images=30, epochs=2), model).perturbation(0.3)
+    with seeded(0):
+        ours = fitted(learner("universal", images=30, epochs=2), model).perturbation(0.3)
     seen = answers(model, x)
     v = torch.tensor(np.asarray(theirs.noise), dtype=torch.float).view_as(ours)
     rates = [fooled(model, x, change, seen).double().mean().item() for change in (ours, v)]

@@ -7,7 +7,7 @@ import trustml_cli
 from tests.helpers import NO_CACHE
 from trustml_cli.data.dataset import Dataset, DatasetSource
 from trustml_cli.data.relabelled import only_classes
-from trustml_cli.data.unseen import set_aside, without_class
+from trustml_cli.data.unseen import split_validation, without_class
 
 PACKAGE = Path(trustml_cli.__file__).parent
 
@@ -21,7 +21,7 @@ def test_every_data_set_that_is_made_of_another_has_a_fingerprint_of_its_own(tin
         only_classes(tiny_data, [1, 0]),
         without_class(tiny_data, 0)[0],
         without_class(tiny_data, 1)[0],
-        *(set_aside(tiny_data, share, seed)[0] for share in (0.2, 0.5) for seed in (0, 1)),
+        *(split_validation(tiny_data, share, seed)[0] for share in (0.2, 0.5) for seed in (0, 1)),
         tiny_data.limited(8).limited(4),
     ]
     assert len({data.fingerprint for data in made}) == len(made)

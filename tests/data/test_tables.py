@@ -113,7 +113,7 @@ def test_every_stratum_gives_its_share() -> None:
 def test_rows_that_are_set_aside_teach_nothing_about_the_columns() -> None:
     table = source("census", rows=2000, steps=4).load()
     assert isinstance(table, Table)
-    less, validation = table.set_aside(0.25, seed=0)
+    less, validation = table.split_validation(0.25, seed=0)
     assert (len(less.train), len(validation)) == (1050, 350)
     for group in range(2):
         shares = [(part.sensitive[:, group] == 0).double().mean().item() for part in (less.train, validation)]
@@ -126,7 +126,7 @@ def test_rows_that_are_set_aside_teach_nothing_about_the_columns() -> None:
     other = table.train.columns.copy()
     other.iloc[aside.numpy(), other.columns.get_loc("age")] = 1000
     rows = Rows(table.train.inputs, table.train.labels, table.train.sensitive, other)
-    again, changed = replace(table, train=rows).set_aside(0.25, seed=0)
+    again, changed = replace(table, train=rows).split_validation(0.25, seed=0)
     assert torch.equal(again.train.inputs, less.train.inputs)  # though a tree would have cut at 1000
     assert torch.equal(again.test.inputs, less.test.inputs)
     assert changed.inputs[:, 0].eq(1000).all()

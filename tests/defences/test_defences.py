@@ -24,8 +24,8 @@ from trustml_cli.defences.defence import Defence, RobustTraining
 from trustml_cli.defences.ensemble import EnsembleTraining
 from trustml_cli.defences.free import FreeTraining
 from trustml_cli.defences.trades import TradesTraining, divergence
-from trustml_cli.system.hardware import own_randomness
-from trustml_cli.tasks.context import describe
+from trustml_cli.system.hardware import seeded
+from trustml_cli.tasks.context import input_spec
 from trustml_cli.training.gradient import GradientTrainer
 from trustml_cli.training.step import CROSS_ENTROPY, Closure
 from trustml_cli.training.trainer import Epoch
@@ -106,7 +106,7 @@ def under_attack(network: nn.Module, data: Dataset, epsilon: float) -> float:
     """Accuracy on 200 test images under PGD."""
     x, y = next(batches(data.test, 200, CPU.device))
     network.eval().requires_grad_(False)
-    with own_randomness(0):
+    with seeded(0):
         return (network(PROBE(network, x, y, epsilon)).argmax(1) == y).double().mean().item()
 
 
@@ -119,8 +119,8 @@ def fit(
     model: str, data: Dataset, defended: RobustTraining | None, static: list[nn.Module]
 ) -> tuple[nn.Module, list[Epoch]]:
     history: list[Epoch] = []
-    with own_randomness(0):
-        fresh = build(choice("model", model), "model").build(describe(data))
+    with seeded(0):
+        fresh = build(choice("model", model), "model").build(input_spec(data))
         trainer().fit(fresh, data, CPU, history.append, defended or CROSS_ENTROPY, static)
     return fresh.eval().requires_grad_(False), history
 
@@ -271,8 +271,8 @@ def test_free_training_replays_each_batch_and_carries_the_perturbation_on(
 @pytest.mark.e2e
 def test_free_training_takes_its_replays_from_the_epochs(digits: Dataset) -> None:
     steps, history = [], []
-    with own_randomness(0):
-        fresh = build(choice("model", "mlp"), "model").build(describe(digits))
+    with seeded(0):
+        fresh = build(choice("model", "mlp"), "model").build(input_spec(digits))
         fresh.register_forward_pre_hook(lambda network, _: steps.append(1) if network.training else None)
         trainer(steps_per_epoch=5, batch_size=16).fit(
             fresh, digits, CPU, history.append, defence("free", replays=4, images=5)

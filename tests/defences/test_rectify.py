@@ -8,17 +8,17 @@ from torch import Tensor, nn
 from tests.configs import choice
 from tests.helpers import CPU
 from trustml_cli.attacks.attack import Norm
-from trustml_cli.attacks.learnt import answers
 from trustml_cli.attacks.measure import sizes, within_budget
+from trustml_cli.attacks.universal_base import answers
 from trustml_cli.config.instantiate import build
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.defences.detector import PerturbationDetector, features
-from trustml_cli.defences.measure import Shown, look, together
+from trustml_cli.defences.measure import RectifiedResult, ask_rectified, concatenate
 from trustml_cli.defences.rectify import Rectifier, RectifyingNetwork, perturbed
 from trustml_cli.ood.separation import separation
-from trustml_cli.system.hardware import own_randomness
-from trustml_cli.tasks.context import describe
+from trustml_cli.system.hardware import seeded
+from trustml_cli.tasks.context import input_spec
 from trustml_cli.training.gradient import GradientTrainer
 
 DETECTOR = PerturbationDetector(penalty=0.01)
@@ -36,8 +36,8 @@ class Trained:
     def __init__(self, data: Dataset) -> None:
         trainer: GradientTrainer = build(choice("trainer", "default", epochs=4), "trainer")
         self.defence = rectify(perturbations=4, blocks=2)
-        with own_randomness(0):
-            self.classifier = build(choice("model", "mlp"), "model").build(describe(data))
+        with seeded(0):
+            self.classifier = build(choice("model", "mlp"), "model").build(input_spec(data))
             trainer.fit(self.classifier, data, CPU, lambda _: None)
             self.classifier.eval().requires_grad_(False)
             self.weights = {name: value.clone() for name, value in self.classifier.state_dict().items()}
@@ -49,7 +49,7 @@ class Trained:
 
     def unseen(self) -> Tensor:
         """The test images with a perturbation that was learnt from another seed."""
-        with own_randomness(99):
+        with seeded(99):
             return (self.x + self.defence.learner(None).learn(self.classifier, self.own, 0.2)).clamp(0, 1)
 
 
@@ -155,9 +155,9 @@ def test_flagged_images_are_rectified_and_the_others_go_straight() -> None:
         "labels": [0, 0, 0], "before": [0, 0, 0], "bare": [1, 1, 1], "rectified": [2, 2, 2],
         "score": [0.1, 0.5, 0.9], "likeness": [0.0, 0.0, 0.0],
     }.items()}  # fmt: skip
-    shown = Shown(**numbers, examples=torch.zeros(3, 1, 2, 2))
+    shown = RectifiedResult(**numbers, examples=torch.zeros(3, 1, 2, 2))
     assert shown.combined(0.5).tolist() == [1, 1, 2]
-    assert together([shown, shown]).combined(0.0).tolist() == [2] * 6
+    assert concatenate([shown, shown]).combined(0.0).tolist() == [2] * 6
 
 
 @pytest.mark.e2e
@@ -167,7 +167,7 @@ def test_likeness_is_the_largest_cosine_with_what_was_learnt_from(trained: Train
     machine = DETECTOR.fit(torch.rand(9, 1, 8, 8), torch.rand(9, 1, 8, 8))
     grey = torch.full((5, 1, 8, 8), 0.5)
     opposite = grey - 0.3 * front.perturbations[1]
-    shown = look(trained.guarded, machine, grey, torch.cat([opposite[:1], grey[1:]]), torch.zeros(5).long())
+    shown = ask_rectified(trained.guarded, machine, grey, torch.cat([opposite[:1], grey[1:]]), torch.zeros(5).long())
     assert shown.likeness.tolist() == pytest.approx([1.0, 0, 0, 0, 0], abs=1e-5)
 
 

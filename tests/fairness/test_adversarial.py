@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trustml_cli.fairness.adversarial import PATIENCE, Adversary, Game, descend, log_odds
+from trustml_cli.fairness.adversarial import PATIENCE, AdversarialDebiasing, Adversary, descend, log_odds
 from trustml_cli.fairness.measure import Scored, adversary_aucs
 
 pytestmark = pytest.mark.e2e  # trains
@@ -32,7 +32,7 @@ def test_an_adversary_learns_all_there_is_to_know_and_no_more() -> None:
     sensitive = torch.stack([first, second], 1)
     torch.manual_seed(0)
     adversary = Adversary([32, 32, 32], [2, 2])
-    Game(**GAME).pretrain(adversary, odds, sensitive, 75)
+    AdversarialDebiasing(**GAME).pretrain(adversary, odds, sensitive, 75)
     best = [(entropy(0.2) + entropy(0.9)) / 2, entropy(0.5)]
     assert adversary.losses(odds, sensitive).tolist() == pytest.approx(best, abs=0.002)
     # of 1100 · 900 pairs: right where only one has the score 2, even where both or none have
@@ -45,7 +45,7 @@ def test_an_adversary_that_converges_does_not_stop_half_way() -> None:
     # the group shows in the middle of the scores only: a few epochs find nothing, all that can be known takes more
     odds = torch.linspace(-3, 3, 600)
     sensitive = ((odds.abs() < 1) ^ (torch.arange(600) % 5 == 0)).long()[:, None]
-    game = Game(**{**GAME, "adversary_batch_size": 600})
+    game = AdversarialDebiasing(**{**GAME, "adversary_batch_size": 600})
     found = {}
     for name in ("short", "long"):
         torch.manual_seed(0)
@@ -88,7 +88,7 @@ def played(first: float, second: float) -> Scored:
     for _ in range(100):
         descend(optimizer, functional.cross_entropy(classifier(x), y))
     adversary = Adversary([16, 16], [2, 2])
-    game = Game(**{**GAME, "strength": [first, second]})
+    game = AdversarialDebiasing(**{**GAME, "strength": [first, second]})
     game.pretrain(adversary, log_odds(classifier(x)).detach(), sensitive, 25)
     assert len(list(game.play(classifier, adversary, x, y, sensitive))) == GAME["rounds"]
     with torch.no_grad():
@@ -112,7 +112,9 @@ def test_a_round_is_a_step_of_the_adversary_on_all_rows_and_one_of_the_classifie
     x, y, sensitive = people(50)
     torch.manual_seed(3)
     classifier, adversary = nn.Linear(2, 2), Adversary([4], [2, 2])
-    game = Game(**{**GAME, "strength": [3.0, 0.5], "rounds": 1, "batch_size": 20, "adversary_batch_size": 50})
+    game = AdversarialDebiasing(
+        **{**GAME, "strength": [3.0, 0.5], "rounds": 1, "batch_size": 20, "adversary_batch_size": 50}
+    )
     ours, theirs = deepcopy(classifier), deepcopy(adversary)
     torch.manual_seed(4)
     (loss,) = game.play(classifier, adversary, x, y, sensitive)

@@ -18,10 +18,10 @@ from tests.faults.whole import metrics_below
 from tests.helpers import CPU, Cli, facts, newest
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.models.dense import Logistic
-from trustml_cli.models.model import Inputs, Normalization
+from trustml_cli.models.model import InputSpec, Normalization
 from trustml_cli.run import less
 from trustml_cli.system.errors import RunFailed
-from trustml_cli.system.hardware import Halving, memory_ran_out, within_memory
+from trustml_cli.system.hardware import BatchSplitter, is_out_of_memory, report_out_of_memory
 from trustml_cli.tasks.context import Context
 from trustml_cli.training.gradient import GradientTrainer
 from trustml_cli.training.predict import predict
@@ -59,7 +59,7 @@ def batches(*sizes: int) -> Iterator[tuple[Tensor, Tensor]]:
 
 @pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
 def test_a_batch_is_halved_until_it_fits_and_those_that_follow_are_cut(error: Exception) -> None:
-    halving, asked = Halving(), []
+    halving, asked = BatchSplitter(), []
 
     def work(x: Tensor, y: Tensor) -> Tensor:
         asked.append(len(x))
@@ -68,7 +68,7 @@ def test_a_batch_is_halved_until_it_fits_and_those_that_follow_are_cut(error: Ex
         assert torch.equal(x[:, 0], y.float())
         return y
 
-    assert memory_ran_out(error)
+    assert is_out_of_memory(error)
     assert torch.equal(torch.cat(list(halving.over(batches(20, 20, 3), work))), torch.arange(43))
     assert asked == [20, 10, 5, 5, 5, 5, 5, 5, 5, 5, 3]
     assert halving.size == 5
@@ -78,12 +78,12 @@ def test_a_batch_is_halved_until_it_fits_and_those_that_follow_are_cut(error: Ex
 def test_halving_ends_at_one_and_hides_no_other_error(most: int, error: Exception) -> None:
     narrow = Narrow(most, error)
     with pytest.raises(type(error)):
-        list(Halving().over(batches(20), lambda x, y: narrow(x)))
+        list(BatchSplitter().over(batches(20), lambda x, y: narrow(x)))
     assert narrow.asked == ([20, 10, 5, 2, 1] if most == 0 else [20])
 
 
 def test_where_memory_suffices_nothing_is_cut() -> None:
-    halving = Halving()
+    halving = BatchSplitter()
     assert [len(y) for y in halving.over(batches(20, 3), lambda x, y: y)] == [20, 3]
     assert halving.size is None
 
@@ -99,11 +99,11 @@ def test_answers_are_the_same_in_smaller_batches(tiny_data: Dataset) -> None:
 def test_only_a_lack_of_memory_is_told_as_one() -> None:
     with (
         pytest.raises(RunFailed, match=r"^memory ran out; lower trainer\.batch_size$"),
-        within_memory("lower trainer.batch_size"),
+        report_out_of_memory("lower trainer.batch_size"),
     ):
         raise CUDA
     for error in (ValueError("shapes"), RuntimeError("shapes")):
-        with pytest.raises(type(error), match="shapes"), within_memory("lower it"):
+        with pytest.raises(type(error), match="shapes"), report_out_of_memory("lower it"):
             raise error
 
 
@@ -168,14 +168,14 @@ def test_a_model_that_is_too_large_even_to_be_tried_is_no_wrong_input(monkeypatc
     monkeypatch.setattr(nn.Linear, "forward", none)
     model = Logistic(normalization=Normalization.none, checkpoint=None, train=False)
     with pytest.raises(torch.OutOfMemoryError):
-        model.build(Inputs((1, 8, 8), 10, (0.0,), (1.0,)))
+        model.build(InputSpec((1, 8, 8), 10, (0.0,), (1.0,)))
 
 
 LIMITED = """
 import resource, sys, torch.fx.experimental.symbolic_shapes  # a late import is no batch
 import trustml_cli.run
 from pathlib import Path
-from trustml_cli.tasks.measuring import RobustnessTask
+from trustml_cli.tasks.robustness import RobustnessTask
 from trustml_cli.training.gradient import GradientTrainer
 
 def limit(cls, name):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from trustml_cli.models.binary import Activation, BinaryLinear, Sign
 from trustml_cli.models.mnist_cnn import MnistCnn
-from trustml_cli.models.model import Inputs, Normalization
+from trustml_cli.models.model import InputSpec, Normalization
 
 
 def lived_in(network: nn.Sequential, seed: int = 0) -> nn.Sequential:
@@ -31,7 +31,7 @@ def cnn(size: int, normalization: Normalization) -> nn.Sequential:
     model = MnistCnn(
         activation=Activation.sign, binary_weights=True, normalization=normalization, checkpoint=None, train=False
     )
-    return lived_in(model.build(Inputs((1, size, size), 10, (0.3,), (0.2,))))
+    return lived_in(model.build(InputSpec((1, size, size), 10, (0.3,), (0.2,))))
 
 
 def dense() -> nn.Sequential:

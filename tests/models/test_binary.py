@@ -6,7 +6,7 @@ from torch import nn
 
 from trustml_cli.models.binary import Activation, BinaryConv2d, BinaryLinear, Sign, sign
 from trustml_cli.models.mnist_cnn import MnistCnn
-from trustml_cli.models.model import Inputs, Normalization
+from trustml_cli.models.model import InputSpec, Normalization
 
 DEFINITION = [  # x, its sign, and whether the gradient passes
     (-7.0, -1, 0), (-1.0001, -1, 0), (-1.0, -1, 1), (-0.5, -1, 1), (-1e-30, -1, 1), (-0.0, 1, 1), (0.0, 1, 1),
@@ -54,7 +54,7 @@ def network(activation: Activation, binary_weights: bool) -> nn.Sequential:
         checkpoint=None,
         train=False,
     )
-    return model.build(Inputs((1, 28, 28), 10, (0.5,), (0.5,)))
+    return model.build(InputSpec((1, 28, 28), 10, (0.5,), (0.5,)))
 
 
 @pytest.mark.parametrize("binary_weights", [False, True])

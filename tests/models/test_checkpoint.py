@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from trustml_cli.models.checkpoint import load_checkpoint
 from trustml_cli.models.dense import Mlp
-from trustml_cli.models.model import Inputs, Normalization
+from trustml_cli.models.model import InputSpec, Normalization
 
 Weights = dict[str, Tensor]
 
 
 def network(hidden: int = 5, shape: tuple[int, ...] = (1, 8, 8)) -> nn.Sequential:
     model = Mlp(normalization=Normalization.dataset, checkpoint=None, train=False, hidden=[hidden], dropout=0.0)
-    return model.build(Inputs(shape, 3, mean=(0.5,) * shape[0], std=(0.25,) * shape[0]))
+    return model.build(InputSpec(shape, 3, mean=(0.5,) * shape[0], std=(0.25,) * shape[0]))
 
 
 def save_safetensors(weights: Weights, path: Path) -> Path:

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from trustml_cli.models.custom import Custom
-from trustml_cli.models.model import Inputs, Normalization
+from trustml_cli.models.model import InputSpec, Normalization
 
-IMAGES = Inputs((3, 6, 6), 4, mean=(0.5, 0.5, 0.5), std=(1.0, 1.0, 1.0))
+IMAGES = InputSpec((3, 6, 6), 4, mean=(0.5, 0.5, 0.5), std=(1.0, 1.0, 1.0))
 SOURCE = """
 from torch import nn
 
@@ -105,4 +105,4 @@ def test_a_factory_that_fails_is_refused_by_name(factory: str, arguments: dict[s
 
 def test_a_network_of_another_shape_is_refused_with_the_shape() -> None:
     with pytest.raises(ValueError, match="cannot take inputs of shape 1×6×6"):
-        custom("own_networks:plain").build(Inputs((1, 6, 6), 4, mean=(0.5,), std=(1.0,)))
+        custom("own_networks:plain").build(InputSpec((1, 6, 6), 4, mean=(0.5,), std=(1.0,)))

@@ -10,14 +10,14 @@ from torch.nn import functional
 from tests.configs import choice
 from trustml_cli.config.instantiate import build
 from trustml_cli.models.fast_cnn import EPSILON, FastCnn, Whitening, nearly_identity, shift
-from trustml_cli.models.model import Inputs, LooksFirst
+from trustml_cli.models.model import DataDependentInit, InputSpec
 
 MODEL: FastCnn = build(choice("model", "fast_cnn", width=8), "model")
 
 
 def network(side: int = 16, **changes: int) -> nn.Sequential:
     torch.manual_seed(0)
-    return replace(MODEL, **changes).build(Inputs((3, side, side), 5, (0.5,) * 3, (0.25,) * 3))
+    return replace(MODEL, **changes).build(InputSpec((3, side, side), 5, (0.5,) * 3, (0.25,) * 3))
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def images() -> Tensor:
 def test_patches_are_white_after_looking(images: Tensor) -> None:
     layer = Whitening(3)
     before = layer(images)
-    layer.look_at(images)
+    layer.initialize_from(images)
     answers = layer(images).transpose(0, 1).flatten(1).double()
     patches = functional.unfold(images, 2).transpose(0, 1).flatten(1).double()
     products = patches @ patches.T / patches.shape[1]
@@ -50,7 +50,7 @@ def test_patches_are_white_after_looking(images: Tensor) -> None:
 
 def test_whitening_weights_are_kept_but_not_trained() -> None:
     built = network()
-    assert isinstance(built[-1], LooksFirst)
+    assert isinstance(built[-1], DataDependentInit)
     assert "network.0.weight" in built.state_dict()
     assert "network.0.weight" not in dict(built.named_parameters())
     assert "network.0.bias" in dict(built.named_parameters())
@@ -58,7 +58,7 @@ def test_whitening_weights_are_kept_but_not_trained() -> None:
 
 def test_a_channel_that_never_changes_is_not_blown_up() -> None:
     layer = Whitening(1)
-    layer.look_at(torch.zeros(4, 1, 8, 8))
+    layer.initialize_from(torch.zeros(4, 1, 8, 8))
     assert layer.weight.abs().max() <= EPSILON**-0.5
 
 

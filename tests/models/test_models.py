@@ -14,7 +14,7 @@ from tests.configs import choices, composed
 from trustml_cli.config.instantiate import build
 from trustml_cli.config.trust import Leave
 from trustml_cli.models.fast_cnn import Whitening
-from trustml_cli.models.model import Inputs, Model, Normalization
+from trustml_cli.models.model import InputSpec, Model, Normalization
 from trustml_cli.system.errors import InputError
 
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32)]
@@ -30,9 +30,9 @@ WITHOUT_DEFAULT = {"factory": "factory_of_the_model_table:make"}
 Read = Callable[..., Model]
 
 
-def inputs(shape: tuple[int, ...], classes: int = 10) -> Inputs:
+def inputs(shape: tuple[int, ...], classes: int = 10) -> InputSpec:
     channels = shape[0]
-    return Inputs(shape, classes, mean=(0.25, 0.5, 0.75)[:channels], std=(0.1, 0.2, 0.3)[:channels])
+    return InputSpec(shape, classes, mean=(0.25, 0.5, 0.75)[:channels], std=(0.1, 0.2, 0.3)[:channels])
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_one_grey_channel_is_normalised_by_the_mean_of_imagenet_s_constants(read
 
 @every_model
 def test_a_table_is_taken_or_refused_with_clear_words(read: Read, name: str) -> None:
-    row = Inputs((5,), 2, mean=(0.5,) * 5, std=(1.0,) * 5)
+    row = InputSpec((5,), 2, mean=(0.5,) * 5, std=(1.0,) * 5)
     if name in TAKE_TABLES:
         assert read(name).build(row)(torch.rand(3, 5)).shape == (3, 2)
     else:
@@ -200,7 +200,7 @@ def test_a_bad_value_is_refused_by_its_key(read: Read, name: str, changes: dict[
 
 def test_a_model_that_does_not_return_one_logit_per_class_is_refused() -> None:
     class Pixels(Model):
-        def network(self, inputs: Inputs) -> nn.Module:
+        def network(self, inputs: InputSpec) -> nn.Module:
             return nn.Flatten()
 
     wrong = Pixels(normalization=Normalization.none, checkpoint=None, train=False)

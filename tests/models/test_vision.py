@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torchvision import models
 
-from trustml_cli.models.model import Inputs, Normalization
+from trustml_cli.models.model import InputSpec, Normalization
 from trustml_cli.models.vision import FirstOutput, ResNet18, TorchvisionModel, linear_head, replace_last_linear
 
 RESNET = ResNet18(weights=None, freeze=False, head=[], normalization=Normalization.none, checkpoint=None, train=False)
@@ -20,8 +20,8 @@ SMALL = TorchvisionModel(
 )
 
 
-def inputs(*shape: int) -> Inputs:
-    return Inputs(shape, 10, mean=(0.5,) * shape[0], std=(1.0,) * shape[0])
+def inputs(*shape: int) -> InputSpec:
+    return InputSpec(shape, 10, mean=(0.5,) * shape[0], std=(1.0,) * shape[0])
 
 
 def body(network: nn.Module) -> nn.Module:

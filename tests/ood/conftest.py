@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from trustml_cli.models.features import logits_and_features
-from trustml_cli.ood.detector import Seen
+from trustml_cli.ood.detector import ModelOutputs
 
 ROWS = torch.eye(3)  # kind k has its k-th row bright
 
@@ -15,10 +15,10 @@ ROWS = torch.eye(3)  # kind k has its k-th row bright
 @dataclass
 class World:
     network: nn.Module
-    training: Seen
+    training: ModelOutputs
     labels: Tensor
-    inliers: Seen
-    outliers: Seen
+    inliers: ModelOutputs
+    outliers: ModelOutputs
 
 
 @pytest.fixture(scope="session")
@@ -29,9 +29,9 @@ def world() -> World:
     linear.bias.data = torch.zeros(3)
     network = nn.Sequential(nn.Flatten(), linear).requires_grad_(False).eval()
 
-    def seen(brightness: Tensor) -> Seen:
+    def seen(brightness: Tensor) -> ModelOutputs:
         x = brightness.view(-1, 1, 3, 1) + 0.03 * torch.randn(len(brightness), 1, 3, 4, generator=random)
-        return Seen(network, x, *logits_and_features(network, x))
+        return ModelOutputs(network, x, *logits_and_features(network, x))
 
     labels = torch.arange(180) % 3
     return World(

@@ -13,7 +13,7 @@ from tests.configs import choice, choices, composed
 from tests.ood.conftest import World
 from trustml_cli.config.instantiate import build
 from trustml_cli.models.features import logits_and_features
-from trustml_cli.ood.detector import Detector, Seen
+from trustml_cli.ood.detector import Detector, ModelOutputs
 from trustml_cli.ood.energy import energy_score
 from trustml_cli.ood.knn import nearest_neighbour_score
 from trustml_cli.ood.mahalanobis import class_gaussians, mahalanobis_score
@@ -51,7 +51,7 @@ def test_each_image_is_scored_alone(name: str, world: World) -> None:
     together = detector.score(world.outliers, learned)
     for i in (0, 7):
         x = world.outliers.x[i : i + 1]
-        alone = detector.score(Seen(world.network, x, *logits_and_features(world.network, x)), learned)
+        alone = detector.score(ModelOutputs(world.network, x, *logits_and_features(world.network, x)), learned)
         torch.testing.assert_close(alone[0], together[i], rtol=1e-5, atol=1e-6)
 
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trustml_cli.ood.measure import exact_quantile, judge
+from trustml_cli.ood.measure import evaluate, exact_quantile
 
 ONE_TO_TEN = torch.tensor([4.0, 9, 1, 10, 3, 7, 5, 2, 8, 6]).double()
 
@@ -42,6 +42,6 @@ def test_the_quantile_equals_numpys() -> None:
 
 def test_of_the_images_those_at_the_threshold_pass() -> None:
     inliers, outliers = torch.tensor([1.0, 2, 3, 4]).double(), torch.tensor([3.5, 5]).double()
-    judged = judge(torch.tensor([1.0, 2, 3, 3.5]).double(), inliers, outliers, 0.75)
+    judged = evaluate(torch.tensor([1.0, 2, 3, 3.5]).double(), inliers, outliers, 0.75)
     assert (judged.threshold, judged.inliers_passed, judged.outliers_passed) == (3, 3, 0)
-    assert judge(ONE_TO_TEN, inliers, outliers, 0.4).inliers_passed == 4  # a score at the threshold passes
+    assert evaluate(ONE_TO_TEN, inliers, outliers, 0.4).inliers_passed == 4  # a score at the threshold passes

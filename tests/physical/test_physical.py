@@ -9,19 +9,19 @@ from torch import Tensor, nn
 from tests.configs import choice, choices
 from tests.helpers import TrainedDigits
 from trustml_cli.config.instantiate import build
-from trustml_cli.physical.disguise import Disguise
+from trustml_cli.physical.attack import PhysicalAttack
 from trustml_cli.physical.patch import Patch
 from trustml_cli.physical.sticker import Sticker, non_printability
 from trustml_cli.physical.transformations import Pose, Ranges, lit, moved
 from trustml_cli.system.errors import InputError
-from trustml_cli.system.hardware import own_randomness
+from trustml_cli.system.hardware import seeded
 
 NAMES = choices("physical")
 RANGES = Ranges(rotation=30, scale=0.3, place=0.5, brightness=0.4)
 
 
-def disguise(name: str, **changes: Any) -> Disguise:
-    built: Disguise = build(choice("physical", name, **changes), "physical")
+def disguise(name: str, **changes: Any) -> PhysicalAttack:
+    built: PhysicalAttack = build(choice("physical", name, **changes), "physical")
     return built
 
 
@@ -36,7 +36,7 @@ def view(x: Tensor, angle: float = 0.0, size: float = 1.0, shift: tuple[float, f
     )
 
 
-def at_rest(count: int) -> Pose:
+def eval_pose(count: int) -> Pose:
     return Ranges.nothing().draw(count, torch.device("cpu"))
 
 
@@ -79,7 +79,7 @@ def test_gradients_reach_the_image() -> None:
 
 
 def test_poses_fill_their_ranges_and_one_alone_leaves_the_rest() -> None:
-    with own_randomness(0):
+    with seeded(0):
         pose = RANGES.draw(2000, torch.device("cpu"))
         turned = RANGES.only("rotation").draw(10, torch.device("cpu"))
     for values, low, high in (
@@ -102,13 +102,13 @@ def test_brightness_is_a_factor_up_to_white() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 28, 20)])
-def test_at_rest_nothing_changes_but_what_is_covered(name: str, shape: tuple[int, int, int]) -> None:
+def test_eval_pose_nothing_changes_but_what_is_covered(name: str, shape: tuple[int, int, int]) -> None:
     x, one = images(5, *shape[1:], shape[0]), disguise(name)
     pattern = torch.full(one.pattern_shape(shape), 2.0)  # no pixel is that bright, so that all it covers shows
-    worn = one.worn(x, pattern - 1.0, at_rest(5))
+    worn = one.apply(x, pattern - 1.0, eval_pose(5))
     covered = (worn == 1).all(1, keepdim=True)
-    assert torch.equal(worn[~covered.expand_as(x)], one.worn(x, None, at_rest(5))[~covered.expand_as(x)])
-    torch.testing.assert_close(one.worn(x, None, at_rest(5)), x, atol=1e-5, rtol=0)
+    assert torch.equal(worn[~covered.expand_as(x)], one.apply(x, None, eval_pose(5))[~covered.expand_as(x)])
+    torch.testing.assert_close(one.apply(x, None, eval_pose(5)), x, atol=1e-5, rtol=0)
     assert 0.03 < covered.double().mean() < 0.5
     assert (covered == covered[:1]).all()  # the same place on every image
 
@@ -117,8 +117,8 @@ def test_at_rest_nothing_changes_but_what_is_covered(name: str, shape: tuple[int
 def test_a_patch_covers_its_area_wherever_it_lies_and_is_never_cut(area: float) -> None:
     patch = disguise("patch", area=area, scale=0.0)
     x = torch.zeros(300, 1, 28, 28)
-    with own_randomness(0):
-        worn = patch.worn(
+    with seeded(0):
+        worn = patch.apply(
             x, torch.ones(patch.pattern_shape((1, 28, 28))), patch.ranges.only("place").draw(300, x.device)
         )
     share = worn.flatten(1).mean(1)
@@ -134,12 +134,12 @@ def test_it_fools_far_more_than_noise_in_its_place(name: str, trained_digits: Tr
         name, target=8, steps=150, rotation=10.0, **({"area": 0.4, "place": 0.3} if name == "patch" else {"bar": 0.25})
     )
     others = x[y != 8]
-    with own_randomness(0):
+    with seeded(0):
         pattern = one.learn(model, others[:50])
         noise = one.finished(torch.rand_like(pattern))
         pose = one.ranges.draw(len(others[50:]), x.device)
     rate, control = (
-        (model(one.worn(others[50:], put, pose)).argmax(1) == 8).double().mean().item() for put in (pattern, noise)
+        (model(one.apply(others[50:], put, pose)).argmax(1) == 8).double().mean().item() for put in (pattern, noise)
     )
     assert rate > control + 0.3, (rate, control)
     assert pattern.min() >= 0
@@ -150,13 +150,13 @@ def test_it_fools_far_more_than_noise_in_its_place(name: str, trained_digits: Tr
 def test_it_is_learnt_in_poses_of_all_its_ranges(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     one, shown = disguise(name, steps=5), []
 
-    def watched(self: Disguise, x: Tensor, pattern: Tensor | None, pose: Pose) -> Tensor:
+    def watched(self: PhysicalAttack, x: Tensor, pattern: Tensor | None, pose: Pose) -> Tensor:
         shown.append(pose)
         return worn(self, x, pattern, pose)
 
-    worn = type(one).worn
-    monkeypatch.setattr(type(one), "worn", watched)
-    with own_randomness(0):
+    worn = type(one).apply
+    monkeypatch.setattr(type(one), "apply", watched)
+    with seeded(0):
         one.learn(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)).requires_grad_(False), images(20))
     assert len(shown) >= 5
     for field in ("angle", "size", "place", "brightness"):
@@ -218,13 +218,13 @@ def test_a_patch_fools_as_many_as_another_library_s(steps: int, trained_digits: 
         patch_shape=(1, 8, 8), patch_type="circle", optimizer="Adam", targeted=True, verbose=False,
     )  # fmt: skip
     np.random.seed(0)
-    with own_randomness(0):
+    with seeded(0):
         theirs.generate(others[:50].numpy(), np.full(50, to))
         shown = theirs.apply_patch(others[50:].numpy(), scale=0.7)
         patch = disguise("patch", target=to, area=0.385, steps=steps, lr=0.1, rotation=10.0, scale=0.1, brightness=0.0)
         assert isinstance(patch, Patch)
         pattern = patch.learn(model, others[:50])
-        worn = patch.worn(others[50:], pattern, patch.ranges.draw(len(others[50:]), x.device))
+        worn = patch.apply(others[50:], pattern, patch.ranges.draw(len(others[50:]), x.device))
     rates = [(model(torch.as_tensor(each)).argmax(1) == to).double().mean().item() for each in (worn, shown)]
     assert rates[0] > 0.4, rates
     assert rates[0] >= rates[1], rates

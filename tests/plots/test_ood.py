@@ -3,16 +3,16 @@ import torch
 from matplotlib.figure import Figure
 
 from tests.helpers import points, texts
-from trustml_cli.ood.measure import Judged, judge
+from trustml_cli.ood.measure import DetectionResult, evaluate
 from trustml_cli.plots.ood import roc_curves, score_histograms
 
 
-def results() -> dict[str, Judged]:
+def results() -> dict[str, DetectionResult]:
     """Two scores: of a, 37.5 % of outliers pass, of b none."""
     inliers = torch.arange(100).double()
     return {
-        "a": judge(inliers, inliers, torch.arange(80, 120).double(), 0.95),
-        "b": judge(2 * inliers, 2 * inliers, torch.arange(190, 230).double(), 0.95),
+        "a": evaluate(inliers, inliers, torch.arange(80, 120).double(), 0.95),
+        "b": evaluate(2 * inliers, 2 * inliers, torch.arange(190, 230).double(), 0.95),
     }
 
 

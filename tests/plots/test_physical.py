@@ -5,22 +5,22 @@ import torch
 
 from tests.helpers import drawn, heights, texts, whiskers
 from trustml_cli.metrics.intervals import wilson_interval
-from trustml_cli.plots.physical import Worn, pattern_picture, success_bars, worn_images
+from trustml_cli.plots.physical import PatchedResult, pattern_picture, success_bars, worn_images
 from trustml_cli.plots.style import GREEN, ORANGE
 
 TARGET = 2
 
 
-def worn(name: str, *pattern: int) -> Worn:
+def patched(name: str, *pattern: int) -> PatchedResult:
     """Four scenes of the classes 0, 1, 0, 1; noise fools in the first, nothing else but the pattern does."""
     labels = torch.tensor([0, 1, 0, 1])
     predicted = {"pattern": torch.tensor(pattern), "noise": torch.tensor([TARGET, 1, 0, 1]), "bare": labels}
     examples = torch.stack([torch.full((1, 2, 2), step / 10) for step in (1, 2)])
-    return Worn(name, labels, predicted, torch.full((4,), 0.5), examples)
+    return PatchedResult(name, labels, predicted, torch.full((4,), 0.5), examples)
 
 
 def test_bars_are_the_scenes_that_are_taken_for_the_target() -> None:
-    figure = success_bars([worn("none", 2, 2, 2, 1), worn("rotation", 2, 1, 0, 2)], TARGET, "patch for 'emu'")
+    figure = success_bars([patched("none", 2, 2, 2, 1), patched("rotation", 2, 1, 0, 2)], TARGET, "patch for 'emu'")
     (panel,) = figure.axes
     assert heights(panel) == [[0.75, 0.5], [0.25, 0.25], [0.0, 0.0]]
     for number, counts in enumerate(((3, 2), (1, 1), (0, 0))):
@@ -34,7 +34,9 @@ def test_bars_are_the_scenes_that_are_taken_for_the_target() -> None:
 
 
 def test_scenes_stand_in_a_row_for_each_transformation_with_what_is_seen() -> None:
-    figure = worn_images([worn("none", 2, 1, 2, 1), worn("rotation", 1, 2, 0, 2)], ("cat", "dog", "emu"), TARGET, "x")
+    figure = worn_images(
+        [patched("none", 2, 1, 2, 1), patched("rotation", 1, 2, 0, 2)], ("cat", "dog", "emu"), TARGET, "x"
+    )
     assert [axes.get_title() for axes in figure.axes] == ["cat → emu", "dog → dog", "cat → dog", "dog → emu"]
     assert [axes.title.get_color() for axes in figure.axes] == [ORANGE, GREEN, "black", ORANGE]
     assert [drawn(axes)[0, 0] for axes in figure.axes] == pytest.approx([0.1, 0.2] * 2)

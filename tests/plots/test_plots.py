@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from tests.helpers import band, drawn, heights, points, texts, whiskers
 from trustml_cli.attacks.attack import Norm
-from trustml_cli.attacks.measure import Attacked, Curve, Predictions
+from trustml_cli.attacks.measure import EpsilonResult, Predictions, RobustnessCurve
 from trustml_cli.attacks.surface import Surface
 from trustml_cli.backdoors.patch import Corner, Patch
 from trustml_cli.backdoors.poison import Poison
@@ -39,18 +39,20 @@ def legend(axes: Axes) -> list[str]:
     return [text.get_text() for text in found.get_texts()]
 
 
-def curve(last: Sequence[int] = (0, 0, 1, 1)) -> Curve:
+def curve(last: Sequence[int] = (0, 0, 1, 1)) -> RobustnessCurve:
     """Four images with the labels 0, 1, 0, 1, right before an attack, and with the answers `last` after it."""
     images = torch.full((4, 1, 8, 8), 0.5)
     labels, zeros = torch.tensor([0, 1, 0, 1]), torch.zeros(4)
     clean = Predictions(labels.clone(), torch.full((4,), 0.9))
-    result = Curve(labels, clean, {"mlp": clean}, torch.zeros(4, dtype=torch.bool), images)
+    result = RobustnessCurve(labels, clean, {"mlp": clean}, torch.zeros(4, dtype=torch.bool), images)
     for epsilon, predicted in ((0.0, [0, 1, 0, 1]), (0.25, list(last))):
         answers = Predictions(torch.tensor(predicted), torch.full((4,), 0.75))
         elsewhere = {"mlp": Predictions(torch.tensor([0, 1, 1, 1]), torch.full((4,), 0.75))}
         size = dict.fromkeys(Norm, zeros)
         none = labels < 0
-        result.attacked.append(Attacked(epsilon, answers, elsewhere, size, 0.0, 1.0, 1.0, none, 0.0, images + epsilon))
+        result.attacked.append(
+            EpsilonResult(epsilon, answers, elsewhere, size, 0.0, 1.0, 1.0, none, 0.0, images + epsilon)
+        )
     return result
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from tests.helpers import drawn, heights, whiskers
-from trustml_cli.defences.measure import Shown
+from trustml_cli.defences.measure import RectifiedResult
 from trustml_cli.metrics.intervals import wilson_interval
 from trustml_cli.plots.rectify import accuracies, rectified_images
 
@@ -26,10 +26,10 @@ class Mirror(nn.Module):
         return x.flip(-1)
 
 
-def shown(images: torch.Tensor, bare: list[int], score: list[float]) -> Shown:
+def shown(images: torch.Tensor, bare: list[int], score: list[float]) -> RectifiedResult:
     said = torch.tensor(bare)
     count, truth = len(bare), torch.zeros(len(bare)).long()
-    return Shown(truth, truth, said, 1 - said, torch.tensor(score), torch.zeros(count), images)
+    return RectifiedResult(truth, truth, said, 1 - said, torch.tensor(score), torch.zeros(count), images)
 
 
 def test_bars_are_the_accuracies_with_and_without_the_rectifier() -> None:

@@ -6,13 +6,13 @@ import torch
 from torch import nn
 
 from tests.helpers import drawn, texts
-from trustml_cli.attacks.learnt import Carried
+from trustml_cli.attacks.universal_base import TransferResult
 from trustml_cli.plots.style import GREEN, ORANGE
 from trustml_cli.plots.universal import fooled_images, perturbations, transfer_matrix
 
 
-def carried(found_on: str, epsilon: float, **rates: tuple[float, float]) -> Carried:
-    return Carried(found_on, epsilon, torch.tensor([epsilon, -epsilon]).view(1, 1, 1, 2), 0.5, rates)
+def carried(found_on: str, epsilon: float, **rates: tuple[float, float]) -> TransferResult:
+    return TransferResult(found_on, epsilon, torch.tensor([epsilon, -epsilon]).view(1, 1, 1, 2), 0.5, rates)
 
 
 def test_every_pair_of_models_has_its_rate_and_the_last_row_is_noise() -> None:

@@ -16,8 +16,8 @@ from trustml_cli.system.hardware import (
     compute_repeatably,
     devices_present,
     find_compiler,
-    own_randomness,
     seed_everything,
+    seeded,
 )
 
 Draw = tuple[float, float, float]
@@ -58,7 +58,7 @@ def test_own_randomness_depends_on_its_seed_alone() -> None:
     drawn = []
     for outer in (1, 2):
         seed_everything(outer)
-        with own_randomness(7):
+        with seeded(7):
             drawn.append(draw())
     assert drawn[0] == drawn[1]
 
@@ -70,7 +70,7 @@ def test_own_randomness_leaves_the_outer_streams_as_they_were(fails: bool) -> No
     seed_everything(1)
     disturbed = [draw()]
     try:
-        with own_randomness(7):
+        with seeded(7):
             assert draw() not in undisturbed
             if fails:
                 raise ValueError("inside")
@@ -188,10 +188,10 @@ def test_randomness_of_its_own_asks_one_gpu_of_several(
     monkeypatch.setattr(torch.cuda, "get_rng_state", state)
     monkeypatch.setattr(torch.cuda, "set_rng_state", lambda kept, number: asked.append(10 + int(kept)))
     monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: None)
-    with own_randomness(0):
+    with seeded(0):
         assert asked == [], "a GPU that nobody uses is not begun on"
     begin_on(torch.device("cuda:5"))
-    with own_randomness(0):
+    with seeded(0):
         assert asked == [5]
     assert asked == [5, 15], "and its state is put back"
     begin_on(torch.device("cuda"))

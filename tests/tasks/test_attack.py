@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from tests.helpers import TIMES, Cli, MakeContext, facts, metrics, newest
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.fgsm import FGSM
-from trustml_cli.attacks.measure import Attacked, Curve, attack_curve
+from trustml_cli.attacks.measure import EpsilonResult, RobustnessCurve, attack_curve
 from trustml_cli.tasks.context import Context
-from trustml_cli.tasks.evaluation import robustness
-from trustml_cli.tasks.judging import check_saved
+from trustml_cli.tasks.evaluation import robustness_row
+from trustml_cli.tasks.verdict import check_saved
 
 
 class Brightness(nn.Module):
@@ -34,14 +34,14 @@ X = torch.tensor([0.1, 0.45, 0.6, 0.9]).view(4, 1, 1, 1).expand(4, 1, 2, 2).cont
 Y = torch.tensor([0, 0, 0, 1])
 
 
-def curve_of(model: nn.Module, epsilons: list[float], target: int | None = None) -> Curve:
+def curve_of(model: nn.Module, epsilons: list[float], target: int | None = None) -> RobustnessCurve:
     attack = FGSM(norm=Norm.linf, target=target)
     batches = [(X[:3], Y[:3]), (X[3:], Y[3:])]
     return attack_curve(model, attack, batches, epsilons, keep=3)
 
 
-def rows_of(curve: Curve, attacked: Attacked, target: int | None) -> dict[str, Any]:
-    return robustness(curve.labels, curve.clean, attacked.answers, attacked, FGSM(norm=Norm.linf, target=target))
+def rows_of(curve: RobustnessCurve, attacked: EpsilonResult, target: int | None) -> dict[str, Any]:
+    return robustness_row(curve.labels, curve.clean, attacked.answers, attacked, FGSM(norm=Norm.linf, target=target))
 
 
 @pytest.fixture

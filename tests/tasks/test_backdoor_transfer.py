@@ -13,14 +13,14 @@ from tests.helpers import MakeContext, metrics
 from trustml_cli.backdoors.patch import Corner, Patch
 from trustml_cli.config.instantiate import build
 from trustml_cli.data.digits import Digits
-from trustml_cli.models.model import Inputs, Normalization
+from trustml_cli.models.model import InputSpec, Normalization
 from trustml_cli.models.transfer import NewHead, body_of
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.recipe import recipe_of
 from trustml_cli.tasks.backdoor_transfer import TransferBackdoor
 from trustml_cli.tasks.context import Context
 
-INPUTS = Inputs((1, 16, 16), classes=4, mean=(0.5,), std=(0.25,))
+INPUTS = InputSpec((1, 16, 16), classes=4, mean=(0.5,), std=(0.25,))
 WITHOUT_BODY = {"logistic", "custom", "table_mlp"}  # all head, nothing without a factory, and for tables
 DEEP = [name for name in choices("model") if name not in WITHOUT_BODY]
 
@@ -50,7 +50,7 @@ def test_a_new_head_sees_what_the_old_one_saw_and_alone_is_trained(name: str) ->
     assert features == last.in_features
     torch.testing.assert_close(body(x), seen[0])
 
-    adapted = new_head(donor).build(Inputs((1, 16, 16), classes=3, mean=(0.1,), std=(0.9,))).train()
+    adapted = new_head(donor).build(InputSpec((1, 16, 16), classes=3, mean=(0.1,), std=(0.9,))).train()
     assert adapted(x).shape == (5, 3)
     trained = [key for key, weight in adapted.named_parameters() if weight.requires_grad]
     assert trained == ["network.head.weight", "network.head.bias"]

@@ -18,7 +18,7 @@ from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.models.binary import Activation, Sign
 from trustml_cli.models.mnist_cnn import MnistCnn
-from trustml_cli.models.model import Inputs, Normalization
+from trustml_cli.models.model import InputSpec, Normalization
 from trustml_cli.models.packed import load_packed, pack
 from trustml_cli.tasks.bnn import at_activations
 from trustml_cli.tasks.context import Context
@@ -84,7 +84,7 @@ def test_a_packed_form_that_differs_is_found_out(tiny_data: Dataset) -> None:
     model = MnistCnn(
         activation=Activation.sign, binary_weights=True, normalization=Normalization.none, checkpoint=None, train=False
     )
-    network = model.build(Inputs((1, 8, 8), 2, (0.5,), (0.5,))).requires_grad_(False)
+    network = model.build(InputSpec((1, 8, 8), 2, (0.5,), (0.5,))).requires_grad_(False)
 
     def found(change: Callable[[nn.Sequential], object]) -> list[bool]:
         packed = pack(network, (1, 8, 8))

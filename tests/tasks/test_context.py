@@ -22,7 +22,7 @@ from trustml_cli.defences.ensemble import EnsembleTraining
 from trustml_cli.defences.free import FreeTraining
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.hardware import Hardware
-from trustml_cli.tasks.context import Context, Trained, describe
+from trustml_cli.tasks.context import Context, Trained, input_spec
 from trustml_cli.training.gradient import GradientTrainer
 from trustml_cli.training.many import Member, fit_many
 from trustml_cli.training.predict import predict
@@ -136,7 +136,9 @@ def test_a_network_that_looks_at_images_first_keeps_what_it_saw_when_it_is_tuned
     others = tiny_data.derive("every other one", train=tiny_data.train.subset(torch.arange(0, 64, 3)))
     before, after = (context.train_or_load(each) for each in (first, replace(first, data=others, init_from=first)))
     fixed = {name for name, _ in before.network.named_buffers() if "running" not in name and "batches" not in name}
-    fixed |= {name for name, weight in model.build(describe(tiny_data)).named_parameters() if not weight.requires_grad}
+    fixed |= {
+        name for name, weight in model.build(input_spec(tiny_data)).named_parameters() if not weight.requires_grad
+    }
     assert len(fixed) > 2
     states = before.network.state_dict(), after.network.state_dict()
     assert all(torch.equal(states[0][name], states[1][name]) for name in fixed)

@@ -27,7 +27,7 @@ from trustml_cli.models.dense import Logistic
 from trustml_cli.models.model import Normalization
 from trustml_cli.results.recorder import Recorder
 from trustml_cli.system.errors import InputError
-from trustml_cli.tasks.context import Context, describe
+from trustml_cli.tasks.context import Context, input_spec
 from trustml_cli.tasks.debias import Debias, check_groups, reweighed
 from trustml_cli.tasks.debiasing import Constraint, Stage, by_thresholds, check_fairness, choosing_rows
 from trustml_cli.training.logistic import SklearnTrainer
@@ -149,8 +149,8 @@ def test_the_saved_classifier_is_the_one_that_was_measured(ran: Ran) -> None:
     rows, record = ran("adversarial")
     whole = PEOPLE.load(NO_CACHE)
     assert isinstance(whole, Table)
-    table, _ = whole.set_aside(debias().validation_fraction, seed=0)
-    network = MODEL.build(describe(table))
+    table, _ = whole.split_validation(debias().validation_fraction, seed=0)
+    network = MODEL.build(input_spec(table))
     network.load_state_dict(load_file(record.directory / "artifacts" / "debiased.safetensors"))
     with torch.no_grad():
         selected = network.eval()(table.test.inputs).argmax(1) == 1

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from tests.helpers import Cli, MakeContext, facts, metrics, newest
-from trustml_cli.ood.measure import judge
+from trustml_cli.ood.measure import evaluate
 from trustml_cli.ood.separation import separation_intervals
 from trustml_cli.tasks.ood import check_threshold
 
@@ -131,7 +131,7 @@ def test_a_threshold_that_does_not_carry_over_is_noticed(
 ) -> None:
     context = make_context()
     inliers = (torch.arange(400) >= 400 * passing).float()
-    result = judge(torch.zeros(validation), inliers, torch.ones(9), quantile=0.95)
+    result = evaluate(torch.zeros(validation), inliers, torch.ones(9), quantile=0.95)
     check_threshold(context, "msp", result, validation, quantile=0.95)
     (check,) = context.record.checks
     assert check.passed is verdict

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from tests.configs import choice, choices
 from tests.helpers import Cli, facts, metrics, newest
 from trustml_cli.config.instantiate import build
-from trustml_cli.plots.physical import Worn
+from trustml_cli.plots.physical import PatchedResult
 from trustml_cli.tasks.physical import transformations
 
 ROWS = ["none", "rotation", "scale", "place", "brightness", "all"]
@@ -47,6 +47,6 @@ def test_each_transformation_is_tried_alone() -> None:
 
 def test_success_worked_out_by_hand() -> None:
     predicted = {"pattern": torch.tensor([8, 1, 8]), "noise": torch.tensor([2, 8, 3])}
-    worn = Worn("all", torch.tensor([2, 1, 3]), predicted, torch.zeros(3), torch.zeros(3, 1, 2, 2))
+    worn = PatchedResult("all", torch.tensor([2, 1, 3]), predicted, torch.zeros(3), torch.zeros(3, 1, 2, 2))
     assert worn.success("pattern", 8).tolist() == [True, False, True]
     assert worn.success("noise", 8).tolist() == [False, True, False]

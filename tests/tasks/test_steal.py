@@ -12,14 +12,14 @@ from tests.helpers import CPU, Cli, measured, metrics
 from tests.tasks.parts import MODEL, TRAINER, Given
 from trustml_cli.config.instantiate import build
 from trustml_cli.data.dataset import Dataset, InMemory
-from trustml_cli.data.unseen import set_aside
+from trustml_cli.data.unseen import split_validation
 from trustml_cli.defences.defence import Defence
 from trustml_cli.extraction.linear import LinearClassifier, LinearLogits, LinearSoftmax
 from trustml_cli.extraction.thief import Means, Thief
 from trustml_cli.extraction.victim import Answer, Victim
-from trustml_cli.system.hardware import own_randomness
-from trustml_cli.tasks.attacker import AttackerImages
-from trustml_cli.tasks.context import Context, describe
+from trustml_cli.system.hardware import seeded
+from trustml_cli.tasks.attacker_images import AttackerImages
+from trustml_cli.tasks.context import Context, input_spec
 from trustml_cli.tasks.steal import Steal, compare, parameter_error, parameters_of, probability_error
 from trustml_cli.training.predict import Answers, predict
 
@@ -79,7 +79,7 @@ def test_parameters_of_a_bent_network_there_are_none(tiny_data: Dataset) -> None
         ({"queries": []}, "queries: needs at least one"),
         ({"queries": [5, 0]}, "queries: must be at least 1"),
         ({"round_digits": -1}, "round_digits: must be at least 0"),
-        ({"held_out": 0.0}, "held_out: must be between 0 and 1"),
+        ({"held_out": 0.0}, "held_out: must be above 0 and below 1"),
     ],
 )
 def test_wrong_values_are_named(changes: dict[str, object], words: str) -> None:
@@ -106,13 +106,13 @@ class Onlooker(Thief):
 def test_a_thief_is_given_images_of_its_own_and_a_student_of_another_seed(context: Context, tiny_data: Dataset) -> None:
     thief, task = Onlooker(given=[]), handler(method=["onlooker"], returns=Answer.labels)
     task(context, Given(limit=None, data=tiny_data), MODEL, TRAINER, {"onlooker": thief}, MODEL, Defence())
-    data, own = set_aside(tiny_data, 0.25, context.seed)
+    data, own = split_validation(tiny_data, 0.25, context.seed)
     ((means, student),) = thief.given
     assert isinstance(own, InMemory)
     assert torch.equal(means.images, own.inputs / 255)
     trained = context.train_or_load(context.spec(data, MODEL, TRAINER))
-    with own_randomness(context.seed):
-        beginning = MODEL.build(describe(data))
+    with seeded(context.seed):
+        beginning = MODEL.build(input_spec(data))
     assert not any(torch.equal(a, b) for a, b in zip(student.parameters(), beginning.parameters(), strict=True))
     row = metrics(context.record.directory).iloc[0]
     said = [predict(network, tiny_data.test, CPU) for network in (trained.network, student)]

@@ -17,8 +17,8 @@ from trustml_cli.config.instantiate import build
 from trustml_cli.data.dataset import Dataset, InMemory
 from trustml_cli.models.fast_cnn import FastCnn
 from trustml_cli.system.errors import InputError
-from trustml_cli.system.hardware import own_randomness
-from trustml_cli.tasks.context import describe
+from trustml_cli.system.hardware import seeded
+from trustml_cli.tasks.context import input_spec
 from trustml_cli.training.fast import FastTrainer
 from trustml_cli.training.gradient import GradientTrainer
 from trustml_cli.training.predict import predict
@@ -35,8 +35,8 @@ ON_DIGITS = {"batch_size": 64, "lr": 46.0, "epochs": 2, "flip": False, "crop_pad
 
 def fit(trainer: GradientTrainer, data: Dataset, model: FastCnn = MODEL) -> tuple[nn.Sequential, list[Epoch]]:
     history: list[Epoch] = []
-    with own_randomness(0):
-        fresh = model.build(describe(data))
+    with seeded(0):
+        fresh = model.build(input_spec(data))
         trainer.fit(fresh, data, CPU, history.append)
     return fresh, history
 
@@ -57,7 +57,7 @@ def test_the_published_learning_rates_come_out() -> None:
 
 def describe_images() -> Any:
     split = InMemory(torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8), torch.arange(8) % 2)
-    return describe(Dataset(split, split, ("a", "b"), fingerprint="made up", source="made up"))
+    return input_spec(Dataset(split, split, ("a", "b"), fingerprint="made up", source="made up"))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_each_image_is_mirrored_in_every_other_epoch() -> None:
 
     def mirrored(seed: int) -> list[dict[int, bool]]:
         epochs = []
-        with own_randomness(seed):
+        with seeded(seed):
             for epoch in range(1, 5):
                 shown = list(trainer.training_batches(split, 4, epoch, CPU))
                 epochs.append({int(n): bool(x[0, 0, 0] == 1) for xs, ns in shown for x, n in zip(xs, ns, strict=True)})
@@ -104,9 +104,9 @@ def test_digits_are_learnt_in_fewer_steps_than_by_default(digits: Dataset) -> No
 
 
 def test_images_are_looked_at_before_training_and_never_again(digits: Dataset) -> None:
-    fresh = MODEL.build(describe(digits))
+    fresh = MODEL.build(input_spec(digits))
     untouched = copy.deepcopy(fresh)
-    untouched[-1].look_at(untouched[0](digits.train.inputs.float() / 255))  # fewer than 5,000: all of them
+    untouched[-1].initialize_from(untouched[0](digits.train.inputs.float() / 255))  # fewer than 5,000: all of them
     trainer = replace(FAST, **{**ON_DIGITS, "epochs": 1, "steps_per_epoch": 5})
     trainer.fit(fresh, digits, CPU, lambda epoch: None)
     whiten, before = fresh.network[0], untouched.network[0]
@@ -114,7 +114,7 @@ def test_images_are_looked_at_before_training_and_never_again(digits: Dataset) -
     torch.testing.assert_close(*products, rtol=1e-3, atol=1e-2)
     assert not torch.equal(whiten.bias, before.bias)
 
-    again = MODEL.build(describe(digits))
+    again = MODEL.build(input_spec(digits))
     again.load_state_dict(fresh.state_dict())
     torch.testing.assert_close(predict(again, digits.test, CPU).logits, predict(fresh, digits.test, CPU).logits)
 
@@ -122,8 +122,8 @@ def test_images_are_looked_at_before_training_and_never_again(digits: Dataset) -
 def test_lookahead_holds_the_weights_back(digits: Dataset) -> None:
     short = {**ON_DIGITS, "epochs": 1, "steps_per_epoch": 6}
     held, free = (fit(replace(FAST, **short, lookahead_every=every), digits)[0] for every in (5, None))
-    with own_randomness(0):
-        start = MODEL.build(describe(digits)).network[-1].weight
+    with seeded(0):
+        start = MODEL.build(input_spec(digits)).network[-1].weight
     assert 0 < (held.network[-1].weight - start).norm() < 0.8 * (free.network[-1].weight - start).norm()
 
 

@@ -17,9 +17,9 @@ from trustml_cli.config.instantiate import build
 from trustml_cli.data.dataset import Dataset, InMemory, Split
 from trustml_cli.defences.free import FreeTraining
 from trustml_cli.models.dense import Mlp
-from trustml_cli.models.model import Inputs, Normalization
+from trustml_cli.models.model import InputSpec, Normalization
 from trustml_cli.system.errors import InputError, RunFailed
-from trustml_cli.system.hardware import Hardware, Precision, own_randomness
+from trustml_cli.system.hardware import Hardware, Precision, seeded
 from trustml_cli.training.gradient import GradientTrainer
 from trustml_cli.training.optimization import Optimizer, Schedule, triangle
 from trustml_cli.training.predict import mean_score, predict
@@ -34,7 +34,7 @@ SHORT = replace(DEFAULT, epochs=8, batch_size=16, lr=0.03)
 
 def network(data: Dataset, hidden: int = 8) -> nn.Sequential:
     model = Mlp(normalization=Normalization.dataset, checkpoint=None, train=False, hidden=[hidden], dropout=0.0)
-    return model.build(Inputs(data.shape, len(data.classes), mean=(0.4,), std=(0.3,)))
+    return model.build(InputSpec(data.shape, len(data.classes), mean=(0.4,), std=(0.3,)))
 
 
 def fit(
@@ -42,7 +42,7 @@ def fit(
 ) -> tuple[nn.Sequential, list[Epoch]]:
     """A network trained from scratch, and what was reported."""
     history: list[Epoch] = []
-    with own_randomness(seed):
+    with seeded(seed):
         fresh = network(data)
         trainer.fit(fresh, data, hardware, history.append)
     return fresh, history
@@ -188,7 +188,7 @@ def test_images_are_augmented_only_where_it_is_asked_for(changes: dict[str, Any]
 def test_label_smoothing_is_the_mean_with_uniform_labels(tiny_data: Dataset) -> None:
     one_step = replace(SHORT, epochs=1, batch_size=64, label_smoothing=0.2)
     smoothed = fit(one_step, tiny_data)[1][0].train_loss
-    with own_randomness(0):
+    with seeded(0):
         before = predict(network(tiny_data), tiny_data.train, CPU)
     log_p = before.logits.log_softmax(1)
     by_hand = -0.8 * log_p[range(64), before.labels].mean() - 0.2 * log_p.mean()

@@ -20,9 +20,9 @@ from tests.helpers import CPU
 from trustml_cli.config.instantiate import build
 from trustml_cli.data.dataset import Dataset, InMemory
 from trustml_cli.models.dense import Logistic, Mlp
-from trustml_cli.models.model import Inputs, Normalization
+from trustml_cli.models.model import InputSpec, Normalization
 from trustml_cli.system.errors import InputError, RunFailed
-from trustml_cli.system.hardware import own_randomness
+from trustml_cli.system.hardware import seeded
 from trustml_cli.training.logistic import NumpyTrainer, SklearnTrainer, design_matrix, softmax_gradients
 from trustml_cli.training.predict import predict
 from trustml_cli.training.trainer import Epoch, Trainer
@@ -50,8 +50,8 @@ def clouds(classes: int, present: int | None = None) -> Dataset:
 
 def fit(trainer: Trainer, data: Dataset, seed: int = 0) -> tuple[nn.Sequential, list[Epoch]]:
     history: list[Epoch] = []
-    with own_randomness(seed):
-        network = Logistic(**MODEL).build(Inputs(data.shape, len(data.classes), mean=(0.4,), std=(0.2,)))
+    with seeded(seed):
+        network = Logistic(**MODEL).build(InputSpec(data.shape, len(data.classes), mean=(0.4,), std=(0.2,)))
         trainer.fit(network, data, CPU, history.append)
     return network, history
 
@@ -143,7 +143,7 @@ def test_another_model_is_refused_with_what_to_take(trainer: Trainer) -> None:
 
 def test_the_design_matrix_holds_normalised_pixels_in_the_order_of_the_split() -> None:
     data = clouds(2)
-    network = Logistic(**MODEL).build(Inputs(data.shape, 2, mean=(0.4,), std=(0.2,)))
+    network = Logistic(**MODEL).build(InputSpec(data.shape, 2, mean=(0.4,), std=(0.2,)))
     features, labels = design_matrix(network, data.train)
     np.testing.assert_allclose(features, (data.train.inputs.flatten(1).numpy() / 255 - 0.4) / 0.2, rtol=1e-5)
     np.testing.assert_array_equal(labels, data.train.labels)

@@ -13,8 +13,8 @@ from tests.tasks.parts import TRAINER
 from trustml_cli.config.instantiate import build
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.system.errors import RunFailed
-from trustml_cli.system.hardware import own_randomness
-from trustml_cli.tasks.context import describe
+from trustml_cli.system.hardware import seeded
+from trustml_cli.tasks.context import input_spec
 from trustml_cli.training.many import Member, fit_many, obstacle
 from trustml_cli.training.optimization import Optimizer
 from trustml_cli.training.trainer import Epoch
@@ -28,8 +28,8 @@ def members(data: Dataset, model: str = "mlp", **changes: Any) -> list[Member]:
     for number in range(COUNT):
         kept = torch.arange(64)[torch.arange(64) % COUNT != number][:40]
         own = data.derive(f"without {number}", train=data.train.subset(kept))
-        with own_randomness(number):
-            network = build(choice("model", model, **changes), "model").build(describe(own))
+        with seeded(number):
+            network = build(choice("model", model, **changes), "model").build(input_spec(own))
             random = torch.Generator()
             random.set_state(torch.get_rng_state())
         found.append(Member(network, own, random))
@@ -38,7 +38,7 @@ def members(data: Dataset, model: str = "mlp", **changes: Any) -> list[Member]:
 
 def alone(member: Member, trainer: Any) -> list[Epoch]:
     history: list[Epoch] = []
-    with own_randomness(0):
+    with seeded(0):
         torch.set_rng_state(member.random.get_state())
         trainer.fit(member.network, member.data, CPU, history.append)
     return history

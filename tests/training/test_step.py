@@ -17,8 +17,8 @@ from trustml_cli import training
 from trustml_cli.config.instantiate import build
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.models.dense import Mlp
-from trustml_cli.models.model import Inputs, Normalization
-from trustml_cli.system.hardware import own_randomness
+from trustml_cli.models.model import InputSpec, Normalization
+from trustml_cli.system.hardware import seeded
 from trustml_cli.training.gradient import GradientTrainer
 from trustml_cli.training.optimization import Optimizer, Schedule
 from trustml_cli.training.step import Groups, TrainingState, TrainingStep
@@ -69,8 +69,8 @@ class ClippedStep(TrainingStep):
 
 def network(data: Dataset) -> nn.Sequential:
     model = Mlp(normalization=Normalization.dataset, checkpoint=None, train=False, hidden=[6], dropout=0.0)
-    with own_randomness(0):
-        return model.build(Inputs(data.shape, len(data.classes), mean=(0.4,), std=(0.3,)))
+    with seeded(0):
+        return model.build(InputSpec(data.shape, len(data.classes), mean=(0.4,), std=(0.3,)))
 
 
 def weights(network: nn.Module) -> Tensor:
@@ -81,7 +81,7 @@ def fit(
     step: TrainingStep, data: Dataset, trainer: GradientTrainer = SGD, networks: Sequence[nn.Module] = ()
 ) -> tuple[nn.Module, list[Epoch]]:
     fresh, history = network(data), list[Epoch]()
-    with own_randomness(1):
+    with seeded(1):
         trainer.fit(fresh, data, CPU, history.append, step, networks)
     return fresh, history
 
@@ -89,7 +89,7 @@ def fit(
 def test_a_step_brings_clipped_gradients_of_single_examples(tiny_data: Dataset) -> None:
     step, before = ClippedStep(clip=0.5, noise=0.0), network(tiny_data)
     trained, history = fit(step, tiny_data, replace(SGD, steps_per_epoch=1))
-    with own_randomness(1):
+    with seeded(1):
         (rows,) = step.batches(64, 8, 1)
     x, y = tiny_data.train.inputs[rows].float() / 255, tiny_data.train.labels[rows]
     total = torch.zeros_like(weights(before))

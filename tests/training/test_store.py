@@ -13,7 +13,7 @@ from torch import nn
 
 from tests.processes import OneMakes, at_once
 from trustml_cli.models.model import Normalization
-from trustml_cli.training.store import ModelStore, Stored, resumed
+from trustml_cli.training.store import ModelStore, Stored, load_frozen
 from trustml_cli.training.trainer import Epoch, Report
 
 RECIPE = {"model": {"is": "Logistic", "normalization": Normalization.dataset}, "seed": 3}
@@ -33,7 +33,7 @@ def never(report: Report) -> nn.Module:
 
 
 def fetch(root: Path, train: Any = trained, recipe: Any = RECIPE) -> Stored:
-    return ModelStore(root).fetch(recipe, train, lambda epoch: None)
+    return ModelStore(root).get_or_train(recipe, train, lambda epoch: None)
 
 
 def same(one: Stored, other: Stored) -> bool:
@@ -49,7 +49,7 @@ def test_a_model_that_was_trained_is_found_with_its_weights_and_history(tmp_path
         networks.append(trained(report))
         return networks[0]
 
-    first, second = fetch(tmp_path, train), ModelStore(tmp_path).fetch(RECIPE, never, reported.append)
+    first, second = fetch(tmp_path, train), ModelStore(tmp_path).get_or_train(RECIPE, never, reported.append)
     assert first.key == second.key
     assert same(first, second)
     assert first.weights.keys() == networks[0].state_dict().keys()
@@ -65,7 +65,7 @@ def test_each_epoch_is_reported_while_it_is_trained(tmp_path: Path) -> None:
         assert reported == EPOCHS
         return network
 
-    ModelStore(tmp_path).fetch(RECIPE, train, reported.append)
+    ModelStore(tmp_path).get_or_train(RECIPE, train, reported.append)
     assert reported == EPOCHS
 
 
@@ -110,7 +110,7 @@ def test_a_damaged_model_is_trained_again_with_a_warning(
         file.unlink()
     again: list[Epoch] = []
     with caplog.at_level(logging.WARNING):
-        repaired = ModelStore(tmp_path).fetch(RECIPE, trained, again.append)
+        repaired = ModelStore(tmp_path).get_or_train(RECIPE, trained, again.append)
     assert again == EPOCHS
     assert "is damaged (" in caplog.text
     assert file.name in caplog.text
@@ -158,7 +158,7 @@ def test_tied_weights_can_be_kept(tmp_path: Path) -> None:
 def test_a_resumed_network_is_ready_to_be_asked(tmp_path: Path) -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).train()
     stored = fetch(tmp_path)
-    ready = resumed(network, stored.weights, torch.device("cpu"))
+    ready = load_frozen(network, stored.weights, torch.device("cpu"))
     assert not ready.training
     assert not any(weight.requires_grad for weight in ready.parameters())
     assert all(torch.equal(weight, stored.weights[name]) for name, weight in ready.state_dict().items())

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from trustml_cli.attacks.attack import Norm, per_image
+from trustml_cli.attacks.attempts import AttackState, Attempt, MultiAttemptAttack
 from trustml_cli.attacks.geometry import normalised, project, unit_step
-from trustml_cli.attacks.losses import Loss, climbed, loss_gradient
-from trustml_cli.attacks.standing import Attempt, Persistent, Standing
+from trustml_cli.attacks.losses import Loss, loss_gradient, per_image_loss
 from trustml_cli.system.ranges import require
 
 MOMENTUM = 0.75  # share of the new step; the rest repeats the last one
@@ -22,8 +22,8 @@ FIRST, SHORTER, SHORTEST = 0.22, 0.03, 0.06  # of all steps: to the first checkp
 
 
 @dataclass(frozen=True, kw_only=True)
-class APGD(Persistent):
-    """Starts at the edge of the ball with steps of 2ε, and halves them where they lead nowhere.
+class APGD(MultiAttemptAttack):
+    """Starts at the edge of the ball with steps of 2ε, and halves them where they margin nowhere.
 
     At checkpoints that come ever closer, an image whose loss rose in at most the share `rho` of its steps, or has
     gained nothing since its step was last halved, goes on from its best point with half the step.
@@ -49,30 +49,30 @@ class APGD(Persistent):
         require(self, "steps", "restarts", "targets", at_least=1)
         require(self, "rho", at_least=0, at_most=1)
 
-    def besiege(self, standing: Standing, epsilon: float) -> None:
+    def attack_remaining(self, state: AttackState, epsilon: float) -> None:
         for _ in range(self.restarts):
-            for attempt in standing.attempts(self.targets):
-                standing.take(attempt, *self.run(standing.model, attempt, epsilon))
+            for attempt in state.attempts(self.targets):
+                state.take(attempt, *self.run(state.model, attempt, epsilon))
 
     def run(self, model: nn.Module, attempt: Attempt, epsilon: float) -> tuple[Tensor, Tensor]:
-        """One run: for each row of `attempt` the image found and its lead."""
-        climb = partial(climbed, self.loss, above_all=attempt.target is not None)
+        """One run: for each row of `attempt` the image found and its margin."""
+        climb = partial(per_image_loss, self.loss, above_all=attempt.target is not None)
         found = attempt.x.clone()
-        leads = attempt.x.new_full((len(found),), -torch.inf)
+        margins = attempt.x.new_full((len(found),), -torch.inf)
         state = State.start(attempt.x, at_the_edge(attempt.x, epsilon, self.norm), 2 * epsilon)
         y, goal = attempt.labels(state.rows)
         window = max(int(FIRST * self.steps), 1)
         checkpoint = window
         for step in range(self.steps + 1):
             logits, loss, state.gradient = loss_gradient(model, state.x_adv, climb(y, goal))
-            lead = attempt.lead(logits, state.rows)
-            state.note(loss, lead)
-            fell = lead > 0
-            if fell.any():
-                found[state.rows[fell]], leads[state.rows[fell]] = state.x_adv[fell], lead[fell]
-                state = state.only(attempt.open(fell, state.rows))
+            margin = attempt.margin(logits, state.rows)
+            state.note(loss, margin)
+            succeeded = margin > 0
+            if succeeded.any():
+                found[state.rows[succeeded]], margins[state.rows[succeeded]] = state.x_adv[succeeded], margin[succeeded]
+                state = state.only(attempt.open(succeeded, state.rows))
                 if not len(state.rows):
-                    return found, leads
+                    return found, margins
                 y, goal = attempt.labels(state.rows)
             if step == self.steps:
                 break
@@ -81,8 +81,8 @@ class APGD(Persistent):
                 window = max(window - max(int(SHORTER * self.steps), 1), max(int(SHORTEST * self.steps), 1))
                 checkpoint += window
             state.move(epsilon, self.norm, 1.0 if step == 0 else MOMENTUM)
-        found[state.rows], leads[state.rows] = state.best, state.best_lead
-        return found, leads
+        found[state.rows], margins[state.rows] = state.best, state.best_lead
+        return found, margins
 
 
 @dataclass
@@ -123,7 +123,7 @@ class State:
         """The state of some of the rows."""
         return State(*(getattr(self, field.name)[kept] for field in fields(self)))
 
-    def note(self, loss: Tensor, lead: Tensor) -> None:
+    def note(self, loss: Tensor, margin: Tensor) -> None:
         """The loss at x_adv: whether it rose, and whether it is the best yet."""
         self.rises = self.rises + (loss > self.loss)
         self.loss = loss
@@ -132,7 +132,7 @@ class State:
         self.best = torch.where(where, self.x_adv, self.best)
         self.best_gradient = torch.where(where, self.gradient, self.best_gradient)
         self.best_loss = torch.where(better, loss, self.best_loss)
-        self.best_lead = torch.where(better, lead, self.best_lead)
+        self.best_lead = torch.where(better, margin, self.best_lead)
 
     def check(self, enough: float) -> None:
         """At a checkpoint: rows that rose too rarely or are stuck go back to their best, with half the step."""

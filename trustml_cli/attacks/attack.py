@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.models.inference import ask, gradient_by
+from trustml_cli.models.inference import gradient_wrt, logits_of
 
 
 class Norm(Enum):
@@ -25,16 +25,16 @@ class Norm(Enum):
     """How many values change."""
 
 
-class Sees(Enum):
-    """What an attack is shown of the model."""
+class Access(Enum):
+    """What an attack may use of the model."""
 
-    gradients = "gradients"
-    """Everything: a white box."""
-    answers = "answers"
+    white_box = "white_box"
+    """Everything: logits and gradients on the images that it changes."""
+    query = "query"
     """Logits of images that it chooses: a black box."""
-    own_images = "own_images"
-    """Everything, but on images of the attacker's own: nothing of those that it changes."""
-    nothing = "nothing"
+    transfer = "transfer"
+    """Everything, but on images of the attacker's own, none of those that it changes."""
+    none = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +48,12 @@ class Attack(ABC):
     Each image is attacked as if it were alone in its batch. Random choices are drawn from torch's global random
     numbers, and nowhere else: whoever calls decides on their seed.
 
-    An attack that must learn something first is an error to call before it is `prepared`. What it has learnt does not
+    An attack that must learn something first is an error to call before it is `fit`. What it has learnt does not
     look at the images it is then shown, so it is weaker than an attack that does: a model that stands it is not robust.
     """
 
     norms: ClassVar[tuple[Norm, ...]]
-    sees: ClassVar[Sees] = Sees.gradients
+    access: ClassVar[Access] = Access.white_box
     optimal: ClassVar[bool] = False
     """Whether it is proven that no attack within the same budget fells more images."""
 
@@ -77,10 +77,10 @@ class Attack(ABC):
 
     @property
     def learns_from(self) -> int:
-        """How many images of the attacker's own it wants for `prepared`; 0 where it learns nothing."""
+        """How many images of the attacker's own it wants for `fit`; 0 where it learns nothing."""
         return 0
 
-    def prepared(self, model: nn.Module, x: Tensor, y: Tensor) -> "Attack":
+    def fit(self, model: nn.Module, x: Tensor, y: Tensor) -> "Attack":
         """The attack with what it learns about `model` from the attacker's own images x [n, C, H, W] of classes y.
 
         It may ask the model only later, when it is told epsilon.
@@ -121,12 +121,12 @@ def input_gradient(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
     """
     x = x.detach().requires_grad_(True)
     with torch.enable_grad():
-        logits = ask(model, x)
+        logits = logits_of(model, x)
     others = logits.detach().scatter(1, labels[:, None], -torch.inf).softmax(1)
     by_logits = others.scatter(1, labels[:, None], -1.0)
     with torch.enable_grad():
         toward = (logits * by_logits).sum()  # given by_logits to start from, torch would import its compiler's algebra
-    return gradient_by(x, toward)
+    return gradient_wrt(x, toward)
 
 
 def per_image(values: Tensor, x: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from trustml_cli.attacks.geometry import lengths
 from trustml_cli.attacks.losses import log_odds, loss_gradient
 from trustml_cli.models.inference import NoGradient
 from trustml_cli.models.thin_conv import ThinConv2d, is_thin
-from trustml_cli.system.hardware import Halving
+from trustml_cli.system.hardware import BatchSplitter
 
 IMAGES = 32  # that a copy is compared on before the attack
 SAME_LOGITS = 2e-3  # of how far the logits spread: more than rounding changes
@@ -34,54 +34,56 @@ PAIRS: dict[type, type] = {
 
 
 @dataclass(frozen=True)
-class Asked:
+class AttackView:
     """The network that attacks ask, and which that is, in words."""
 
     network: nn.Module
     which: str
 
 
-def whom_to_ask(
+def choose_attack_view(
     model: nn.Module, x: Tensor, y: Tensor, compiled: Callable[[nn.Module], nn.Module] = lambda network: network
-) -> Asked:
+) -> AttackView:
     """The stand-in for `model`, `compiled`, where it is the same network on images x of classes y; else `model`.
 
     It is the same where logits and gradients by the image are, but for rounding, and where the network itself answers
     the same when it is asked twice.
     """
     if any(layer.training for layer in model.modules()):
-        return Asked(model, "the network itself: it is in training mode")
-    copy = compiled(stand_in(model))
+        return AttackView(model, "the network itself: it is in training mode")
+    copy = compiled(folded_copy(model))
     if copy is model:
-        return Asked(model, "the network itself: a copy would cost no less")
+        return AttackView(model, "the network itself: a copy would cost no less")
     x, y = x[:IMAGES], y[:IMAGES]
     try:
-        first, second = views(model, x, y), views(model, x, y)
+        first, second = logits_and_gradients(model, x, y), logits_and_gradients(model, x, y)
     except NoGradient:
-        return Asked(model, "the network itself: it gives no gradient")
-    if not same_views(first, second):
-        return Asked(model, "the network itself: it answers differently each time")
+        return AttackView(model, "the network itself: it gives no gradient")
+    if not same_logits_and_gradients(first, second):
+        return AttackView(model, "the network itself: it answers differently each time")
     try:
-        same = same_views(first, views(copy, x, y))
+        same = same_logits_and_gradients(first, logits_and_gradients(copy, x, y))
     except Exception:  # what was lost on the way may be anything
         same = False
     if not same:
-        return Asked(model, f"the network itself: the copy differs on {len(x)} images")
-    return Asked(copy, f"a copy with folded layers: it says the same of {len(x)} images, and has the same gradients")
+        return AttackView(model, f"the network itself: the copy differs on {len(x)} images")
+    return AttackView(
+        copy, f"a copy with folded layers: it says the same of {len(x)} images, and has the same gradients"
+    )
 
 
-def views(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def logits_and_gradients(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Logits of images x and the gradients of their log-odds, from one question."""
 
     def both(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         logits, _, gradient = loss_gradient(model, x, partial(log_odds, y=y, target=None))
         return logits, gradient
 
-    logits, gradients = zip(*Halving().over([(x, y)], both), strict=True)
+    logits, gradients = zip(*BatchSplitter().over([(x, y)], both), strict=True)
     return torch.cat(logits), torch.cat(gradients)
 
 
-def same_views(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> bool:
+def same_logits_and_gradients(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> bool:
     """Whether logits and gradients are the same but for rounding."""
     (logits, gradient), (other_logits, other_gradient) = one, other
     apart = lengths(gradient - other_gradient) > SAME_GRADIENT * lengths(gradient)
@@ -104,7 +106,7 @@ class Layers(fx.Tracer):
         return next(m.children(), None) is None
 
 
-def stand_in(model: nn.Module) -> nn.Module:
+def folded_copy(model: nn.Module) -> nn.Module:
     """A copy of `model` whose gradient by the image costs less, and which should say the same but for rounding.
 
     Each BatchNorm is folded into the convolution before it; frozen convolutions of few channels become thin ones. It is

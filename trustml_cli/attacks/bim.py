@@ -8,7 +8,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from trustml_cli.attacks.iterative import Iterative, climb
+from trustml_cli.attacks.iterative import Iterative, iterate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,4 +21,4 @@ class BIM(Iterative):
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
         uphill = partial(self.loss_gradient, model, y=y)
-        return climb(uphill, x, x, epsilon, self.norm, self.steps, self.step(epsilon))
+        return iterate(uphill, x, x, epsilon, self.norm, self.steps, self.step(epsilon))

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from trustml_cli.attacks.attack_view import same_logits
-from trustml_cli.attacks.measure import Curve
+from trustml_cli.attacks.measure import RobustnessCurve
 from trustml_cli.attacks.power import GAP, POINT, images_for
-from trustml_cli.models.inference import ask
-from trustml_cli.system.hardware import Halving
+from trustml_cli.models.inference import logits_of
+from trustml_cli.system.hardware import BatchSplitter
 
 ZERO_GRADIENTS = 0.01  # the share of images from which on gradients are called masked
 
@@ -27,7 +27,7 @@ BROKEN = "an attack that does not work as it should"
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """A check: whether it passed (None where it does not apply), with what figure, and what a failure speaks of."""
 
     name: str
@@ -45,14 +45,14 @@ class Comparison:
     budget, because that is proven of it or because an attack of which it is proven is not stronger.
     """
 
-    findings: Sequence[Finding] = ()
+    findings: Sequence[CheckResult] = ()
     images: int = 0
     shows: float = 0.0
     untried: Sequence[str] = ()
     optimal: bool = False
 
 
-def verdict(checked: Sequence[Finding], compared: Comparison) -> str:
+def verdict(checked: Sequence[CheckResult], compared: Comparison) -> str:
     """`trustworthy`, or what speaks against the number, each cause with the checks that say so.
 
     `trustworthy` is said only where a targeted attack, one on the margin and one without gradients are not stronger,
@@ -78,16 +78,16 @@ def verdict(checked: Sequence[Finding], compared: Comparison) -> str:
     return "trustworthy"
 
 
-def check_gradients(curve: Curve) -> Finding:
+def check_gradients(curve: RobustnessCurve) -> CheckResult:
     """A gradient of zero hides the way from an attack that follows it, and its number looks too good."""
     name = "gradients are not zero"
     if curve.zero_gradient is None:
-        return Finding(name, None, "not applicable: none was taken", MASKING)
+        return CheckResult(name, None, "not applicable: none was taken", MASKING)
     none = share(curve.zero_gradient)
-    return Finding(name, none <= ZERO_GRADIENTS, f"{none:.2%} of images have none", MASKING)
+    return CheckResult(name, none <= ZERO_GRADIENTS, f"{none:.2%} of images have none", MASKING)
 
 
-def check_finite(curve: Curve) -> Finding:
+def check_finite(curve: RobustnessCurve) -> CheckResult:
     """An answer that is not a number is none: the attack has not fooled the model with it, nor has the model stood."""
     clean = int((curve.clean.predicted < 0).sum())
     attacked = max(int(one.unanswered.sum()) for one in curve.attacked)
@@ -96,31 +96,33 @@ def check_finite(curve: Curve) -> Finding:
         f"of {len(curve.labels)} images {clean} have no answer before the attack and up to {attacked} after it, "
         f"{gradients:.3g} gradients for each hold NaN or infinity"
     )
-    return Finding("answers and gradients are numbers", not (clean or attacked or gradients), figure, NOT_NUMBERS)
+    return CheckResult("answers and gradients are numbers", not (clean or attacked or gradients), figure, NOT_NUMBERS)
 
 
-def check_monotone(curve: Curve) -> Finding:
+def check_monotone(curve: RobustnessCurve) -> CheckResult:
     """A larger budget contains the smaller one: accuracy that rises with it speaks against the attack."""
     accuracy = [(attacked.answers.predicted == curve.labels).double().mean().item() for attacked in curve.attacked]
     rises = [later - earlier for earlier, later in pairwise(accuracy)]
     largest = max(rises, default=0.0)
     passed = largest <= POINT if rises else None
-    return Finding("accuracy does not rise with epsilon", passed, f"largest rise {max(largest, 0):.4f}", BROKEN)
+    return CheckResult("accuracy does not rise with epsilon", passed, f"largest rise {max(largest, 0):.4f}", BROKEN)
 
 
 @torch.no_grad()
-def check_steady(model: nn.Module, x: Tensor) -> Finding:
+def check_steady(model: nn.Module, x: Tensor) -> CheckResult:
     """A model in training mode, or one that draws random numbers, is another one at each question."""
     training = sum(layer.training for layer in model.modules())
-    twice = Halving().over([(x, x)], lambda part, _: torch.stack([ask(model, part), ask(model, part)]))
+    twice = BatchSplitter().over(
+        [(x, x)], lambda part, _: torch.stack([logits_of(model, part), logits_of(model, part)])
+    )
     first, second = torch.cat(list(twice), 1)
     largest = (first - second).nan_to_num(0.0).abs().amax().item()
     steady = same_logits(first, second)
     figure = f"{training} layers in training mode, logits differ by up to {largest:.3g} when asked twice"
-    return Finding("the model is in eval mode and deterministic", steady and not training, figure, RANDOMISED)
+    return CheckResult("the model is in eval mode and deterministic", steady and not training, figure, RANDOMISED)
 
 
-def telling_epsilon(curve: Curve) -> float | None:
+def telling_epsilon(curve: RobustnessCurve) -> float | None:
     """The budget at which attacks differ most: accuracy is nearest to half of the clean one. None without any."""
     half = curve.initially_right.double().mean().item() / 2
     distance = {

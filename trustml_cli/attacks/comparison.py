@@ -11,18 +11,18 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.attacks.attack import Attack, Norm, Sees
-from trustml_cli.attacks.attack_view import Asked
-from trustml_cli.attacks.checks import BROKEN, MASKING, WEAK, Comparison, Finding, share
+from trustml_cli.attacks.attack import Access, Attack, Norm
+from trustml_cli.attacks.attack_view import AttackView
+from trustml_cli.attacks.checks import BROKEN, MASKING, WEAK, CheckResult, Comparison, share
 from trustml_cli.attacks.measure import attack_curve
 from trustml_cli.attacks.power import POINT, clearly, needed, smallest_gap
-from trustml_cli.models.inference import ask
+from trustml_cli.models.inference import logits_of
 
 BENT = 1e-3  # of the spread of the logits: a network whose logits leave a straight line by more is not linear
 
 
 @dataclass(frozen=True)
-class Rivals:
+class ReferenceAttacks:
     """Attacks that another is held against, in its norm, with its target and constraints.
 
     None where a kind cannot be: it has no such norm, takes no target, or is not for this model.
@@ -37,26 +37,30 @@ class Rivals:
     exact: Attack | None
 
     @classmethod
-    def of(cls, attack: Attack, given: Mapping[str, Attack], model: nn.Module, x: Tensor) -> "Rivals":
+    def of(cls, attack: Attack, given: Mapping[str, Attack], model: nn.Module, x: Tensor) -> "ReferenceAttacks":
         """The rivals of `attack` among those `given` by role, for a model of images like x [N, …]."""
-        return cls(**{role.name: like(attack, given.get(role.name), model, x) for role in fields(cls)})
+        return cls(**{role.name: matched_to(attack, given.get(role.name), model, x) for role in fields(cls)})
 
 
-def like(attack: Attack, rival: Attack | None, model: nn.Module, x: Tensor) -> Attack | None:
+def matched_to(attack: Attack, rival: Attack | None, model: nn.Module, x: Tensor) -> Attack | None:
     """`rival` in the norm, with the target and within the constraints of `attack`; None where it cannot be."""
     if rival is None or attack.norm not in rival.norms or attack.ball(x[:1], 1.0) is None:
         return None
     try:
-        rival = replace(rival, norm=attack.norm, target=None if rival.sees is Sees.nothing else attack.target)
-        if rival.optimal and not (whole(attack) and straight(model, x)):
+        rival = replace(rival, norm=attack.norm, target=None if rival.access is Access.none else attack.target)
+        if rival.optimal and not (is_unconstrained(attack) and is_linear(model, x)):
             return None
         rival.check(model, tuple(x.shape[1:]))
     except ValueError:
         return None
-    return rival if whole(attack) else Within(norm=rival.norm, target=rival.target, rival=rival, attack=attack)
+    return (
+        rival
+        if is_unconstrained(attack)
+        else ConstrainedAttack(norm=rival.norm, target=rival.target, rival=rival, attack=attack)
+    )
 
 
-def whole(attack: Attack) -> bool:
+def is_unconstrained(attack: Attack) -> bool:
     """Whether the attack may do all that its budget allows."""
     x = torch.zeros(1)
     ball = attack.ball(x, 1.0)
@@ -64,7 +68,7 @@ def whole(attack: Attack) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Within(Attack):
+class ConstrainedAttack(Attack):
     """A `rival` that keeps to the ball of `attack`, which is not all of the ball around x."""
 
     norms: ClassVar = tuple(Norm)
@@ -90,15 +94,15 @@ class Clipped(nn.Module):
 
 
 @torch.no_grad()
-def straight(model: nn.Module, x: Tensor) -> bool:
+def is_linear(model: nn.Module, x: Tensor) -> bool:
     """Whether the logits half way between images are half way between their logits; else no function is linear."""
     x, other = x[:16], x[:16].flip(0)
-    ends, middle = (ask(model, x) + ask(model, other)) / 2, ask(model, (x + other) / 2)
+    ends, middle = (logits_of(model, x) + logits_of(model, other)) / 2, logits_of(model, (x + other) / 2)
     return bool((middle - ends).abs().max() <= BENT * (ends - ends.mean(0)).abs().max())
 
 
 @dataclass
-class Bench:
+class AttackComparison:
     """Images that `attack` was tried on, for others to try: batches of x and y, and which of all N of them `stands`.
 
     An image that stands the attack and falls to another of the same kind is proof that the robust accuracy is too
@@ -118,15 +122,15 @@ class Bench:
     attack: Attack
     stands: Tensor
     upright: float = 1.0
-    asked: Asked | None = None
+    asked: AttackView | None = None
 
     def compare(self, given: Mapping[str, Attack]) -> Comparison:
         """Every check that needs other attacks, or this one with more effort or a larger budget."""
         if self.attack.optimal:
             return Comparison(optimal=True)
-        rivals = Rivals.of(self.attack, given, self.model, self.batches[0][0])
+        rivals = ReferenceAttacks.of(self.attack, given, self.model, self.batches[0][0])
         kinds = {"a targeted attack": rivals.targeted, "one on the margin": rivals.margin}
-        kinds["one without gradients"] = self.attack if self.attack.sees is Sees.answers else rivals.black_box
+        kinds["one without gradients"] = self.attack if self.attack.access is Access.query else rivals.black_box
         untried = [name for name, rival in kinds.items() if rival is None]
         return Comparison(self.findings(rivals), len(self.stands), self.shows, untried, rivals.exact is not None)
 
@@ -135,9 +139,9 @@ class Bench:
         """The smallest gap that would be found."""
         return min(smallest_gap(len(self.stands)), self.upright)
 
-    def findings(self, rivals: Rivals) -> list[Finding]:
+    def findings(self, rivals: ReferenceAttacks) -> list[CheckResult]:
         """The checks, one after the other."""
-        stronger = with_more(self.attack)
+        stronger = with_more_effort(self.attack)
         tireless = rivals.iterative if stronger is None else stronger
         at_epsilon, without_limit = None, None
         if tireless is not None:
@@ -153,13 +157,15 @@ class Bench:
             self.not_beaten("a targeted attack is not stronger", self.left(rivals.targeted)),
             self.not_beaten("an attack on the margin is not stronger", self.left(rivals.margin)),
             self.not_beaten("the optimum of a linear model is not stronger", self.left(rivals.exact)),
-            self.unlimited(without_limit if whole(self.attack) else None),
+            self.unlimited(without_limit if is_unconstrained(self.attack) else None),
         ]
 
-    def masking(self, rivals: Rivals, usual: Tensor | None, boxed: Tensor | None, one_step: bool) -> list[Finding]:
+    def masking(
+        self, rivals: ReferenceAttacks, usual: Tensor | None, boxed: Tensor | None, one_step: bool
+    ) -> list[CheckResult]:
         """The checks of attacks that do or see less; `usual` is what many steps left, and `boxed` what a black box."""
         steps, boxes = "iterative steps are not weaker than one", "a white box is not weaker than a black box"
-        if self.attack.sees is Sees.gradients:
+        if self.attack.access is Access.white_box:
             first = (
                 self.not_weaker(steps, usual, rivals.iterative)
                 if one_step
@@ -167,7 +173,7 @@ class Bench:
             )
             return [first, self.not_masked(boxes, boxed, rivals.black_box)]
         more = self.not_beaten("an attack without gradients is not stronger", boxed)
-        return [self.not_weaker(boxes, usual, rivals.iterative), more] if self.attack.sees is Sees.answers else [more]
+        return [self.not_weaker(boxes, usual, rivals.iterative), more] if self.attack.access is Access.query else [more]
 
     def shown(self, rival: Attack, images: Tensor, *epsilons: float) -> list[Tensor]:
         """For each epsilon which of these `images`, bool [N], stand the rival; False for the others."""
@@ -183,29 +189,29 @@ class Bench:
             batches = zip(torch.split(x, size), torch.split(y, size), strict=True)
             curve = attack_curve(self.model, rival, batches, epsilons, keep=0, asked=self.asked)
             for mask, attacked in zip(stands, curve.attacked, strict=True):
-                mask[images] = unreached(self.attack, attacked.answers.predicted, curve.labels)
+                mask[images] = survived(self.attack, attacked.answers.predicted, curve.labels)
         return stands
 
     def left(self, rival: Attack | None) -> Tensor | None:
         """Which images stand both the attack and the rival, bool [N]; None where there is no rival."""
         return None if rival is None else self.shown(rival, self.stands, self.epsilon)[0]
 
-    def not_beaten(self, name: str, left: Tensor | None, speaks_of: str = WEAK) -> Finding:
+    def not_beaten(self, name: str, left: Tensor | None, speaks_of: str = WEAK) -> CheckResult:
         """A check that fails where clearly many images that stand the attack fall to another."""
         if left is None:
-            return Finding(name, None, "nothing to compare with", speaks_of)
+            return CheckResult(name, None, "nothing to compare with", speaks_of)
         count, upright = len(left), int(self.stands.sum())
         fell = upright - int(left.sum())
         passed = not clearly(fell, 0, count)
         figure = f"{fell} of the {upright} that stand fall to it (n = {count}, epsilon {self.epsilon:g})"
-        return Finding(name, passed, f"{figure}; {self.sight}" if passed else figure, speaks_of)
+        return CheckResult(name, passed, f"{figure}; {self.sight}" if passed else figure, speaks_of)
 
     @property
     def sight(self) -> str:
         """What would have been found, in words."""
         return f"a gap of {100 * self.shows:.1f} points would have shown" if self.shows <= 1 else "too few to show any"
 
-    def not_masked(self, name: str, left: Tensor | None, rival: Attack | None) -> Finding:
+    def not_masked(self, name: str, left: Tensor | None, rival: Attack | None) -> CheckResult:
         """The same of a rival that should be weaker; gradients are masked where it is stronger altogether."""
         finding = self.not_beaten(name, left, MASKING)
         if left is None or rival is None or finding.passed:
@@ -214,48 +220,48 @@ class Bench:
         only_attack = int(self.shown(rival, ~self.stands, self.epsilon)[0].sum())
         return finding if clearly(only_rival, only_attack, len(left)) else replace(finding, speaks_of=WEAK)
 
-    def not_weaker(self, name: str, left: Tensor | None, rival: Attack | None) -> Finding:
+    def not_weaker(self, name: str, left: Tensor | None, rival: Attack | None) -> CheckResult:
         """A check that fails where the attack is clearly stronger than a rival that should not be weaker."""
         if left is None or rival is None:
-            return Finding(name, None, "nothing to compare with", MASKING)
+            return CheckResult(name, None, "nothing to compare with", MASKING)
         only_attack = int(self.shown(rival, ~self.stands, self.epsilon)[0].sum())
         only_rival = int((self.stands & ~left).sum())
         each = f"{only_rival} of {len(left)} fall to many steps alone, {only_attack} to the attack alone"
         passed = not clearly(only_attack, only_rival, len(left))
-        return Finding(name, passed, f"{each} (epsilon {self.epsilon:g})", MASKING)
+        return CheckResult(name, passed, f"{each} (epsilon {self.epsilon:g})", MASKING)
 
-    def beats_noise(self, noise: Attack | None) -> Finding:
+    def beats_noise(self, noise: Attack | None) -> CheckResult:
         """An attack that is no better than noise does nothing. It cannot be told where noise is enough, or too little.
 
         Too little: where fewer images than it takes for a clear difference fall to only one of both.
         """
         name = "the attack is stronger than random noise"
-        if noise is None or self.attack.sees is Sees.nothing:
-            return Finding(name, None, "nothing to compare with", BROKEN)
+        if noise is None or self.attack.access is Access.none:
+            return CheckResult(name, None, "nothing to compare with", BROKEN)
         (stands,) = self.shown(noise, torch.ones_like(self.stands), self.epsilon)
         only_attack, only_noise = int((stands & ~self.stands).sum()), int((self.stands & ~stands).sum())
         passed: bool | None = clearly(only_attack, only_noise, len(stands))
         if not passed and (share(stands) <= POINT or only_attack + only_noise < needed(len(stands))):
             passed = None
         left = f"{share(self.stands):.3f} of {len(stands)} stand, {share(stands):.3f} under noise"
-        return Finding(name, passed, f"at epsilon {self.epsilon:g}, {left}", BROKEN)
+        return CheckResult(name, passed, f"at epsilon {self.epsilon:g}, {left}", BROKEN)
 
-    def unlimited(self, stands: Tensor | None) -> Finding:
+    def unlimited(self, stands: Tensor | None) -> CheckResult:
         """With a budget that turns any image into any other, nothing can stand."""
         name = "an unlimited budget leaves nothing standing"
         if stands is None:
-            return Finding(name, None, "nothing to compare with", MASKING)
+            return CheckResult(name, None, "nothing to compare with", MASKING)
         epsilon = whole_range(self.attack, self.batches[0][0])
         figure = f"at epsilon {epsilon:.4g}, {share(stands):.3f} of {len(stands)} stand"
-        return Finding(name, share(stands) <= POINT, figure, MASKING)
+        return CheckResult(name, share(stands) <= POINT, figure, MASKING)
 
 
-def unreached(attack: Attack, predicted: Tensor, labels: Tensor) -> Tensor:
+def survived(attack: Attack, predicted: Tensor, labels: Tensor) -> Tensor:
     """Whether images of which the model says `predicted` [N] have not reached the attack's goal, bool [N]."""
     return predicted == labels if attack.target is None else predicted != int(attack.target)
 
 
-def with_more(attack: Attack) -> Attack | None:
+def with_more_effort(attack: Attack) -> Attack | None:
     """The same attack with twice the steps or queries, begun anew; None where it has nothing of the kind.
 
     It is for images that stood all of the attack's own restarts, so one more is enough.

@@ -15,7 +15,7 @@ from trustml_cli.attacks.attack import Attack, Norm, input_gradient
 from trustml_cli.attacks.geometry import normalised
 from trustml_cli.attacks.losses import likeliest_wrong, of
 from trustml_cli.models.binary import Sign
-from trustml_cli.models.inference import ask
+from trustml_cli.models.inference import logits_of
 from trustml_cli.system.ranges import require
 
 
@@ -74,7 +74,7 @@ class Confident(Attack):
     @torch.no_grad()
     def goal(self, model: nn.Module, x_adv: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """The class to go for, and whether it has the confidence that is wanted, both [N]."""
-        logits = ask(model, x_adv)
+        logits = logits_of(model, x_adv)
         goal = likeliest_wrong(logits, y, 1)[:, 0] if self.target is None else torch.full_like(y, int(self.target))
         return goal, of(logits.softmax(1), goal) >= self.confidence
 

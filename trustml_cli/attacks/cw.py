@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.geometry import lengths
-from trustml_cli.attacks.losses import clear_lead, lead, loss_gradient
+from trustml_cli.attacks.losses import clear_margin, logit_margin, loss_gradient
 from trustml_cli.attacks.smallest import SmallestPerturbation
-from trustml_cli.models.inference import ask, gradient_by
+from trustml_cli.models.inference import gradient_wrt, logits_of
 from trustml_cli.system.ranges import require
 
 INSIDE = 0.999999  # keeps 0 and 1 at a finite place
@@ -83,7 +83,7 @@ class CarliniWagner(SmallestPerturbation):
     def smallest(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         target = None if self.target is None else torch.full_like(y, int(self.target))
         with torch.no_grad():
-            far = (clear_lead(ask(model, x), y, target) <= self.confidence).nonzero()[:, 0]
+            far = (clear_margin(logits_of(model, x), y, target) <= self.confidence).nonzero()[:, 0]
         search = {Norm.l2: self.search, Norm.linf: self.tighten, Norm.l0: self.thin_out}[self.norm]
         nearest = x.clone()
         if len(far):
@@ -190,13 +190,13 @@ class CarliniWagner(SmallestPerturbation):
             delta.requires_grad_(True)
             with torch.enable_grad():
                 x_adv = torch.where(distance.free[rows], to_pixels(origin[rows] + delta), x[rows])
-                logits = ask(model, x_adv)
+                logits = logits_of(model, x_adv)
                 goal = None if target is None else target[rows]
-                short = (self.confidence - lead(logits, y[rows], goal)).clamp(min=0)
+                short = (self.confidence - logit_margin(logits, y[rows], goal)).clamp(min=0)
                 loss = c[rows] * short + distance.loss(x_adv - middle[rows], rows)
-                gradient = gradient_by(delta, loss.sum())
+                gradient = gradient_wrt(delta, loss.sum())
             with torch.no_grad():
-                leads = clear_lead(logits, y[rows], goal) > self.confidence
+                leads = clear_margin(logits, y[rows], goal) > self.confidence
                 far = distance.size(x_adv - x[rows])
                 closer = leads & (far < size[rows])
                 reached[rows] |= leads
@@ -243,7 +243,7 @@ def everything(of: Tensor, x: Tensor) -> Tensor:
 
 def importance(model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
     """How much of the lead each changed value accounts for, to first order; of x's shape."""
-    _, _, gradient = loss_gradient(model, x_adv, lambda logits: lead(logits, y, target))
+    _, _, gradient = loss_gradient(model, x_adv, lambda logits: logit_margin(logits, y, target))
     return (gradient * (x_adv - x)).abs()
 
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.geometry import lengths, unit_step
-from trustml_cli.attacks.losses import clear_lead, likeliest_wrong, of
+from trustml_cli.attacks.losses import clear_margin, likeliest_wrong, of
 from trustml_cli.attacks.smallest import SmallestPerturbation
-from trustml_cli.models.inference import ask, gradient_by
+from trustml_cli.models.inference import gradient_wrt, logits_of
 from trustml_cli.system.ranges import require
 
 NUDGE = 1e-4  # added to every step: a boundary that is touched is not crossed
@@ -50,9 +50,9 @@ class DeepFool(SmallestPerturbation):
 
     def smallest(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         with torch.no_grad():
-            logits = ask(model, x)
+            logits = logits_of(model, x)
         found = x.clone()
-        rows = (clear_lead(logits, y, None) <= 0).nonzero()[:, 0]
+        rows = (clear_margin(logits, y, None) <= 0).nonzero()[:, 0]
         likeliest = likeliest_wrong(logits, y, self.candidates - 1)
         total = torch.zeros_like(x[rows])
         for _ in range(self.steps):
@@ -60,12 +60,12 @@ class DeepFool(SmallestPerturbation):
                 break
             logits, gaps, normals = boundaries(model, found[rows], y[rows], likeliest[rows])
             step = to_the_nearest(gaps, normals, self.norm).view_as(total)
-            standing = clear_lead(logits, y[rows], None) <= 0
+            standing = clear_margin(logits, y[rows], None) <= 0
             rows, total = rows[standing], (total + step)[standing]
             found[rows] = (x[rows] + (1 + self.overshoot) * total).clamp(0, 1)
         if len(rows):
             with torch.no_grad():
-                rows = rows[clear_lead(ask(model, found[rows]), y[rows], None) <= 0]
+                rows = rows[clear_margin(logits_of(model, found[rows]), y[rows], None) <= 0]
             found[rows] = x[rows]
         return found
 
@@ -74,10 +74,10 @@ def boundaries(model: nn.Module, x: Tensor, y: Tensor, classes: Tensor) -> tuple
     """Logits, how far each of `classes` [N, k] is ahead of y there [N, k], and the gradients of that [N, k, D]."""
     x = x.detach().requires_grad_(True)
     with torch.enable_grad():
-        logits = ask(model, x)
+        logits = logits_of(model, x)
         ahead = logits.gather(1, classes) - of(logits, y)[:, None]
     last = ahead.shape[1] - 1
-    gradients = [gradient_by(x, ahead[:, k].sum(), retain_graph=k < last).flatten(1) for k in range(last + 1)]
+    gradients = [gradient_wrt(x, ahead[:, k].sum(), retain_graph=k < last).flatten(1) for k in range(last + 1)]
     return logits.detach(), ahead.detach(), torch.stack(gradients, 1)
 
 

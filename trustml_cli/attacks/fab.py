@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from trustml_cli.attacks.attack import Norm, per_image
+from trustml_cli.attacks.attempts import AttackState, Attempt
 from trustml_cli.attacks.geometry import lengths, random_start
 from trustml_cli.attacks.halfspace import into_halfspace
-from trustml_cli.attacks.losses import lead, loss_gradient, of, rounding
+from trustml_cli.attacks.losses import logit_margin, loss_gradient, of, rounding
 from trustml_cli.attacks.smallest import SmallestPerturbation
-from trustml_cli.attacks.standing import Attempt, Standing
-from trustml_cli.models.inference import ask
+from trustml_cli.models.inference import logits_of
 from trustml_cli.system.ranges import require
 
 PULL = 0.1  # the most that the projection of the original weighs against that of the iterate (the paper's α_max)
@@ -52,11 +52,11 @@ class FAB(SmallestPerturbation):
         require(self, "steps", "restarts", "targets", at_least=1)
 
     def smallest(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        standing = Standing(model, x, y, None if self.target is None else int(self.target))
-        left, nearest = standing.left, x.clone()
-        sizes = torch.full_like(standing.lead, torch.inf)
+        state = AttackState(model, x, y, None if self.target is None else int(self.target))
+        left, nearest = state.left, x.clone()
+        sizes = torch.full_like(state.margin, torch.inf)
         for restart in range(self.restarts):
-            for attempt in standing.attempts(self.targets):
+            for attempt in state.attempts(self.targets):
                 radius = sizes[left][attempt.image] / 2 if restart else None
                 found, size = self.run(model, attempt, radius, enough=0.0)
                 found, size = attempt.best(found, -size)
@@ -64,15 +64,17 @@ class FAB(SmallestPerturbation):
                 nearest[left[closer]], sizes[left[closer]] = found[closer], -size[closer]
         return nearest
 
-    def besiege(self, standing: Standing, epsilon: float) -> None:
+    def attack_remaining(self, state: AttackState, epsilon: float) -> None:
         """Attack the images that stand; one has fallen as soon as it is misread within `epsilon`."""
         for restart in range(self.restarts):
-            for attempt in standing.attempts(self.targets):
+            for attempt in state.attempts(self.targets):
                 radius = torch.full_like(attempt.x[:, 0, 0, 0], epsilon / 2) if restart else None
-                found, size = self.run(standing.model, attempt, radius, enough=epsilon)
+                found, size = self.run(state.model, attempt, radius, enough=epsilon)
                 with torch.no_grad():
-                    reached = attempt.lead(ask(standing.model, found), torch.arange(len(found), device=found.device))
-                standing.take(attempt, found, reached.where(size <= epsilon, -torch.inf))
+                    reached = attempt.margin(
+                        logits_of(state.model, found), torch.arange(len(found), device=found.device)
+                    )
+                state.take(attempt, found, reached.where(size <= epsilon, -torch.inf))
 
     def run(self, model: nn.Module, attempt: Attempt, radius: Tensor | None, enough: float) -> tuple[Tensor, Tensor]:
         """One run from within `radius` of the images.
@@ -91,7 +93,7 @@ class FAB(SmallestPerturbation):
             _, ahead, normal = loss_gradient(model, x_adv, partial(ahead_of, attempt=attempt, rows=rows))
             x_adv = between(x[rows], x_adv, normal, ahead, self.norm)
             with torch.no_grad():
-                reached = attempt.lead(ask(model, x_adv), rows) > 0
+                reached = attempt.margin(logits_of(model, x_adv), rows) > 0
             change = x_adv - x[rows]
             size = lengths(change, ORDER[self.norm])
             closer = reached & (size < sizes[rows])
@@ -113,7 +115,7 @@ def ahead_of(logits: Tensor, attempt: Attempt, rows: Tensor) -> Tensor:
     """
     y, goal = attempt.labels(rows)
     if goal is None or attempt.target is not None:
-        return lead(logits, y, goal) - 2 * rounding(logits)
+        return logit_margin(logits, y, goal) - 2 * rounding(logits)
     return of(logits, goal) - of(logits, y) - 2 * rounding(logits)
 
 

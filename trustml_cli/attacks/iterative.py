@@ -35,7 +35,7 @@ class Iterative(Attack):
         return self.reach * epsilon / self.steps if self.step_size is None else self.step_size
 
 
-def climb(
+def iterate(
     uphill: Callable[[Tensor], Tensor], start: Tensor, x: Tensor, epsilon: float, norm: Norm, steps: int, size: float
 ) -> Tensor:
     """From `start`, `steps` steps of `size` along what `uphill` returns for the images so far.

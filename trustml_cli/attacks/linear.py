@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.halfspace import into_halfspace
-from trustml_cli.attacks.losses import lead
+from trustml_cli.attacks.losses import logit_margin
 from trustml_cli.attacks.measure import sizes
 from trustml_cli.attacks.smallest import SmallestPerturbation
-from trustml_cli.models.inference import ask
+from trustml_cli.models.inference import logits_of
 from trustml_cli.models.linear import linear_parameters
 
 NOTICED = 5e-7  # of the largest logit: a lead that a single linear layer does not lose by rounding
@@ -51,7 +51,7 @@ class LinearOptimum(SmallestPerturbation):
     def smallest(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         parameters = linear_parameters(model, tuple(x.shape[1:]))
         with torch.no_grad():
-            standing = lead(ask(model, x), y, None) <= 0
+            standing = logit_margin(logits_of(model, x), y, None) <= 0
         nearest = x.clone()
         for beyond in BEYOND:
             rows = standing.nonzero()[:, 0]
@@ -60,8 +60,8 @@ class LinearOptimum(SmallestPerturbation):
             change = smallest_change(parameters, x[rows].flatten(1).double().cpu(), y[rows].cpu(), beyond, self.norm)
             x_adv = (x[rows].double().cpu() + change.view(-1, *x.shape[1:])).clamp(0, 1).to(x)
             with torch.no_grad():
-                logits = ask(model, x_adv)
-                crossed = lead(logits, y[rows], None) > NOTICED * logits.abs().amax(1)
+                logits = logits_of(model, x_adv)
+                crossed = logit_margin(logits, y[rows], None) > NOTICED * logits.abs().amax(1)
             nearest[rows[crossed]] = x_adv[crossed]
             standing[rows[crossed]] = False
         return nearest

@@ -1,7 +1,7 @@
 """What attacks climb: functions of the logits [N, K], one value for each image, that rise towards the attack's goal.
 
 `y` holds the true classes, int64 [N]; `target` the classes that the images shall be taken for, int64 [N], or None for
-any wrong one. The logits are those of `asking.ask`.
+any wrong one. The logits are those of `models.inference.logits_of`.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trustml_cli.models.inference import ask, gradient_by
+from trustml_cli.models.inference import gradient_wrt, logits_of
 
 CLEAR = 2e-6  # of the largest logit: a lead below it may be lost when the same images are judged in another batch
 
@@ -31,13 +31,13 @@ class Loss(Enum):
     """Difference of logits ratio: blind to the scale of the logits."""
 
 
-def climbed(loss: Loss, y: Tensor, target: Tensor | None, above_all: bool) -> Callable[[Tensor], Tensor]:
+def per_image_loss(loss: Loss, y: Tensor, target: Tensor | None, above_all: bool) -> Callable[[Tensor], Tensor]:
     """The function of the logits that is meant; with `above_all` the target must be ahead of every class.
 
     Otherwise it is enough that it is ahead of y: any wrong answer counts, and the target is only where to go.
     """
     either = {Loss.ce: log_odds, Loss.ce_float32: cross_entropy}
-    to_target = {Loss.margin: lead, Loss.dlr: dlr_of_target}
+    to_target = {Loss.margin: logit_margin, Loss.dlr: dlr_of_target}
     function = (either | (to_target if above_all else {Loss.margin: margin, Loss.dlr: dlr}))[loss]
     return partial(function, y=y, target=target)
 
@@ -72,12 +72,12 @@ def dlr(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
 
 def margin(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
     """How far the likeliest wrong class (or the target) is ahead of y, in logits."""
-    return lead(logits, y, None) if target is None else of(logits, target) - of(logits, y)
+    return logit_margin(logits, y, None) if target is None else of(logits, target) - of(logits, y)
 
 
 def dlr_of_target(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
     """The same for a target that must be ahead of all other classes, not of y alone."""
-    return lead(logits, y, target) / spread(logits, 4)
+    return logit_margin(logits, y, target) / spread(logits, 4)
 
 
 def spread(logits: Tensor, count: int) -> Tensor:
@@ -92,7 +92,7 @@ def spread(logits: Tensor, count: int) -> Tensor:
     return apart.where((apart > 0) & apart.isfinite(), 1.0)
 
 
-def lead(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
+def logit_margin(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
     """How far the goal is ahead: the best wrong class of y, or the target of the best other one.
 
     Minus infinity for an image that has no answer.
@@ -104,9 +104,9 @@ def lead(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
     return ahead.where(~ahead.isnan(), -torch.inf)
 
 
-def clear_lead(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
-    """`lead`, less what rounding may take from it: above 0 the goal is reached, in whatever batch it is judged."""
-    return lead(logits, y, target) - rounding(logits)
+def clear_margin(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
+    """`logit_margin` less its rounding error: above 0 the goal is reached, in whatever batch the model is asked."""
+    return logit_margin(logits, y, target) - rounding(logits)
 
 
 def rounding(logits: Tensor) -> Tensor:
@@ -118,9 +118,9 @@ def loss_gradient(model: nn.Module, x: Tensor, loss: Callable[[Tensor], Tensor])
     """Logits [N, K], `loss` of them [N], and the gradient of each image's loss by its own pixels, of x's shape."""
     x = x.detach().requires_grad_(True)
     with torch.enable_grad():
-        logits = ask(model, x)
+        logits = logits_of(model, x)
         values = loss(logits)
-        gradient = gradient_by(x, values.sum())
+        gradient = gradient_wrt(x, values.sum())
     return logits.detach(), values.detach(), gradient
 
 

@@ -7,11 +7,11 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.attacks.attack import Attack, Norm, Sees, input_gradient, per_image
-from trustml_cli.attacks.attack_view import Asked, same_logits, whom_to_ask
+from trustml_cli.attacks.attack import Access, Attack, Norm, input_gradient, per_image
+from trustml_cli.attacks.attack_view import AttackView, choose_attack_view, same_logits
 from trustml_cli.attacks.geometry import lengths
-from trustml_cli.models.inference import ask, seen
-from trustml_cli.system.hardware import Halving
+from trustml_cli.models.inference import logits_of, predicted_classes
+from trustml_cli.system.hardware import BatchSplitter
 
 TOLERANCE = 1e-6  # float32 rounds x + ε·d: a perturbation may be over its budget by as much
 ROUNDING = 2**-24  # and each of its values by as much
@@ -36,12 +36,12 @@ class Predictions:
 
 
 @dataclass
-class Attacked:
+class EpsilonResult:
     """The images of one epsilon after the attack: answers and sizes of the perturbation, each of shape [N]."""
 
     epsilon: float
     answers: Predictions
-    elsewhere: dict[str, Predictions]
+    transferred: dict[str, Predictions]
     """What other networks say of the same images, by name."""
     sizes: dict[Norm, Tensor]
     seconds: float
@@ -58,20 +58,20 @@ class Attacked:
 
 
 @dataclass
-class Curve:
+class RobustnessCurve:
     """A model under an attack at several epsilons; the tensors of the images before it have shape [N]."""
 
     labels: Tensor
     clean: Predictions
-    clean_elsewhere: dict[str, Predictions]
+    clean_transferred: dict[str, Predictions]
     zero_gradient: Tensor | None
     """Whether the loss does not depend on the image at all; None for an attack that takes no gradients."""
     examples: Tensor
     """The first few images before the attack, [n, C, H, W]."""
-    attacked: list[Attacked] = field(default_factory=list)
+    attacked: list[EpsilonResult] = field(default_factory=list)
     batch_size: int | None = None
     """The size to which batches were cut because memory ran out; None where it did not."""
-    asked: Asked | None = None
+    asked: AttackView | None = None
     """Whom the attack asked."""
 
     @property
@@ -80,7 +80,7 @@ class Curve:
         return self.clean.predicted == self.labels
 
 
-class Counted(nn.Module):
+class QueryCounter(nn.Module):
     """The same network, counting how many images it is asked about and how many gradients are taken."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -112,78 +112,80 @@ def attack_curve(
     batches: Iterable[tuple[Tensor, Tensor]],
     epsilons: Sequence[float],
     keep: int,
-    elsewhere: Mapping[str, nn.Module] | None = None,
-    asked: Asked | None = None,
-) -> Curve:
+    transfer_models: Mapping[str, nn.Module] | None = None,
+    asked: AttackView | None = None,
+) -> RobustnessCurve:
     """Attack every batch at every epsilon; `keep` images are kept as examples. All results are on the CPU.
 
-    The attack asks whom `stand_in.whom_to_ask` named (`asked`, or by the first batch); whatever is said of the images
-    is said by `model` itself. Where a copy that was asked says something else of what the attack made of a batch, that
-    batch is attacked again by way of the model, and so are those that follow. The networks `elsewhere` are shown the
+    The attack asks the network of `asked`, or the one that `choose_attack_view` finds with the first batch; the
+    predictions are those of `model` itself. Where a copy predicts another class than the model for an adversarial
+    image, that batch and those that follow are attacked through the model. The networks `transfer_models` are shown the
     same images. Where memory runs out the batch is halved, and those that follow are cut to that size.
 
     `seconds`, `queries` and `gradients` are what it took to make the images of an epsilon, and `seconds` to judge them.
     Where the attack shares work between epsilons, its time is counted with the first of them, and each has all queries
     and gradients up to its own.
     """
-    parts: list[Curve] = []
+    parts: list[RobustnessCurve] = []
 
-    def attacked(x: Tensor, y: Tensor) -> Curve:
+    def attacked(x: Tensor, y: Tensor) -> RobustnessCurve:
         nonlocal asked
-        asked = asked or (whom_to_ask(model, x, y) if any(epsilons) else Asked(model, "nobody: no epsilon is above 0"))
+        asked = asked or (
+            choose_attack_view(model, x, y) if any(epsilons) else AttackView(model, "nobody: no epsilon is above 0")
+        )
         left = max(keep - sum(len(part.examples) for part in parts), 0)
-        curve, x_adv = attack_batch(model, asked.network, attack, x, y, epsilons, left, elsewhere or {})
+        curve, x_adv = attack_batch(model, asked.network, attack, x, y, epsilons, left, transfer_models or {})
         if asked.network is not model and not says_the_same(model, asked.network, x_adv):
-            asked = Asked(model, "the network itself: the copy differs on images under attack")
-            curve, _ = attack_batch(model, model, attack, x, y, epsilons, left, elsewhere or {})
+            asked = AttackView(model, "the network itself: the copy differs on images under attack")
+            curve, _ = attack_batch(model, model, attack, x, y, epsilons, left, transfer_models or {})
         return curve
 
-    halving = Halving()
+    halving = BatchSplitter()
     for part in halving.over(batches, attacked):
         parts.append(part)  # one by one, for `attacked` counts them
-    curve = joined(parts)
+    curve = concatenate(parts)
     curve.batch_size, curve.asked = halving.size, asked
     return curve
 
 
 def attack_batch(
     model: nn.Module,
-    faster: nn.Module,
+    attack_view: nn.Module,
     attack: Attack,
     x: Tensor,
     y: Tensor,
     epsilons: Sequence[float],
     keep: int,
-    elsewhere: Mapping[str, nn.Module],
-) -> tuple[Curve, Tensor]:
+    transfer_models: Mapping[str, nn.Module],
+) -> tuple[RobustnessCurve, Tensor]:
     """`attack_curve` of one batch, and the images of the last epsilon.
 
-    The attack asks `faster`, and `model` judges what comes of it.
+    The attack asks `attack_view`, and `model` judges what comes of it.
     """
 
     def others(images: Tensor) -> dict[str, Predictions]:
-        return {name: answer(network, images) for name, network in elsewhere.items()}
+        return {name: predict_images(network, images) for name, network in transfer_models.items()}
 
-    clean, clean_elsewhere, zero = answer(model, x), others(x), None
-    if any(epsilons) and attack.sees in (Sees.gradients, Sees.own_images):
+    clean, clean_transferred, zero = predict_images(model, x), others(x), None
+    if any(epsilons) and attack.access in (Access.white_box, Access.transfer):
         zero = (input_gradient(model, x, y).flatten(1) == 0).all(1).cpu()
-    curve = Curve(y.cpu(), clean, clean_elsewhere, zero, x[:keep].cpu().clone())
-    counted = Counted(faster)
+    curve = RobustnessCurve(y.cpu(), clean, clean_transferred, zero, x[:keep].cpu().clone())
+    counted = QueryCounter(attack_view)
     x_adv, start = x, perf_counter()
     for epsilon, x_adv in zip(epsilons, attacked_images(attack, counted, x, y, epsilons), strict=True):
         assert x_adv.shape == x.shape
         x_adv = x_adv.detach()
-        answers = answer(model, x_adv) if epsilon else clean
+        answers = predict_images(model, x_adv) if epsilon else clean
         unanswered = ~x_adv.flatten(1).isfinite().all(1).cpu() | (answers.predicted < 0)
         if unanswered.any():
             x_adv = torch.where(per_image(unanswered.to(x.device), x), x, x_adv)
             answers = Predictions(answers.predicted.where(~unanswered, -1), answers.confidence).where_none(clean)
         seconds = perf_counter() - start
         curve.attacked.append(
-            Attacked(
+            EpsilonResult(
                 epsilon,
                 answers,
-                {name: said.where_none(clean_elsewhere[name]) for name, said in others(x_adv).items()},
+                {name: said.where_none(clean_transferred[name]) for name, said in others(x_adv).items()},
                 sizes(x_adv - x),
                 seconds,
                 queries=counted.queries / len(x),
@@ -209,7 +211,7 @@ def attacked_images(
         yield next(found) if epsilon else x
 
 
-def joined(parts: Sequence[Curve]) -> Curve:
+def concatenate(parts: Sequence[RobustnessCurve]) -> RobustnessCurve:
     """The curves of several batches as one."""
     count = torch.tensor([len(part.labels) for part in parts]).double()
 
@@ -224,17 +226,17 @@ def joined(parts: Sequence[Curve]) -> Curve:
         return {name: together([one[name] for one in answers]) for name in answers[0]}
 
     zero = [part.zero_gradient for part in parts if part.zero_gradient is not None]
-    return Curve(
+    return RobustnessCurve(
         torch.cat([part.labels for part in parts]),
         together([part.clean for part in parts]),
-        by_name([part.clean_elsewhere for part in parts]),
+        by_name([part.clean_transferred for part in parts]),
         torch.cat(zero) if zero else None,
         torch.cat([part.examples for part in parts]),
         [
             replace(
                 of_epsilon[0],
                 answers=together([one.answers for one in of_epsilon]),
-                elsewhere=by_name([one.elsewhere for one in of_epsilon]),
+                transferred=by_name([one.transferred for one in of_epsilon]),
                 sizes={norm: torch.cat([one.sizes[norm] for one in of_epsilon]) for norm in Norm},
                 seconds=sum(one.seconds for one in of_epsilon),
                 queries=mean(one.queries for one in of_epsilon),
@@ -251,15 +253,15 @@ def joined(parts: Sequence[Curve]) -> Curve:
 @torch.no_grad()
 def says_the_same(model: nn.Module, copy: nn.Module, x: Tensor) -> bool:
     """Whether both give images x the same logits but for rounding."""
-    both = Halving().over([(x, x)], lambda part, _: torch.stack([ask(model, part), ask(copy, part)]))
+    both = BatchSplitter().over([(x, x)], lambda part, _: torch.stack([logits_of(model, part), logits_of(copy, part)]))
     return same_logits(*torch.cat(list(both), 1))
 
 
 @torch.no_grad()
-def answer(model: nn.Module, x: Tensor) -> Predictions:
+def predict_images(model: nn.Module, x: Tensor) -> Predictions:
     """The classes that the model sees. Where memory runs out, it is asked about fewer images at a time."""
-    logits = torch.cat(list(Halving().over([(x, x)], lambda part, _: ask(model, part))))
-    return Predictions(seen(logits).cpu(), logits.softmax(1).amax(1).nan_to_num().cpu())
+    logits = torch.cat(list(BatchSplitter().over([(x, x)], lambda part, _: logits_of(model, part))))
+    return Predictions(predicted_classes(logits).cpu(), logits.softmax(1).amax(1).nan_to_num().cpu())
 
 
 def sizes(perturbation: Tensor) -> dict[Norm, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trustml_cli.attacks.geometry import normalised
-from trustml_cli.attacks.iterative import Iterative, climb
+from trustml_cli.attacks.iterative import Iterative, iterate
 from trustml_cli.system.ranges import require
 
 
@@ -38,4 +38,4 @@ class MIFGSM(Iterative):
             momentum = self.decay * momentum + normalised(gradient, 1)
             return momentum
 
-        return climb(uphill, x, x, epsilon, self.norm, self.steps, self.step(epsilon))
+        return iterate(uphill, x, x, epsilon, self.norm, self.steps, self.step(epsilon))

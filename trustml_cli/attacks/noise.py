@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from trustml_cli.attacks.attack import Attack, Norm, Sees
+from trustml_cli.attacks.attack import Access, Attack, Norm
 from trustml_cli.attacks.geometry import random_start
 
 
@@ -17,7 +17,7 @@ class Noise(Attack):
     """
 
     norms: ClassVar = tuple(Norm)
-    sees: ClassVar = Sees.nothing
+    access: ClassVar = Access.none
 
     def __post_init__(self) -> None:
         super().__post_init__()

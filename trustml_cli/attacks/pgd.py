@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from trustml_cli.attacks.geometry import random_start
-from trustml_cli.attacks.iterative import Iterative, climb
-from trustml_cli.attacks.losses import Loss, climbed, lead, loss_gradient
-from trustml_cli.models.inference import ask
+from trustml_cli.attacks.iterative import Iterative, iterate
+from trustml_cli.attacks.losses import Loss, logit_margin, loss_gradient, per_image_loss
+from trustml_cli.models.inference import logits_of
 from trustml_cli.system.ranges import require
 
 
@@ -42,7 +42,7 @@ class PGD(Iterative):
             raise ValueError("restarts: from the same start all would end alike; set random_start=true")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
-        best = self.climb(model, x, y, epsilon)
+        best = self.run(model, x, y, epsilon)
         if self.restarts == 1:
             return best
         reached = self.reached(model, best, y)
@@ -50,23 +50,23 @@ class PGD(Iterative):
             left = (reached <= 0).nonzero()[:, 0]
             if not len(left):
                 break
-            again = self.climb(model, x[left], y[left], epsilon)
+            again = self.run(model, x[left], y[left], epsilon)
             now = self.reached(model, again, y[left])
             nearer = now > reached[left]
             best[left[nearer]], reached[left[nearer]] = again[nearer], now[nearer]
         return best
 
-    def climb(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
+    def run(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
         """One climb."""
         start = random_start(x, epsilon, self.norm) if self.random_start else x
         uphill = partial(self.uphill, model, y=y)
-        return climb(uphill, start, x, epsilon, self.norm, self.steps, self.step(epsilon))
+        return iterate(uphill, start, x, epsilon, self.norm, self.steps, self.step(epsilon))
 
     def uphill(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """The gradient of the loss by each image's own pixels, of x's shape."""
         if self.loss is Loss.ce:
             return self.loss_gradient(model, x, y)
-        loss = climbed(self.loss, y, self.goal(y), above_all=self.target is not None)
+        loss = per_image_loss(self.loss, y, self.goal(y), above_all=self.target is not None)
         return loss_gradient(model, x, loss)[2]
 
     def goal(self, y: Tensor) -> Tensor | None:
@@ -76,4 +76,4 @@ class PGD(Iterative):
     @torch.no_grad()
     def reached(self, model: nn.Module, x_adv: Tensor, y: Tensor) -> Tensor:
         """How far each image is beyond its goal, [N]; above 0 once it is reached."""
-        return lead(ask(model, x_adv), y, self.goal(y))
+        return logit_margin(logits_of(model, x_adv), y, self.goal(y))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from trustml_cli.attacks.attack import Attack, Norm
 from trustml_cli.attacks.geometry import ascend
-from trustml_cli.attacks.iterative import climb
+from trustml_cli.attacks.iterative import iterate
 from trustml_cli.system.ranges import require
 
 
@@ -38,4 +38,4 @@ class RFGSM(Attack):
         alpha = self.random_share * epsilon
         start = ascend(x, torch.randn_like(x), alpha, self.norm).clamp(0, 1)
         uphill = partial(self.loss_gradient, model, y=y)
-        return climb(uphill, start, x, epsilon, self.norm, steps=1, size=epsilon - alpha)
+        return iterate(uphill, start, x, epsilon, self.norm, steps=1, size=epsilon - alpha)

@@ -10,17 +10,17 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.attacks.attack import Norm, Sees, per_image
+from trustml_cli.attacks.attack import Access, Norm, per_image
+from trustml_cli.attacks.attempts import AttackState, Attempt, MultiAttemptAttack
 from trustml_cli.attacks.geometry import normalised, unit_step
-from trustml_cli.attacks.standing import Attempt, Persistent, Standing
-from trustml_cli.models.inference import ask
+from trustml_cli.models.inference import logits_of
 from trustml_cli.system.ranges import require
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries of 10,000 after which the squares' area halves
 
 
 @dataclass(frozen=True, kw_only=True)
-class Square(Persistent):
+class Square(MultiAttemptAttack):
     """Paints one random square after the other anew, and keeps what brings the goal nearer.
 
     Starts from vertical stripes of ±ε (L2: from a grid of small peaks) and stays within the budget. `area` is the
@@ -34,7 +34,7 @@ class Square(Persistent):
     """
 
     norms: ClassVar[tuple[Norm, ...]] = (Norm.linf, Norm.l2)
-    sees: ClassVar[Sees] = Sees.answers
+    access: ClassVar[Access] = Access.query
 
     queries: int
     restarts: int
@@ -46,34 +46,34 @@ class Square(Persistent):
         require(self, "area", above=0, at_most=1)
 
     @torch.no_grad()
-    def besiege(self, standing: Standing, epsilon: float) -> None:
+    def attack_remaining(self, state: AttackState, epsilon: float) -> None:
         for _ in range(self.restarts):
-            for attempt in standing.attempts(None):
-                standing.take(attempt, *self.run(standing.model, attempt, epsilon))
+            for attempt in state.attempts(None):
+                state.take(attempt, *self.run(state.model, attempt, epsilon))
 
     def run(self, model: nn.Module, attempt: Attempt, epsilon: float) -> tuple[Tensor, Tensor]:
-        """One run: for each row of `attempt` the image found and its lead."""
+        """One run: for each row of `attempt` the image found and its margin."""
         found = (stripes if self.norm is Norm.linf else peaks)(attempt.x, epsilon)
-        leads = attempt.x.new_full((len(found),), -torch.inf)
+        margins = attempt.x.new_full((len(found),), -torch.inf)
         rows = torch.arange(len(found), device=found.device)
-        x, x_adv, best = attempt.x, found, leads
+        x, x_adv, best = attempt.x, found, margins
         proposal = found
         for query in range(self.queries):
             if query:
                 side = max(round(sqrt(self.share(query - 1) * x.shape[2] * x.shape[3])), 1)
                 proposal = (repaint if self.norm is Norm.linf else move_mass)(x, x_adv, epsilon, side)
-            now = attempt.lead(ask(model, proposal), rows)
+            now = attempt.margin(logits_of(model, proposal), rows)
             better = now > best
             x_adv = torch.where(per_image(better, x), proposal, x_adv)
             best = torch.where(better, now, best)
-            fell = best > 0
-            if fell.any():
-                found[rows[fell]], leads[rows[fell]] = x_adv[fell], best[fell]
-                rows, x, x_adv, best = rows[~fell], x[~fell], x_adv[~fell], best[~fell]
+            succeeded = best > 0
+            if succeeded.any():
+                found[rows[succeeded]], margins[rows[succeeded]] = x_adv[succeeded], best[succeeded]
+                rows, x, x_adv, best = rows[~succeeded], x[~succeeded], x_adv[~succeeded], best[~succeeded]
                 if not len(rows):
-                    return found, leads
-        found[rows], leads[rows] = x_adv, best
-        return found, leads
+                    return found, margins
+        found[rows], margins[rows] = x_adv, best
+        return found, margins
 
     def share(self, query: int) -> float:
         """Of the image that the square of this query covers."""

@@ -8,14 +8,14 @@ from typing import ClassVar
 
 from trustml_cli.attacks.apgd import APGD
 from trustml_cli.attacks.attack import Norm
+from trustml_cli.attacks.attempts import AttackState, MultiAttemptAttack
 from trustml_cli.attacks.fab import FAB
 from trustml_cli.attacks.losses import Loss
 from trustml_cli.attacks.square import Square
-from trustml_cli.attacks.standing import Persistent, Standing
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standard(Persistent):
+class Standard(MultiAttemptAttack):
     """The ensemble of the paper, in its order.
 
     Auto-PGD with cross-entropy; Auto-PGD with the DLR loss towards the `targets` likeliest wrong classes; FAB towards
@@ -44,14 +44,14 @@ class Standard(Persistent):
     def attacks(self) -> tuple[APGD, APGD, FAB, Square]:
         """The four, in their order. Raises ValueError for a key that one of them refuses."""
         norm, target, steps, restarts, rho = self.norm, self.target, self.steps, self.restarts, self.rho
-        climb = APGD(norm=norm, target=target, loss=Loss.ce, steps=steps, restarts=restarts, rho=rho, targets=None)
-        aim = APGD(
+        apgd = APGD(norm=norm, target=target, loss=Loss.ce, steps=steps, restarts=restarts, rho=rho, targets=None)
+        apgd_t = APGD(
             norm=norm, target=target, loss=Loss.dlr, steps=steps, restarts=restarts, rho=rho, targets=self.targets
         )
-        skirt = FAB(norm=norm, target=target, steps=steps, restarts=restarts, targets=self.targets)
-        paint = Square(norm=norm, target=target, queries=self.queries, restarts=restarts, area=self.area)
-        return climb, aim, skirt, paint
+        fab = FAB(norm=norm, target=target, steps=steps, restarts=restarts, targets=self.targets)
+        square = Square(norm=norm, target=target, queries=self.queries, restarts=restarts, area=self.area)
+        return apgd, apgd_t, fab, square
 
-    def besiege(self, standing: Standing, epsilon: float) -> None:
+    def attack_remaining(self, state: AttackState, epsilon: float) -> None:
         for attack in self.attacks():
-            attack.besiege(standing, epsilon)
+            attack.attack_remaining(state, epsilon)

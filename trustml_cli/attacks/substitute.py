@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from trustml_cli.attacks.attack import Attack, Norm, Sees, input_gradient
+from trustml_cli.attacks.attack import Access, Attack, Norm, input_gradient
 from trustml_cli.attacks.fgsm import FGSM
-from trustml_cli.attacks.learnt import answered, answers
-from trustml_cli.models.inference import ask
+from trustml_cli.attacks.universal_base import answered, answers
+from trustml_cli.models.inference import logits_of
+from trustml_cli.models.minibatches import fit_minibatches
 from trustml_cli.system.ranges import require
-from trustml_cli.training.minibatches import fit_minibatches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +34,11 @@ class Substitute(Attack):
             norm=Norm.linf, target=None, images=150, rounds=5, labels=4800, jump=0.2, epochs=6, batch_size=64,
             lr=0.002, width=16,
         )
-        x_adv = attack.prepared(model, own_x, own_y)(model, x, y, epsilon=0.3)
+        x_adv = attack.fit(model, own_x, own_y)(model, x, y, epsilon=0.3)
     """
 
     norms: ClassVar[tuple[Norm, ...]] = FGSM.norms
-    sees: ClassVar[Sees] = Sees.answers
+    access: ClassVar[Access] = Access.query
 
     images: int
     rounds: int
@@ -65,9 +65,9 @@ class Substitute(Attack):
     def learns_from(self) -> int:
         return self.images
 
-    def prepared(self, model: nn.Module, x: Tensor, y: Tensor) -> "CarriedOver":
+    def fit(self, model: nn.Module, x: Tensor, y: Tensor) -> "TransferredAttack":
         """Nothing is made of y: the victim labels the images."""
-        return CarriedOver(norm=self.norm, target=self.target, substitute=self.learn(model, x))
+        return TransferredAttack(norm=self.norm, target=self.target, substitute=self.learn(model, x))
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
         raise RuntimeError("the substitute is trained first: call prepared(model, x, y)")
@@ -75,7 +75,7 @@ class Substitute(Attack):
     def learn(self, model: nn.Module, x: Tensor) -> nn.Module:
         """The substitute after the last round, frozen and in eval mode."""
         with torch.no_grad():
-            classes = ask(model, x[:1]).shape[1]
+            classes = logits_of(model, x[:1]).shape[1]
         x, labels = answered(model, x)
         for round_ in range(self.rounds + 1):
             substitute = self.trained(network(tuple(x.shape[1:]), classes, self.width).to(x.device), x, labels)
@@ -104,11 +104,11 @@ class Substitute(Attack):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CarriedOver(Attack):
+class TransferredAttack(Attack):
     """FGSM on a trained `substitute`; the victim is asked nothing."""
 
     norms: ClassVar = Substitute.norms
-    sees: ClassVar = Substitute.sees
+    access: ClassVar = Substitute.access
 
     substitute: nn.Module
 

@@ -12,8 +12,8 @@ from torch.nn.functional import softplus
 
 from trustml_cli.attacks.attack import Norm, input_gradient
 from trustml_cli.attacks.geometry import unit_step
-from trustml_cli.attacks.losses import lead, log_odds
-from trustml_cli.models.inference import ask
+from trustml_cli.attacks.losses import log_odds, logit_margin
+from trustml_cli.models.inference import logits_of
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def loss_surface(model: nn.Module, x: Tensor, y: Tensor, epsilon: float, norm: N
     losses, margins = [], []
     for offset in offsets:
         row = x + offset * aside + offsets.view(-1, *(1,) * (x.dim() - 1)) * uphill
-        logits = ask(model, row)
+        logits = logits_of(model, row)
         losses.append(softplus(log_odds(logits, y.expand(points), None)))  # the cross-entropy, also where it is tiny
-        margins.append(-lead(logits, y.expand(points), None))
+        margins.append(-logit_margin(logits, y.expand(points), None))
     return Surface(offsets.cpu(), torch.stack(losses).cpu(), torch.stack(margins).cpu(), int(y))

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.deepfool import DeepFool
 from trustml_cli.attacks.geometry import onto_ball
-from trustml_cli.attacks.learnt import LearnsPerturbation, answered, fooled
+from trustml_cli.attacks.universal_base import UniversalAttack, answered, fooled
 from trustml_cli.system.ranges import require
 
 
 @dataclass(frozen=True, kw_only=True)
-class Universal(LearnsPerturbation):
+class Universal(UniversalAttack):
     """Takes the attacker's images one at a time and in random order.
 
     Where the answer to x + v is still that to x, DeepFool in L2 (`steps`, `candidates`, `overshoot`) finds the smallest
@@ -26,7 +26,7 @@ class Universal(LearnsPerturbation):
         attack = Universal(
             norm=Norm.linf, target=None, images=1000, epochs=5, delta=0.05, steps=10, candidates=10, overshoot=0.02
         )
-        x_adv = attack.prepared(model, own_x, own_y)(model, x, y, epsilon=10 / 255)
+        x_adv = attack.fit(model, own_x, own_y)(model, x, y, epsilon=10 / 255)
     """
 
     delta: float

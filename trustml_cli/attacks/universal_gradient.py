@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from trustml_cli.attacks.geometry import onto_ball, unit_step
-from trustml_cli.attacks.learnt import LearnsPerturbation, answered, answers, fooled
-from trustml_cli.attacks.losses import lead, loss_gradient
+from trustml_cli.attacks.losses import logit_margin, loss_gradient
+from trustml_cli.attacks.universal_base import UniversalAttack, answered, answers, fooled
 from trustml_cli.system.ranges import require
 
 
 @dataclass(frozen=True, kw_only=True)
-class UniversalGradient(LearnsPerturbation):
+class UniversalGradient(UniversalAttack):
     """Climbs the mean over a batch of how far the goal leads, each image's lead capped at `cap`.
 
     The cap (in logits) keeps images that are fooled already from pulling v along; the paper caps the cross-entropy
@@ -27,7 +27,7 @@ class UniversalGradient(LearnsPerturbation):
         attack = UniversalGradient(
             norm=Norm.linf, target=None, images=2000, epochs=10, batch_size=100, step_size=0.3, momentum=0.9, cap=2.0
         )
-        x_adv = attack.prepared(model, own_x, own_y)(model, x, y, epsilon=10 / 255)
+        x_adv = attack.fit(model, own_x, own_y)(model, x, y, epsilon=10 / 255)
     """
 
     batch_size: int
@@ -59,7 +59,9 @@ class UniversalGradient(LearnsPerturbation):
     def uphill(self, model: nn.Module, shown: Tensor, seen: Tensor) -> Tensor:
         """The mean gradient [1, C, H, W] of the capped lead."""
         goal = None if self.target is None else torch.full_like(seen, int(self.target))
-        _, _, gradient = loss_gradient(model, shown, lambda logits: lead(logits, seen, goal).clamp(max=self.cap))
+        _, _, gradient = loss_gradient(
+            model, shown, lambda logits: logit_margin(logits, seen, goal).clamp(max=self.cap)
+        )
         return gradient.mean(0, keepdim=True).nan_to_num()
 
     def success(self, model: nn.Module, x: Tensor, v: Tensor, seen: Tensor) -> float:

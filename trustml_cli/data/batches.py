@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from trustml_cli.data.dataset import Split
-from trustml_cli.system.hardware import give_back_freed_memory
+from trustml_cli.system.hardware import release_freed_memory
 
 TIDY_EVERY = 8  # batches, in a pass over all examples
 
@@ -98,7 +98,7 @@ def batches(
     stream = zip(parts, split.stream(order, batch_size), strict=True)
     for number, (indices, (raw, labels)) in enumerate(stream, start=1):
         if whole and number % TIDY_EVERY == 0:
-            give_back_freed_memory()
+            release_freed_memory()
         raw, labels = raw.to(device, non_blocking=True), labels.to(device, non_blocking=True)
         raw = augmentation(raw, indices) if augmentation else raw
         yield as_pixels(raw.contiguous(memory_format=memory_format) if raw.dim() == 4 else raw), labels

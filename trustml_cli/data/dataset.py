@@ -73,7 +73,7 @@ class InMemory(Split):
         return self
 
 
-def check_count(classes: int, source: str) -> None:
+def check_class_count(classes: int, source: str) -> None:
     """Raise `InputError` unless a network can tell so many classes apart."""
     if classes > MOST_CLASSES:
         raise InputError(f"dataset: {source} has {classes:,} classes; {MOST_CLASSES:,} at most are taken")
@@ -87,13 +87,13 @@ def check_name(length: int, source: str) -> None:
         )
 
 
-def drawn(split: Split, count: int, seed: int) -> Split:
+def random_subset(split: Split, count: int, seed: int) -> Split:
     """So many examples drawn at random, or all there are."""
-    return split.subset(places(split, count, seed))
+    return split.subset(random_indices(split, count, seed))
 
 
-def places(split: Split, count: int, seed: int) -> Tensor:
-    """Where the examples of `drawn` are in the split, in ascending order."""
+def random_indices(split: Split, count: int, seed: int) -> Tensor:
+    """Where the examples of `random_subset` are in the split, in ascending order."""
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
     return order[:count].sort().values
 
@@ -181,7 +181,7 @@ class DatasetSource(ABC):
             log.info("dataset: %s", note)
         if code := code_of(cls.__module__ for cls in type(self).__mro__):  # what it reads, somebody's code decides
             data = data.derive(f"read by {digest(code)}")
-        check_count(len(data.classes), data.source)
+        check_class_count(len(data.classes), data.source)
         check_name(max(map(len, data.classes)), data.source)
         data = replace(data, classes=tuple(map(printable, data.classes)))  # names of folders may hold anything
         if len(data.classes) < 2:

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
-from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory, Split, check_count
+from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory, Split, check_class_count
 from trustml_cli.data.decoded import Arrays, decoded
 from trustml_cli.data.image_file import FORMATS
 from trustml_cli.data.pictures import check_size, decode_picture, decode_pictures, stack_labels
@@ -138,7 +138,7 @@ def class_folders(folder: Path) -> tuple[str, ...]:
     names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not names:
         raise InputError(f"dataset.root: {folder} has no class folders; images belong in {folder}/CLASS/")
-    check_count(len(names), str(folder))
+    check_class_count(len(names), str(folder))
     return tuple(names)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory, check_count, check_name
+from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory, check_class_count, check_name
 from trustml_cli.data.decoded import Arrays, decoded
 from trustml_cli.data.pictures import AT_ONCE, check_size, decode_pictures, size_text, stack_labels
 from trustml_cli.system.errors import InputError, one_line, short, some_of
@@ -186,7 +186,7 @@ def classes_in(labels: list[int | str], path: Path) -> tuple[str, ...]:
     """Names for the classes that occur: all numbers from 0 to the largest, or the names in alphabetical order."""
     numbers = [label for label in labels if isinstance(label, int)]
     if len(numbers) == len(labels):
-        check_count(max(numbers) + 1, str(path))
+        check_class_count(max(numbers) + 1, str(path))
         return tuple(str(number) for number in range(max(numbers) + 1))
     return tuple(sorted({str(label) for label in labels}))
 

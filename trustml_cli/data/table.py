@@ -77,7 +77,7 @@ class Table(Dataset):
     attributes: tuple[Attribute, ...]
     steps: int = 0
 
-    def set_aside(self, fraction: float, seed: int) -> tuple["Table", Rows]:
+    def split_validation(self, fraction: float, seed: int) -> tuple["Table", Rows]:
         """The table with so much less to train on, and what was taken away: as large a share of every stratum.
 
         Whatever is learned about a column is learned anew from the rows that stay, so that the others are new to it.

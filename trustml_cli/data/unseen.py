@@ -27,20 +27,20 @@ def without_class(data: Dataset, number: int) -> tuple[Dataset, Split]:
     return less, data.test.subset((data.test.labels == number).nonzero()[:, 0])
 
 
-def set_aside(data: Dataset, fraction: float, seed: int) -> tuple[Dataset, Split]:
+def split_validation(data: Dataset, fraction: float, seed: int) -> tuple[Dataset, Split]:
     """`data` with so much less to train on, drawn at random, and what was taken away."""
     train, validation = data.train.divide(fraction, seed)
     return data.derive(f"aside={fraction} seed={seed}", train=train), validation
 
 
-def brought_to(split: Split, shape: tuple[int, int, int]) -> InMemory:
+def resize_like(split: Split, shape: tuple[int, int, int]) -> InMemory:
     """The images of a split as uint8 of another shape [C, H, W]: resized, and made grey or grey in all channels."""
     batches = split.stream(torch.arange(len(split)), 1000)
-    images = [reshaped(as_pixels(raw), shape) for raw, _ in batches]
+    images = [resize_pixels(as_pixels(raw), shape) for raw, _ in batches]
     return InMemory(torch.cat(images).mul(255).round().to(torch.uint8), split.labels)
 
 
-def reshaped(pixels: Tensor, shape: tuple[int, int, int]) -> Tensor:
+def resize_pixels(pixels: Tensor, shape: tuple[int, int, int]) -> Tensor:
     """Images [N, C, H, W] in [0, 1] as [N, *shape], with bilinear interpolation."""
     channels, height, width = shape
     if pixels.shape[1] == 3 and channels == 1:

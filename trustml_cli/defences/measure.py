@@ -14,7 +14,7 @@ KEPT = 100  # images of each kind that are kept to be looked at
 
 
 @dataclass(frozen=True)
-class Shown:
+class RectifiedResult:
     """What was said of N images after they were changed, on the CPU; each of shape [N].
 
     `before` is the bare classifier's answer to the image as it was, `bare` that to the image as shown, and `rectified`
@@ -36,7 +36,9 @@ class Shown:
 
 
 @torch.no_grad()
-def look(guarded: nn.Sequential, machine: FittedDetector, x: Tensor, x_adv: Tensor, y: Tensor) -> Shown:
+def ask_rectified(
+    guarded: nn.Sequential, machine: FittedDetector, x: Tensor, x_adv: Tensor, y: Tensor
+) -> RectifiedResult:
     """What is said of images x_adv, which were x [N, C, H, W]; `guarded` is a rectifier and its classifier."""
     rectifier, classifier = guarded
     assert isinstance(rectifier, RectifyingNetwork), type(rectifier)
@@ -44,10 +46,12 @@ def look(guarded: nn.Sequential, machine: FittedDetector, x: Tensor, x_adv: Tens
     perturbation, learnt = (x_adv - x).flatten(1), rectifier.perturbations.flatten(1)
     alike = cosine_similarity(perturbation[:, None], learnt[None], dim=2).abs().amax(1)
     before, bare, behind = (classifier(images).argmax(1).cpu() for images in (x, x_adv, rectified))
-    return Shown(y.cpu(), before, bare, behind, machine.score(rectified - x_adv), alike.cpu(), x_adv[:KEPT].cpu())
+    return RectifiedResult(
+        y.cpu(), before, bare, behind, machine.score(rectified - x_adv), alike.cpu(), x_adv[:KEPT].cpu()
+    )
 
 
-def together(parts: Sequence[Shown]) -> Shown:
+def concatenate(parts: Sequence[RectifiedResult]) -> RectifiedResult:
     """All parts in one."""
-    whole = {name: torch.cat([getattr(part, name) for part in parts]) for name in Shown.__dataclass_fields__}
-    return Shown(**{**whole, "examples": whole["examples"][:KEPT]})
+    whole = {name: torch.cat([getattr(part, name) for part in parts]) for name in RectifiedResult.__dataclass_fields__}
+    return RectifiedResult(**{**whole, "examples": whole["examples"][:KEPT]})

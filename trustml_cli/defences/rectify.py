@@ -14,10 +14,10 @@ from torch.nn import functional
 
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.geometry import unit_step
-from trustml_cli.attacks.learnt import LearnsPerturbation, answers
+from trustml_cli.attacks.universal_base import UniversalAttack, answers
 from trustml_cli.attacks.universal_gradient import UniversalGradient
 from trustml_cli.defences.defence import InFront
-from trustml_cli.training.minibatches import fit_minibatches
+from trustml_cli.models.minibatches import fit_minibatches
 from trustml_cli.training.wrapper import WrapperEpoch
 
 NEAR = 0.1  # of the usual weights, in the last layer at the start
@@ -92,8 +92,8 @@ class Rectifier(InFront):
     fidelity: float
 
     def __post_init__(self) -> None:
-        if self.norm not in LearnsPerturbation.norms:
-            known = ", ".join(norm.value for norm in LearnsPerturbation.norms)
+        if self.norm not in UniversalAttack.norms:
+            known = ", ".join(norm.value for norm in UniversalAttack.norms)
             raise ValueError(f"norm: must be one of {known} for this defence, got {self.norm.value}")
         for name in ("epsilon", "lr"):
             if not (getattr(self, name) > 0 and isfinite(getattr(self, name))):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trustml_cli.attacks.geometry import project
-from trustml_cli.attacks.iterative import Iterative, climb
+from trustml_cli.attacks.iterative import Iterative, iterate
 from trustml_cli.attacks.losses import loss_gradient
 from trustml_cli.defences.defence import RobustTraining, eval_mode
 from trustml_cli.training.step import TrainingState
@@ -66,7 +66,7 @@ class Drift(Iterative):
         def uphill(x_adv: Tensor) -> Tensor:
             return loss_gradient(model, x_adv, lambda logits: divergence(clean, logits))[2]
 
-        return climb(uphill, start, x, epsilon, self.norm, self.steps, self.step(epsilon))
+        return iterate(uphill, start, x, epsilon, self.norm, self.steps, self.step(epsilon))
 
 
 def divergence(logits: Tensor, others: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from trustml_cli.extraction.thief import Means, Thief
 from trustml_cli.extraction.victim import CHUNK, Answer, Victim
-from trustml_cli.training.minibatches import fit_minibatches
+from trustml_cli.models.minibatches import fit_minibatches
 
 
 class Source(Enum):

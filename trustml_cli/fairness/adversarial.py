@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trustml_cli.training.minibatches import descend, fit_minibatches
+from trustml_cli.models.minibatches import descend, fit_minibatches
 
 FALLS = 1e-3  # nats
 PATIENCE = 50  # epochs
@@ -52,7 +52,7 @@ class Adversary(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Game:
+class AdversarialDebiasing:
     """min over the classifier, max over the adversary, of  L_y − Σ λ_A · L_A.
 
     L_y is the classifier's cross-entropy, L_A the adversary's for attribute A, and `strength` holds the λ_A. In each

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from trustml_cli.models.model import Inputs, Model, require_images
+from trustml_cli.models.model import InputSpec, Model, require_images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +15,7 @@ class CifarCnn(Model):
     a linear layer of 64 with BatchNorm and ReLU, and the classes.
     """
 
-    def network(self, inputs: Inputs) -> nn.Sequential:
+    def network(self, inputs: InputSpec) -> nn.Sequential:
         channels, height, width = require_images(inputs)
         if min(height, width) < 8:
             raise ValueError(f"needs images of at least 8×8, got {height}×{width}")

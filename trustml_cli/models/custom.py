@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from trustml_cli.models.model import Inputs, Model
+from trustml_cli.models.model import InputSpec, Model
 from trustml_cli.system.errors import with_kind
 
 
@@ -47,7 +47,7 @@ class Custom(Model):
             raise ValueError(f"factory: {module_name} has no function {function_name!r}")
         return function  # type: ignore[no-any-return]
 
-    def network(self, inputs: Inputs) -> nn.Module:
+    def network(self, inputs: InputSpec) -> nn.Module:
         function = self.function()
         offered = {"shape": inputs.shape, "num_classes": inputs.classes}
         try:

@@ -5,7 +5,7 @@ from math import prod
 
 from torch import nn
 
-from trustml_cli.models.model import Inputs, Model
+from trustml_cli.models.model import InputSpec, Model
 from trustml_cli.system.ranges import require
 
 
@@ -13,7 +13,7 @@ from trustml_cli.system.ranges import require
 class Logistic(Model):
     """Multinomial logistic regression: one linear layer from all pixels to the logits."""
 
-    def network(self, inputs: Inputs) -> nn.Sequential:
+    def network(self, inputs: InputSpec) -> nn.Sequential:
         return nn.Sequential(nn.Flatten(), nn.Linear(prod(inputs.shape), inputs.classes))
 
 
@@ -30,7 +30,7 @@ class Mlp(Model):
             raise ValueError(f"hidden: widths must be at least 1, got {self.hidden}")
         require(self, "dropout", at_least=0, below=1)
 
-    def network(self, inputs: Inputs) -> nn.Sequential:
+    def network(self, inputs: InputSpec) -> nn.Sequential:
         layers: list[nn.Module] = [nn.Flatten()]
         width = prod(inputs.shape)
         for hidden in self.hidden:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trustml_cli.models.model import Inputs, Model, require_images
+from trustml_cli.models.model import InputSpec, Model, require_images
 from trustml_cli.system.ranges import require
 
 EPSILON = 5e-4  # added to the mean squares before whitening divides by their root, as in the paper
@@ -35,7 +35,7 @@ class FastCnn(Model):
         if self.views not in (1, 2, 6):
             raise ValueError(f"views: must be 1, 2 or 6, got {self.views}")
 
-    def network(self, inputs: Inputs) -> nn.Sequential:
+    def network(self, inputs: InputSpec) -> nn.Sequential:
         channels, height, width = require_images(inputs)
         side = min(height, width)
         if side < 8:
@@ -54,9 +54,9 @@ class FastCnn(Model):
 class Whitening(nn.Conv2d):
     """A 2×2 convolution to twice as many channels as a patch has values, whose weights are given and not trained.
 
-    After `look_at`, half of its channels, less their bias, are uncorrelated and of mean square 1 over the patches of
-    the images; the others are the same with the opposite sign. Before, they are the values of the patch. Such layers
-    are from Page 2018, "How to Train Your ResNet".
+    After `initialize_from`, half of its channels, less their bias, are uncorrelated and of mean square 1 over the
+    patches of the images; the others are the same with the opposite sign. Before, they are the values of the patch.
+    Such layers are from Page 2018, "How to Train Your ResNet".
     """
 
     def __init__(self, channels: int) -> None:
@@ -72,7 +72,7 @@ class Whitening(nn.Conv2d):
         return torch.cat([directions, -directions]).view(2 * len(directions), self.in_channels, 2, 2)
 
     @torch.no_grad()
-    def look_at(self, x: Tensor) -> None:
+    def initialize_from(self, x: Tensor) -> None:
         """Whiten the patches of x [N, C, H, W]."""
         values = 4 * self.in_channels
         products, patches = torch.zeros(values, values, dtype=torch.float64), 0
@@ -92,9 +92,9 @@ class Views(nn.Sequential):
         super().__init__(*layers)
         self.views = views
 
-    def look_at(self, x: Tensor) -> None:
-        """See `Whitening.look_at`."""
-        self[0].look_at(x)  # type: ignore[operator]
+    def initialize_from(self, x: Tensor) -> None:
+        """See `Whitening.initialize_from`."""
+        self[0].initialize_from(x)  # type: ignore[operator]
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training or self.views == 1:

@@ -9,7 +9,7 @@ from math import inf
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.system.hardware import memory_ran_out
+from trustml_cli.system.hardware import is_out_of_memory
 
 
 class NoGradient(ValueError):
@@ -19,7 +19,7 @@ class NoGradient(ValueError):
         super().__init__("needs gradients by the image, and this network gives none; take one without, such as square")
 
 
-def ask(model: nn.Module, x: Tensor) -> Tensor:
+def logits_of(model: nn.Module, x: Tensor) -> Tensor:
     """The logits [N, K] of images x, in float32 whatever the network computes in.
 
     An image has an answer where its largest logit is finite; minus infinity for other classes rules them out. Where an
@@ -34,7 +34,7 @@ def ask(model: nn.Module, x: Tensor) -> Tensor:
     return logits.where(logits.detach().amax(1, keepdim=True).isfinite(), torch.nan)
 
 
-def seen(logits: Tensor) -> Tensor:
+def predicted_classes(logits: Tensor) -> Tensor:
     """The class of each image, int64 [N]: that of its largest logit, −1 where it has no answer.
 
     Of the logits, not of their softmax: that rounds to the same for all classes where they are small.
@@ -42,7 +42,7 @@ def seen(logits: Tensor) -> Tensor:
     return logits.argmax(1).where(~logits.isnan().any(1), -1)
 
 
-def gradient_by(x: Tensor, value: Tensor, retain_graph: bool = False) -> Tensor:
+def gradient_wrt(x: Tensor, value: Tensor, retain_graph: bool = False) -> Tensor:
     """The gradient of the number `value` by images x [N, …], finite: NaN counts as zero.
 
     Infinity counts as the largest finite entry of its image (1 where there is none): a direction with much more of it
@@ -63,11 +63,11 @@ def gives_gradients(model: nn.Module, x: Tensor) -> bool:
     x = x.detach().requires_grad_(True)
     try:
         with torch.enable_grad():
-            gradient_by(x, ask(model, x).sum())
+            gradient_wrt(x, logits_of(model, x).sum())
     except NoGradient:
         return False
     except RuntimeError as error:  # a kernel without a derivative
-        if memory_ran_out(error):
+        if is_out_of_memory(error):
             raise
         return False
     return True

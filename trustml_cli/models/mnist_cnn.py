@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from trustml_cli.models.binary import BinarizableModel
-from trustml_cli.models.model import Inputs, require_images
+from trustml_cli.models.model import InputSpec, require_images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +16,7 @@ class MnistCnn(BinarizableModel):
     layer of 100 and the classes. `activation` follows all but the last.
     """
 
-    def network(self, inputs: Inputs) -> nn.Sequential:
+    def network(self, inputs: InputSpec) -> nn.Sequential:
         channels, height, width = require_images(inputs)
         layers: list[nn.Module] = []
         for out_channels, stride in ((32, 1), (64, 2), (128, 2), (128, 2), (128, 2)):

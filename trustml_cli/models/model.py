@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.system.hardware import memory_ran_out
+from trustml_cli.system.hardware import is_out_of_memory
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -29,7 +29,7 @@ class Normalization(Enum):
 
 
 @dataclass(frozen=True)
-class Inputs:
+class InputSpec:
     """What a network is built for: the shape of one example, the number of classes, mean and deviation by channel."""
 
     shape: tuple[int, ...]
@@ -55,13 +55,13 @@ class Normalize(nn.Module):
 
 
 @runtime_checkable
-class LooksFirst(Protocol):
+class DataDependentInit(Protocol):
     """A network that takes something from training images before its weights are trained.
 
     What it takes lies in its buffers, so that a network with those is the same without looking again.
     """
 
-    def look_at(self, x: Tensor) -> None:
+    def initialize_from(self, x: Tensor) -> None:
         """Normalised training images [N, C, H, W], shown once, without gradients."""
 
 
@@ -82,10 +82,10 @@ class Model(ABC):
             raise ValueError(f"checkpoint: no file {self.checkpoint}; give a .safetensors or weights-only .pt file")
 
     @abstractmethod
-    def network(self, inputs: Inputs) -> nn.Module:
+    def network(self, inputs: InputSpec) -> nn.Module:
         """A fresh network from normalised inputs [N, *shape] to logits [N, classes]; weights are random."""
 
-    def build(self, inputs: Inputs) -> nn.Sequential:
+    def build(self, inputs: InputSpec) -> nn.Sequential:
         """`network` behind its normalisation, as layers `normalize` and `network`.
 
         Raises ValueError where it cannot take such inputs or does not return one logit per class.
@@ -96,7 +96,7 @@ class Model(ABC):
             with torch.no_grad():
                 logits = network.eval()(torch.zeros(2, *inputs.shape))
         except Exception as error:  # whatever else a layer raises, it means that the shapes do not fit
-            if memory_ran_out(error):
+            if is_out_of_memory(error):
                 raise
             raise ValueError(f"cannot take inputs of shape {shape_text(inputs.shape)} ({error})") from error
         if not isinstance(logits, Tensor) or logits.shape != (2, inputs.classes):
@@ -104,7 +104,7 @@ class Model(ABC):
             raise ValueError(f"returns {got} for two images; logits of shape [2, {inputs.classes}] are needed")
         return network
 
-    def normalize(self, inputs: Inputs) -> nn.Module:
+    def normalize(self, inputs: InputSpec) -> nn.Module:
         """The first layer."""
         if self.normalization is Normalization.none:
             return nn.Identity()
@@ -119,7 +119,7 @@ class Model(ABC):
         return Normalize((sum(IMAGENET_MEAN) / 3,), (sum(IMAGENET_STD) / 3,))
 
 
-def require_images(inputs: Inputs) -> tuple[int, int, int]:
+def require_images(inputs: InputSpec) -> tuple[int, int, int]:
     """Channels, height and width of the inputs; ValueError for a table."""
     if len(inputs.shape) != 3:
         raise ValueError(f"needs images, but the data set holds rows of shape {shape_text(inputs.shape)}")

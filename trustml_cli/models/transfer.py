@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from trustml_cli.models.model import Inputs, Model, Normalization
+from trustml_cli.models.model import InputSpec, Model, Normalization
 from trustml_cli.models.vision import Frozen
 from trustml_cli.system.recipe import CHANGES_NOTHING
 
@@ -21,7 +21,7 @@ class NewHead(Model):
     donor: nn.Module = field(metadata=CHANGES_NOTHING)  # that is not told by its key
     donor_key: str
 
-    def network(self, inputs: Inputs) -> nn.Sequential:
+    def network(self, inputs: InputSpec) -> nn.Sequential:
         body, features = body_of(self.donor)
         return nn.Sequential(OrderedDict(body=Frozen(body), head=nn.Linear(features, inputs.classes)))
 

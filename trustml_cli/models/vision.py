@@ -10,7 +10,7 @@ from urllib.error import URLError
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.models.model import Inputs, Model, require_images
+from trustml_cli.models.model import InputSpec, Model, require_images
 
 
 class RepeatGrey(nn.Module):
@@ -54,7 +54,7 @@ class ResNet18(Model):
         if self.freeze and self.weights is None and self.checkpoint is None:
             raise ValueError("freeze: would leave random weights as they are; give model.weights, e.g. imagenet")
 
-    def network(self, inputs: Inputs) -> nn.Sequential:
+    def network(self, inputs: InputSpec) -> nn.Sequential:
         from torchvision.models import resnet18
 
         channels, height, width = require_images(inputs)
@@ -94,7 +94,7 @@ class TorchvisionModel(Model):
         if self.name not in known:
             raise ValueError(f"name: torchvision has no model {self.name!r}; it has {', '.join(known)}")
 
-    def network(self, inputs: Inputs) -> nn.Sequential:
+    def network(self, inputs: InputSpec) -> nn.Sequential:
         from torchvision import models
 
         channels, _, _ = require_images(inputs)

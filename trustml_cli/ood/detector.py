@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-Learned = Mapping[str, Tensor]
+FittedState = Mapping[str, Tensor]
 """What a detector has learned from the training images."""
 
 
 @dataclass(frozen=True)
-class Seen:
+class ModelOutputs:
     """A batch of images x [N, C, H, W] in [0, 1] and what a network makes of it.
 
     `logits` have shape [N, K], penultimate `features`, the input of the last linear layer, [N, D].
@@ -41,12 +41,12 @@ class Detector(ABC):
     def check(self, images: int) -> None:  # noqa: B027
         """Raise ValueError if it cannot be fitted on so many training images. By default it can."""
 
-    def fit(self, features: Tensor, labels: Tensor) -> Learned:
+    def fit(self, features: Tensor, labels: Tensor) -> FittedState:
         """What it learns from the training images: features [N, D] and classes, int64 [N]. By default nothing."""
         return {}
 
     @abstractmethod
-    def score(self, seen: Seen, learned: Learned) -> Tensor:
+    def score(self, seen: ModelOutputs, learned: FittedState) -> Tensor:
         """A score for each image, float64 [N] on the CPU: higher is further from the training distribution."""
 
 

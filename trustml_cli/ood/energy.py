@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from trustml_cli.ood.detector import Detector, Learned, Seen, exact
+from trustml_cli.ood.detector import Detector, FittedState, ModelOutputs, exact
 from trustml_cli.system.ranges import require
 
 
@@ -20,7 +20,7 @@ class Energy(Detector):
     def __post_init__(self) -> None:
         require(self, "temperature", above=0)
 
-    def score(self, seen: Seen, learned: Learned) -> Tensor:
+    def score(self, seen: ModelOutputs, learned: FittedState) -> Tensor:
         return energy_score(seen.logits, self.temperature)
 
 

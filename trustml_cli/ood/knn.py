@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
 
-from trustml_cli.ood.detector import Detector, Learned, Seen, exact
+from trustml_cli.ood.detector import Detector, FittedState, ModelOutputs, exact
 from trustml_cli.system.ranges import require
 
 
@@ -25,10 +25,10 @@ class NearestNeighbours(Detector):
         if self.k > images:
             raise ValueError(f"k: must be at most {images}, the number of training images, got {self.k}")
 
-    def fit(self, features: Tensor, labels: Tensor) -> Learned:
+    def fit(self, features: Tensor, labels: Tensor) -> FittedState:
         return {"references": functional.normalize(features, dim=1)}
 
-    def score(self, seen: Seen, learned: Learned) -> Tensor:
+    def score(self, seen: ModelOutputs, learned: FittedState) -> Tensor:
         return nearest_neighbour_score(seen.features, learned["references"], self.k)
 
 

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trustml_cli.ood.detector import Detector, Learned, Seen, exact
+from trustml_cli.ood.detector import Detector, FittedState, ModelOutputs, exact
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mahalanobis(Detector):
     """Squared distance to the nearest class mean under the covariance that all classes share."""
 
-    def fit(self, features: Tensor, labels: Tensor) -> Learned:
+    def fit(self, features: Tensor, labels: Tensor) -> FittedState:
         means, precision = class_gaussians(features, labels)
         return {"means": means, "precision": precision}
 
-    def score(self, seen: Seen, learned: Learned) -> Tensor:
+    def score(self, seen: ModelOutputs, learned: FittedState) -> Tensor:
         return mahalanobis_score(seen.features, learned["means"], learned["precision"])
 
 

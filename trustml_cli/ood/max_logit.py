@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from trustml_cli.ood.detector import Detector, Learned, Seen, exact
+from trustml_cli.ood.detector import Detector, FittedState, ModelOutputs, exact
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaxLogit(Detector):
     """The largest logit, negated: unlike the softmax it tells much evidence from little."""
 
-    def score(self, seen: Seen, learned: Learned) -> Tensor:
+    def score(self, seen: ModelOutputs, learned: FittedState) -> Tensor:
         return max_logit_score(seen.logits)
 
 

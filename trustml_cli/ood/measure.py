@@ -15,7 +15,7 @@ def exact_quantile(scores: Tensor, quantile: float) -> float:
 
 
 @dataclass(frozen=True)
-class Judged:
+class DetectionResult:
     """One score on images of known classes (`inliers`, [N]) and on `outliers` [M], none of them trained on.
 
     An image passes, is taken for an inlier, where its score is at most `threshold`.
@@ -37,6 +37,6 @@ class Judged:
         return int((self.outliers <= self.threshold).sum())
 
 
-def judge(validation: Tensor, inliers: Tensor, outliers: Tensor, quantile: float) -> Judged:
+def evaluate(validation: Tensor, inliers: Tensor, outliers: Tensor, quantile: float) -> DetectionResult:
     """The scores of inliers and outliers, against the threshold that `quantile` of the validation images pass."""
-    return Judged(exact_quantile(validation, quantile), inliers, outliers, separation(inliers, outliers))
+    return DetectionResult(exact_quantile(validation, quantile), inliers, outliers, separation(inliers, outliers))

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from trustml_cli.ood.detector import Detector, Learned, Seen, exact
+from trustml_cli.ood.detector import Detector, FittedState, ModelOutputs, exact
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaxSoftmax(Detector):
     """The network's confidence in its answer, negated."""
 
-    def score(self, seen: Seen, learned: Learned) -> Tensor:
+    def score(self, seen: ModelOutputs, learned: FittedState) -> Tensor:
         return max_softmax_score(seen.logits)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trustml_cli.ood.detector import Detector, Learned, Seen, exact
+from trustml_cli.ood.detector import Detector, FittedState, ModelOutputs, exact
 from trustml_cli.system.ranges import require
 
 
@@ -27,7 +27,7 @@ class Odin(Detector):
         require(self, "temperature", above=0)
         require(self, "epsilon", at_least=0)
 
-    def score(self, seen: Seen, learned: Learned) -> Tensor:
+    def score(self, seen: ModelOutputs, learned: FittedState) -> Tensor:
         return odin_score(seen.network, seen.x, self.temperature, self.epsilon)
 
 

@@ -9,13 +9,13 @@ from math import pi, sqrt
 import torch
 from torch import Tensor
 
-from trustml_cli.physical.disguise import Disguise
+from trustml_cli.physical.attack import PhysicalAttack
 from trustml_cli.physical.transformations import Pose, lit, moved
 from trustml_cli.system.ranges import require
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patch(Disguise):
+class Patch(PhysicalAttack):
     """A disc of the share `area` of the image, laid over it; nothing else of the image changes but its brightness.
 
     It is turned, resized and laid anywhere inside the image (`place` is a share of the way to the edges); at rest it
@@ -26,7 +26,7 @@ class Patch(Disguise):
             brightness=0.2,
         )
         pattern = patch.learn(model, own_x)
-        x_worn = patch.worn(x, pattern, patch.ranges.draw(len(x), x.device))
+        x_worn = patch.apply(x, pattern, patch.ranges.draw(len(x), x.device))
     """
 
     area: float
@@ -47,7 +47,7 @@ class Patch(Disguise):
         """In pixels."""
         return 2 * sqrt(self.area * height * width / pi)
 
-    def worn(self, x: Tensor, pattern: Tensor | None, pose: Pose) -> Tensor:
+    def apply(self, x: Tensor, pattern: Tensor | None, pose: Pose) -> Tensor:
         if pattern is None:
             return lit(x, pose)
         n, _, height, width = x.shape

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from trustml_cli.data.image_file import read_picture
-from trustml_cli.physical.disguise import Disguise
+from trustml_cli.physical.attack import PhysicalAttack
 from trustml_cli.physical.transformations import Pose, lit, moved
 from trustml_cli.system.ranges import require
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sticker(Disguise):
+class Sticker(PhysicalAttack):
     """Covers the object where the mask is, and is seen with it: turned, resized and moved as one.
 
     The mask is white in the picture file `mask`, or else two bars of the height `bar`, a share of the image's, above
@@ -29,7 +29,7 @@ class Sticker(Disguise):
             print_weight=0.01, printable=[0.1, 0.5, 0.9], rotation=15, scale=0.1, place=0.1, brightness=0.2,
         )
         pattern = sticker.learn(model, own_x)
-        x_worn = sticker.worn(x, pattern, sticker.ranges.draw(len(x), x.device))
+        x_worn = sticker.apply(x, pattern, sticker.ranges.draw(len(x), x.device))
     """
 
     mask: Path | None
@@ -61,7 +61,7 @@ class Sticker(Disguise):
         except ValueError as error:
             raise ValueError(f"mask: {str(error).partition(': ')[2]}") from error
 
-    def worn(self, x: Tensor, pattern: Tensor | None, pose: Pose) -> Tensor:
+    def apply(self, x: Tensor, pattern: Tensor | None, pose: Pose) -> Tensor:
         height, width = x.shape[2:]
         scene = x if pattern is None else torch.where(self.where(tuple(x.shape[1:])).to(x) > 0, pattern, x)
         # a shift by a share of half the image

@@ -6,7 +6,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from trustml_cli.ood.measure import Judged
+from trustml_cli.ood.measure import DetectionResult
 from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, logarithmic, new_figure, tidy
 
 LINES = (  # colour and dashes of each curve: told apart in black and white too
@@ -19,7 +19,7 @@ def percent(share: float, _: int) -> str:
     return f"{100 * share:g}%"
 
 
-def score_histograms(results: Mapping[str, Judged], subject: str) -> Figure:
+def score_histograms(results: Mapping[str, DetectionResult], subject: str) -> Figure:
     """For each score, how inliers and outliers are distributed, and where the threshold lies.
 
     What lies beyond the outermost 0.2 % is drawn at the edge.
@@ -55,7 +55,9 @@ def score_histograms(results: Mapping[str, Judged], subject: str) -> Figure:
     return figure
 
 
-def roc_curves(results: Mapping[str, Judged], subject: str, kinds: tuple[str, str] = ("inliers", "outliers")) -> Figure:
+def roc_curves(
+    results: Mapping[str, DetectionResult], subject: str, kinds: tuple[str, str] = ("inliers", "outliers")
+) -> Figure:
     """Outliers found against inliers flagged by mistake (on a logarithmic axis), for every threshold of every score.
 
     `kinds` is what the two are called.

@@ -14,7 +14,7 @@ SCENES = {"pattern": ("with the pattern", ORANGE), "noise": ("with noise in its 
 
 
 @dataclass(frozen=True)
-class Worn:
+class PatchedResult:
     """What a network sees in n scenes under one transformation.
 
     `predicted` holds the classes [n] by what is in the scene (`pattern`, `noise`, `bare`), `confidence` [n] that in the
@@ -32,7 +32,7 @@ class Worn:
         return self.predicted[scene] == target
 
 
-def success_bars(worn: Sequence[Worn], target: int, subject: str) -> Figure:
+def success_bars(worn: Sequence[PatchedResult], target: int, subject: str) -> Figure:
     """The share of scenes that are taken for the target under each transformation, with 95 % intervals."""
     figure, axes = new_figure(7.6, 4.0)
     panel, width = axes[0, 0], 0.27
@@ -53,7 +53,7 @@ def success_bars(worn: Sequence[Worn], target: int, subject: str) -> Figure:
     return figure
 
 
-def worn_images(worn: Sequence[Worn], classes: Sequence[str], target: int, subject: str) -> Figure:
+def worn_images(worn: Sequence[PatchedResult], classes: Sequence[str], target: int, subject: str) -> Figure:
     """The same images in each transformation (rows), with the network's answers."""
     count = len(worn[0].examples)
     figure, axes = new_figure(max(1.25 * count + 0.8, 5), 1.4 * len(worn) + 0.9, len(worn), count)

@@ -7,13 +7,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from torch import nn
 
-from trustml_cli.attacks.measure import answer
-from trustml_cli.defences.measure import Shown
+from trustml_cli.attacks.measure import predict_images
+from trustml_cli.defences.measure import RectifiedResult
 from trustml_cli.metrics.intervals import wilson_interval
 from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, label_answer, new_figure, show_image, tidy
 
 
-def accuracies(shown: Mapping[tuple[str, str], Shown], threshold: float, subject: str) -> Figure:
+def accuracies(shown: Mapping[tuple[str, str], RectifiedResult], threshold: float, subject: str) -> Figure:
     """Accuracy of the bare classifier, of the rectified one, and where the detector decides, for each kind of image."""
     figure, axes = new_figure(max(6.4, 1.5 * len(shown) + 1.5), 4.4)
     panel = axes[0, 0]
@@ -45,8 +45,8 @@ def accuracies(shown: Mapping[tuple[str, str], Shown], threshold: float, subject
 
 @torch.no_grad()
 def rectified_images(
-    clean: Shown,
-    shown: Shown,
+    clean: RectifiedResult,
+    shown: RectifiedResult,
     guarded: nn.Sequential,
     threshold: float,
     classes: Sequence[str],
@@ -62,7 +62,7 @@ def rectified_images(
     rows = {"clean": before, "perturbed": perturbed, "rectified": rectified}
     figure, axes = new_figure(max(1.45 * len(before) + 0.6, 5), 7.0, 4, len(before))
     for row, (name, images) in enumerate(rows.items()):
-        said = answer(guarded[1], images)
+        said = predict_images(guarded[1], images)
         for column in range(len(before)):
             label = int(said.predicted[column])
             color = GREEN if label == int(clean.before[column]) else ORANGE

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from trustml_cli.attacks.measure import Attacked, Curve
+from trustml_cli.attacks.measure import EpsilonResult, RobustnessCurve
 from trustml_cli.metrics.intervals import wilson_interval
 from trustml_cli.plots.style import BLUE, GREEN, ORANGE, label_answer, name_rows, new_figure, tidy, tile
 
@@ -14,7 +14,7 @@ MARKERS = "s^Dv<>"  # of other networks
 NORM_SYMBOLS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
 
 
-def robustness_curve(curve: Curve, subject: str, norm: str) -> Figure:
+def robustness_curve(curve: RobustnessCurve, subject: str, norm: str) -> Figure:
     """Accuracy against epsilon, with the 95 % interval as a band and the clean accuracy as a line.
 
     Other networks that were shown the same images have dotted lines.
@@ -24,8 +24,8 @@ def robustness_curve(curve: Curve, subject: str, norm: str) -> Figure:
     panel = axes[0, 0]
     epsilons = [attacked.epsilon for attacked in curve.attacked]
     accuracy_line(panel, curve, ORANGE, "o", label="under attack", band="95 % interval")
-    for number, name in enumerate(curve.clean_elsewhere):
-        shown_to = [attacked.elsewhere[name].predicted == curve.labels for attacked in curve.attacked]
+    for number, name in enumerate(curve.clean_transferred):
+        shown_to = [attacked.transferred[name].predicted == curve.labels for attacked in curve.attacked]
         share = [flags.double().mean().item() for flags in shown_to]
         panel.plot(epsilons, share, f"{MARKERS[number % len(MARKERS)]}:", color=GREEN, label=f"shown to {name}")
     clean = clean_accuracy(curve)
@@ -34,7 +34,7 @@ def robustness_curve(curve: Curve, subject: str, norm: str) -> Figure:
     return figure
 
 
-def defended_curves(curves: Mapping[str, Curve], subject: str, norm: str) -> Figure:
+def defended_curves(curves: Mapping[str, RobustnessCurve], subject: str, norm: str) -> Figure:
     """Accuracy against epsilon of networks called by their defences, with 95 % intervals as bands."""
     figure, axes = new_figure(6.4, 4.2)
     panel = axes[0, 0]
@@ -46,7 +46,9 @@ def defended_curves(curves: Mapping[str, Curve], subject: str, norm: str) -> Fig
     return figure
 
 
-def accuracy_line(panel: Axes, curve: Curve, color: str, marker: str, label: str, band: str | None = None) -> None:
+def accuracy_line(
+    panel: Axes, curve: RobustnessCurve, color: str, marker: str, label: str, band: str | None = None
+) -> None:
     """Accuracy under attack over epsilon, with its 95 % interval as a `band`, which has a label if it is given one."""
     n = len(curve.labels)
     epsilons = [attacked.epsilon for attacked in curve.attacked]
@@ -56,7 +58,7 @@ def accuracy_line(panel: Axes, curve: Curve, color: str, marker: str, label: str
     panel.plot(epsilons, [count / n for count in right], f"{marker}-", color=color, label=label)
 
 
-def clean_accuracy(curve: Curve) -> float:
+def clean_accuracy(curve: RobustnessCurve) -> float:
     """The share of images that the model has right before the attack."""
     return curve.initially_right.double().mean().item()
 
@@ -71,7 +73,7 @@ def over_epsilon(panel: Axes, title: str, norm: str, what: str) -> None:
 
 
 def adversarial_examples(
-    curve: Curve, attacked: Attacked, classes: Sequence[str], count: int, subject: str, norm: str
+    curve: RobustnessCurve, attacked: EpsilonResult, classes: Sequence[str], count: int, subject: str, norm: str
 ) -> Figure:
     """Original, perturbation and adversarial image side by side, for images that the model had right."""
     kept = len(curve.examples)

@@ -6,13 +6,13 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from trustml_cli.attacks.learnt import Carried
-from trustml_cli.attacks.measure import answer
+from trustml_cli.attacks.measure import predict_images
+from trustml_cli.attacks.universal_base import TransferResult
 from trustml_cli.plots.robustness import NORM_SYMBOLS
 from trustml_cli.plots.style import GREEN, GREY, ORANGE, label_answer, new_figure, show_image
 
 
-def transfer_matrix(carried: Sequence[Carried], subject: str, norm: str) -> Figure:
+def transfer_matrix(carried: Sequence[TransferResult], subject: str, norm: str) -> Figure:
     """Fooling rates of one epsilon: found on (rows), scored on (columns); the last row is noise of the same size."""
     names = list(carried[0].rates)
     rows = [[one.rates[name][0] for name in names] for one in carried]
@@ -34,7 +34,7 @@ def transfer_matrix(carried: Sequence[Carried], subject: str, norm: str) -> Figu
     return figure
 
 
-def perturbations(carried: Sequence[Carried], subject: str, norm: str) -> Figure:
+def perturbations(carried: Sequence[TransferResult], subject: str, norm: str) -> Figure:
     """The perturbations themselves around grey: a row for each model, a column for each epsilon."""
     names = list(dict.fromkeys(one.found_on for one in carried))
     epsilons = list(dict.fromkeys(one.epsilon for one in carried))
@@ -53,11 +53,11 @@ def perturbations(carried: Sequence[Carried], subject: str, norm: str) -> Figure
 
 
 def fooled_images(
-    x: Tensor, carried: Carried, network: nn.Module, classes: Sequence[str], subject: str, norm: str
+    x: Tensor, carried: TransferResult, network: nn.Module, classes: Sequence[str], subject: str, norm: str
 ) -> Figure:
     """A few images before and after the same perturbation, with the answers of the model that it was found on."""
     shown = torch.stack([x, (x + carried.perturbation).clamp(0, 1)])
-    before, after = (answer(network, images) for images in shown)
+    before, after = (predict_images(network, images) for images in shown)
     figure, axes = new_figure(max(1.45 * len(x) + 0.5, 5), 3.9, 2, len(x))
     for row, answers in enumerate((before, after)):
         for column in range(len(x)):

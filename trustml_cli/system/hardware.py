@@ -127,7 +127,7 @@ def keep_freed_memory() -> None:
         mallopt(top_pad, 2**28)
 
 
-def give_back_freed_memory() -> None:
+def release_freed_memory() -> None:
     """Have glibc return what tensors freed to the system.
 
     Up to 2.37 it cannot use the place of an aligned block again once something small lies beside it. Whoever keeps a
@@ -138,7 +138,7 @@ def give_back_freed_memory() -> None:
         trim(0)
 
 
-def memory_ran_out(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether the error says that a device or the machine has no memory left."""
     onednn = ("could not create a primitive", "could not create a memory object", "could not execute a primitive")
     words = ("out of memory", "can't allocate memory", "cannot allocate memory", *onednn)
@@ -147,18 +147,18 @@ def memory_ran_out(error: BaseException) -> bool:
 
 
 @contextmanager
-def within_memory(remedy: str) -> Iterator[None]:
+def report_out_of_memory(remedy: str) -> Iterator[None]:
     """Have a run for which memory runs out end with a line that says what to do."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not memory_ran_out(error):
+        if not is_out_of_memory(error):
             raise
         raise RunFailed(f"memory ran out; {remedy}") from error
 
 
 @dataclass
-class Halving:
+class BatchSplitter:
     """Goes over batches; where memory runs out it halves the batch, and cuts those that follow to that size.
 
     `size` is that size, None where memory did not run out.
@@ -176,7 +176,7 @@ class Halving:
                 try:
                     done = work(x[now], y[now])
                 except (RuntimeError, MemoryError) as error:
-                    if count < 2 or not memory_ran_out(error):
+                    if count < 2 or not is_out_of_memory(error):
                         raise
                     self.size = count // 2
                     continue
@@ -185,7 +185,7 @@ class Halving:
 
 
 @contextmanager
-def own_randomness(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """Random numbers inside depend on `seed` alone, and those that follow are as if nothing had been drawn inside.
 
     Of several GPUs that is so for the current one, which `begin_on` chose: to ask the others for the state of theirs

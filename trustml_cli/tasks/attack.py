@@ -8,10 +8,10 @@ from trustml_cli.data.dataset import DatasetSource
 from trustml_cli.defences.defence import Defence
 from trustml_cli.models.model import Model
 from trustml_cli.system.errors import InputError, naming
-from trustml_cli.tasks.attacker import shared_out, whose
+from trustml_cli.tasks.attacker_images import attacker_condition, split_for_attacker
 from trustml_cli.tasks.context import Context
-from trustml_cli.tasks.judging import judge
-from trustml_cli.tasks.measuring import RobustnessTask
+from trustml_cli.tasks.robustness import RobustnessTask
+from trustml_cli.tasks.verdict import judge_robustness
 from trustml_cli.training.trainer import Trainer
 
 
@@ -44,23 +44,25 @@ class MeasureRobustness(RobustnessTask):
         data = context.load(dataset)
         attack, test = self.prepare(context, data, model, attack, defence)
         learns_from = attack.learns_from
-        data, known = shared_out(data, learns_from, self.attacker_images, context.seed)
+        data, known = split_for_attacker(data, learns_from, self.attacker_images, context.seed)
         stage = context.record.choices["model"] if others else None
         network = context.train_or_load(context.spec(data, model, trainer, defence=defence), stage=stage).network
-        elsewhere = {
+        transfer_models = {
             name: context.train_or_load(context.spec(data, other, trainer), stage=name).network
             for name, other in others.items()
         }
 
-        evaluation = self.evaluate(context, network, attack, known, test, elsewhere)
+        evaluation = self.evaluate(context, network, attack, known, test, transfer_models)
         context.record.headline("robust_accuracy")
-        evaluation.write_rows(named(context, defence), whose(learns_from, self.attacker_images))
-        judge(evaluation, rivals, self.check_images)
+        evaluation.write_rows(
+            defence_condition(context, defence), attacker_condition(learns_from, self.attacker_images)
+        )
+        judge_robustness(evaluation, rivals, self.check_images)
         evaluation.plot_curve()
         evaluation.plot_examples(self.examples)
         evaluation.plot_loss_surfaces(self.surfaces)
 
 
-def named(context: Context, defence: Defence) -> dict[str, str]:
+def defence_condition(context: Context, defence: Defence) -> dict[str, str]:
     """The column that names a defence; none where there is none."""
     return {"defence": context.record.choices["defence"]} if type(defence) is not Defence else {}

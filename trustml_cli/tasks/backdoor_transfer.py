@@ -22,7 +22,7 @@ from trustml_cli.tasks.backdoor import (
     condition,
     success,
 )
-from trustml_cli.tasks.context import Context, describe
+from trustml_cli.tasks.context import Context, input_spec
 from trustml_cli.training.predict import predict
 from trustml_cli.training.trainer import Trainer
 
@@ -59,7 +59,7 @@ class TransferBackdoor(Poisoning):
         old, new = self.divided(data)
         poison = self.within(data).poison(old, trigger, context.seed)
         with naming("model"):
-            body_of(model.build(describe(old)))
+            body_of(model.build(input_spec(old)))
         poisoned = poison.apply(old)
         check_poison(context, poison, old, poisoned)
 

@@ -13,21 +13,21 @@ import torch
 from torch import nn
 
 from trustml_cli.data.batches import batches
-from trustml_cli.data.dataset import Dataset, DatasetSource, Split, drawn
+from trustml_cli.data.dataset import Dataset, DatasetSource, Split, random_subset
 from trustml_cli.defences.defence import Defence
 from trustml_cli.models.checkpoint import load_checkpoint
-from trustml_cli.models.model import Inputs, Model
+from trustml_cli.models.model import InputSpec, Model
 from trustml_cli.results.recorder import Recorder
 from trustml_cli.system.errors import InputError, naming
 from trustml_cli.system.files import file_digest
-from trustml_cli.system.hardware import Hardware, own_randomness
+from trustml_cli.system.hardware import Hardware, seeded
 from trustml_cli.system.recipe import recipe_of
 from trustml_cli.training.gradient import GradientTrainer
 from trustml_cli.training.many import Member, fit_many, obstacle
 from trustml_cli.training.predict import predict
 from trustml_cli.training.spec import Spec, TrainingSpec, WrappedSpec, seed_for
 from trustml_cli.training.step import CROSS_ENTROPY, TrainingStep
-from trustml_cli.training.store import ModelStore, as_built, resumed
+from trustml_cli.training.store import ModelStore, as_built, load_frozen
 from trustml_cli.training.trainer import Epoch, Report, Trainer, finite
 from trustml_cli.training.wrapper import Wrapper
 
@@ -91,8 +91,8 @@ class Context:
     def _trained(self, spec: TrainingSpec, stage: str | None) -> Trained:
         spec.check()
         data, model = spec.data, spec.model
-        inputs = describe(data)
-        with naming("model"), own_randomness(spec.seed):
+        inputs = input_spec(data)
+        with naming("model"), seeded(spec.seed):
             network = model.build(inputs)
             network_facts = as_built(network) if spec.trains else {}
             if model.checkpoint is not None:
@@ -102,7 +102,7 @@ class Context:
         if not spec.trains:
             assert model.checkpoint is not None
             key = f"checkpoint {file_digest(model.checkpoint)[:16]}"
-            return Trained(resumed(network, network.state_dict(), self.hardware.device), key, [])
+            return Trained(load_frozen(network, network.state_dict(), self.hardware.device), key, [])
 
         needed = {name: self.train_or_load(each, stage=name) for name, each in spec.networks.items()}
         if needed and stage is None:
@@ -110,7 +110,7 @@ class Context:
         first = self.train_or_load(spec.init_from, stage="initial") if spec.init_from else None
 
         def train(report: Report) -> nn.Module:
-            with own_randomness(spec.seed):
+            with seeded(spec.seed):
                 fresh = model.build(inputs)
                 if first is not None:
                     fresh.load_state_dict(first.network.state_dict())
@@ -125,9 +125,9 @@ class Context:
 
         keys = {name: each.key for name, each in needed.items()}
         recipe = self._recipe(spec, network_facts, first.key if first else None, keys)
-        stored = self.store.fetch(recipe, train, partial(self.record.history, stage=stage))
+        stored = self.store.get_or_train(recipe, train, partial(self.record.history, stage=stage))
         # what was trained just now is read back like any other, so that a second run gets the very same numbers
-        return Trained(resumed(network, stored.weights, self.hardware.device), stored.key, stored.history)
+        return Trained(load_frozen(network, stored.weights, self.hardware.device), stored.key, stored.history)
 
     def _recipe(
         self, spec: TrainingSpec, network_facts: Mapping[str, Any], init_from: str | None, needs: Mapping[str, str]
@@ -180,15 +180,15 @@ class Context:
                 self.record.history(epoch, stage=name)
         device = self.hardware.device
         return [
-            Trained(resumed(member.network, each.weights, device), each.key, each.history)
+            Trained(load_frozen(member.network, each.weights, device), each.key, each.history)
             for member, each in zip(members, stored, strict=True)
         ]
 
     def _member(self, spec: TrainingSpec) -> Member:
         """The fresh network of `spec` and what it learns from."""
         random = torch.Generator()
-        with naming("model"), own_randomness(spec.seed):
-            network = spec.model.build(describe(spec.data))
+        with naming("model"), seeded(spec.seed):
+            network = spec.model.build(input_spec(spec.data))
             random.set_state(torch.get_rng_state())
         return Member(network, spec.data, random)
 
@@ -199,8 +199,8 @@ class Context:
         shape, wrapper = spec.data.shape, spec.wrapper
 
         def train(report: Report) -> nn.Module:
-            with own_randomness(spec.seed):
-                split = drawn(spec.data.train, wrapper.learns_from, spec.seed)
+            with seeded(spec.seed):
+                split = random_subset(spec.data.train, wrapper.learns_from, spec.seed)
                 x, y = next(batches(split, len(split), self.hardware.device))
                 wrapped = wrapper.around(base.network, shape).to(self.hardware.device)
                 part = wrapper.part(wrapped)
@@ -231,10 +231,10 @@ class Context:
             "arithmetic": self.hardware.arithmetic,
             "seed": spec.seed,
         }
-        stored = self.store.fetch(recipe, train, partial(self.record.history, stage=f"{wrapper.place} {stage}"))
-        with own_randomness(spec.seed):
+        stored = self.store.get_or_train(recipe, train, partial(self.record.history, stage=f"{wrapper.place} {stage}"))
+        with seeded(spec.seed):
             wrapped = wrapper.around(base.network, shape)
-        resumed(wrapper.part(wrapped), stored.weights, self.hardware.device)
+        load_frozen(wrapper.part(wrapped), stored.weights, self.hardware.device)
         return Trained(wrapped.eval(), stored.key, base.history)
 
 
@@ -251,10 +251,10 @@ def check_defence(defence: Defence, data: Dataset, model: Model, trainer: Traine
         raise InputError("defence: needs images, and the data set holds none; take defence=none")
 
 
-def describe(data: Dataset) -> Inputs:
+def input_spec(data: Dataset) -> InputSpec:
     """What a network for `data` is built for."""
     mean, std = channel_statistics(data.train)
-    return Inputs(data.shape, len(data.classes), mean, std)
+    return InputSpec(data.shape, len(data.classes), mean, std)
 
 
 def channel_statistics(train: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:

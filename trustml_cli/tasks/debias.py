@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from trustml_cli.data.dataset import Dataset, DatasetSource
 from trustml_cli.data.table import Rows, Table
-from trustml_cli.fairness.adversarial import Adversary, Game
+from trustml_cli.fairness.adversarial import AdversarialDebiasing, Adversary
 from trustml_cli.fairness.guesses import guesses_by_boosting, guesses_by_score
 from trustml_cli.fairness.measure import Point, Scored
 from trustml_cli.fairness.reweighing import crossed, resample, reweighing
@@ -21,7 +21,7 @@ from trustml_cli.metrics.columns import Columns, conditions, higher, lower, neit
 from trustml_cli.models.model import Model
 from trustml_cli.plots.fairness import densities, training_path
 from trustml_cli.system.errors import InputError, naming
-from trustml_cli.system.hardware import own_randomness
+from trustml_cli.system.hardware import seeded
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context
 from trustml_cli.tasks.debiasing import (
@@ -116,7 +116,7 @@ class Debias:
             trainer.check(model)
         table = as_table(context.load(dataset), context.record.choices["dataset"])
         game = self.game(table, trainer)
-        held_out, validation = table.set_aside(self.validation_fraction, seed=0)
+        held_out, validation = table.split_validation(self.validation_fraction, seed=0)
         rows = (held_out.train, validation, held_out.test)
         check_groups(table, *rows)
         thresholds = self.method is Method.thresholds
@@ -147,7 +147,7 @@ class Debias:
         how = f"thresholds for {self.constraint.value}" if self.method is Method.thresholds else self.method.value
         return f"{context.record.choices['model']} on {context.record.choices['dataset']}, {how}"
 
-    def game(self, table: Table, trainer: Trainer) -> Game:
+    def game(self, table: Table, trainer: Trainer) -> AdversarialDebiasing:
         """The game on `table`; a trainer that has few steps to an epoch has few rounds, too."""
         count = len(table.attributes)
         if len(self.lambda_) not in (1, count):
@@ -156,7 +156,7 @@ class Debias:
         rounds = self.rounds
         if isinstance(trainer, GradientTrainer) and trainer.steps_per_epoch is not None:
             rounds = min(rounds, trainer.epochs * trainer.steps_per_epoch)
-        return Game(
+        return AdversarialDebiasing(
             strength=self.lambda_ * (count if len(self.lambda_) == 1 else 1),
             rounds=rounds,
             batch_size=self.batch_size,
@@ -167,11 +167,11 @@ class Debias:
         )
 
     def adversary(
-        self, context: Context, game: Game, table: Table, part: Scored, to_the_end: bool = False
+        self, context: Context, game: AdversarialDebiasing, table: Table, part: Scored, to_the_end: bool = False
     ) -> Adversary:
         """A new adversary, fitted to what a classifier that stays as it is says of these rows."""
         device = context.hardware.device
-        with own_randomness(context.seed):
+        with seeded(context.seed):
             adversary = Adversary(self.adversary_hidden, [len(attribute.groups) for attribute in table.attributes])
             adversary.to(device)
             odds, sensitive = part.odds.float().to(device), part.sensitive.to(device)
@@ -184,7 +184,7 @@ class Debias:
     def play(
         self,
         context: Context,
-        game: Game,
+        game: AdversarialDebiasing,
         network: nn.Module,
         adversary: Adversary,
         table: Table,
@@ -195,7 +195,7 @@ class Debias:
         classifier = deepcopy(network).requires_grad_(True)
         path: list[Point] = []
         every = max(1, game.rounds // MEASURED)
-        with own_randomness(context.seed):
+        with seeded(context.seed):
             rows = train.on(context.hardware.device)
             losses = game.play(classifier, adversary, rows.inputs, rows.labels, rows.sensitive)
             bar = tqdm(losses, total=game.rounds, desc="debiasing", unit="round", disable=None)
@@ -220,7 +220,7 @@ class Debias:
         if lacking := not_comparable(table, after.test):
             context.record.check("equalized odds compare all groups of the test rows", False, "; ".join(lacking))
 
-    def measure(self, context: Context, name: str, stage: Stage, game: Game, table: Table) -> None:
+    def measure(self, context: Context, name: str, stage: Stage, game: AdversarialDebiasing, table: Table) -> None:
         """The row of one stage, all of it on test rows; adversaries are fitted to validation rows."""
         groups = [len(attribute.groups) for attribute in table.attributes]
         # a new adversary, fitted to the end, on rows that the game could not learn by heart

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from trustml_cli.attacks.attack import Attack, Norm
-from trustml_cli.attacks.measure import Attacked, Curve, Predictions
+from trustml_cli.attacks.measure import EpsilonResult, Predictions, RobustnessCurve
 from trustml_cli.attacks.surface import loss_surface
 from trustml_cli.data.batches import batches
-from trustml_cli.data.dataset import Dataset, Split, drawn
+from trustml_cli.data.dataset import Dataset, Split, random_subset
 from trustml_cli.metrics.intervals import average, proportion
 from trustml_cli.models.inference import gives_gradients
 from trustml_cli.plots.loss_surface import loss_surfaces
 from trustml_cli.plots.robustness import adversarial_examples, robustness_curve
-from trustml_cli.system.hardware import own_randomness
+from trustml_cli.system.hardware import seeded
 from trustml_cli.tasks.context import Context
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class RobustnessEvaluation:
     attack: Attack
     data: Dataset
     images: Split
-    curve: Curve
+    curve: RobustnessCurve
 
     def write_rows(self, defended: Mapping[str, str], learnt: Mapping[str, str]) -> None:
         """Write a row of metrics.csv for each epsilon and each network that was shown the images.
@@ -48,10 +48,10 @@ class RobustnessEvaluation:
         for attacked in curve.attacked:
             condition = {**defended, "attack": name, "norm": attack.norm.value, "epsilon": attacked.epsilon}
             judged = {model: (curve.clean, attacked.answers)}
-            judged |= {other: (curve.clean_elsewhere[other], said) for other, said in attacked.elsewhere.items()}
+            judged |= {other: (curve.clean_transferred[other], said) for other, said in attacked.transferred.items()}
             for scored_on, (clean, answers) in judged.items():
-                row = robustness(curve.labels, clean, answers, attacked, attack)
-                scored = {"scored_on": scored_on} if attacked.elsewhere else {}
+                row = robustness_row(curve.labels, clean, answers, attacked, attack)
+                scored = {"scored_on": scored_on} if attacked.transferred else {}
                 record.metrics({**condition, **scored, **learnt}, **row)
                 trained = f" (defence: {defended['defence']})" if defended and scored_on == model else ""
                 log.info(
@@ -90,10 +90,10 @@ class RobustnessEvaluation:
         context, norm, epsilon = self.context, self.attack.norm, self.curve.attacked[-1].epsilon
         if not count or epsilon == 0 or norm is Norm.l0:
             return
-        x, y = next(batches(drawn(self.images, count, context.seed), count, context.hardware.device))
+        x, y = next(batches(random_subset(self.images, count, context.seed), count, context.hardware.device))
         if not gives_gradients(self.network, x[:1]):
             return
-        with own_randomness(context.seed):
+        with seeded(context.seed):
             each = [
                 loss_surface(self.network, x[i : i + 1], y[i : i + 1], epsilon, norm, POINTS) for i in range(len(x))
             ]
@@ -101,8 +101,8 @@ class RobustnessEvaluation:
         context.record.plot("loss_surface", figure)
 
 
-def robustness(
-    labels: Tensor, clean: Predictions, answers: Predictions, attacked: Attacked, attack: Attack
+def robustness_row(
+    labels: Tensor, clean: Predictions, answers: Predictions, attacked: EpsilonResult, attack: Attack
 ) -> dict[str, object]:
     """The values of one row. Success: wrong (or taken for the target) after the attack, of those right before it.
 

@@ -20,9 +20,9 @@ from trustml_cli.metrics.intervals import average
 from trustml_cli.models.model import Model, require_images
 from trustml_cli.plots.explanation import correlation_matrix, methods_side_by_side, one_method, replacement_curves
 from trustml_cli.system.errors import InputError, naming
-from trustml_cli.system.hardware import own_randomness
+from trustml_cli.system.hardware import seeded
 from trustml_cli.system.ranges import require
-from trustml_cli.tasks.context import Context, describe
+from trustml_cli.tasks.context import Context, input_spec
 from trustml_cli.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class Explain:
         random = torch.rand(len(x), self.baselines, *data.shape, generator=torch.Generator().manual_seed(context.seed))
         explained: dict[str, Explained] = {}
         for name, method in tqdm(explainers.items(), desc="explaining", unit="method", disable=None):
-            with own_randomness(context.seed):
+            with seeded(context.seed):
                 explained |= examine(name, method, network, x, target, random, self.steps)
         correlations = rank_correlations({name: result.maps for name, result in explained.items()})
         context.record.headline("deletion_auc")
@@ -115,10 +115,10 @@ class Explain:
         self, family: dict[str, Explainer], model: Model, data: Dataset, context: Context, defence: Defence
     ) -> dict[str, Explainer]:
         """The explainers to run, checked before anything is trained; those that are not named may stay out of it."""
-        inputs = describe(data)
+        inputs = input_spec(data)
         with naming("dataset"):
             require_images(inputs)
-        with naming("model"), own_randomness(context.seed):
+        with naming("model"), seeded(context.seed):
             fresh = defence.around(model.build(inputs), data.shape)
         able = {}
         for name, explainer in (family if self.explainer is None else chosen(self.explainer, family, KEY)).items():

@@ -20,7 +20,7 @@ from trustml_cli.metrics.intervals import average, proportion
 from trustml_cli.models.model import Model
 from trustml_cli.plots.fooling import fooling_images, fooling_rates
 from trustml_cli.system.errors import InputError, naming
-from trustml_cli.system.hardware import own_randomness
+from trustml_cli.system.hardware import seeded
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context
 from trustml_cli.training.predict import BATCH
@@ -87,7 +87,7 @@ class Fool:
             found[method], begin = {}, perf_counter()
             for number in targets:
                 start = perf_counter()
-                with own_randomness(context.seed):
+                with seeded(context.seed):
                     images = noise if attack is None else self.driven(network, noise, replace(attack, target=number))
                 found[method][data.classes[number]] = fooling = judged(network, images, number)
                 self.row(context, method, data.classes[number], fooling, noise, perf_counter() - start)

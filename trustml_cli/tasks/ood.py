@@ -13,20 +13,20 @@ from tqdm import tqdm
 from trustml_cli.config.instantiate import chosen
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split
-from trustml_cli.data.unseen import brought_to, set_aside, without_class
+from trustml_cli.data.unseen import resize_like, split_validation, without_class
 from trustml_cli.defences.defence import Defence
 from trustml_cli.metrics.columns import Columns, conditions, higher, lower, neither
 from trustml_cli.metrics.intervals import proportion
 from trustml_cli.models.features import last_linear, logits_and_features
 from trustml_cli.models.model import Model, require_images
-from trustml_cli.ood.detector import Detector, Learned, Seen
-from trustml_cli.ood.measure import Judged, judge
+from trustml_cli.ood.detector import Detector, FittedState, ModelOutputs
+from trustml_cli.ood.measure import DetectionResult, evaluate
 from trustml_cli.ood.separation import MEASURES, separation_intervals
 from trustml_cli.plots.ood import roc_curves, score_histograms
 from trustml_cli.system.errors import InputError, RunFailed, naming
 from trustml_cli.system.hardware import Hardware
 from trustml_cli.system.ranges import require
-from trustml_cli.tasks.context import Context, describe
+from trustml_cli.tasks.context import Context, input_spec
 from trustml_cli.training.predict import BATCH, predict
 from trustml_cli.training.trainer import Trainer
 
@@ -81,13 +81,13 @@ class DetectUnseen:
         detectors = chosen(self.score, detector, "task.score")
         whole = context.load(dataset)
         with naming("dataset"):
-            require_images(describe(whole))
+            require_images(input_spec(whole))
         data, unseen, unseen_name = self.divide(context, whole, outliers.get(self.ood_dataset or ""), dataset.limit)
-        data, validation = set_aside(data, self.validation_fraction, context.seed)
+        data, validation = split_validation(data, self.validation_fraction, context.seed)
         if not len(data.train):
             raise InputError("task.validation_fraction: leaves nothing to train on; lower it")
         with naming("model"):
-            last_linear(model.build(describe(data)))  # before training: without one there are no features
+            last_linear(model.build(input_spec(data)))  # before training: without one there are no features
         for name in detectors:
             with naming(f"detector.{name}"):
                 detectors[name].check(len(data.train))
@@ -100,7 +100,7 @@ class DetectUnseen:
         )
         answers = predict(network, data.test, context.hardware)
         accuracy = proportion("test_accuracy", int(answers.correct.sum()), len(answers.labels))
-        results = {name: judge(aside[name], inliers[name], outside[name], self.quantile) for name in detectors}
+        results = {name: evaluate(aside[name], inliers[name], outside[name], self.quantile) for name in detectors}
         context.record.headline("fpr_at_95_tpr")
         for name, result in results.items():
             context.record.metrics({"score": name}, **row(result, context.seed), **accuracy, outliers=unseen_name)
@@ -127,7 +127,7 @@ class DetectUnseen:
                 raise InputError("task.ood_dataset: is a table; take a data set of images")
             if far_data.fingerprint == data.fingerprint:
                 raise InputError("task.ood_dataset: is the data set that the model is trained on; take another")
-            return data, brought_to(far_data.test, data.shape), str(self.ood_dataset)
+            return data, resize_like(far_data.test, data.shape), str(self.ood_dataset)
         with naming("task.holdout"):
             number = data.class_number(self.holdout)
         if len(data.classes) < 3:
@@ -138,7 +138,7 @@ class DetectUnseen:
         return known, unseen, data.classes[number]
 
 
-def check_threshold(context: Context, name: str, result: Judged, validation: int, quantile: float) -> None:
+def check_threshold(context: Context, name: str, result: DetectionResult, validation: int, quantile: float) -> None:
     """A threshold from validation images holds for test images too, within three standard errors.
 
     With so few of them that hardly one lies beyond it, nothing can be said.
@@ -153,7 +153,7 @@ def check_threshold(context: Context, name: str, result: Judged, validation: int
 
 def fit_detectors(
     network: nn.Module, train: Split, detectors: Mapping[str, Detector], hardware: Hardware
-) -> dict[str, Learned]:
+) -> dict[str, FittedState]:
     """What each detector learns from the training images."""
     if not any(detector.learns for detector in detectors.values()):
         return {name: {} for name in detectors}
@@ -166,7 +166,7 @@ def score_images(
     network: nn.Module,
     split: Split,
     detectors: Mapping[str, Detector],
-    learned: Mapping[str, Learned],
+    learned: Mapping[str, FittedState],
     hardware: Hardware,
 ) -> dict[str, Tensor]:
     """The scores of every image by each detector, [N]. Raises `RunFailed` if one is no number."""
@@ -181,21 +181,23 @@ def score_images(
     return scores
 
 
-def looked_at(network: nn.Module, split: Split, hardware: Hardware, label: str) -> Iterator[tuple[Seen, Tensor]]:
+def looked_at(
+    network: nn.Module, split: Split, hardware: Hardware, label: str
+) -> Iterator[tuple[ModelOutputs, Tensor]]:
     """Every image with what the network makes of it, and the labels, batch by batch."""
     images = batches(split.on(hardware.device), BATCH, hardware.device)
     for x, y in tqdm(images, total=-(-len(split) // BATCH), desc=label, unit="batch", disable=None):
         with torch.no_grad(), hardware.autocast():
             logits, features = logits_and_features(network, x)
-        yield Seen(network, x, logits.float(), features.float()), y
+        yield ModelOutputs(network, x, logits.float(), features.float()), y
 
 
-def passed(result: Judged) -> tuple[float, float]:
+def passed(result: DetectionResult) -> tuple[float, float]:
     """The shares of inliers and of outliers that pass."""
     return result.inliers_passed / len(result.inliers), result.outliers_passed / len(result.outliers)
 
 
-def row(result: Judged, seed: int) -> dict[str, object]:
+def row(result: DetectionResult, seed: int) -> dict[str, object]:
     """The values of one row; where a name does not say which class is positive, it is that of the outliers."""
     found = result.separation
     ends = separation_intervals(result.inliers, result.outliers, seed)

@@ -17,8 +17,8 @@ from trustml_cli.models.model import Model
 from trustml_cli.models.packed import from_bits, in_layers, load_packed, pack
 from trustml_cli.plots.packed import packed_layers
 from trustml_cli.system.errors import naming
-from trustml_cli.system.hardware import own_randomness
-from trustml_cli.tasks.context import Context, describe
+from trustml_cli.system.hardware import seeded
+from trustml_cli.tasks.context import Context, input_spec
 from trustml_cli.training.predict import BATCH
 
 log = logging.getLogger(__name__)
@@ -30,8 +30,8 @@ CLOSE = 1e-5  # how far logits may be apart, relative to their size
 
 def check_packable(model: Model, data: Dataset) -> None:
     """Raise `InputError` where the networks that `model` builds have no form in bits."""
-    with naming("model"), own_randomness(0):
-        pack(model.build(describe(data)), data.shape)
+    with naming("model"), seeded(0):
+        pack(model.build(input_spec(data)), data.shape)
 
 
 @torch.no_grad()

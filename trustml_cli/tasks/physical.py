@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from trustml_cli.data.batches import batches
-from trustml_cli.data.dataset import Dataset, DatasetSource, Split, drawn
+from trustml_cli.data.dataset import Dataset, DatasetSource, Split, random_subset
 from trustml_cli.metrics.columns import Columns, conditions, higher, lower, neither
 from trustml_cli.metrics.intervals import average, proportion
 from trustml_cli.models.model import Model
-from trustml_cli.physical.disguise import Disguise
+from trustml_cli.physical.attack import PhysicalAttack
 from trustml_cli.physical.transformations import Ranges
-from trustml_cli.plots.physical import Worn, pattern_picture, success_bars, worn_images
+from trustml_cli.plots.physical import PatchedResult, pattern_picture, success_bars, worn_images
 from trustml_cli.system.errors import InputError, naming
-from trustml_cli.system.hardware import own_randomness
+from trustml_cli.system.hardware import seeded
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context
 from trustml_cli.training.predict import BATCH
@@ -28,7 +28,7 @@ PATTERN, NOISE, BARE = "pattern", "noise", "bare"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Disguised:
+class MeasurePhysicalAttack:
     """Learn a pattern on training images that are not of its target, and try it on `images` such test images."""
 
     columns: ClassVar[Columns] = (
@@ -46,7 +46,7 @@ class Disguised:
         require(self, "images", "examples", at_least=1)
 
     def __call__(
-        self, context: Context, dataset: DatasetSource, model: Model, trainer: Trainer, physical: Disguise
+        self, context: Context, dataset: DatasetSource, model: Model, trainer: Trainer, physical: PhysicalAttack
     ) -> None:
         """A row for each transformation on its own, for none and for all together."""
         with naming("trainer"):
@@ -63,15 +63,15 @@ class Disguised:
         network = context.train_or_load(context.spec(data, model, trainer)).network
 
         device = context.hardware.device
-        own = drawn(train, physical.images, context.seed)
+        own = random_subset(train, physical.images, context.seed)
         x, _ = next(batches(own, len(own), device))
-        with own_randomness(context.seed):
+        with seeded(context.seed):
             pattern = physical.learn(network, x)
-        tried = drawn(test, self.images, context.seed)
+        tried = random_subset(test, self.images, context.seed)
         context.record.headline("success_rate")
         worn = []
         for name, ranges in transformations(physical).items():
-            with own_randomness(context.seed):
+            with seeded(context.seed):
                 worn.append(tried_on(network, physical, pattern, name, ranges, tried, self.examples, device))
             self.row(context, data, worn[-1], target)
         context.record.artifact("pattern", {PATTERN: pattern})
@@ -84,7 +84,7 @@ class Disguised:
         context.record.plot("worn", worn_images(worn, data.classes, target, subject))
         context.record.plot("pattern", pattern_picture(physical.shown(pattern, data.shape), subject))
 
-    def row(self, context: Context, data: Dataset, worn: Worn, target: int) -> None:
+    def row(self, context: Context, data: Dataset, worn: PatchedResult, target: int) -> None:
         """One row of metrics.csv."""
         n = len(worn.labels)
         counts = {scene: int(worn.success(scene, target).sum()) for scene in worn.predicted}
@@ -116,7 +116,7 @@ def of_others(split: Split, target: int) -> Split:
     return split.subset(others)
 
 
-def transformations(physical: Disguise) -> dict[str, Ranges]:
+def transformations(physical: PhysicalAttack) -> dict[str, Ranges]:
     """None, each on its own, and all together."""
     each = {field.name: physical.ranges.only(field.name) for field in fields(Ranges)}
     return {"none": Ranges.nothing(), **each, "all": physical.ranges}
@@ -125,14 +125,14 @@ def transformations(physical: Disguise) -> dict[str, Ranges]:
 @torch.no_grad()
 def tried_on(
     network: nn.Module,
-    physical: Disguise,
+    physical: PhysicalAttack,
     pattern: Tensor,
     name: str,
     ranges: Ranges,
     tried: Split,
     keep: int,
     device: torch.device,
-) -> Worn:
+) -> PatchedResult:
     """What the network sees in the same poses: with the pattern, with noise that is drawn for each scene, and bare."""
     seen: dict[str, list[Tensor]] = {PATTERN: [], NOISE: [], BARE: []}
     examples, confidence, labels = [], [], []
@@ -140,7 +140,7 @@ def tried_on(
         pose = ranges.draw(len(x), device)
         noise = physical.finished(torch.rand(len(x), *pattern.shape, device=device))
         for scene, put in ((PATTERN, pattern), (NOISE, noise), (BARE, None)):
-            shown = physical.worn(x, put, pose)
+            shown = physical.apply(x, put, pose)
             probability = network(shown).softmax(1)
             seen[scene].append(probability.argmax(1).cpu())
             if scene == PATTERN:
@@ -148,4 +148,4 @@ def tried_on(
                 examples.append(shown[:keep].cpu())
         labels.append(y.cpu())
     predicted = {scene: torch.cat(parts) for scene, parts in seen.items()}
-    return Worn(name, torch.cat(labels), predicted, torch.cat(confidence), torch.cat(examples)[:keep])
+    return PatchedResult(name, torch.cat(labels), predicted, torch.cat(confidence), torch.cat(examples)[:keep])

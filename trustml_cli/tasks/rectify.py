@@ -11,26 +11,26 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from trustml_cli.attacks.attack import Attack, Sees
+from trustml_cli.attacks.attack import Access, Attack
 from trustml_cli.data.batches import batches
-from trustml_cli.data.dataset import Dataset, DatasetSource, Split, drawn
-from trustml_cli.data.unseen import set_aside
+from trustml_cli.data.dataset import Dataset, DatasetSource, Split, random_subset
+from trustml_cli.data.unseen import split_validation
 from trustml_cli.defences.defence import Defence
 from trustml_cli.defences.detector import FittedDetector, PerturbationDetector
-from trustml_cli.defences.measure import Shown, look, together
+from trustml_cli.defences.measure import RectifiedResult, ask_rectified, concatenate
 from trustml_cli.defences.rectify import Rectifier, RectifyingNetwork, perturbed
 from trustml_cli.metrics.columns import Columns, conditions, higher, lower, neither, sometimes
 from trustml_cli.metrics.intervals import proportion
 from trustml_cli.models.model import Model
-from trustml_cli.ood.measure import Judged, judge
+from trustml_cli.ood.measure import DetectionResult, evaluate
 from trustml_cli.plots.ood import roc_curves
 from trustml_cli.plots.rectify import accuracies, rectified_images
 from trustml_cli.system.errors import InputError, naming
-from trustml_cli.system.hardware import own_randomness
+from trustml_cli.system.hardware import seeded
 from trustml_cli.system.ranges import require
-from trustml_cli.tasks.context import Context, check_defence, describe
-from trustml_cli.tasks.measuring import check_epsilons, prepared
+from trustml_cli.tasks.context import Context, check_defence, input_spec
 from trustml_cli.tasks.ood import check_threshold
+from trustml_cli.tasks.robustness import check_epsilons, fit_attack
 from trustml_cli.training.predict import BATCH
 from trustml_cli.training.trainer import Trainer
 
@@ -91,23 +91,23 @@ class Rectify:
             trainer.check(model)
         whole = context.load(dataset)
         check_defence(defence, whole, model, trainer)
-        data, validation = set_aside(whole, self.validation_fraction, context.seed)
+        data, validation = split_validation(whole, self.validation_fraction, context.seed)
         if not len(data.train):
             raise InputError("task.validation_fraction: leaves nothing to train on; lower it")
-        attacks = aimed(context, attacks, data, model, defence)
+        attacks = resolve_targets(context, attacks, data, model, defence)
 
         guarded = context.train_or_load(context.spec(data, model, trainer, defence=defence)).network
         assert isinstance(guarded, nn.Sequential), type(guarded)
         machine = self.detector(context, guarded, defence, data.train)
-        test = data.test if self.images is None else drawn(data.test, self.images, context.seed)
+        test = data.test if self.images is None else random_subset(data.test, self.images, context.seed)
         aside = self.show(context, guarded, machine, data, validation)
         shown = {CLEAN: self.show(context, guarded, machine, data, test)}
         for name, each in attacks.items():
             for made_on, network in (("classifier", guarded[1]), ("rectified", guarded)):
-                if made_on == "classifier" or each.sees is not Sees.nothing:
+                if made_on == "classifier" or each.access is not Access.none:
                     shown[name, made_on] = self.show(context, guarded, machine, data, test, each, network)
         clean = shown[CLEAN]
-        judged = {key: judge(aside.score, clean.score, one.score, self.quantile) for key, one in shown.items()}
+        judged = {key: evaluate(aside.score, clean.score, one.score, self.quantile) for key, one in shown.items()}
 
         context.record.headline("rectified_accuracy")
         for (name, made_on), one in shown.items():
@@ -139,10 +139,10 @@ class Rectify:
 
     def detector(self, context: Context, guarded: nn.Sequential, defence: Rectifier, train: Split) -> FittedDetector:
         """The detector, fitted to what the rectifier changes in training images, clean and perturbed."""
-        own, rectifier = drawn(train, self.detector_images, context.seed), guarded[0]
+        own, rectifier = random_subset(train, self.detector_images, context.seed), guarded[0]
         assert isinstance(rectifier, RectifyingNetwork), type(rectifier)
         changes: tuple[list[torch.Tensor], list[torch.Tensor]] = [], []
-        with own_randomness(context.seed), torch.no_grad():
+        with seeded(context.seed), torch.no_grad():
             for x, _ in batches(own, BATCH, context.hardware.device):
                 noisy = perturbed(x, rectifier.perturbations, defence.epsilon, defence.norm)
                 for kept, images in zip(changes, (x, noisy), strict=True):
@@ -158,26 +158,26 @@ class Rectify:
         images: Split,
         attack: Attack | None = None,
         network: nn.Module | None = None,
-    ) -> Shown:
+    ) -> RectifiedResult:
         """What is said of `images`, in a random order: as they are, or each part with `attack` made on `network`."""
         order, parts = torch.randperm(len(images), generator=torch.Generator().manual_seed(context.seed)), []
         for number, rows in enumerate(torch.tensor_split(order, self.held_out), start=1):
             own = replace(context, seed=context.seed_for("part", number))
             if attack is not None and network is not None:
-                attack, _ = prepared(own, attack, network, data)
-            with own_randomness(own.seed):
+                attack, _ = fit_attack(own, attack, network, data)
+            with seeded(own.seed):
                 for x, y in batches(images, BATCH, context.hardware.device, rows):
                     x_adv = x if attack is None or network is None else attack(network, x, y, self.epsilon)
-                    parts.append(look(guarded, machine, x, x_adv, y))
-        return together(parts)
+                    parts.append(ask_rectified(guarded, machine, x, x_adv, y))
+        return concatenate(parts)
 
 
-def aimed(
+def resolve_targets(
     context: Context, attacks: Mapping[str, Attack], data: Dataset, model: Model, defence: Rectifier
 ) -> dict[str, Attack]:
     """The attacks with their targets as numbers; whatever is wrong with one is said."""
-    with naming("model"), own_randomness(context.seed):
-        fresh = defence.around(model.build(describe(data)), data.shape)
+    with naming("model"), seeded(context.seed):
+        fresh = defence.around(model.build(input_spec(data)), data.shape)
     ready = {}
     for name, each in attacks.items():
         with naming(f"attacks.{name}.target"):
@@ -188,7 +188,7 @@ def aimed(
     return ready
 
 
-def row(shown: Shown, judged: Judged, clean: bool) -> dict[str, Any]:
+def row(shown: RectifiedResult, judged: DetectionResult, clean: bool) -> dict[str, Any]:
     """The values of one row. An image is fooled where its answer is not the classifier's to the clean image."""
     n, said = len(shown.labels), {"": shown.bare, "rectified_": shown.rectified}
     said["combined_"] = shown.combined(judged.threshold)
@@ -206,7 +206,7 @@ def row(shown: Shown, judged: Judged, clean: bool) -> dict[str, Any]:
     }
 
 
-def check_known(context: Context, shown: Mapping[tuple[str, str], Shown]) -> None:
+def check_known(context: Context, shown: Mapping[tuple[str, str], RectifiedResult]) -> None:
     """A defence that stands only while nobody knows it is there is none."""
     for name, made_on in shown:
         if made_on == "rectified":

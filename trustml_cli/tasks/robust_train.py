@@ -13,10 +13,10 @@ from trustml_cli.models.model import Model
 from trustml_cli.plots.robustness import defended_curves
 from trustml_cli.plots.training import training_curves
 from trustml_cli.system.errors import InputError, naming
-from trustml_cli.tasks.attacker import shared_out, whose
+from trustml_cli.tasks.attacker_images import attacker_condition, split_for_attacker
 from trustml_cli.tasks.context import Context, check_defence
-from trustml_cli.tasks.judging import judge
-from trustml_cli.tasks.measuring import RobustnessTask
+from trustml_cli.tasks.robustness import RobustnessTask
+from trustml_cli.tasks.verdict import judge_robustness
 from trustml_cli.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -53,8 +53,8 @@ class RobustTrain(RobustnessTask):
         data = context.load(dataset)
         check_defence(defence, data, model, trainer)
         attack, test = self.prepare(context, data, model, attack, defence)
-        learnt = whose(attack.learns_from, self.attacker_images)
-        data, known = shared_out(data, attack.learns_from, self.attacker_images, context.seed)
+        learnt = attacker_condition(attack.learns_from, self.attacker_images)
+        data, known = split_for_attacker(data, attack.learns_from, self.attacker_images, context.seed)
         name = context.record.choices["defence"]
         context.record.headline("robust_accuracy")
         curves = {}
@@ -67,7 +67,7 @@ class RobustTrain(RobustnessTask):
         trained = context.train_or_load(spec, stage=name if self.baseline else None)
         evaluation = self.evaluate(context, trained.network, attack, known, test)
         evaluation.write_rows({"defence": name}, learnt)
-        judge(evaluation, rivals, self.check_images)
+        judge_robustness(evaluation, rivals, self.check_images)
 
         curves[name] = evaluation.curve
         context.record.plot("curves", training_curves(trained.history))

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from trustml_cli.config.instantiate import chosen
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split
-from trustml_cli.data.unseen import set_aside
+from trustml_cli.data.unseen import split_validation
 from trustml_cli.defences.defence import Defence
 from trustml_cli.extraction.thief import Means, Thief
 from trustml_cli.extraction.victim import Answer, Victim
@@ -22,10 +22,10 @@ from trustml_cli.models.linear import linear_parameters
 from trustml_cli.models.model import Model, require_images
 from trustml_cli.plots.extraction import agreement_curve, weights_side_by_side
 from trustml_cli.system.errors import InputError, naming
-from trustml_cli.system.hardware import own_randomness
+from trustml_cli.system.hardware import seeded
 from trustml_cli.system.ranges import require
-from trustml_cli.tasks.attacker import AttackerImages
-from trustml_cli.tasks.context import Context, describe
+from trustml_cli.tasks.attacker_images import AttackerImages
+from trustml_cli.tasks.context import Context, input_spec
 from trustml_cli.training.predict import BATCH, Answers, predict
 from trustml_cli.training.trainer import Trainer
 
@@ -82,7 +82,7 @@ class Steal:
             trainer.check(model)
         thieves = chosen(self.method, thief, "task.method")
         whole = context.load(dataset)
-        less, own = set_aside(whole, self.held_out, context.seed)  # what is left for the victim; the thief's
+        less, own = split_validation(whole, self.held_out, context.seed)  # what is left for the victim; the thief's
         data = less if self.attacker_images is AttackerImages.held_out else whole
         if not (len(data.train) and len(own)):
             raise InputError("task.held_out: leaves nothing for the victim or for the thief; take another share")
@@ -151,7 +151,7 @@ class Steal:
         defence: Defence,
     ) -> None:
         """Raise `InputError` for what cannot be stolen in this way, before anything is trained."""
-        inputs = describe(data)
+        inputs = input_spec(data)
         with naming("dataset"):
             require_images(inputs)
         for name, thief in thieves.items():
@@ -166,7 +166,7 @@ class Steal:
             raise InputError("student.checkpoint: must be null, a thief trains its student from scratch")
         with naming("student"):
             student.build(inputs)
-        with naming("model"), own_randomness(context.seed):
+        with naming("model"), seeded(context.seed):
             fresh = defence.around(model.build(inputs), data.shape)
         try:
             linear_parameters(fresh, data.shape)
@@ -185,14 +185,14 @@ def steal(context: Context, thief: Thief, victim: Victim, queries: int, means: M
 
     The victim began with the weights of the run's seed; a student of the same kind begins with those of another.
     """
-    with own_randomness(context.seed_for("student", 1)):
+    with seeded(context.seed_for("student", 1)):
         return thief(victim, queries, means).to(context.hardware.device)
 
 
 def means_of(own: Split, data: Dataset, student: Model, context: Context) -> Means:
     """What the thief has of its own: the images of `own`, and fresh students for inputs like these."""
     images = torch.cat([x.contiguous() for x, _ in batches(own, BATCH, torch.device("cpu"))])
-    inputs = describe(data.derive("the thief's", train=own))
+    inputs = input_spec(data.derive("the thief's", train=own))
     random = torch.Generator().manual_seed(context.seed)
     return Means(images, lambda: student.build(inputs), context.hardware.device, random)
 

@@ -10,20 +10,20 @@ from torch import Tensor, nn
 
 from trustml_cli.attacks.attack import Attack
 from trustml_cli.attacks.geometry import unit_step
-from trustml_cli.attacks.learnt import Carried, LearnsPerturbation, answers, fooled
-from trustml_cli.attacks.measure import Counted, sizes
+from trustml_cli.attacks.measure import QueryCounter, sizes
+from trustml_cli.attacks.universal_base import TransferResult, UniversalAttack, answers, fooled
 from trustml_cli.data.batches import batches
-from trustml_cli.data.dataset import Dataset, DatasetSource, drawn
+from trustml_cli.data.dataset import Dataset, DatasetSource, random_subset
 from trustml_cli.metrics.columns import Columns, conditions, higher, lower, neither
 from trustml_cli.metrics.intervals import proportion
 from trustml_cli.models.model import Model
 from trustml_cli.plots.universal import fooled_images, perturbations, transfer_matrix
 from trustml_cli.system.errors import InputError, naming
-from trustml_cli.system.hardware import own_randomness
+from trustml_cli.system.hardware import seeded
 from trustml_cli.system.ranges import require
-from trustml_cli.tasks.attacker import AttackerImages, shared_out, whose
+from trustml_cli.tasks.attacker_images import AttackerImages, attacker_condition, split_for_attacker
 from trustml_cli.tasks.context import Context
-from trustml_cli.tasks.measuring import check_epsilons
+from trustml_cli.tasks.robustness import check_epsilons
 from trustml_cli.training.predict import BATCH
 from trustml_cli.training.trainer import Trainer
 
@@ -64,7 +64,7 @@ class TransferUniversal:
         others: Mapping[str, Model],
     ) -> None:
         """A row for each epsilon, model that a perturbation was found on, and model that it is scored on."""
-        if not isinstance(attack, LearnsPerturbation):
+        if not isinstance(attack, UniversalAttack):
             raise InputError("attack: makes another perturbation for each image; take universal or universal_gradient")
         models = {context.record.choices["model"]: model}
         models |= {name: other for name, other in others.items() if name not in models}
@@ -75,7 +75,7 @@ class TransferUniversal:
         if attack.target is not None:
             with naming("attack.target"):
                 attack = replace(attack, target=data.class_number(attack.target))
-        data, known = shared_out(data, attack.learns_from, self.attacker_images, context.seed)
+        data, known = split_for_attacker(data, attack.learns_from, self.attacker_images, context.seed)
         networks = {
             name: context.train_or_load(context.spec(data, each, trainer), stage=name).network
             for name, each in models.items()
@@ -95,33 +95,35 @@ class TransferUniversal:
         for epsilon in sorted(set(self.epsilon)):
             of_epsilon = [one for one in carried if one.epsilon == epsilon]
             context.record.plot(f"transfer_epsilon_{epsilon:g}", transfer_matrix(of_epsilon, subject, norm))
-            x, _ = next(batches(drawn(data.test, self.examples, context.seed), self.examples, context.hardware.device))
+            x, _ = next(
+                batches(random_subset(data.test, self.examples, context.seed), self.examples, context.hardware.device)
+            )
             figure = fooled_images(x, of_epsilon[0], networks[of_epsilon[0].found_on], data.classes, subject, norm)
             context.record.plot(f"examples_epsilon_{epsilon:g}", figure)
 
     def learnt(
-        self, context: Context, attack: LearnsPerturbation, networks: Mapping[str, nn.Module], data: Dataset
-    ) -> tuple[list[Carried], dict[str, Counted]]:
+        self, context: Context, attack: UniversalAttack, networks: Mapping[str, nn.Module], data: Dataset
+    ) -> tuple[list[TransferResult], dict[str, QueryCounter]]:
         """A perturbation for each epsilon and model, from the same training images; and what it took to learn them."""
-        own = drawn(data.train, attack.learns_from, context.seed)
+        own = random_subset(data.train, attack.learns_from, context.seed)
         x, y = next(batches(own, len(own), context.hardware.device))
-        asked = {name: Counted(network) for name, network in networks.items()}
+        asked = {name: QueryCounter(network) for name, network in networks.items()}
         carried = []
         for name, counted in asked.items():
-            ready = attack.prepared(counted, x, y)
+            ready = attack.fit(counted, x, y)
             for epsilon in sorted(set(self.epsilon)):
-                with own_randomness(context.seed):
+                with seeded(context.seed):
                     v = ready.perturbation(epsilon)
                 rate = fooled(networks[name], x, v, answers(networks[name], x)).double().mean().item()
                 log.info("found on %s at epsilon %g: fools %.4f of its own %d images", name, epsilon, rate, len(x))
-                carried.append(Carried(name, epsilon, v, rate, {}))
+                carried.append(TransferResult(name, epsilon, v, rate, {}))
         return carried, asked
 
     def rows(
         self,
         context: Context,
-        attack: LearnsPerturbation,
-        carried: list[Carried],
+        attack: UniversalAttack,
+        carried: list[TransferResult],
         networks: Mapping[str, nn.Module],
         data: Dataset,
     ) -> None:
@@ -131,7 +133,7 @@ class TransferUniversal:
             size = sizes(one.perturbation)[attack.norm].item()
             over += size > one.epsilon * (1 + 1e-6)
             for name, network in networks.items():
-                with own_randomness(context.seed):
+                with seeded(context.seed):
                     counts = scored(context, network, data, one, attack)
                 n = len(data.test)
                 row = {
@@ -145,7 +147,7 @@ class TransferUniversal:
                 found = {"found_on": one.found_on, "scored_on": name, "epsilon": one.epsilon}
                 attacked_by = {"attack": context.record.choices["attack"], "norm": attack.norm.value}
                 context.record.metrics(
-                    {**attacked_by, **found, **whose(attack.learns_from, self.attacker_images)}, **row
+                    {**attacked_by, **found, **attacker_condition(attack.learns_from, self.attacker_images)}, **row
                 )
                 log.info(
                     "epsilon %g, found on %s: fools %.4f of %s, noise %.4f, n = %d",
@@ -159,7 +161,7 @@ class TransferUniversal:
 
 
 def scored(
-    context: Context, network: nn.Module, data: Dataset, one: Carried, attack: LearnsPerturbation
+    context: Context, network: nn.Module, data: Dataset, one: TransferResult, attack: UniversalAttack
 ) -> dict[str, int]:
     """How many test images are right before and after, and how many change their class; also by noise of that size.
 

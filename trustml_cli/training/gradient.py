@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from trustml_cli.data.batches import Augmentation, batches
-from trustml_cli.data.dataset import Dataset, Split, drawn
-from trustml_cli.models.model import LooksFirst
+from trustml_cli.data.dataset import Dataset, Split, random_subset
+from trustml_cli.models.model import DataDependentInit
 from trustml_cli.system.errors import InputError
-from trustml_cli.system.hardware import Hardware, within_memory
+from trustml_cli.system.hardware import Hardware, report_out_of_memory
 from trustml_cli.training.lookahead import Lookahead
 from trustml_cli.training.optimization import Optimization, Optimizer, Schedule, make_optimizer, make_schedule
 from trustml_cli.training.predict import mean_score, predict
@@ -102,7 +102,7 @@ class GradientTrainer(Trainer):
         with tqdm(total=epochs * steps, desc="training", unit="step", disable=None) as bar:
             for epoch in range(1, epochs + 1):
                 start, lr = perf_counter(), optimization.lr
-                with within_memory(f"lower trainer.batch_size (it is {self.batch_size})"):
+                with report_out_of_memory(f"lower trainer.batch_size (it is {self.batch_size})"):
                     shown = self.training_batches(train, steps, epoch, hardware, step)
                     loss, accuracy, seen = optimization.epoch(shown, bar)
                 seconds = perf_counter() - start
@@ -197,10 +197,10 @@ class GradientTrainer(Trainer):
 
 def show(network: nn.Sequential, train: Split, hardware: Hardware) -> None:
     """Let a network that looks at images before it is trained see up to `SHOWN` of them, always the same."""
-    if isinstance(network[-1], LooksFirst):
-        images, _ = next(batches(drawn(train, SHOWN, seed=0), SHOWN, hardware.device))
+    if isinstance(network[-1], DataDependentInit):
+        images, _ = next(batches(random_subset(train, SHOWN, seed=0), SHOWN, hardware.device))
         with torch.no_grad():
-            network[-1].look_at(network[:-1](images))
+            network[-1].initialize_from(network[:-1](images))
 
 
 def monitored(

@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, Split
-from trustml_cli.models.model import LooksFirst
-from trustml_cli.system.hardware import Hardware, Precision, within_memory
+from trustml_cli.models.model import DataDependentInit
+from trustml_cli.system.hardware import Hardware, Precision, report_out_of_memory
 from trustml_cli.training.gradient import GradientTrainer
 from trustml_cli.training.optimization import make_optimizer, make_schedule
 from trustml_cli.training.predict import BATCH, Answers, predict
@@ -52,7 +52,7 @@ def obstacle(trainer: Trainer, members: Sequence[Member], hardware: Hardware) ->
     networks = [member.network for member in members]
     if len({str(network) for network in networks}) > 1 or len({shapes(network) for network in networks}) > 1:
         return "their layers differ"
-    if any(isinstance(layer, LooksFirst) for layer in networks[0].modules()):
+    if any(isinstance(layer, DataDependentInit) for layer in networks[0].modules()):
         return "they take something from training images before they are trained"
     if not same_in_training(networks[0], members[0].data.shape):
         return "they have layers that do something else in training (BatchNorm, dropout)"
@@ -114,7 +114,7 @@ def fit_many(trainer: GradientTrainer, members: Sequence[Member], hardware: Hard
                 torch.randperm(len(train), generator=member.random)[: steps * size]
                 for train, member in zip(trains, members, strict=True)
             ]
-            with within_memory(f"lower trainer.batch_size (it is {trainer.batch_size})"):
+            with report_out_of_memory(f"lower trainer.batch_size (it is {trainer.batch_size})"):
                 for x, y in stacked_batches(trains, orders, size, hardware, trainer.memory_format):
                     logits = vmap(answer)(training, fixed, x)
                     losses = vmap(loss_of)(logits, y)

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Split
-from trustml_cli.system.hardware import Halving, Hardware, own_randomness
+from trustml_cli.system.hardware import BatchSplitter, Hardware, seeded
 from trustml_cli.training.step import Monitor
 
 BATCH = 250  # images per forward pass without gradients; larger ones fall out of a CPU's cache
@@ -56,7 +56,7 @@ def predict(network: nn.Module, split: Split, hardware: Hardware) -> Answers:
             return network(x).float(), y
 
     network.eval()
-    logits, labels = zip(*Halving().over(batches(split, BATCH, hardware.device), answered), strict=True)
+    logits, labels = zip(*BatchSplitter().over(batches(split, BATCH, hardware.device), answered), strict=True)
     return Answers(torch.cat(logits).cpu(), torch.cat(labels).cpu())
 
 
@@ -66,7 +66,7 @@ def mean_score(
     """The mean of the monitor's score over `images` random examples, always the same; over all where that is None."""
     network.eval()
     total, order = 0.0, torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:images]
-    with own_randomness(0):  # training goes on as if nobody had looked
+    with seeded(0):  # training goes on as if nobody had looked
         for x, y in batches(split, BATCH, hardware.device, order):
             total += monitor.score(network, x, y).double().sum().item()
     return total / len(order)

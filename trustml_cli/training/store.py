@@ -59,7 +59,7 @@ class ModelStore:
         """The name of the folder of the model that `recipe` describes."""
         return digest([LAYOUT, recipe])[:16]
 
-    def fetch(self, recipe: Recipe, train: Callable[[Report], nn.Module], report: Report) -> Stored:
+    def get_or_train(self, recipe: Recipe, train: Callable[[Report], nn.Module], report: Report) -> Stored:
         """The model that `recipe` describes; `train` makes it if it is not there yet.
 
         Processes that ask for the same recipe at once train it once. `report` is called for each epoch, whether it
@@ -111,7 +111,7 @@ class ModelStore:
                     report(epoch)
                 return network
 
-            return self.fetch(recipes[keys.index(key)], make, lambda epoch: None)
+            return self.get_or_train(recipes[keys.index(key)], make, lambda epoch: None)
 
         for key in sorted({*keys}):
             if key not in found:
@@ -119,7 +119,7 @@ class ModelStore:
         return [found[key] for key in keys]
 
 
-def resumed(network: nn.Module, weights: dict[str, Tensor], device: torch.device) -> nn.Module:
+def load_frozen(network: nn.Module, weights: dict[str, Tensor], device: torch.device) -> nn.Module:
     """`network` with `weights`, ready to be asked: on `device`, in eval mode, with no gradient for its weights."""
     network.load_state_dict(weights)
     return network.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)

@@ -3,7 +3,7 @@
 from enum import Enum
 
 from trustml_cli.data.dataset import Dataset
-from trustml_cli.data.unseen import set_aside
+from trustml_cli.data.unseen import split_validation
 from trustml_cli.system.errors import InputError
 
 
@@ -16,7 +16,7 @@ class AttackerImages(Enum):
     """Images of the same kind that were set aside before the victim was trained."""
 
 
-def shared_out(data: Dataset, images: int, which: AttackerImages, seed: int) -> tuple[Dataset, Dataset]:
+def split_for_attacker(data: Dataset, images: int, which: AttackerImages, seed: int) -> tuple[Dataset, Dataset]:
     """The data set as the victim has it, and as an attacker who learns from so many of its training images."""
     if which is AttackerImages.train or not images:
         return data, data
@@ -25,10 +25,10 @@ def shared_out(data: Dataset, images: int, which: AttackerImages, seed: int) -> 
             f"task.attacker_images: the attack learns from {images} of {len(data.train)} training images, which leaves "
             "none for the victim; lower attack.images, or take train"
         )
-    less, own = set_aside(data, images / len(data.train), seed)
+    less, own = split_validation(data, images / len(data.train), seed)
     return less, data.derive("the attacker's", train=own)
 
 
-def whose(images: int, which: AttackerImages) -> dict[str, str]:
+def attacker_condition(images: int, which: AttackerImages) -> dict[str, str]:
     """The column that says which images the attacker had; none for an attack that learns from none."""
     return {"attacker_images": which.value} if images else {}

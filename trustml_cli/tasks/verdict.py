@@ -7,14 +7,14 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from trustml_cli.attacks.attack import Attack, Norm, Sees
+from trustml_cli.attacks.attack import Access, Attack, Norm
 from trustml_cli.attacks.checks import (
     BROKEN,
     NOT_NUMBERS,
     RANDOMISED,
     WEAK,
+    CheckResult,
     Comparison,
-    Finding,
     check_finite,
     check_gradients,
     check_monotone,
@@ -22,13 +22,13 @@ from trustml_cli.attacks.checks import (
     telling_epsilon,
     verdict,
 )
-from trustml_cli.attacks.comparison import Bench, unreached, whole, with_more
-from trustml_cli.attacks.measure import Curve, answer, within_budget
+from trustml_cli.attacks.comparison import AttackComparison, is_unconstrained, survived, with_more_effort
+from trustml_cli.attacks.measure import RobustnessCurve, predict_images, within_budget
 from trustml_cli.attacks.standard import Standard
 from trustml_cli.data.batches import batches
-from trustml_cli.data.dataset import places
+from trustml_cli.data.dataset import random_indices
 from trustml_cli.models.inference import gives_gradients
-from trustml_cli.system.hardware import own_randomness
+from trustml_cli.system.hardware import seeded
 from trustml_cli.tasks.context import Context
 from trustml_cli.tasks.evaluation import RobustnessEvaluation
 from trustml_cli.training.predict import BATCH
@@ -36,7 +36,7 @@ from trustml_cli.training.predict import BATCH
 log = logging.getLogger(__name__)
 
 
-def judge(evaluation: RobustnessEvaluation, rivals: Mapping[str, Attack], images: int) -> None:
+def judge_robustness(evaluation: RobustnessEvaluation, rivals: Mapping[str, Attack], images: int) -> None:
     """Record the checks of an evaluation and the verdict that follows; the rivals attack `images` of its images."""
     context, curve, network = evaluation.context, evaluation.curve, evaluation.network
     findings = [check_gradients(curve), check_finite(curve), check_monotone(curve)]
@@ -44,42 +44,42 @@ def judge(evaluation: RobustnessEvaluation, rivals: Mapping[str, Attack], images
     findings.append(check_steady(network, curve.examples.to(context.hardware.device)))
     if findings[1].passed is False:
         log.warning("%s: %s", NOT_NUMBERS, findings[1].figure)
-    compared = held_against(evaluation, rivals, images)
+    compared = compare_attacks(evaluation, rivals, images)
     for finding in (*findings, *compared.findings):
         context.record.check(finding.name, finding.passed, finding.figure)
     said = verdict(findings, compared)
-    judged = ". ".join(part for part in (said, what_next(context, evaluation.attack, said, compared)) if part)
+    judged = ". ".join(part for part in (said, recommendation(context, evaluation.attack, said, compared)) if part)
     context.record.note(verdict=judged)
     log.info("verdict: %s", judged)
 
 
-def held_against(evaluation: RobustnessEvaluation, rivals: Mapping[str, Attack], images: int) -> Comparison:
+def compare_attacks(evaluation: RobustnessEvaluation, rivals: Mapping[str, Attack], images: int) -> Comparison:
     """The attack against its rivals on `images` of the attacked images, at the epsilon that tells most."""
     context, curve, attack = evaluation.context, evaluation.curve, evaluation.attack
     epsilon = telling_epsilon(curve)
     if not images or epsilon is None:
         return Comparison()
     attacked = next(one for one in curve.attacked if one.epsilon == epsilon)
-    stands = unreached(attack, attacked.answers.predicted, curve.labels)
-    where = places(evaluation.images, images, context.seed)
+    stands = survived(attack, attacked.answers.predicted, curve.labels)
+    where = random_indices(evaluation.images, images, context.seed)
     shown = list(batches(evaluation.images.subset(where), BATCH, context.hardware.device))
     if not gives_gradients(evaluation.network, shown[0][0][:1]):
-        rivals = {role: rival for role, rival in rivals.items() if rival.sees is not Sees.gradients}
-    with own_randomness(context.seed):
+        rivals = {role: rival for role, rival in rivals.items() if rival.access is not Access.white_box}
+    with seeded(context.seed):
         share = float(stands.double().mean())
-        bench = Bench(evaluation.network, shown, epsilon, attack, stands[where], share, curve.asked)
+        bench = AttackComparison(evaluation.network, shown, epsilon, attack, stands[where], share, curve.asked)
         return bench.compare(rivals)
 
 
-def what_next(context: Context, attack: Attack, said: str, compared: Comparison) -> str:
+def recommendation(context: Context, attack: Attack, said: str, compared: Comparison) -> str:
     """What to run for a number to report; empty where this is one, or another attack would not help."""
-    one_step = attack.sees is Sees.gradients and with_more(attack) is None and not attack.optimal
+    one_step = attack.access is Access.white_box and with_more_effort(attack) is None and not attack.optimal
     weak = any(one.passed is False and one.speaks_of == WEAK for one in compared.findings)
     if not (one_step or weak) or said == "trustworthy":
         return ""
     task = "" if context.record.choices["task"] in ("attack", "robust_train") else "task=attack "
     norm = attack.norm.value
-    if not whole(attack):
+    if not is_unconstrained(attack):
         better = "raise attack.steps"
     elif compared.optimal:
         better = f"run `{task}attack=linear attack.norm={norm}` for the optimum of this linear model"
@@ -91,7 +91,7 @@ def what_next(context: Context, attack: Attack, said: str, compared: Comparison)
     return f"{type(attack).__name__} is a one-step attack; {better}" if one_step else better.capitalize()
 
 
-def check_saved(context: Context, curve: Curve, network: nn.Module, norm: Norm) -> list[Finding]:
+def check_saved(context: Context, curve: RobustnessCurve, network: nn.Module, norm: Norm) -> list[CheckResult]:
     """Save the first images, read them back, and see that they are in range, within budget and judged the same."""
     tensors = {f"epsilon_{attacked.epsilon:g}": attacked.examples for attacked in curve.attacked}
     saved = load_file(context.record.artifact("adversarial", {"original": curve.examples, **tensors}))
@@ -100,11 +100,11 @@ def check_saved(context: Context, curve: Curve, network: nn.Module, norm: Norm) 
         x_adv = saved[f"epsilon_{attacked.epsilon:g}"]
         over += not within_budget(x_adv, saved["original"], attacked.epsilon, norm)
         predicted = torch.cat(
-            [answer(network, part.to(context.hardware.device)).predicted for part in torch.split(x_adv, BATCH)]
+            [predict_images(network, part.to(context.hardware.device)).predicted for part in torch.split(x_adv, BATCH)]
         )
         changed += int((predicted != attacked.answers.predicted[: len(predicted)]).sum())
     count = f"of {len(curve.attacked)} epsilons"
     return [
-        Finding("saved images are in [0, 1] and within epsilon", over == 0, f"{over} {count} over", BROKEN),
-        Finding("saved images are judged the same", changed == 0, f"{changed} answers changed", RANDOMISED),
+        CheckResult("saved images are in [0, 1] and within epsilon", over == 0, f"{over} {count} over", BROKEN),
+        CheckResult("saved images are judged the same", changed == 0, f"{changed} answers changed", RANDOMISED),
     ]

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import StepLR
 
-from trustml_cli.training.minibatches import fit_minibatches
+from trustml_cli.models.minibatches import fit_minibatches
 
 
 def test_each_epoch_takes_a_step_for_every_batch_of_its_own_order() -> None:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from trustml_cli.attacks.attack import Attack
-from trustml_cli.attacks.losses import clear_lead, likeliest_wrong
-from trustml_cli.models.inference import ask
+from trustml_cli.attacks.losses import clear_margin, likeliest_wrong
+from trustml_cli.models.inference import logits_of
 
 
 @dataclass
@@ -31,14 +31,14 @@ class Attempt:
         """True class and goal of these rows."""
         return self.y[rows], None if self.goal is None else self.goal[rows]
 
-    def lead(self, logits: Tensor, rows: Tensor) -> Tensor:
-        """`losses.clear_lead` of these rows."""
-        return clear_lead(logits, self.y[rows], None if self.target is None else self.target[rows])
+    def margin(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """`losses.clear_margin` of these rows."""
+        return clear_margin(logits, self.y[rows], None if self.target is None else self.target[rows])
 
-    def open(self, fell: Tensor, rows: Tensor) -> Tensor:
-        """Which of `rows` are still worth a step after those of `fell` fell: not those, nor others of their images."""
-        fallen = torch.zeros(self.count, dtype=torch.bool, device=fell.device)
-        fallen[self.image[rows[fell]]] = True
+    def open(self, succeeded: Tensor, rows: Tensor) -> Tensor:
+        """Which of `rows` are still worth a step: not those that `succeeded`, nor others of their images."""
+        fallen = torch.zeros(self.count, dtype=torch.bool, device=succeeded.device)
+        fallen[self.image[rows[succeeded]]] = True
         return ~fallen[self.image[rows]]
 
     def best(self, found: Tensor, score: Tensor) -> tuple[Tensor, Tensor]:
@@ -49,10 +49,10 @@ class Attempt:
 
 
 @dataclass
-class Standing:
+class AttackState:
     """The images of a batch under attack: the best found of each so far, and which of them have not fallen.
 
-    The best is the one with the largest lead of the goal; images that the model misreads already have fallen as they
+    The best is the one with the largest margin of the goal; images that the model misreads already have fallen as they
     are. An attempt never works on more images at once than the batch has: goals are tried together as far as there is
     room, and one after the other where most images stand.
     """
@@ -62,16 +62,16 @@ class Standing:
     y: Tensor
     target: int | None
     best: Tensor = field(init=False)
-    lead: Tensor = field(init=False)
+    margin: Tensor = field(init=False)
     likeliest: Tensor = field(init=False)
     """The wrong classes of each image, likeliest first, [N, K − 1]."""
 
     def __post_init__(self) -> None:
         self.best = self.x.clone()
         with torch.no_grad():
-            logits = ask(self.model, self.x)
+            logits = logits_of(self.model, self.x)
         self.likeliest = likeliest_wrong(logits, self.y, logits.shape[1] - 1)
-        self.lead = clear_lead(logits, self.y, self._as_labels(self.y))
+        self.margin = clear_margin(logits, self.y, self._as_labels(self.y))
 
     def _as_labels(self, y: Tensor) -> Tensor | None:
         return None if self.target is None else torch.full_like(y, self.target)
@@ -79,7 +79,7 @@ class Standing:
     @property
     def left(self) -> Tensor:
         """Numbers of the images that have not fallen, int64."""
-        return (self.lead <= 0).nonzero()[:, 0]
+        return (self.margin <= 0).nonzero()[:, 0]
 
     def attempts(self, targets: int | None) -> Iterator[Attempt]:
         """The images left for every goal: the target, or any wrong class, or the `targets` likeliest in turn."""
@@ -101,27 +101,27 @@ class Standing:
         image = torch.arange(len(left), device=left.device).repeat(times)
         return Attempt(self.x[rows], y, target if goals is None else goals.flatten(), target, image, len(left))
 
-    def take(self, attempt: Attempt, found: Tensor, lead: Tensor) -> None:
-        """Keep what an attempt found: images [P, C, H, W] and their leads [P], −∞ where there is none."""
+    def take(self, attempt: Attempt, found: Tensor, margin: Tensor) -> None:
+        """Keep what an attempt found: images [P, C, H, W] and their margins [P], −∞ where there is none."""
         left = self.left
-        found, lead = attempt.best(found, lead)
-        better = lead > self.lead[left]
+        found, margin = attempt.best(found, margin)
+        better = margin > self.margin[left]
         self.best[left[better]] = found[better]
-        self.lead[left[better]] = lead[better]
+        self.margin[left[better]] = margin[better]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Persistent(Attack):
+class MultiAttemptAttack(Attack):
     """An attack of several attempts, each at the images that still stand.
 
     Returns the first image found that reaches the goal, else the one that came nearest to it.
     """
 
     @abstractmethod
-    def besiege(self, standing: Standing, epsilon: float) -> None:
+    def attack_remaining(self, state: AttackState, epsilon: float) -> None:
         """Attack the images that stand."""
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
-        standing = Standing(model, x, y, None if self.target is None else int(self.target))
-        self.besiege(standing, epsilon)
-        return standing.best
+        state = AttackState(model, x, y, None if self.target is None else int(self.target))
+        self.attack_remaining(state, epsilon)
+        return state.best

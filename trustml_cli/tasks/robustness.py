@@ -10,20 +10,20 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from trustml_cli.attacks.attack import Attack, Sees
-from trustml_cli.attacks.attack_view import IMAGES, whom_to_ask
-from trustml_cli.attacks.measure import Counted, attack_curve
+from trustml_cli.attacks.attack import Access, Attack
+from trustml_cli.attacks.attack_view import IMAGES, choose_attack_view
+from trustml_cli.attacks.measure import QueryCounter, attack_curve
 from trustml_cli.data.batches import batches
-from trustml_cli.data.dataset import Dataset, Split, drawn
+from trustml_cli.data.dataset import Dataset, Split, random_subset
 from trustml_cli.defences.defence import Defence
 from trustml_cli.metrics.columns import Columns, conditions, higher, lower, neither, sometimes
 from trustml_cli.models.inference import NoGradient, gives_gradients
 from trustml_cli.models.model import Model
 from trustml_cli.system.errors import InputError, naming
-from trustml_cli.system.hardware import own_randomness
+from trustml_cli.system.hardware import seeded
 from trustml_cli.system.ranges import require
-from trustml_cli.tasks.attacker import AttackerImages
-from trustml_cli.tasks.context import Context, describe
+from trustml_cli.tasks.attacker_images import AttackerImages
+from trustml_cli.tasks.context import Context, input_spec
 from trustml_cli.tasks.evaluation import RobustnessEvaluation
 from trustml_cli.training.predict import BATCH
 
@@ -75,13 +75,13 @@ class RobustnessTask:
 
         Raises `InputError` where the attack is not for this model, data set or target.
         """
-        attack, test = aimed(attack, data)
-        with naming("model"), own_randomness(context.seed):
-            fresh = defence.around(model.build(describe(data)), data.shape)
+        attack, test = resolve_target(attack, data)
+        with naming("model"), seeded(context.seed):
+            fresh = defence.around(model.build(input_spec(data)), data.shape)
         with naming("attack"):
             attack.check(fresh, data.shape)
-            check_sight(attack, fresh, data.shape)
-        return attack, test if self.images is None else drawn(test, self.images, context.seed)
+            check_gradient_access(attack, fresh, data.shape)
+        return attack, test if self.images is None else random_subset(test, self.images, context.seed)
 
     def evaluate(
         self,
@@ -90,22 +90,22 @@ class RobustnessTask:
         attack: Attack,
         data: Dataset,
         images: Split,
-        elsewhere: Mapping[str, nn.Module] | None = None,
+        transfer_models: Mapping[str, nn.Module] | None = None,
     ) -> RobustnessEvaluation:
         """Run the attack at every epsilon, smallest first. It learns from the training images of `data`, if it does.
 
-        The networks `elsewhere` are shown the same adversarial images.
+        The networks `transfer_models` are shown the same adversarial images.
         """
         stream = batches(images.on(context.hardware.device), BATCH, context.hardware.device)
         progress = tqdm(stream, total=-(-len(images) // BATCH), desc="attacking", unit="batch", disable=None)
-        learning, asked = Counted(network), None
+        learning, asked = QueryCounter(network), None
         if any(self.epsilon):
-            attack, learning = prepared(context, attack, network, data)
-        with own_randomness(context.seed):
+            attack, learning = fit_attack(context, attack, network, data)
+        with seeded(context.seed):
             if any(self.epsilon):
                 some = next(batches(images, IMAGES, context.hardware.device))
-                asked = whom_to_ask(network, *some, context.hardware.compiled)
-            curve = attack_curve(network, attack, progress, sorted(set(self.epsilon)), SAVED, elsewhere, asked)
+                asked = choose_attack_view(network, *some, context.hardware.compiled)
+            curve = attack_curve(network, attack, progress, sorted(set(self.epsilon)), SAVED, transfer_models, asked)
         assert curve.asked is not None
         context.record.note(attack_asked=curve.asked.which)
         if curve.batch_size is not None:
@@ -125,15 +125,15 @@ def check_epsilons(values: list[float]) -> None:
             raise ValueError(f"epsilon: must be a number of at least 0, got {value:g}")
 
 
-def check_sight(attack: Attack, network: nn.Module, shape: tuple[int, ...]) -> None:
+def check_gradient_access(attack: Attack, network: nn.Module, shape: tuple[int, ...]) -> None:
     """Raise ValueError where the attack follows gradients and the network, which is left in eval mode, gives none."""
-    if attack.sees in (Sees.gradients, Sees.own_images) and not gives_gradients(
+    if attack.access in (Access.white_box, Access.transfer) and not gives_gradients(
         network.eval(), torch.full((1, *shape), 0.5)
     ):
         raise NoGradient
 
 
-def aimed(attack: Attack, data: Dataset) -> tuple[Attack, Split]:
+def resolve_target(attack: Attack, data: Dataset) -> tuple[Attack, Split]:
     """The attack with its target as a number, and the test images that are not of that class already."""
     if attack.target is None:
         return attack, data.test
@@ -145,12 +145,12 @@ def aimed(attack: Attack, data: Dataset) -> tuple[Attack, Split]:
     return replace(attack, target=target), test
 
 
-def prepared(context: Context, attack: Attack, network: nn.Module, data: Dataset) -> tuple[Attack, Counted]:
+def fit_attack(context: Context, attack: Attack, network: nn.Module, data: Dataset) -> tuple[Attack, QueryCounter]:
     """The attack with what it learns from training images, drawn at random; and what counts the questions for that."""
-    counted = Counted(network)
+    counted = QueryCounter(network)
     if not attack.learns_from:
         return attack, counted
-    own = drawn(data.train, attack.learns_from, context.seed)
+    own = random_subset(data.train, attack.learns_from, context.seed)
     x, y = next(batches(own, len(own), context.hardware.device))
-    with own_randomness(context.seed):
-        return attack.prepared(counted, x, y), counted
+    with seeded(context.seed):
+        return attack.fit(counted, x, y), counted

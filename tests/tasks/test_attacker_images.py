@@ -7,11 +7,11 @@ import torch
 
 from trustml_cli.data.dataset import Dataset, InMemory
 from trustml_cli.system.errors import InputError
-from trustml_cli.tasks.attacker import AttackerImages, shared_out, whose
+from trustml_cli.tasks.attacker_images import AttackerImages, attacker_condition, split_for_attacker
 
 
 def test_images_held_out_are_none_of_the_victim_s(tiny_data: Dataset) -> None:
-    victim, attacker = shared_out(tiny_data, 16, AttackerImages.held_out, seed=3)
+    victim, attacker = split_for_attacker(tiny_data, 16, AttackerImages.held_out, seed=3)
     assert (len(victim.train), len(attacker.train)) == (48, 16)
     assert isinstance(victim.train, InMemory)
     assert isinstance(attacker.train, InMemory)
@@ -19,19 +19,20 @@ def test_images_held_out_are_none_of_the_victim_s(tiny_data: Dataset) -> None:
     assert len(both.unique(dim=0)) == 64
     assert victim.test is attacker.test is tiny_data.test
     others = [
-        shared_out(tiny_data, *how)[0] for how in ((16, AttackerImages.held_out, 4), (8, AttackerImages.held_out, 3))
+        split_for_attacker(tiny_data, *how)[0]
+        for how in ((16, AttackerImages.held_out, 4), (8, AttackerImages.held_out, 3))
     ]
     assert len({data.fingerprint for data in (tiny_data, victim, *others)}) == 4, "another victim each time"
-    assert whose(16, AttackerImages.held_out) == {"attacker_images": "held_out"}
+    assert attacker_condition(16, AttackerImages.held_out) == {"attacker_images": "held_out"}
 
 
 def test_nothing_is_set_aside_unless_it_is_asked_for_and_needed(tiny_data: Dataset) -> None:
-    assert shared_out(tiny_data, 16, AttackerImages.train, seed=3) == (tiny_data, tiny_data)
-    assert shared_out(tiny_data, 0, AttackerImages.held_out, seed=3) == (tiny_data, tiny_data)
-    assert whose(0, AttackerImages.held_out) == {}
+    assert split_for_attacker(tiny_data, 16, AttackerImages.train, seed=3) == (tiny_data, tiny_data)
+    assert split_for_attacker(tiny_data, 0, AttackerImages.held_out, seed=3) == (tiny_data, tiny_data)
+    assert attacker_condition(0, AttackerImages.held_out) == {}
 
 
 def test_an_attacker_who_wants_all_is_refused(tiny_data: Dataset) -> None:
     small = replace(tiny_data, train=tiny_data.test)
     with pytest.raises(InputError, match=r"^task\.attacker_images: .*32 of 32 .*lower attack\.images"):
-        shared_out(small, 32, AttackerImages.held_out, seed=0)
+        split_for_attacker(small, 32, AttackerImages.held_out, seed=0)

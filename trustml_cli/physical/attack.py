@@ -12,7 +12,7 @@ from trustml_cli.system.ranges import require
 
 
 @dataclass(frozen=True, kw_only=True)
-class Disguise(Ranges):
+class PhysicalAttack(Ranges):
     """A pattern that makes scenes be taken for the class `target`, from wherever they are seen.
 
     Learnt on `images` images by `steps` steps of Adam (`lr`), each on `batch_size` of them in poses drawn from the
@@ -44,7 +44,7 @@ class Disguise(Ranges):
         """1 where the pattern covers what is below it, 0 elsewhere, [1, h, w] as the pattern."""
 
     @abstractmethod
-    def worn(self, x: Tensor, pattern: Tensor | None, pose: Pose) -> Tensor:
+    def apply(self, x: Tensor, pattern: Tensor | None, pose: Pose) -> Tensor:
         """Scenes x [n, C, H, W] with the pattern (one, or n of them) in them, seen in `pose`; bare where it is None."""
 
     @abstractmethod
@@ -68,7 +68,7 @@ class Disguise(Ranges):
             shown = x[torch.randint(len(x), (self.batch_size,), device=x.device)]
             pose = self.ranges.draw(len(shown), x.device)
             with torch.enable_grad():
-                logits = model(self.worn(shown, pattern, pose))
+                logits = model(self.apply(shown, pattern, pose))
                 goal = torch.full((len(shown),), int(self.target), device=x.device)
                 loss = cross_entropy(logits, goal) + self.penalty(shown, pattern)
                 (pattern.grad,) = torch.autograd.grad(loss, pattern)

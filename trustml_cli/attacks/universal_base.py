@@ -7,13 +7,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.attacks.attack import Attack, Norm, Sees
-from trustml_cli.models.inference import ask, seen
+from trustml_cli.attacks.attack import Access, Attack, Norm
+from trustml_cli.models.inference import logits_of, predicted_classes
 from trustml_cli.system.ranges import require
 
 
 @dataclass(frozen=True, kw_only=True)
-class LearnsPerturbation(Attack):
+class UniversalAttack(Attack):
     """Learns one v with ‖v‖ ≤ ε from `images` images of the attacker's own, in at most `epochs` rounds through them.
 
     Every image then becomes x + v, clipped to [0, 1]. What counts is the fooling rate: the share of images whose class
@@ -21,7 +21,7 @@ class LearnsPerturbation(Attack):
     """
 
     norms: ClassVar[tuple[Norm, ...]] = (Norm.linf, Norm.l2)
-    sees: ClassVar[Sees] = Sees.own_images
+    access: ClassVar[Access] = Access.transfer
 
     images: int
     epochs: int
@@ -38,21 +38,21 @@ class LearnsPerturbation(Attack):
     def learns_from(self) -> int:
         return self.images
 
-    def prepared(self, model: nn.Module, x: Tensor, y: Tensor) -> "LearntPerturbation":
-        return LearntPerturbation(norm=self.norm, target=self.target, learner=self, model=model, own=x)
+    def fit(self, model: nn.Module, x: Tensor, y: Tensor) -> "FittedUniversal":
+        return FittedUniversal(norm=self.norm, target=self.target, learner=self, model=model, own=x)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
         raise RuntimeError("the perturbation is learnt first: call prepared(model, x, y)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class LearntPerturbation(Attack):
+class FittedUniversal(Attack):
     """A `learner` with the attacker's `own` images and the `model`; it learns once for each epsilon, when asked."""
 
-    norms: ClassVar = LearnsPerturbation.norms
-    sees: ClassVar = LearnsPerturbation.sees
+    norms: ClassVar = UniversalAttack.norms
+    access: ClassVar = UniversalAttack.access
 
-    learner: LearnsPerturbation
+    learner: UniversalAttack
     model: nn.Module
     own: Tensor
     learnt: dict[float, Tensor] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class LearntPerturbation(Attack):
 
 
 @dataclass(frozen=True)
-class Carried:
+class TransferResult:
     """A perturbation [1, C, H, W], the model that it was found on, and its fooling rates.
 
     `own_rate` is that on the images that it was learnt from; `rates` are those on the test images by model, beside
@@ -86,7 +86,7 @@ class Carried:
 @torch.no_grad()
 def answers(model: nn.Module, x: Tensor, batch: int = 250) -> Tensor:
     """The classes that the model sees in images x [n, …], int64 [n]; −1 where it has no answer."""
-    return torch.cat([seen(ask(model, part)) for part in torch.split(x, batch)])
+    return torch.cat([predicted_classes(logits_of(model, part)) for part in torch.split(x, batch)])
 
 
 def answered(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
