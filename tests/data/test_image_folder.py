@@ -171,7 +171,10 @@ def test_a_value_out_of_range_is_refused(read, key, value, words):
         read(**{key: value})
 
 
-@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("nowhere")], ids=["pipe", "folder", "link"])
+MAKE = {"pipe": os.mkfifo, "folder": os.mkdir, "link": lambda path: path.symlink_to("nowhere")}
+
+
+@pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
 @pytest.mark.parametrize("stream", ["never", "always"])
 def test_what_is_no_file_is_named_and_not_opened(read, root, make, stream):
     make(root / "train" / "cat" / "z.png")
