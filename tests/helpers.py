@@ -21,8 +21,8 @@ from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from trustml_cli.cli.main import main
 from trustml_cli.data.dataset import Dataset, DatasetSource
-from trustml_cli.run import main
 from trustml_cli.sweeps.callback import Ending
 from trustml_cli.system.hardware import Hardware, Precision
 from trustml_cli.tasks.context import Context

@@ -15,7 +15,7 @@ def main() -> None:
     try:
         forgive_streams()
         interrupt_when_told_to_end()
-        from trustml_cli.run import main as run
+        from trustml_cli.cli.main import main as run
 
         run()
     except KeyboardInterrupt as interrupt:

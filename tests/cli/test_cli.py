@@ -212,7 +212,7 @@ def test_an_interrupt_ends_with_130_and_run_json_says_so(tmp_path: Path, cache_d
 def test_help_and_version_do_not_import_torch(flag: str) -> None:
     code = (
         f"import sys; sys.argv = ['trustml', {flag!r}]\n"
-        "from trustml_cli.run import main\n"
+        "from trustml_cli.cli.main import main\n"
         "try: main()\n"
         "except SystemExit as end: assert not end.code\n"
         "assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules"

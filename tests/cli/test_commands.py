@@ -95,7 +95,7 @@ def test_the_commands_answer_without_importing_torch(tmp_path: Path) -> None:
     leave_run(tmp_path / "outputs" / "a", METRICS, "seed: 0\n", conditions=["epsilon"], headline="robust_accuracy")
     code = (
         "import sys\n"
-        "from trustml_cli.run import main\n"
+        "from trustml_cli.cli.main import main\n"
         "for words in (['--help'], ['--version'], ['show'], ['show', 'task=fgsm'], ['runs', 'task=fgsm']):\n"
         "    sys.argv[1:] = words\n"
         "    try: main()\n"

@@ -20,8 +20,8 @@ from PIL import Image
 import trustml_cli.results.recorder
 from tests.faults.whole import assert_whole, leftovers, metrics_below, sized
 from tests.helpers import Cli, facts, newest
+from trustml_cli.cli.main import require_current_folder
 from trustml_cli.data.dataset import Dataset
-from trustml_cli.run import require_current_folder
 from trustml_cli.system.errors import InputError
 from trustml_cli.training.gradient import GradientTrainer
 

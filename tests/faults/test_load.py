@@ -22,7 +22,7 @@ TINY = ["task=fgsm", "trainer=smoke", "model=logistic", "task.epsilon=0", "task.
 COUNTING = """
 import sys, time
 from pathlib import Path
-import trustml_cli.run
+import trustml_cli.cli.main
 from trustml_cli.sweeps.callback import Ending
 
 end = Ending.on_job_end
@@ -33,7 +33,7 @@ def on_job_end(self, config, job_return, **more):
         print(Path("/proc/self/statm").read_text().split()[1], time.process_time(), file=file)
 
 Ending.on_job_end = on_job_end
-trustml_cli.run.main()
+trustml_cli.cli.main.main()
 """
 
 

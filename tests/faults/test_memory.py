@@ -173,7 +173,7 @@ def test_a_model_that_is_too_large_even_to_be_tried_is_no_wrong_input(monkeypatc
 
 LIMITED = """
 import resource, sys, torch.fx.experimental.symbolic_shapes  # a late import is no batch
-import trustml_cli.run
+import trustml_cli.cli.main
 from pathlib import Path
 from trustml_cli.tasks.robustness import RobustnessTask
 from trustml_cli.training.gradient import GradientTrainer
@@ -191,7 +191,7 @@ def limit(cls, name):
 
 limit(RobustnessTask, "evaluate")
 limit(GradientTrainer, "fit")
-trustml_cli.run.main()
+trustml_cli.cli.main.main()
 """
 
 

@@ -22,7 +22,7 @@ TRAIN = ["task=fgsm", "trainer=smoke", "trainer.epochs=10", "model=mlp", "task.e
 AT_ONCE = """
 import json, os, sys
 import pandas, sklearn.datasets, torch.fx.experimental.symbolic_shapes
-import trustml_cli.results.report.page, trustml_cli.run, trustml_cli.tasks.attack
+import trustml_cli.results.report.page, trustml_cli.cli.main, trustml_cli.tasks.attack
 commands = json.loads(sys.argv[1])
 ready, go = os.pipe()
 processes = []
@@ -34,7 +34,7 @@ for number, words in enumerate(commands):
         os.close(go)
         os.read(ready, 1)  # ends for all of them when the last writer closes
         sys.argv = ["trustml", *words]
-        trustml_cli.run.main()
+        trustml_cli.cli.main.main()
     processes.append(process)
 os.close(go)
 print(*(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in processes))

@@ -22,8 +22,9 @@ from trustml_cli.data.relabelled import Relabelled
 from trustml_cli.defences.defence import Defence
 from trustml_cli.models.model import Model
 from trustml_cli.system.errors import InputError
-from trustml_cli.tasks.backdoor import PlantBackdoor, Poisoning, check_poison, success
+from trustml_cli.tasks.backdoor import PlantBackdoor
 from trustml_cli.tasks.context import Context
+from trustml_cli.tasks.poisoning import Poisoning, check_poison, success
 from trustml_cli.training.predict import Answers
 from trustml_cli.training.trainer import Trainer
 

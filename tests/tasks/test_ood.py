@@ -13,7 +13,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from tests.helpers import Cli, MakeContext, facts, metrics, newest
 from trustml_cli.ood.measure import evaluate
 from trustml_cli.ood.separation import separation_intervals
-from trustml_cli.tasks.ood import check_threshold
+from trustml_cli.tasks.detection import check_threshold
 
 SHORT = ["trainer=smoke", "model=mlp"]
 

@@ -63,6 +63,8 @@ class Recorder:
     epochs: list[dict[str, Any]] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+    write_page: Callable[[Path], object] | None = None
+    """Writes report.html from what lies in a run directory."""
     tracker: Tracker | None = None
     columns: Columns | None = None
     """What the task declares of metrics.csv; None for somebody's own task that declares nothing."""
@@ -158,10 +160,8 @@ class Recorder:
                     "peak_memory_mb": peak_memory(),
                 }
                 self._write_last_facts()
-                if exit_code != 2:
-                    from trustml_cli.results.report.page import write_run
-
-                    write_run(self.directory)
+                if exit_code != 2 and self.write_page is not None:
+                    self.write_page(self.directory)
             finally:
                 self._track(lambda tracker: tracker.finish(status))
 

@@ -84,3 +84,11 @@ def trouble_with_files(error: BaseException | None) -> OSError | None:
     while error is not None and not (isinstance(error, OSError) and error.errno in REMEDIES):
         error = error.__cause__ or error.__context__
     return error
+
+
+TRACEBACK = "TRUSTML_TRACEBACK"  # the user's HYDRA_FULL_ERROR, before this program sets that for itself
+
+
+def traceback_wanted() -> bool:
+    """Whether the user asked for tracebacks; the processes of a launcher know it too."""
+    return os.environ.get(TRACEBACK) == "1"

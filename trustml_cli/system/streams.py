@@ -7,6 +7,8 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
+from trustml_cli.system.printable import printable
+
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
@@ -64,3 +66,8 @@ def say(text: str, to: TextIO) -> None:
     with suppress(OSError, ValueError):
         to.write(text)
         to.flush()
+
+
+def complain(line: str) -> None:
+    """One line on standard error."""
+    say(f"trustml: error: {printable(' '.join(line.split()))}\n", to=sys.stderr)

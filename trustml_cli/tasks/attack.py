@@ -38,7 +38,7 @@ class MeasureRobustness(RobustnessTask):
         """One row for each epsilon, smallest first, then the checks, the verdict and the pictures."""
         if context.record.choices["model"] in others:
             raise InputError(f"task.transfer_to: {context.record.choices['model']} is what is attacked; take another")
-        for each in (model, *others.values()):
+        for each in others.values():
             with naming("trainer"):
                 trainer.check(each)
         data = context.load(dataset)

@@ -12,17 +12,17 @@ from trustml_cli.models.model import Model
 from trustml_cli.models.transfer import body_of, new_head
 from trustml_cli.plots.backdoor import accuracy_bars, triggered_predictions
 from trustml_cli.system.errors import InputError, naming
-from trustml_cli.tasks.backdoor import (
+from trustml_cli.tasks.context import Context, input_spec
+from trustml_cli.tasks.poisoning import (
     ALL,
     Poisoning,
     accuracy,
     amount,
     check_poison,
-    check_trainable,
+    check_trained,
     condition,
     success,
 )
-from trustml_cli.tasks.context import Context, input_spec
 from trustml_cli.training.predict import predict
 from trustml_cli.training.trainer import Trainer
 
@@ -52,7 +52,7 @@ class TransferBackdoor(Poisoning):
         self, context: Context, dataset: DatasetSource, model: Model, trainer: Trainer, trigger: Trigger
     ) -> None:
         """One row: accuracy on the new classes, clean and triggered, on the poisoned body and on a clean one."""
-        check_trainable(model, trainer)
+        check_trained(model)
         data = context.load(dataset)
         with naming("trigger"):
             trigger.check(data.shape)  # a table has not even the classes to divide

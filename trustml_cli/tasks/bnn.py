@@ -16,7 +16,7 @@ from trustml_cli.metrics.intervals import proportion
 from trustml_cli.models.binary import Activation, BinarizableModel, Sign
 from trustml_cli.models.model import Model
 from trustml_cli.plots.bnn import compared_curves, pre_activation_histograms
-from trustml_cli.system.errors import InputError, naming
+from trustml_cli.system.errors import InputError
 from trustml_cli.tasks.context import Context
 from trustml_cli.training.predict import predict
 from trustml_cli.training.trainer import Trainer
@@ -68,8 +68,6 @@ class Binarise:
             raise InputError(f"model: {name} has no activation to choose; take model=mnist_cnn")
         if model.checkpoint is not None:
             raise InputError("model.checkpoint: this task trains its networks itself; leave it null")
-        with naming("trainer"):
-            trainer.check(model)
         data = context.load(dataset)
         export = exporter(model, data) if self.export is Export.packed else None
         shown, _ = next(batches(data.test, LOOKED_AT, context.hardware.device))

@@ -20,7 +20,7 @@ from trustml_cli.fairness.reweighing import crossed, resample, reweighing
 from trustml_cli.metrics.columns import Columns, conditions, higher, lower, neither, sometimes
 from trustml_cli.models.model import Model
 from trustml_cli.plots.fairness import densities, training_path
-from trustml_cli.system.errors import InputError, naming
+from trustml_cli.system.errors import InputError
 from trustml_cli.system.hardware import seeded
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context
@@ -112,8 +112,6 @@ class Debias:
 
     def __call__(self, context: Context, dataset: DatasetSource, model: Model, trainer: Trainer) -> None:
         """Two rows, `baseline` and `debiased`, then the checks and the pictures."""
-        with naming("trainer"):
-            trainer.check(model)
         table = as_table(context.load(dataset), context.record.choices["dataset"])
         game = self.game(table, trainer)
         held_out, validation = table.split_validation(self.validation_fraction, seed=0)

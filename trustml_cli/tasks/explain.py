@@ -69,8 +69,6 @@ class Explain:
         defence: Defence,
     ) -> None:
         """One row for each explainer, then the pictures."""
-        with naming("trainer"):
-            trainer.check(model)
         data = context.load(dataset)
         explainers = self.able(explainer, model, data, context, defence)
         x, target = self.draw(data, context)

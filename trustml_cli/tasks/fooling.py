@@ -70,8 +70,6 @@ class Fool:
         self, context: Context, dataset: DatasetSource, model: Model, trainer: Trainer, methods: Mapping[str, Attack]
     ) -> None:
         """A row for each method and class, one for all classes of a method, and the same for the noise as it is."""
-        with naming("trainer"):
-            trainer.check(model)
         data = context.load(dataset)
         if len(data.shape) != 3:
             raise InputError("dataset: holds no images; noise is made into images only")

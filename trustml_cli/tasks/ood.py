@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from math import sqrt
 from typing import ClassVar
 
 import torch
@@ -27,12 +26,11 @@ from trustml_cli.system.errors import InputError, RunFailed, naming
 from trustml_cli.system.hardware import Hardware
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context, input_spec
+from trustml_cli.tasks.detection import check_threshold, passed
 from trustml_cli.training.predict import BATCH, predict
 from trustml_cli.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
-
-FEWEST = 5  # validation images beyond a threshold from which on it can be checked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +74,6 @@ class DetectUnseen:
         defence: Defence,
     ) -> None:
         """One row for each score, then the pictures."""
-        with naming("trainer"):
-            trainer.check(model)
         detectors = chosen(self.score, detector, "task.score")
         whole = context.load(dataset)
         with naming("dataset"):
@@ -138,19 +134,6 @@ class DetectUnseen:
         return known, unseen, data.classes[number]
 
 
-def check_threshold(context: Context, name: str, result: DetectionResult, validation: int, quantile: float) -> None:
-    """A threshold from validation images holds for test images too, within three standard errors.
-
-    With so few of them that hardly one lies beyond it, nothing can be said.
-    """
-    share, _ = passed(result)
-    enough = validation * (1 - quantile) >= FEWEST
-    error = sqrt(quantile * (1 - quantile) * (1 / validation + 1 / len(result.inliers)))
-    holds = abs(share - quantile) <= 3 * error
-    figure = f"{share:.4f} of test inliers pass, {quantile:g} ± {3 * error:.4f} expected"
-    context.record.check(f"the threshold of {name} holds for test images", holds if enough else None, figure)
-
-
 def fit_detectors(
     network: nn.Module, train: Split, detectors: Mapping[str, Detector], hardware: Hardware
 ) -> dict[str, FittedState]:
@@ -190,11 +173,6 @@ def looked_at(
         with torch.no_grad(), hardware.autocast():
             logits, features = logits_and_features(network, x)
         yield ModelOutputs(network, x, logits.float(), features.float()), y
-
-
-def passed(result: DetectionResult) -> tuple[float, float]:
-    """The shares of inliers and of outliers that pass."""
-    return result.inliers_passed / len(result.inliers), result.outliers_passed / len(result.outliers)
 
 
 def row(result: DetectionResult, seed: int) -> dict[str, object]:

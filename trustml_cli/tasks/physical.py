@@ -49,8 +49,6 @@ class MeasurePhysicalAttack:
         self, context: Context, dataset: DatasetSource, model: Model, trainer: Trainer, physical: PhysicalAttack
     ) -> None:
         """A row for each transformation on its own, for none and for all together."""
-        with naming("trainer"):
-            trainer.check(model)
         data = context.load(dataset)
         if len(data.shape) != 3:
             raise InputError("dataset: holds no images; a pattern is put into images only")

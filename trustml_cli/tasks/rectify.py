@@ -29,7 +29,7 @@ from trustml_cli.system.errors import InputError, naming
 from trustml_cli.system.hardware import seeded
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context, check_defence, input_spec
-from trustml_cli.tasks.ood import check_threshold
+from trustml_cli.tasks.detection import check_threshold
 from trustml_cli.tasks.robustness import check_epsilons, fit_attack
 from trustml_cli.training.predict import BATCH
 from trustml_cli.training.trainer import Trainer
@@ -87,8 +87,6 @@ class Rectify:
         """A row for clean images, and one for each attack and what it was made on; then the pictures."""
         if not isinstance(defence, Rectifier):
             raise InputError("defence: this task is for rectify; take task=robust_train or task=attack for others")
-        with naming("trainer"):
-            trainer.check(model)
         whole = context.load(dataset)
         check_defence(defence, whole, model, trainer)
         data, validation = split_validation(whole, self.validation_fraction, context.seed)

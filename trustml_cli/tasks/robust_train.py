@@ -12,7 +12,7 @@ from trustml_cli.metrics.columns import Columns, conditions
 from trustml_cli.models.model import Model
 from trustml_cli.plots.robustness import defended_curves
 from trustml_cli.plots.training import training_curves
-from trustml_cli.system.errors import InputError, naming
+from trustml_cli.system.errors import InputError
 from trustml_cli.tasks.attacker_images import attacker_condition, split_for_attacker
 from trustml_cli.tasks.context import Context, check_defence
 from trustml_cli.tasks.robustness import RobustnessTask
@@ -48,8 +48,6 @@ class RobustTrain(RobustnessTask):
         """One row for each epsilon and network, the checks and the verdict on the defended one, then the pictures."""
         if not isinstance(defence, RobustTraining):
             raise InputError("defence: this task trains with one; take another than none, or task=attack for rectify")
-        with naming("trainer"):
-            trainer.check(model)
         data = context.load(dataset)
         check_defence(defence, data, model, trainer)
         attack, test = self.prepare(context, data, model, attack, defence)

@@ -78,8 +78,6 @@ class Steal:
         defence: Defence,
     ) -> None:
         """One row for each method and number of queries, then the pictures."""
-        with naming("trainer"):
-            trainer.check(model)
         thieves = chosen(self.method, thief, "task.method")
         whole = context.load(dataset)
         less, own = split_validation(whole, self.held_out, context.seed)  # what is left for the victim; the thief's

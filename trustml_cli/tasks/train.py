@@ -10,7 +10,6 @@ from trustml_cli.metrics.columns import Columns, higher, lower, neither, sometim
 from trustml_cli.metrics.intervals import expected_calibration_error, proportion
 from trustml_cli.models.model import Model
 from trustml_cli.plots.training import confusion_matrix, misclassified, training_curves
-from trustml_cli.system.errors import naming
 from trustml_cli.tasks.context import Context
 from trustml_cli.training.predict import predict
 from trustml_cli.training.trainer import Trainer
@@ -34,8 +33,6 @@ class Train:
         self, context: Context, dataset: DatasetSource, model: Model, trainer: Trainer, defence: Defence
     ) -> None:
         """One row: both accuracies, test loss, calibration error, and what training took."""
-        with naming("trainer"):
-            trainer.check(model)
         data = context.load(dataset)
         trained = context.train_or_load(context.spec(data, model, trainer, defence=defence))
         train = predict(trained.network, data.train, context.hardware)

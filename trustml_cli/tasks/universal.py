@@ -68,7 +68,7 @@ class TransferUniversal:
             raise InputError("attack: makes another perturbation for each image; take universal or universal_gradient")
         models = {context.record.choices["model"]: model}
         models |= {name: other for name, other in others.items() if name not in models}
-        for each in models.values():
+        for each in others.values():
             with naming("trainer"):
                 trainer.check(each)
         data = context.load(dataset)

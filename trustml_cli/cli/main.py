@@ -1,0 +1,107 @@
+"""The command line: which command was meant, which words and flags it has, and the exit status of each ending."""
+
+import os
+import sys
+from argparse import ArgumentError
+from importlib.metadata import version
+from pathlib import Path
+from typing import NoReturn
+
+import hydra
+import yaml
+from hydra._internal.utils import get_args_parser
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from trustml_cli.cli.commands import COMMANDS, answer
+from trustml_cli.config.groups import config_folder, help_text, refuse_nameless_choices
+from trustml_cli.config.instantiate import nearest
+from trustml_cli.config.messages import explain
+from trustml_cli.run import job
+from trustml_cli.sweeps.callback import Ending, add_up, attended, refuse_repetition
+from trustml_cli.sweeps.resume import resumed_words
+from trustml_cli.system.errors import NOT_WRITABLE, TRACEBACK, InputError, told, traceback_wanted, trouble_with_files
+from trustml_cli.system.signals import exit_status, undisturbed
+from trustml_cli.system.streams import complain, lost_output
+
+
+def main() -> None:
+    """Run the command line and exit with the status that DESIGN's table gives."""
+    os.environ[TRACEBACK] = os.environ.get("HYDRA_FULL_ERROR", "0")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors instead of printing them over many lines
+    try:
+        if answer(sys.argv[1:]):
+            printed()
+        overrides, flags = split_words(sys.argv[1:])
+        refuse_repetition(overrides)
+        sys.argv[1:] = resumed_words(overrides, flags)
+        require_current_folder()
+        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(job)()
+    except KeyboardInterrupt as interrupt:
+        if Ending.sweep is not None:
+            with undisturbed():
+                add_up(Ending.sweep, attended())
+        sys.exit(exit_status(interrupt))
+    except (InputError, HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        if traceback_wanted():
+            raise
+        complain(explain(error, config_folder(), sys.argv[1:]))
+        sys.exit(2)
+    except Exception as error:
+        if traceback_wanted():
+            raise
+        trouble = trouble_with_files(error)
+        where = "output_dir: " if trouble else "launcher: " if Ending.sweep else ""
+        complain(f"{where}{told(trouble or error)}")
+        if Ending.sweep is not None and (runs := attended()):
+            sys.exit(add_up(Ending.sweep, runs))
+        sys.exit(2 if trouble is None or trouble.errno in NOT_WRITABLE else 1)
+    sys.exit(Ending.exit_code)
+
+
+def split_words(words: list[str]) -> tuple[list[str], list[str]]:
+    """The overrides in a command line, and its flags with their values; Hydra takes no overrides on both sides of one.
+
+    Answers --version and --help for ourselves. Refuses an unknown flag in one line; Hydra would print its whole usage.
+    """
+    if "--version" in words:
+        sys.stdout.write(f"trustml {version('trustml')}\n")
+        printed()
+    if {"--help", "-h"} & set(words):
+        sys.stdout.write(f"{help_text()}\n")
+        printed()
+    parser = get_args_parser()
+    try:
+        parser.exit_on_error = False
+        known, unknown = parser.parse_known_intermixed_args(words)
+    except ArgumentError as error:
+        raise InputError(str(error)) from error
+    if unknown:
+        raise InputError(f"{unknown[0]}: no such flag; see trustml --help, and write keys as KEY=VALUE")
+    for flag in ("experimental_rerun", "config_path", "config_name"):  # the first runs what a pickle says
+        if getattr(known, flag) is not None:
+            raise InputError(f"--{flag.replace('_', '-')}: not taken here; bring choices of your own by --config-dir")
+    flags = list(words)
+    for word in known.overrides:
+        if "=" not in word and not word.startswith("~"):
+            raise InputError(f"{word}: no such command; {nearest(word, COMMANDS)}; a key is set by KEY=VALUE")
+        flags.remove(word)
+    if known.shell_completion and "query=bash" in known.overrides and "COMP_LINE" not in os.environ:
+        raise InputError("query=bash: is for the shell to ask, which says in COMP_LINE what was typed")
+    refuse_nameless_choices(known.overrides)
+    return known.overrides, flags
+
+
+def require_current_folder() -> None:
+    """Raise `InputError` if the current directory is gone: half of Python asks for it."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise InputError("the current directory is gone; change to one that is there (cd)") from None
+
+
+def printed() -> NoReturn:
+    """End a command that only prints: with 0, or 1 where standard output did not take it."""
+    if why := lost_output():
+        complain(f"standard output: {why}")
+    sys.exit(1 if why else 0)
