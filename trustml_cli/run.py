@@ -48,7 +48,8 @@ def job(config: DictConfig) -> int:
     Whatever goes wrong is recorded and reported in one line; only an interrupt gets out.
     """
     hydra_config = HydraConfig.get()
-    resume = config.get("resume") is True
+    words = as_written(hydra_config.overrides.task)
+    resume = "resume=true" in (word.lower() for word in words)
     what_counts = OmegaConf.masked_copy(config, [str(key) for key in config if key not in DOES_NOT_COUNT])
     resolved = masked_yaml(as_yaml(what_counts))
     record = Recorder(
@@ -59,7 +60,7 @@ def job(config: DictConfig) -> int:
         command=[
             "trustml",
             *config_dir(hydra_config.runtime.config_sources),
-            *masked(what_is_run(as_written(hydra_config.overrides.task))),
+            *masked(what_is_run(words)),
         ],
         write_page=write_page,
     )
@@ -71,11 +72,14 @@ def job(config: DictConfig) -> int:
     try:
         if "SUBMITIT_EXECUTOR" in os.environ:
             interrupt_when_told_to_end(whatever_was_set=True)  # submitit passes SIGTERM over
-        if resume and record.completed_before:
+        if config.get("resume") is not False and (number is None or not resume):
+            raise InputError("resume: counts on the command line only, as resume=true, and goes with a multirun (-m)")
+        taken_back = "SLURM_RESTART_COUNT" in os.environ and record.begun_before  # by SLURM, which begins it anew
+        if (resume or taken_back) and record.completed_before:
             log.info("completed before: %s", record.directory)
             present()
             return 0
-        record.start(again=resume or "SLURM_RESTART_COUNT" in os.environ)  # SLURM may take a job back and begin it anew
+        record.start(again=resume or taken_back)
         present()
         record.note(changed=changed(config, hydra_config.runtime.choices))
         dispatch(config, record)

@@ -15,7 +15,7 @@ import pytest
 from hydra.core.utils import JobStatus
 
 from tests.configs import choices, composed
-from tests.helpers import Cli, facts
+from tests.helpers import Cli
 from tests.processes import HANGS, gone, noted, wait_until
 from trustml_cli.config.groups import share_of_cores
 from trustml_cli.sweeps.launchers import Call, SeparateProcesses
@@ -203,15 +203,3 @@ def test_a_sweep_is_found_again_whatever_launches_it(tmp_path: Path, monkeypatch
     assert resumed_words(["resume=outputs/multirun/1", "launcher=slurm"], ["-m"]) == otherwise
     with pytest.raises(InputError, match="leave out seed=5"):
         resumed_words(["resume=outputs/multirun/1", "seed=5"], [])
-
-
-def test_a_job_that_slurm_took_back_begins_anew_in_its_directory(trustml: Cli, tmp_path: Path) -> None:
-    command = ["task=train", "trainer=smoke", "model=logistic", "hydra.run.dir=here"]
-    (tmp_path / "here").mkdir()
-    (tmp_path / "here" / "run.json").write_text('{"status": "running"}')
-    (tmp_path / "here" / "left.csv").write_text("of the one that was taken back")
-    assert "holds a run already" in trustml(*command).stderr
-    again = trustml(*command, env={"SLURM_RESTART_COUNT": "1"})
-    assert again.returncode == 0, again.stderr
-    assert facts(tmp_path / "here")["status"] == "completed"
-    assert not (tmp_path / "here" / "left.csv").exists()

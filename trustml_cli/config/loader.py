@@ -13,6 +13,7 @@ from hydra._internal.config_repository import CachingConfigRepository
 from hydra.core import utils as hydra_utils
 from hydra.core.default_element import GroupDefault
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.plugins.config_source import ConfigResult
@@ -22,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from trustml_cli.config.trust import MACHINERY, USERS, packages, readable, refuse_code, typed
 from trustml_cli.system.errors import InputError, one_line
+from trustml_cli.system.files import refuse_links
 from trustml_cli.system.user_file import MB, read_text
 
 STRANGERS = ("command-line", "hydra.searchpath")  # how Hydra calls folders that are neither ours nor its own
@@ -188,6 +190,8 @@ def configure_log(log_config: Any, verbose_config: Any = False) -> None:
     """Hydra's, but Python's logging makes nothing that the user has not allowed."""
     if log_config is not None:
         refuse_code(plain(log_config), f"hydra.{log_config._key()}", packages(typed_words()))
+        if log_config._key() == "job_logging":  # the first that is written to in a run's directory
+            refuse_links(Path(HydraConfig.get().runtime.output_dir))
     CONFIGURE_LOG(log_config, verbose_config)
 
 

@@ -1,6 +1,5 @@
 """The run directory: everything that a run leaves behind is written here, whole or not at all."""
 
-import json
 import logging
 import platform
 import resource
@@ -21,11 +20,13 @@ from omegaconf import OmegaConf
 
 from trustml_cli.config.groups import flat
 from trustml_cli.metrics.columns import Better, Columns, declared
+from trustml_cli.results.claim import FIRST, clear, earlier_run, refuse_others
 from trustml_cli.results.csv_files import as_csv
 from trustml_cli.results.masking import masked
+from trustml_cli.results.run_facts import read_facts
 from trustml_cli.results.trackers.tracker import Tracker, epoch_values, metric_values
 from trustml_cli.system.errors import FULL, InputError
-from trustml_cli.system.files import digest, held, is_held, write_atomically, write_json
+from trustml_cli.system.files import digest, held, is_held, is_there, refuse_links, write_atomically, write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -85,11 +86,12 @@ class Recorder:
     @property
     def completed_before(self) -> bool:
         """Whether the directory holds a completed run of this very configuration."""
-        try:
-            facts = json.loads((self.directory / "run.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return False
-        return bool(facts.get("status") == "completed" and facts.get("config_digest") == self.config_digest)
+        return self.begun_before and read_facts(self.directory).status == "completed"
+
+    @property
+    def begun_before(self) -> bool:
+        """Whether the directory holds a run of this very configuration, however that ended."""
+        return bool(read_facts(self.directory).get("config_digest") == self.config_digest)
 
     @property
     def config_digest(self) -> str:
@@ -101,20 +103,17 @@ class Recorder:
         """Claim the directory: run.json says `running` from here on, and config.yaml lies beside it.
 
         Raises `InputError` if the directory holds a run already, unless it shall be done `again`; then what that run
-        left is removed, but not while it is still at work.
+        left is removed, but not while it is still at work. Files that no run of ours wrote are neither removed nor
+        written over.
         """
         self._clock = perf_counter()
+        refuse_links(self.directory)
         if again and is_held(self.directory):
             raise InputError(f"resume: the run in {self.directory} is still at work; wait until it has ended")
-        if again:
-            self._clear()
-        try:
-            (self.directory / "run.json").touch(exist_ok=False)
-        except FileExistsError:
-            raise InputError(f"hydra.run.dir: {self.directory} holds a run already; choose another") from None
-        self.began = True
-        self._at_work = ExitStack()
-        self._at_work.enter_context(held(self.directory))
+        if not is_there(self.directory / "run.json"):
+            refuse_others(self.directory)
+        elif again:
+            clear(self.directory, earlier_run(self.directory))
         self.facts |= {
             "status": "running",
             "command": list(self.command),
@@ -128,8 +127,15 @@ class Recorder:
             "platform": platform.platform(),
             "libraries": {name: version(name) for name in LIBRARIES},
             "config_digest": self.config_digest,
+            "files": [],
         }
-        self._write_facts()
+        try:
+            write_json(self.directory / "run.json", masked(self.facts), new=True)
+        except FileExistsError:
+            raise InputError(f"hydra.run.dir: {self.directory} holds a run already; choose another") from None
+        self.began = True
+        self._at_work = ExitStack()
+        self._at_work.enter_context(held(self.directory))
         write_atomically(self.directory / "config.yaml", lambda path: path.write_text(self.config, encoding="utf-8"))
 
     def follow(self, tracker: Tracker) -> None:
@@ -208,8 +214,7 @@ class Recorder:
         """Save a figure as plots/NAME.png."""
         from trustml_cli.plots.style import save
 
-        path = self.directory / "plots" / f"{name}.png"
-        path.parent.mkdir(exist_ok=True)
+        path = self._own_file(f"plots/{name}.png")
         write_atomically(path, lambda partial: save(figure, partial))
         self._track(lambda tracker: tracker.plot(name, path))
 
@@ -217,23 +222,11 @@ class Recorder:
         """Save tensors as artifacts/NAME.safetensors; returns the file."""
         from safetensors.torch import save
 
-        path = self.directory / "artifacts" / f"{name}.safetensors"
-        path.parent.mkdir(exist_ok=True)
+        path = self._own_file(f"artifacts/{name}.safetensors")
         # cloned, for safetensors refuses tensors that share memory
         whole = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
         write_atomically(path, lambda partial: partial.write_bytes(save(whole)))
         return path
-
-    def _clear(self) -> None:
-        """Remove what an earlier run left here, its run.json last; Hydra's own files are of this run already."""
-        for path in self.directory.glob("*.csv"):
-            path.unlink()
-        for name in ("report.html", "config.yaml", "run.json"):
-            (self.directory / name).unlink(missing_ok=True)
-        for name in ("plots", "artifacts"):
-            shutil.rmtree(self.directory / name, ignore_errors=True)
-        for partial in self.directory.glob(".*-????????.*"):  # of a file that was being written when it was killed
-            partial.unlink(missing_ok=True)
 
     def _track(self, tell: Callable[[Tracker], None]) -> None:
         """Tell the tracker what is in the files already; the first time that it fails is the last that it is told."""
@@ -264,7 +257,16 @@ class Recorder:
         import pandas
 
         text = as_csv(pandas.DataFrame(rows))
-        write_atomically(self.directory / name, lambda partial: partial.write_text(text, encoding="utf-8"))
+        write_atomically(self._own_file(name), lambda partial: partial.write_text(text, encoding="utf-8"))
+
+    def _own_file(self, name: str) -> Path:
+        """Where a file of this run lies. run.json names it before it is there, for who has to clear the directory."""
+        path = self.directory / name
+        if path.parent != self.directory:
+            path.parent.mkdir(exist_ok=True)
+        if name not in (*FIRST, *self.facts.get("files", [])):
+            self.note(files=[*self.facts.get("files", []), name])
+        return path
 
 
 def git_commit() -> str | None:

@@ -16,6 +16,7 @@ from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from trustml_cli.results.claim import refuse_others_sweep
 from trustml_cli.results.csv_files import as_csv
 from trustml_cli.sweeps.launchers import check_each_kind_once, outlive_killed_jobs
 from trustml_cli.sweeps.resume import as_written, command_of, own_choices
@@ -48,6 +49,11 @@ class Ending(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Count the jobs there will be, and have the launcher bring them all to their end."""
         Ending.exit_code = 1
+        try:
+            refuse_others_sweep(Path(config.hydra.sweep.dir))
+        except InputError as error:  # Hydra would go on, and write over what lies there
+            say(f"trustml: error: {error}\n", to=sys.stderr)
+            sys.exit(2)
         Ending.sweep = Path(config.hydra.sweep.dir)
         parsed = OverridesParser.create().parse_overrides(as_written(config.hydra.overrides.task))
         swept = [len(list(word.sweep_string_iterator())) for word in parsed if word.is_sweep_override()]

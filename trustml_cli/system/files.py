@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial as bound
 from glob import escape
@@ -22,17 +22,45 @@ from trustml_cli.system.owners import OTHERS_WRITE, changed_by, make_folder, req
 
 log = logging.getLogger(__name__)
 
+THROUGH = (
+    "trustml.log",
+    ".hydra",
+    ".hydra/config.yaml",
+    ".hydra/hydra.yaml",
+    ".hydra/overrides.yaml",
+    "plots",
+    "artifacts",
+)
+"""Names that Hydra, or a run in its folders, would write to through a link."""
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then move it there in one step."""
+
+def write_atomically(path: Path, write: Callable[[Path], object], new: bool = False) -> None:
+    """Let `write` fill a temporary file beside `path`, then move it there in one step.
+
+    Raises FileExistsError if the file shall be `new` and there is one already: of several processes one writes it.
+    """
     partial = path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")
     try:
         with naming_file(path, partial):
             write(partial)
-            partial.replace(path)
+            if new:
+                claim(partial, path)
+            else:
+                partial.replace(path)
     finally:
         with suppress(OSError):
             partial.unlink()
+
+
+def claim(partial: Path, path: Path) -> None:
+    """Give the file `partial` the name `path`, too. Raises FileExistsError if there is such a file."""
+    try:
+        path.hardlink_to(partial)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        path.touch(exist_ok=False)
+        partial.replace(path)
 
 
 @contextmanager
@@ -46,11 +74,23 @@ def naming_file(path: Path, partial: Path) -> Iterator[None]:
         raise
 
 
-def write_json(path: Path, content: Any) -> None:
-    """`content` as readable JSON, whole or not at all."""
+def write_json(path: Path, content: Any, new: bool = False) -> None:
+    """`content` as readable JSON, whole or not at all; FileExistsError if the file shall be `new` and is there."""
     text = json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n"
     # a file name that is not UTF-8 holds lone surrogates; backslashes make them JSON's own escapes
-    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8", errors="backslashreplace"))
+    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8", errors="backslashreplace"), new)
+
+
+def refuse_links(directory: Path, names: Iterable[str] = THROUGH) -> None:
+    """Raise `InputError` where a run in `directory` would write to a file elsewhere, through a link."""
+    for name in names:
+        if (directory / name).is_symlink():
+            raise InputError(f"{directory / name}: is a link, and nothing is written through one; remove it")
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is anything of this name, be it a link to nothing."""
+    return path.is_symlink() or path.exists()
 
 
 def digest(content: Any) -> str:

@@ -13,11 +13,9 @@ class TensorBoard(Tracker):
     """Curves, figures and parameters in an event file in the run directory."""
 
     def start(self, folder: Path, parameters: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-        """Begin a new event file; those of an earlier run in the folder are removed."""
+        """Begin a new event file."""
         with needing("tensorboard"):
             from torch.utils.tensorboard import SummaryWriter
-        for stale in folder.glob("events.out.tfevents.*"):
-            stale.unlink()
         self._writer: Any = SummaryWriter(str(folder))
         self._parameters = {name: plain(value) for name, value in parameters.items() if value is not None}
         self._measured: dict[str, float] = {}
