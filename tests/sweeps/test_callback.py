@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def test_resume_runs_what_failed_or_is_missing_and_nothing_else(trustml: Cli, tm
     (sweep / jobs[0] / "run.json").write_text(
         json.dumps({**facts(sweep / jobs[0]), "status": "running"})
     )  # as if killed
-    (sweep / jobs[1] / "run.json").unlink()  # as if never begun
+    shutil.rmtree(sweep / jobs[1])  # as if never begun
     for words, rest in (([*SWEEP, "resume=true"], jobs[2:]), ([f"resume={sweep}"], jobs)):
         second = trustml(*words)
         assert second.returncode == 0, second.stderr
