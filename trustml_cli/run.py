@@ -140,6 +140,9 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
     if launcher != "basic" and job_number() is None:
         raise InputError(f"launcher={launcher}: goes with a multirun; add -m")
     groups = {str(key) for key, node in config.items() if isinstance(node, DictConfig)}
+    for key in ("cache_dir", "data_dir"):
+        if config[key] is None:
+            raise InputError(f"{key}: there is no home directory for it; give {key}=DIR, or set TRUSTML_{key.upper()}")
     settings: Settings = build_as(Settings, {key: config[key] for key in config if key not in groups}, key="")
     require_own(settings.cache_dir, shared=True)
     words = as_written(HydraConfig.get().overrides.task)

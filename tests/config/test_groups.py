@@ -7,6 +7,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from tests.configs import composed
+from tests.helpers import Cli
 from trustml_cli.config.groups import changed, config_folder, refuse_nameless_choices, register_resolvers
 from trustml_cli.config.messages import explain
 from trustml_cli.system.errors import InputError
@@ -20,6 +21,24 @@ def chosen(value: object, *overrides: str) -> DictConfig:
     config.wanted = value
     config.others = "${named:dataset,wanted}"
     return config.others  # type: ignore[no-any-return]
+
+
+def test_without_a_home_there_is_no_folder_and_the_command_says_what_to_set(
+    trustml: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("TRUSTML_DATA_DIR", raising=False)
+    monkeypatch.setattr(Path, "home", nobody)
+    words = ["task=train", "trainer=smoke", "model=logistic"]
+    answer = trustml(*words)
+    assert (answer.returncode, answer.stderr) == (
+        2, "trustml: error: data_dir: there is no home directory for it; give data_dir=DIR, or set TRUSTML_DATA_DIR\n"
+    )  # fmt: skip
+    assert trustml(*words, f"data_dir={tmp_path}").returncode == 0
+    assert trustml(*words, env={"TRUSTML_DATA_DIR": str(tmp_path)}).returncode == 0
 
 
 def test_names_become_the_yaml_of_their_choices_with_this_configs_values() -> None:

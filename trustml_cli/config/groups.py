@@ -33,9 +33,12 @@ def config_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "conf"
 
 
-def user_folder(kind: str) -> str:
-    """The user's own folder for trustml's files of this kind, `cache` or `data`."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+def user_folder(kind: str) -> str | None:
+    """The user's own folder for trustml's files of this kind, `cache` or `data`; None where the user has no home."""
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:  # neither HOME nor an entry among the users, as in some containers
+        return None
     return str(Path(base) / "trustml" / ("" if kind == "cache" else kind))
 
 
