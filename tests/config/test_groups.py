@@ -106,7 +106,7 @@ def test_a_norm_that_no_epsilon_is_known_for_is_one_line_that_names_the_key() ->
 @pytest.mark.parametrize(
     ("word", "value"),
     [("model=-1011", "-1011"), ("attack=nan", "nan"), ("model=mlp,3", "3"), ("+trigger=true", "True"),
-     ("model={a:1}", "{'a': 1}"), ("model=null", "None"), ("task=range(1,3)", "1")],
+     ("model={a:1}", "{'a': 1}"), ("model=null", "None"), ("task=range(1,3)", "1"), ("~physical=-2.5", "-2.5")],
 )  # fmt: skip
 def test_what_is_no_name_is_no_choice(word: str, value: str) -> None:
     with pytest.raises(InputError) as caught:

@@ -271,6 +271,7 @@ def try_runs(place: Place, count: int) -> None:
         ["task=fgsm", "attack._target_='a\nb'"],
         ["task=train", "model=-1011"],
         ["-sc", "query=bash"],
+        ["--resolve"],
     ],
 )
 def test_command_lines_that_once_ended_otherwise(place: Place, words: list[str]) -> None:
@@ -322,3 +323,13 @@ def test_no_yaml_file_of_many_ends_otherwise(place: Place) -> None:
 @pytest.mark.faults
 def test_no_run_directory_of_many_ends_otherwise(place: Place) -> None:
     try_runs(place, many(5000))
+
+
+@pytest.mark.usefixtures("computes_nothing")
+@pytest.mark.parametrize("content", ["defaults: {a: 1}\n", "defaults: 5\n", "defaults: [[1]]\n", "hydra: 5\n", "- a\n"])
+def test_yaml_files_that_once_were_told_by_the_name_of_an_exception(place: Place, content: str) -> None:
+    (place.folder / "mine" / "attack").mkdir()
+    (place.folder / "mine" / "attack" / "damaged.yaml").write_text(content)
+    report = Report()
+    report.add(*place.run(["--config-dir", "mine", "task=attack", "attack=damaged"]))
+    report.judge()

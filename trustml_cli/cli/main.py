@@ -20,7 +20,16 @@ from trustml_cli.config.messages import explain
 from trustml_cli.run import job
 from trustml_cli.sweeps.callback import Ending, add_up, attended, refuse_repetition
 from trustml_cli.sweeps.resume import resumed_words
-from trustml_cli.system.errors import NOT_WRITABLE, TRACEBACK, InputError, told, traceback_wanted, trouble_with_files
+from trustml_cli.system.errors import (
+    NOT_WRITABLE,
+    TRACEBACK,
+    InputError,
+    one_line,
+    told,
+    traceback_wanted,
+    trouble_with_files,
+    with_kind,
+)
 from trustml_cli.system.signals import exit_status, undisturbed
 from trustml_cli.system.streams import complain, lost_output
 
@@ -52,11 +61,18 @@ def main() -> None:
             raise
         trouble = trouble_with_files(error)
         where = "output_dir: " if trouble else "launcher: " if Ending.sweep else ""
-        complain(f"{where}{told(trouble or error)}")
+        complain(f"{where}{told(trouble or error) if trouble or Ending.sweep else uncomposed(error)}")
         if Ending.sweep is not None and (runs := attended()):
             sys.exit(add_up(Ending.sweep, runs))
         sys.exit(2 if trouble is None or trouble.errno in NOT_WRITABLE else 1)
     sys.exit(Ending.exit_code)
+
+
+def uncomposed(error: Exception) -> str:
+    """An error that Hydra raised over a command line or a YAML file, in one line."""
+    if isinstance(error, ValueError):
+        return one_line(error)
+    return f"the configuration cannot be composed ({with_kind(error)}); look for lists, keys or names in a wrong place"
 
 
 def split_words(words: list[str]) -> tuple[list[str], list[str]]:

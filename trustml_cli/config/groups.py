@@ -170,7 +170,7 @@ def refuse_nameless_choices(overrides: Sequence[str]) -> None:
     """Raise `InputError` for an override that chooses something else than a name from one of our groups."""
     for word in OverridesParser.create().parse_overrides(list(overrides)):
         group = word.key_or_group
-        if not (config_folder() / group).is_dir() or word.is_delete():
+        if not (config_folder() / group).is_dir() or (word.is_delete() and word.value() in (None, "")):
             continue
         values = list(word.sweep_iterator()) if word.is_sweep_override() else [word.value()]
         for value in values:

@@ -36,6 +36,8 @@ def explain(error: Exception, conf: Path, words: list[str]) -> str:
     if isinstance(error, yaml.YAMLError):
         return f"a YAML file is malformed: {' '.join(str(error).split())}"
     cause = error.__cause__
+    if cause is not None and text == type(error).__name__:
+        return first_line(cause)
     return f"{text} ({first_line(cause)})" if cause is not None and first_line(cause) not in text else text
 
 
