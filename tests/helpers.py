@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from trustml_cli.cli.main import main
 from trustml_cli.data.dataset import Dataset, DatasetSource
-from trustml_cli.sweeps.callback import Ending
+from trustml_cli.sweeps.callback import SweepCallback
 from trustml_cli.system.hardware import Hardware, Precision
 from trustml_cli.tasks.context import Context
 
@@ -65,9 +65,9 @@ def command(words: Sequence[str], folder: Path, env: Mapping[str, str]) -> int:
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(folder)
             patch.setattr(sys, "argv", ["trustml", *words])
-            patch.setattr(Ending, "exit_code", 0)
-            patch.setattr(Ending, "sweep", None)
-            patch.delenv(Ending.JOBS, raising=False)  # of an earlier sweep
+            patch.setattr(SweepCallback, "exit_code", 0)
+            patch.setattr(SweepCallback, "sweep", None)
+            patch.delenv(SweepCallback.JOBS, raising=False)  # of an earlier sweep
             for name, value in {"HYDRA_FULL_ERROR": "0", **env}.items():
                 patch.setenv(name, value)
             with pytest.raises(SystemExit) as end:

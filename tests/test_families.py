@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from trustml_cli.config.instantiate import build, chosen, is_family
-from trustml_cli.config.trust import Leave
+from trustml_cli.config.trust import Permissions
 from trustml_cli.system.errors import InputError
 
 
@@ -20,14 +20,14 @@ def thing(size: object) -> dict[str, object]:
 
 
 def test_a_node_of_described_objects_is_a_dictionary_of_them_in_order() -> None:
-    built = build(OmegaConf.create({"small": thing(1), "big": thing(9)}), "thing", Leave([f"allow=[{__name__}]"]))
+    built = build(OmegaConf.create({"small": thing(1), "big": thing(9)}), "thing", Permissions([f"allow=[{__name__}]"]))
     assert built == {"small": Thing(1), "big": Thing(9)}
     assert list(built) == ["small", "big"]
 
 
 def test_a_wrong_value_of_a_member_is_named_with_its_path() -> None:
     with pytest.raises(InputError, match=r"^thing\.big\.size: must be a whole number, got 'x'$"):
-        build(OmegaConf.create({"small": thing(1), "big": thing("x")}), "thing", Leave([f"allow=[{__name__}]"]))
+        build(OmegaConf.create({"small": thing(1), "big": thing("x")}), "thing", Permissions([f"allow=[{__name__}]"]))
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_a_node_is_a_family_where_it_holds_objects_and_nothing_else(node: dict[s
 
 def test_the_member_that_names_nothing_is_told_from_the_others() -> None:
     with pytest.raises(InputError, match=r"^thing\.big: this choice names no _target_"):
-        build(OmegaConf.create({"small": thing(1), "big": {"size": 3}}), "thing", Leave([f"allow=[{__name__}]"]))
+        build(OmegaConf.create({"small": thing(1), "big": {"size": 3}}), "thing", Permissions([f"allow=[{__name__}]"]))
 
 
 def test_members_are_picked_once_in_the_order_of_their_names() -> None:

@@ -6,7 +6,7 @@ from trustml_cli.system.import_path import leave_out_the_current_directory
 
 leave_out_the_current_directory()
 
-from trustml_cli.system.signals import exit_status, interrupt_when_told_to_end  # noqa: E402
+from trustml_cli.system.signals import exit_status, handle_termination  # noqa: E402
 from trustml_cli.system.streams import forgive_streams  # noqa: E402
 
 
@@ -14,7 +14,7 @@ def main() -> None:
     """The command line; an interrupt is quiet from its very first import on."""
     try:
         forgive_streams()
-        interrupt_when_told_to_end()
+        handle_termination()
         from trustml_cli.cli.main import main as run
 
         run()

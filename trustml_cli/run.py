@@ -19,26 +19,26 @@ from trustml_cli.config.groups import (
     register_resolvers,
 )
 from trustml_cli.config.instantiate import build, build_as, nearest
-from trustml_cli.config.loader import be_careful, look_beside
+from trustml_cli.config.loader import install_careful_loader, search_working_directory
 from trustml_cli.config.messages import explain
-from trustml_cli.config.trust import Leave, typed
+from trustml_cli.config.trust import Permissions, typed_values
 from trustml_cli.results.masking import masked, masked_yaml
 from trustml_cli.results.recorder import DOES_NOT_COUNT, Recorder
-from trustml_cli.sweeps.callback import Ending, attend
-from trustml_cli.sweeps.resume import as_written, config_dir, what_is_run
-from trustml_cli.system.errors import InputError, naming, told, traceback_wanted
+from trustml_cli.sweeps.callback import SweepCallback, register_job
+from trustml_cli.sweeps.resume import as_written, config_dir, overrides_of_run
+from trustml_cli.system.errors import InputError, prefix_errors, told, traceback_wanted
 from trustml_cli.system.owners import require_own
-from trustml_cli.system.signals import exit_status, interrupt_when_told_to_end, undisturbed, words_for
-from trustml_cli.system.streams import complain
+from trustml_cli.system.signals import exit_status, handle_termination, signals_ignored, words_for
+from trustml_cli.system.streams import print_error
 
 log = logging.getLogger(__name__)
 
-LESS = ("batch_size", "images", "samples", "limit")  # last parts of keys that memory is a matter of
-EVERYWHERE = ("task", "trainer", "model", "dataset", "tracker")  # groups of config.yaml, be they needed or not
+MEMORY_KEYS = ("batch_size", "images", "samples", "limit")  # last parts of keys that memory is a matter of
+COMMON_GROUPS = ("task", "trainer", "model", "dataset", "tracker")  # groups of config.yaml, be they needed or not
 
 # here, for the processes of a launcher come to `job` by importing this file
 register_resolvers()
-be_careful()
+install_careful_loader()
 logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback in the user's face
 
 
@@ -60,18 +60,20 @@ def job(config: DictConfig) -> int:
         command=[
             "trustml",
             *config_dir(hydra_config.runtime.config_sources),
-            *masked(what_is_run(words)),
+            *masked(overrides_of_run(words)),
         ],
         write_page=write_page,
     )
     number = job_number()
     if number is not None:
         record.facts["job"] = number
-        log.info("\njob %d of %s: %s", number + 1, os.environ.get(Ending.JOBS, "?"), " ".join(record.command[1:]))
-    present = partial(attend, number, record.directory) if number is not None else dict
+        log.info(
+            "\njob %d of %s: %s", number + 1, os.environ.get(SweepCallback.JOBS, "?"), " ".join(record.command[1:])
+        )
+    present = partial(register_job, number, record.directory) if number is not None else dict
     try:
         if "SUBMITIT_EXECUTOR" in os.environ:
-            interrupt_when_told_to_end(whatever_was_set=True)  # submitit passes SIGTERM over
+            handle_termination(whatever_was_set=True)  # submitit passes SIGTERM over
         if config.get("resume") is not False and (number is None or not resume):
             raise InputError("resume: counts on the command line only, as resume=true, and goes with a multirun (-m)")
         taken_back = "SLURM_RESTART_COUNT" in os.environ and record.begun_before  # by SLURM, which begins it anew
@@ -87,7 +89,7 @@ def job(config: DictConfig) -> int:
         log.info("results are in %s", record.directory)
         return 0
     except KeyboardInterrupt as interrupt:
-        with undisturbed(), suppress(OSError):
+        with signals_ignored(), suppress(OSError):
             record.finish("failed", exit_status(interrupt), error=words_for(interrupt))
         raise
     except Exception as caught:
@@ -101,7 +103,7 @@ def job(config: DictConfig) -> int:
         log.debug("traceback", exc_info=True)
         if traceback_wanted():
             raise
-        complain(line if exit_code == 2 else f"{line}; see {record.directory / 'trustml.log'}")
+        print_error(line if exit_code == 2 else f"{line}; see {record.directory / 'trustml.log'}")
         return exit_code
 
 
@@ -127,12 +129,12 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
     from trustml_cli.config.settings import Settings
     from trustml_cli.system.hardware import (
         Hardware,
-        begin_on,
         choose_device,
-        compute_repeatably,
         keep_freed_memory,
+        make_deterministic,
         report_out_of_memory,
         seed_everything,
+        select_device,
     )
     from trustml_cli.tasks.context import Context, model_store
 
@@ -146,9 +148,9 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
     settings: Settings = build_as(Settings, {key: config[key] for key in config if key not in groups}, key="")
     require_own(settings.cache_dir, shared=True)
     words = as_written(HydraConfig.get().overrides.task)
-    if typed(words, "allow"):
-        look_beside()
-    make = partial(build, leave=Leave(words, [settings.data_dir, settings.cache_dir, settings.output_dir]))
+    if typed_values(words, "allow"):
+        search_working_directory()
+    make = partial(build, leave=Permissions(words, [settings.data_dir, settings.cache_dir, settings.output_dir]))
     handler = make(config.task, "task")
     if not callable(handler):
         raise InputError(f"task._target_: {config.task._target_} is no task: it cannot be called")
@@ -156,31 +158,31 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
     wanted = [name for name in signature(handler.__call__).parameters if name != "context"]
     if missing := [name for name in wanted if name not in groups]:
         raise InputError(f"{missing[0]}: task={record.choices['task']} needs a choice of this group in its YAML")
-    if unknown := sorted(groups - {*wanted, *EVERYWHERE}):
+    if unknown := sorted(groups - {*wanted, *COMMON_GROUPS}):
         raise InputError(
             f"{unknown[0]}: task={record.choices['task']} takes no such group; {nearest(unknown[0], wanted)}"
         )
     parts = {name: make(config[name], name) for name in wanted}
     if {"model", "trainer"} <= parts.keys():
-        with naming("trainer"):
+        with prefix_errors("trainer"):
             parts["trainer"].check(parts["model"])
-    with naming("device"):
+    with prefix_errors("device"):
         device = choose_device(settings.device, job=job_number() or 0)
     record.note(device=str(device), threads=torch.get_num_threads())
-    begin_on(device)
+    select_device(device)
     keep_freed_memory()
-    compute_repeatably(device)
+    make_deterministic(device)
     seed_everything(settings.seed)
-    with naming("compile"):
+    with prefix_errors("compile"):
         hardware = Hardware(device, settings.precision, settings.compile)
     record.follow(make(config.tracker, "tracker"))
-    with report_out_of_memory(less(config)):
+    with report_out_of_memory(memory_hint(config)):
         handler(Context(settings.seed, hardware, model_store(settings.cache_dir), record), **parts)
 
 
-def less(config: DictConfig) -> str:
+def memory_hint(config: DictConfig) -> str:
     """What to lower where memory runs out; training names its own key."""
-    keys = [key for key in flat(OmegaConf.to_container(config)) if key.rpartition(".")[2] in LESS]  # type: ignore[arg-type]
+    keys = [key for key in flat(OmegaConf.to_container(config)) if key.rpartition(".")[2] in MEMORY_KEYS]  # type: ignore[arg-type]
     return f"lower {' or '.join(key for key in keys if not key.startswith('trainer.'))}, or take a smaller model"
 
 

@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from trustml_cli.config.instantiate import build, build_as, nearest
-from trustml_cli.config.trust import Leave
+from trustml_cli.config.trust import Permissions
 from trustml_cli.system.errors import InputError
 
 
@@ -33,7 +33,7 @@ class Thing:
             raise ValueError("negative\nrates make no sense")
 
 
-ALLOW = Leave([f"allow=[{__name__},pathlib]"])
+ALLOW = Permissions([f"allow=[{__name__},pathlib]"])
 GOOD = {"_target_": f"{__name__}.Thing", "count": 3, "rate": 1, "quick": True, "colour": "blue", "where": "~/here",
         "steps": [1, 0.5], "names": None, "most": None}  # fmt: skip
 

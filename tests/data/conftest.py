@@ -13,9 +13,9 @@ from PIL import Image
 from tests.helpers import Reader
 from trustml_cli.config.groups import config_folder
 from trustml_cli.config.instantiate import build
-from trustml_cli.config.trust import Leave
+from trustml_cli.config.trust import Permissions
 
-ANYWHERE = Leave(folders=[Path("/")])  # a test's own folders are as if they had been typed
+ANYWHERE = Permissions(folders=[Path("/")])  # a test's own folders are as if they had been typed
 
 
 @pytest.fixture

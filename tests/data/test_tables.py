@@ -16,7 +16,7 @@ from tests.configs import composed
 from tests.faults.whole import memory_up_to
 from tests.helpers import NO_CACHE, Reader
 from trustml_cli.config.instantiate import build
-from trustml_cli.config.trust import Leave
+from trustml_cli.config.trust import Permissions
 from trustml_cli.data.table import Columns, Rows, Table, divide_strata, tabulate, tree_cuts
 from trustml_cli.fairness.metrics import p_rule
 from trustml_cli.system.errors import InputError
@@ -28,7 +28,7 @@ def source(name: str, **changes: Any) -> Reader:
     node = composed(f"dataset={name}").dataset
     for key, value in changes.items():
         OmegaConf.update(node, key, value)
-    return Reader(build(node, "dataset", Leave(folders=[Path("/")])), NO_CACHE)
+    return Reader(build(node, "dataset", Permissions(folders=[Path("/")])), NO_CACHE)
 
 
 def applicants(n: int = 60) -> pandas.DataFrame:

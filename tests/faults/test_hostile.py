@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 from tests.helpers import Cli
 from trustml_cli.config.groups import config_folder
 from trustml_cli.config.messages import quoted
-from trustml_cli.config.trust import Leave
+from trustml_cli.config.trust import Permissions
 from trustml_cli.system.errors import InputError
 
 MODULE = """
@@ -240,13 +240,13 @@ def test_a_tracker_and_an_environment_variable_that_are_typed_are_taken(trustml:
 
 
 def test_a_folder_to_write_to_is_in_those_at_the_top_or_typed(tmp_path: Path) -> None:
-    Leave(["dataset.cache_dir=x"]).refuse_folder("dataset.cache_dir", tmp_path)
+    Permissions(["dataset.cache_dir=x"]).refuse_folder("dataset.cache_dir", tmp_path)
     for inside in (tmp_path, tmp_path / "a" / "b"):
-        Leave([], [tmp_path]).refuse_folder("dataset.cache_dir", str(inside))
+        Permissions([], [tmp_path]).refuse_folder("dataset.cache_dir", str(inside))
     (tmp_path / "link").symlink_to("/")
     for outside in (tmp_path.parent, tmp_path / "..", tmp_path / "link" / "x", f"{tmp_path}x"):
         with pytest.raises(InputError, match=r"dataset.cache_dir: .* on the command line"):
-            Leave(["task.cache_dir=x"], [tmp_path]).refuse_folder("dataset.cache_dir", outside)
+            Permissions(["task.cache_dir=x"], [tmp_path]).refuse_folder("dataset.cache_dir", outside)
 
 
 @pytest.mark.parametrize("path", [".", ""])

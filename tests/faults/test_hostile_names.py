@@ -13,7 +13,7 @@ from tests.faults.images import folder_of_images
 from tests.helpers import Cli
 from trustml_cli.config.messages import quoted
 from trustml_cli.results.aggregate import read_runs
-from trustml_cli.results.csv_files import FORMULA, as_csv, as_it_was, harmless, read_csv
+from trustml_cli.results.csv_files import FORMULA, as_csv, escape_formula, read_csv, unescape_formula
 from trustml_cli.system.printable import CONTROLS, printable_value
 
 RUN = ["trainer=smoke", "model=logistic"]
@@ -50,7 +50,7 @@ def test_names_are_no_formulas_no_html_and_no_mathematics(trustml: Cli, tmp_path
     texts = [io.StringIO(table.read_bytes().decode(), newline="") for table in tables]
     cells = [cell for text in texts for row in csv.reader(text) for cell in row]
     assert all(f"'{name}" in cells or not name.startswith(FORMULA) for name in swept)
-    assert not [cell for cell in cells if harmless(cell) != cell and not cell.startswith("'")]
+    assert not [cell for cell in cells if escape_formula(cell) != cell and not cell.startswith("'")]
     pages = [*tmp_path.glob("outputs/**/*.html"), tmp_path / "comparison.html"]
     assert len(pages) == len(swept) + 2
     assert all("<script>alert" not in page.read_text() for page in pages)
@@ -59,8 +59,8 @@ def test_names_are_no_formulas_no_html_and_no_mathematics(trustml: Cli, tmp_path
 
 @given(st.text(max_size=5) | st.integers() | st.floats() | st.none() | st.sampled_from(["-1", "+1e3", "'-1", "''='"]))
 def test_a_value_comes_back_and_is_no_formula(value: Any) -> None:
-    cell = harmless(value)
-    assert as_it_was(cell) == printable_value(value) or value != value
+    cell = escape_formula(value)
+    assert unescape_formula(cell) == printable_value(value) or value != value
     assert not isinstance(cell, str) or not CONTROLS.search(cell)
     if isinstance(cell, str) and cell.startswith(FORMULA):
         assert cell.startswith("'") or float(cell) is not None

@@ -23,16 +23,16 @@ COUNTING = """
 import sys, time
 from pathlib import Path
 import trustml_cli.cli.main
-from trustml_cli.sweeps.callback import Ending
+from trustml_cli.sweeps.callback import SweepCallback
 
-end = Ending.on_job_end
+end = SweepCallback.on_job_end
 
 def on_job_end(self, config, job_return, **more):
     end(self, config, job_return, **more)
     with open("jobs.txt", "a") as file:
         print(Path("/proc/self/statm").read_text().split()[1], time.process_time(), file=file)
 
-Ending.on_job_end = on_job_end
+SweepCallback.on_job_end = on_job_end
 trustml_cli.cli.main.main()
 """
 

@@ -19,7 +19,7 @@ from tests.helpers import CPU, Cli, facts, newest
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.models.dense import Logistic
 from trustml_cli.models.model import InputSpec, Normalization
-from trustml_cli.run import less
+from trustml_cli.run import memory_hint
 from trustml_cli.system.errors import RunFailed
 from trustml_cli.system.hardware import BatchSplitter, is_out_of_memory, report_out_of_memory
 from trustml_cli.tasks.context import Context
@@ -121,7 +121,7 @@ TASKS = [
 
 @pytest.mark.parametrize("task", choices("task"))
 def test_every_task_has_something_that_can_be_lowered(task: str) -> None:
-    remedy = less(composed(f"task={task}"))
+    remedy = memory_hint(composed(f"task={task}"))
     assert (KEYS.get(task, "dataset.limit") if task != "train" else "dataset.limit") in remedy
     assert "trainer." not in remedy, "that is for training to name"
 

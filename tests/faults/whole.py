@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from tests.helpers import Reader
 from trustml_cli.config.groups import config_folder
 from trustml_cli.config.instantiate import build
-from trustml_cli.config.trust import Leave
+from trustml_cli.config.trust import Permissions
 from trustml_cli.system.files import verified_checksums
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ def reader(name: str, folder: Path, **keys: Any) -> Reader:
     """The reader of a data set as its YAML has it, with some keys set; what it downloads or keeps lies in `folder`."""
     node = OmegaConf.load(config_folder() / "dataset" / f"{name}.yaml")
     own = {"data_dir": str(folder)} if "data_dir" in node else {}
-    built = build(OmegaConf.merge(node, own, keys), "dataset", Leave(folders=[Path("/")]))
+    built = build(OmegaConf.merge(node, own, keys), "dataset", Permissions(folders=[Path("/")]))
     return Reader(built, folder / "cache")
 
 

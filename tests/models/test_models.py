@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from tests.configs import choices, composed
 from trustml_cli.config.instantiate import build
-from trustml_cli.config.trust import Leave
+from trustml_cli.config.trust import Permissions
 from trustml_cli.models.fast_cnn import Whitening
 from trustml_cli.models.model import InputSpec, Model, Normalization
 from trustml_cli.system.errors import InputError
@@ -44,7 +44,9 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Read:
     def read(choice: str, /, **changes: Any) -> Model:
         node = OmegaConf.create(OmegaConf.to_container(composed(f"model={choice}").model))
         missing = {key: value for key, value in WITHOUT_DEFAULT.items() if OmegaConf.is_missing(node, key)}
-        model = build(OmegaConf.merge(node, missing, changes), "model", Leave(["allow=[factory_of_the_model_table]"]))
+        model = build(
+            OmegaConf.merge(node, missing, changes), "model", Permissions(["allow=[factory_of_the_model_table]"])
+        )
         assert isinstance(model, Model)
         return model
 

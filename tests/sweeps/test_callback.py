@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from tests.helpers import Cli, facts, leave_run, runs
 from trustml_cli.config.groups import folder_name
 from trustml_cli.results.aggregate import read_runs
-from trustml_cli.sweeps.callback import Ending, add_up
+from trustml_cli.sweeps.callback import SweepCallback, finish_sweep
 from trustml_cli.sweeps.resume import resumed_words
 from trustml_cli.system.errors import InputError
 
@@ -104,7 +104,7 @@ def test_a_sweep_ends_with_the_worst_of_its_jobs(
     codes: list[int | None], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
     """1, of a job that was lost, is worse than 2, of one that was asked for something wrong."""
-    monkeypatch.setenv(Ending.JOBS, "2")
+    monkeypatch.setenv(SweepCallback.JOBS, "2")
     for number, code in enumerate(codes):
         status = {0: "completed", None: "running"}.get(code, "failed")
         known = {
@@ -117,7 +117,7 @@ def test_a_sweep_ends_with_the_worst_of_its_jobs(
         }
         (tmp_path / f"job{number}").mkdir()
         (tmp_path / f"job{number}" / "run.json").write_text(json.dumps({**known, "status": status, "exit_code": code}))
-    assert add_up(tmp_path, read_runs(tmp_path)) == expected
+    assert finish_sweep(tmp_path, read_runs(tmp_path)) == expected
     out, err = capfd.readouterr()
     assert f"{codes.count(0)} of {max(2, len(codes))} jobs completed" in out
     assert [line.split(":")[1].strip() for line in err.splitlines()] == (
@@ -152,7 +152,7 @@ def test_older_runs_in_the_directory_are_no_jobs_of_this_command(trustml: Cli, t
 
 def test_a_job_leaves_nothing_in_memory_until_the_last_has_ended() -> None:
     done = JobReturn(cfg=DictConfig({"a": 1}), hydra_cfg=DictConfig({"b": 1}), status=JobStatus.COMPLETED)
-    Ending().on_job_end(DictConfig({}), done)
+    SweepCallback().on_job_end(DictConfig({}), done)
     assert done.cfg is None
     assert done.hydra_cfg is None
 
@@ -232,13 +232,13 @@ def test_a_sweep_whose_words_nobody_hears_is_summed_up_and_ends_as_any_other(
 
     leave_run(tmp_path / "a", "task,dataset,model,seed,accuracy\nfgsm,digits,mlp,0,0.5\n", headline="accuracy")
     leave_run(tmp_path / "b", status="failed", exit_code=2, error="task.epsilon: must be 0 or more")
-    monkeypatch.setenv(Ending.JOBS, "2")
-    monkeypatch.setattr(Ending, "exit_code", 0)
+    monkeypatch.setenv(SweepCallback.JOBS, "2")
+    monkeypatch.setattr(SweepCallback, "exit_code", 0)
     monkeypatch.setattr("sys.stdout", Broken())
     monkeypatch.setattr("sys.stderr", Broken())
-    Ending().on_run_start(DictConfig({}))
-    assert Ending.exit_code == 1, "until it has come to its end"
-    assert add_up(tmp_path, read_runs(tmp_path)) == Ending.exit_code == 2
+    SweepCallback().on_run_start(DictConfig({}))
+    assert SweepCallback.exit_code == 1, "until it has come to its end"
+    assert finish_sweep(tmp_path, read_runs(tmp_path)) == SweepCallback.exit_code == 2
     assert {"sweep.csv", "summary.csv", "sweep.png", "index.html"} <= {path.name for path in tmp_path.iterdir()}
 
 

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from tests.processes import at_once, wait_until
 from trustml_cli.system.errors import InputError
-from trustml_cli.system.files import digest, file_digest, held, is_held, make_once, stamp, write_atomically, write_json
+from trustml_cli.system.files import (
+    digest,
+    file_digest,
+    is_in_use,
+    make_once,
+    mark_in_use,
+    stamp,
+    write_atomically,
+    write_json,
+)
 from trustml_cli.system.locks import locked
 
 ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # SHA-256 of "abc", FIPS 180-2
@@ -265,19 +274,19 @@ def test_nothing_is_taken_from_where_others_can_write(tmp_path, mode):
 
 @pytest.mark.e2e
 def test_a_folder_is_held_as_long_as_somebody_is_at_work_in_it_however_that_ends(tmp_path):
-    assert not is_held(tmp_path)
-    with held(tmp_path):
-        assert is_held(tmp_path)
-        with held(tmp_path):
-            assert is_held(tmp_path)
-        assert is_held(tmp_path)
-    assert not is_held(tmp_path)
+    assert not is_in_use(tmp_path)
+    with mark_in_use(tmp_path):
+        assert is_in_use(tmp_path)
+        with mark_in_use(tmp_path):
+            assert is_in_use(tmp_path)
+        assert is_in_use(tmp_path)
+    assert not is_in_use(tmp_path)
 
     def work():
-        with held(tmp_path):
-            assert is_held(tmp_path)
+        with mark_in_use(tmp_path):
+            assert is_in_use(tmp_path)
             os.kill(os.getpid(), signal.SIGKILL)
 
     assert at_once(work) == [-signal.SIGKILL]
-    assert not is_held(tmp_path)
-    assert not is_held(tmp_path / "gone")
+    assert not is_in_use(tmp_path)
+    assert not is_in_use(tmp_path / "gone")

@@ -11,13 +11,13 @@ from torch import nn
 from trustml_cli.system.hardware import (
     Hardware,
     Precision,
-    begin_on,
     choose_device,
-    compute_repeatably,
     devices_present,
     find_compiler,
+    make_deterministic,
     seed_everything,
     seeded,
+    select_device,
 )
 
 Draw = tuple[float, float, float]
@@ -88,7 +88,7 @@ def test_a_gpu_is_asked_for_algorithms_that_repeat_themselves(
     monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
     calls = []
     monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda on, warn_only: calls.append((on, warn_only)))
-    compute_repeatably(torch.device(device))
+    make_deterministic(torch.device(device))
     assert calls == [(True, True)] * asked
 
 
@@ -190,9 +190,9 @@ def test_randomness_of_its_own_asks_one_gpu_of_several(
     monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: None)
     with seeded(0):
         assert asked == [], "a GPU that nobody uses is not begun on"
-    begin_on(torch.device("cuda:5"))
+    select_device(torch.device("cuda:5"))
     with seeded(0):
         assert asked == [5]
     assert asked == [5, 15], "and its state is put back"
-    begin_on(torch.device("cuda"))
+    select_device(torch.device("cuda"))
     assert current == [5, 0]

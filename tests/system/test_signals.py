@@ -9,7 +9,7 @@ import pytest
 
 from tests.processes import ended, forked
 from trustml_cli.system import signals
-from trustml_cli.system.signals import Terminated, exit_status, interrupt_when_told_to_end, undisturbed, words_for
+from trustml_cli.system.signals import Terminated, exit_status, handle_termination, signals_ignored, words_for
 
 
 def status_of(work: Callable[[], object]) -> int:
@@ -28,7 +28,7 @@ def status_of(work: Callable[[], object]) -> int:
 def test_a_signal_to_end_is_an_interrupt_with_a_status_of_its_own(number: signal.Signals, status: int) -> None:
     def told() -> None:
         signal.signal(number, signal.SIG_DFL)
-        interrupt_when_told_to_end()
+        handle_termination()
         os.kill(os.getpid(), number)
 
     assert status_of(told) == status
@@ -42,7 +42,7 @@ def test_an_interrupt_of_the_user_is_still_130() -> None:
 
 def test_the_same_signal_sent_twice_does_not_disturb_what_the_first_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     def twice() -> None:
-        interrupt_when_told_to_end()
+        handle_termination()
         try:
             os.kill(os.getpid(), signal.SIGTERM)
         except Terminated:
@@ -58,9 +58,9 @@ def test_the_same_signal_sent_twice_does_not_disturb_what_the_first_has_begun(mo
 def test_what_is_ignored_stays_ignored_and_last_words_are_not_cut_short() -> None:
     def ignored() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
-        interrupt_when_told_to_end()
+        handle_termination()
         os.kill(os.getpid(), signal.SIGHUP)
-        with undisturbed():
+        with signals_ignored():
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 os.kill(os.getpid(), number)
         os.kill(os.getpid(), signal.SIGTERM)

@@ -18,20 +18,20 @@ from trustml_cli.config.groups import config_folder, help_text, refuse_nameless_
 from trustml_cli.config.instantiate import nearest
 from trustml_cli.config.messages import explain
 from trustml_cli.run import job
-from trustml_cli.sweeps.callback import Ending, add_up, attended, refuse_repetition
+from trustml_cli.sweeps.callback import SweepCallback, finish_sweep, registered_runs, refuse_repetition
 from trustml_cli.sweeps.resume import resumed_words
 from trustml_cli.system.errors import (
     NOT_WRITABLE,
     TRACEBACK,
     InputError,
     one_line,
-    told,
+    error_line,
     traceback_wanted,
-    trouble_with_files,
+    file_error_behind,
     with_kind,
 )
-from trustml_cli.system.signals import exit_status, undisturbed
-from trustml_cli.system.streams import complain, lost_output
+from trustml_cli.system.signals import exit_status, signals_ignored
+from trustml_cli.system.streams import print_error, lost_output
 
 
 def main() -> None:
@@ -47,25 +47,25 @@ def main() -> None:
         require_current_folder()
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(job)()
     except KeyboardInterrupt as interrupt:
-        if Ending.sweep is not None:
-            with undisturbed():
-                add_up(Ending.sweep, attended())
+        if SweepCallback.sweep is not None:
+            with signals_ignored():
+                finish_sweep(SweepCallback.sweep, registered_runs())
         sys.exit(exit_status(interrupt))
     except (InputError, HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         if traceback_wanted():
             raise
-        complain(explain(error, config_folder(), sys.argv[1:]))
+        print_error(explain(error, config_folder(), sys.argv[1:]))
         sys.exit(2)
     except Exception as error:
         if traceback_wanted():
             raise
-        trouble = trouble_with_files(error)
-        where = "output_dir: " if trouble else "launcher: " if Ending.sweep else ""
-        complain(f"{where}{told(trouble or error) if trouble or Ending.sweep else uncomposed(error)}")
-        if Ending.sweep is not None and (runs := attended()):
-            sys.exit(add_up(Ending.sweep, runs))
+        trouble = file_error_behind(error)
+        where = "output_dir: " if trouble else "launcher: " if SweepCallback.sweep else ""
+        print_error(f"{where}{error_line(trouble or error) if trouble or SweepCallback.sweep else uncomposed(error)}")
+        if SweepCallback.sweep is not None and (runs := registered_runs()):
+            sys.exit(finish_sweep(SweepCallback.sweep, runs))
         sys.exit(2 if trouble is None or trouble.errno in NOT_WRITABLE else 1)
-    sys.exit(Ending.exit_code)
+    sys.exit(SweepCallback.exit_code)
 
 
 def uncomposed(error: Exception) -> str:
@@ -119,5 +119,5 @@ def require_current_folder() -> None:
 def printed() -> NoReturn:
     """End a command that only prints: with 0, or 1 where standard output did not take it."""
     if why := lost_output():
-        complain(f"standard output: {why}")
+        print_error(f"standard output: {why}")
     sys.exit(1 if why else 0)

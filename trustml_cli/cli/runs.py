@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from trustml_cli.config.instantiate import nearest
 from trustml_cli.results.aggregate import Run
-from trustml_cli.results.csv_files import harmless, read_rows
+from trustml_cli.results.csv_files import escape_formula, read_rows
 from trustml_cli.results.run_facts import config_in
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.user_file import MB, read_text, read_yaml
@@ -188,7 +188,7 @@ def export(listed: Sequence[Listed], file: TextIO) -> None:
     """The listing for other programs, as CSV."""
     writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: harmless(cell) for name, cell in one.columns.items()} for one in listed)
+    writer.writerows({name: escape_formula(cell) for name, cell in one.columns.items()} for one in listed)
 
 
 def export_to(path: Path, listed: Sequence[Listed]) -> None:

@@ -12,14 +12,14 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from trustml_cli.config.trust import FOLDERS, Leave
-from trustml_cli.system.errors import InputError, naming
+from trustml_cli.config.trust import FOLDERS, Permissions
+from trustml_cli.system.errors import InputError, prefix_errors
 
 T = TypeVar("T")
-NO_LEAVE = Leave()
+NO_PERMISSIONS = Permissions()
 
 
-def build(node: DictConfig, key: str, leave: Leave = NO_LEAVE) -> Any:
+def build(node: DictConfig, key: str, leave: Permissions = NO_PERMISSIONS) -> Any:
     """The object that the config node at `key` describes; `leave` says what code it may come from, beside ours.
 
     `_target_` names a dataclass whose fields are exactly the other keys; their annotations are the types. A single
@@ -98,7 +98,7 @@ def build_as(cls: type, node: Mapping[Any, Any], key: str) -> Any:
         if isinstance(value, list) and any(isinstance(item, list | dict) for item in value):  # OmegaConf allows it
             raise InputError(f"{prefix}{as_key(name)}: must be a list of single values, got {value}")
     try:
-        with naming(key):
+        with prefix_errors(key):
             return cls(**arguments)
     except OSError as error:  # a path that no file system takes
         raise InputError(f"{key}: {error.strerror}: {error.filename}") from error

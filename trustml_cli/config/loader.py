@@ -21,7 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from trustml_cli.config.trust import MACHINERY, USERS, packages, readable, refuse_code, typed
+from trustml_cli.config.trust import MACHINERY, USERS, packages, readable, refuse_code, typed_values
 from trustml_cli.system.errors import InputError, one_line
 from trustml_cli.system.files import refuse_links
 from trustml_cli.system.user_file import MB, read_text
@@ -61,8 +61,8 @@ class CarefulRepository(CachingConfigRepository):
 
     def refuse(self, key: str, file: str, group: str) -> None:
         """Raise `InputError` if `key` is the user's to decide and nothing typed leaves it to a `file` of `group`."""
-        trusted = key in MACHINERY and "hydra" in typed(self.words, "allow")
-        chosen = key == group == "tracker" and typed(self.words, group)
+        trusted = key in MACHINERY and "hydra" in typed_values(self.words, "allow")
+        chosen = key == group == "tracker" and typed_values(self.words, group)
         if key in USERS and not trusted and not chosen:
             mend = ", or add allow=[hydra] to it if you trust the file" if key in MACHINERY else ""
             raise InputError(f"{key}: not for {file} to set; give it on the command line{mend}")
@@ -94,7 +94,7 @@ class CarefulLoader(ConfigLoaderImpl):
         for part in MADE:
             refuse_code(plain(config.hydra[part]), f"hydra.{part}", allow)
         if allow:
-            look_beside()
+            search_working_directory()
         return config
 
     def _parse_overrides_and_create_caching_repo(self, config_name: str | None, overrides: list[str]) -> Any:
@@ -210,14 +210,14 @@ def mode_of(hydra: hydra_itself.Hydra, config_name: str | None, overrides: list[
 GET_MODE = hydra_itself.Hydra.get_mode
 
 
-def look_beside() -> None:
+def search_working_directory() -> None:
     """Have modules in the current directory found, after all others: for code that the user has allowed."""
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)
 
 
-def be_careful() -> None:
+def install_careful_loader() -> None:
     """Have Hydra load YAML with care from here on, and no more often than it must."""
     vars(hydra_itself)["ConfigLoaderImpl"] = CarefulLoader
     vars(hydra_itself)["configure_log"] = vars(hydra_utils)["configure_log"] = configure_log

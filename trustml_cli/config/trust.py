@@ -38,7 +38,7 @@ def refuse(key: str, name: str, known: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True)
-class Leave:
+class Permissions:
     """What a user who has typed these `words`, and has these `folders` at the top of the config, leaves to files."""
 
     words: Sequence[str] = ()
@@ -50,25 +50,25 @@ class Leave:
 
     def refuse_function(self, key: str, name: str) -> None:
         """Raise `InputError` for package.module:function unless it was typed, or its package allowed; ours are not."""
-        refuse(key, name, [*typed(self.words, r"\w+\.factory"), *packages(self.words)])
+        refuse(key, name, [*typed_values(self.words, r"\w+\.factory"), *packages(self.words)])
 
     def refuse_import(self, key: str, name: str) -> None:
         """The same for what an allowed module, imported by now, has from elsewhere; the user may type its name."""
         module, _, function = name.partition(":")
         found: Any = getattr(sys.modules.get(module), function, None)
-        if name not in typed(self.words, r"\w+\.factory") and hasattr(found, "__qualname__"):
+        if name not in typed_values(self.words, r"\w+\.factory") and hasattr(found, "__qualname__"):
             refuse(key, f"{found.__module__}.{found.__qualname__}", packages(self.words))
 
     def refuse_folder(self, key: str, value: Any) -> None:
         """Raise `InputError` for a folder to write to, unless its key was typed or it lies in one of our `folders`."""
         folder = Path(str(value)).expanduser().resolve()
-        if not typed(self.words, re.escape(key)) and not any(
+        if not typed_values(self.words, re.escape(key)) and not any(
             folder.is_relative_to(one.expanduser().resolve()) for one in self.folders
         ):
             raise InputError(f"{key}: {value} is not for a file to choose; give {key} on the command line")
 
 
-def typed(words: Sequence[str], key: str) -> list[str]:
+def typed_values(words: Sequence[str], key: str) -> list[str]:
     """What the overrides in a command line set the keys to that match `key`; a single value is a list of one."""
     values = [word.value() for word in parsed(tuple(words)) if re.fullmatch(key, word.key_or_group)]
     return [str(one) for value in values for one in (value if isinstance(value, list) else [value])]
@@ -76,7 +76,7 @@ def typed(words: Sequence[str], key: str) -> list[str]:
 
 def packages(words: Sequence[str]) -> list[str]:
     """The packages, beside ours, whose code a command line allows; the word hydra in `allow` is about files."""
-    return [name for name in typed(words, "allow") if name != "hydra"]
+    return [name for name in typed_values(words, "allow") if name != "hydra"]
 
 
 @cache
@@ -118,7 +118,7 @@ def code(node: Any, key: str) -> Iterator[tuple[str, str]]:
 
 def refuse_code(node: Any, key: str, allow: Sequence[str]) -> None:
     """Raise `InputError` where a part of Hydra's config, as plain Python, names code that is no plugin nor allowed."""
-    plugins = (f"{OURS}.sweeps.callback.Ending", *Plugins.instance().class_name_to_class)
+    plugins = (f"{OURS}.sweeps.callback.SweepCallback", *Plugins.instance().class_name_to_class)
     for place, name in code(node, key):
         if name not in plugins and not re.fullmatch(LOGGING, name):
             refuse(place, name.removeprefix("ext://"), [*allow, *plugins])

@@ -7,6 +7,7 @@ import numpy as np
 import pandas
 
 from trustml_cli.data.table import Columns, Table, TableSource, tabulate
+from trustml_cli.system.ranges import require
 
 MEANING = Columns(label="income", positive="high", sensitive=["origin", "sex"])
 JOBS = ["craft", "transport", "technical", "office", "sales", "care"]
@@ -32,11 +33,8 @@ class Census(TableSource):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.rows < 100:
-            raise ValueError(f"rows: must be at least 100, got {self.rows}")
-        for name in ("origin_bias", "sex_bias"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}: must be in [0, 1], got {getattr(self, name)}")
+        require(self, "rows", at_least=100)
+        require(self, "origin_bias", "sex_bias", at_least=0, at_most=1)
 
     def read(self, cache_dir: Path) -> Table:
         people = make_people(self.rows, self.origin_bias, self.sex_bias)

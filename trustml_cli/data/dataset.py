@@ -13,6 +13,7 @@ from torch import Tensor
 from trustml_cli.system.errors import InputError, some_of
 from trustml_cli.system.files import digest
 from trustml_cli.system.printable import printable
+from trustml_cli.system.ranges import require
 from trustml_cli.system.recipe import code_of
 
 log = logging.getLogger(__name__)
@@ -164,8 +165,7 @@ class DatasetSource(ABC):
     limit: int | None
 
     def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"limit: must be at least 1 (or null for all), got {self.limit}")
+        require(self, "limit", at_least=1)
 
     @abstractmethod
     def read(self, cache_dir: Path) -> Dataset:

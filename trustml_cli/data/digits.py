@@ -9,6 +9,7 @@ import torch
 from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory
 from trustml_cli.data.decoded import Arrays, decoded
 from trustml_cli.system.files import digest
+from trustml_cli.system.ranges import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +23,7 @@ class Digits(DatasetSource):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0.01 <= self.test_fraction <= 0.9:
-            raise ValueError(f"test_fraction: must be between 0.01 and 0.9, got {self.test_fraction}")
+        require(self, "test_fraction", at_least=0.01, at_most=0.9)
 
     def read(self, cache_dir: Path) -> Dataset:
         # kept like what is downloaded: to import scikit-learn and read its text takes longer than many an attack

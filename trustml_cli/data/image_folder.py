@@ -24,6 +24,7 @@ from trustml_cli.data.pictures import check_size, decode_picture, decode_picture
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.files import digest, file_digest, stamp
 from trustml_cli.system.printable import readable
+from trustml_cli.system.ranges import require
 
 ENDINGS = {ending for ending, format_name in Image.registered_extensions().items() if format_name in FORMATS}
 
@@ -62,8 +63,7 @@ class ImageFolder(DatasetSource):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_size(self.size, self.channels)
-        if self.workers < 0:
-            raise ValueError(f"workers: must be at least 0, got {self.workers}")
+        require(self, "workers", at_least=0)
         for split in ("train", "test"):
             if not (self.root / split).is_dir():
                 raise ValueError(f"root: no folder {self.root / split}; images belong in ROOT/{{train,test}}/CLASS/")

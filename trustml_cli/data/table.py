@@ -14,8 +14,9 @@ from pandas.api.types import is_numeric_dtype
 from torch import Tensor
 
 from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory
-from trustml_cli.system.errors import InputError, naming, one_line
+from trustml_cli.system.errors import InputError, one_line, prefix_errors
 from trustml_cli.system.files import digest
+from trustml_cli.system.ranges import require
 from trustml_cli.system.user_file import memory_for_one_read, opened
 
 MOST_GROUPS = 20  # a sensitive column with more values is no grouping of people
@@ -127,10 +128,8 @@ class TableSource(DatasetSource):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.steps < 0:
-            raise ValueError(f"steps: must be at least 0, got {self.steps}")
-        if not 0.01 <= self.test_fraction <= 0.9:
-            raise ValueError(f"test_fraction: must be between 0.01 and 0.9, got {self.test_fraction}")
+        require(self, "steps", at_least=0)
+        require(self, "test_fraction", at_least=0.01, at_most=0.9)
         if not 0 <= self.split_seed < 2**32:
             raise ValueError(f"split_seed: must be at least 0 and below 2**32, got {self.split_seed}")
 
@@ -143,7 +142,7 @@ class TableSource(DatasetSource):
         if fewest < 2:
             name = f"{columns.label}={columns.positive}"
             raise InputError(f"dataset: {name} splits the table into a class of {fewest} rows")
-        with naming("dataset"):
+        with prefix_errors("dataset"):
             train, test = train_test_split(
                 frame, test_size=self.test_fraction, stratify=favourable, random_state=self.split_seed
             )

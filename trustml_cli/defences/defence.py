@@ -4,7 +4,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import isfinite
 from typing import ClassVar
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.losses import Loss
 from trustml_cli.attacks.pgd import PGD
+from trustml_cli.system.ranges import require
 from trustml_cli.system.recipe import CHANGES_NOTHING
 from trustml_cli.training.step import CROSS_ENTROPY, Monitor, TrainingState, TrainingStep
 from trustml_cli.training.wrapper import Wrapper
@@ -64,10 +64,8 @@ class RobustTraining(Defence, TrainingStep, ABC):
         if self.norm not in self.norms:
             known = ", ".join(norm.value for norm in self.norms)
             raise ValueError(f"norm: must be one of {known} for this defence, got {self.norm.value}")
-        if not (self.epsilon > 0 and isfinite(self.epsilon)):
-            raise ValueError(f"epsilon: must be above 0 and finite, got {self.epsilon:g}")
-        if self.images < 1:
-            raise ValueError(f"images: must be at least 1, got {self.images}")
+        require(self, "epsilon", above=0)
+        require(self, "images", at_least=1)
 
     @property
     def monitor(self) -> Monitor:

@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trustml_cli.system.ranges import require
+
 FLOOR = 0.01  # pixel units, added under the logarithm: what is smaller than a grey level or two is alike
 
 
@@ -29,8 +31,7 @@ class PerturbationDetector:
     penalty: float
 
     def __post_init__(self) -> None:
-        if not self.penalty > 0:
-            raise ValueError(f"penalty: must be above 0, got {self.penalty:g}")
+        require(self, "penalty", above=0)
 
     def fit(self, clean: Tensor, perturbed: Tensor) -> "FittedDetector":
         """Learn from the changes of clean and of perturbed images, both [N, C, H, W]."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.defences.defence import RobustTraining
+from trustml_cli.system.ranges import require
 from trustml_cli.training.step import CROSS_ENTROPY, TrainingState
 
 
@@ -29,8 +30,7 @@ class FreeTraining(RobustTraining):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.replays < 1:
-            raise ValueError(f"replays: must be at least 1, got {self.replays}")
+        require(self, "replays", at_least=1)
 
     @property
     def steps_per_batch(self) -> int:

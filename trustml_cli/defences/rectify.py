@@ -6,7 +6,6 @@ Akhtar, Liu and Mian 2018, "Defense against Universal Adversarial Perturbations"
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import isfinite
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from trustml_cli.attacks.universal_base import UniversalAttack, answers
 from trustml_cli.attacks.universal_gradient import UniversalGradient
 from trustml_cli.defences.defence import InFront
 from trustml_cli.models.minibatches import fit_minibatches
+from trustml_cli.system.ranges import require
 from trustml_cli.training.wrapper import WrapperEpoch
 
 NEAR = 0.1  # of the usual weights, in the last layer at the start
@@ -95,14 +95,9 @@ class Rectifier(InFront):
         if self.norm not in UniversalAttack.norms:
             known = ", ".join(norm.value for norm in UniversalAttack.norms)
             raise ValueError(f"norm: must be one of {known} for this defence, got {self.norm.value}")
-        for name in ("epsilon", "lr"):
-            if not (getattr(self, name) > 0 and isfinite(getattr(self, name))):
-                raise ValueError(f"{name}: must be above 0 and finite, got {getattr(self, name):g}")
-        for name in ("perturbations", "images", "epochs", "batch_size", "blocks", "width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
-        if not (self.fidelity >= 0 and isfinite(self.fidelity)):
-            raise ValueError(f"fidelity: must be at least 0 and finite, got {self.fidelity:g}")
+        require(self, "epsilon", "lr", above=0)
+        require(self, "perturbations", "images", "epochs", "batch_size", "blocks", "width", at_least=1)
+        require(self, "fidelity", at_least=0)
 
     @property
     def learns_from(self) -> int:

@@ -4,7 +4,6 @@ Zhang, Yu, Jiao, Xing, El Ghaoui and Jordan 2019, arXiv 1901.08573.
 """
 
 from dataclasses import dataclass
-from math import isfinite
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from trustml_cli.attacks.geometry import project
 from trustml_cli.attacks.iterative import Iterative, iterate
 from trustml_cli.attacks.losses import loss_gradient
 from trustml_cli.defences.defence import RobustTraining, eval_mode
+from trustml_cli.system.ranges import require
 from trustml_cli.training.step import TrainingState
 
 NUDGE = 0.001  # pixel units: at the image itself the divergence is at its minimum and has no gradient
@@ -34,8 +34,7 @@ class TradesTraining(RobustTraining):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (self.beta >= 0 and isfinite(self.beta)):
-            raise ValueError(f"beta: must be at least 0 and finite, got {self.beta:g}")
+        require(self, "beta", at_least=0)
         self.drift()  # it knows the ranges of its keys
 
     def drift(self) -> "Drift":

@@ -7,7 +7,6 @@ Tramèr et al. 2016, arXiv 1609.02943, section 6 (retraining); Papernot, McDanie
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from math import inf
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from torch.nn import functional
 from trustml_cli.extraction.thief import Means, Thief
 from trustml_cli.extraction.victim import CHUNK, Answer, Victim
 from trustml_cli.models.minibatches import fit_minibatches
+from trustml_cli.system.ranges import require
 
 
 class Source(Enum):
@@ -49,13 +49,9 @@ class Distill(Thief):
     lr: float
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
-        if not 0 < self.step <= 1:
-            raise ValueError(f"step: must be above 0 and at most 1, in pixel units, got {self.step}")
-        if not 0 < self.lr < inf:
-            raise ValueError(f"lr: must be above 0 and finite, got {self.lr}")
+        require(self, "seeds", "epochs", "batch_size", at_least=1)
+        require(self, "step", above=0, at_most=1)
+        require(self, "lr", above=0)
 
     @property
     def needs(self) -> Answer:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from trustml_cli.extraction.thief import Means, Thief
 from trustml_cli.extraction.victim import Answer, Victim
+from trustml_cli.system.ranges import require
 
 ROUNDED_TO_NOTHING = 0.5  # of the last digit: where a probability that was rounded to zero lies at most
 
@@ -37,8 +38,7 @@ class Linear(Thief):
     centre: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.centre < 1:
-            raise ValueError(f"centre: must be between 0 and 1, got {self.centre}")
+        require(self, "centre", above=0, below=1)
 
     @property
     def linear(self) -> bool:

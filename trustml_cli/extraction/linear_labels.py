@@ -5,7 +5,7 @@ Tramèr, Zhang, Juels, Reiter and Ristenpart 2016, arXiv 1609.02943, section 6.
 
 from dataclasses import dataclass
 from enum import Enum
-from math import inf, prod
+from math import prod
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from torch.nn import functional
 from trustml_cli.extraction.linear import LinearClassifier
 from trustml_cli.extraction.thief import Means, Thief
 from trustml_cli.extraction.victim import Answer, Victim
+from trustml_cli.system.ranges import require
 
 HALVINGS = 20  # of a line between two classes: 2^-20 of its length is below what float32 pixels can tell
 
@@ -44,12 +45,9 @@ class LinearLabels(Thief):
     iterations: int
 
     def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise ValueError(f"rounds: must be at least 1, got {self.rounds}")
-        if not 0 < self.decay < inf:
-            raise ValueError(f"decay: must be above 0 and finite, got {self.decay}")
-        if self.iterations < 1:
-            raise ValueError(f"iterations: must be at least 1, got {self.iterations}")
+        require(self, "rounds", at_least=1)
+        require(self, "decay", above=0)
+        require(self, "iterations", at_least=1)
 
     @property
     def needs(self) -> Answer:

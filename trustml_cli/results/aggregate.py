@@ -13,7 +13,7 @@ from trustml_cli.metrics.columns import OVER_SEEDS, PARTS, POOLED, within
 from trustml_cli.results.csv_files import read_csv
 from trustml_cli.results.recorder import DOES_NOT_COUNT, WHERE
 from trustml_cli.results.run_facts import RunFacts, read_facts
-from trustml_cli.system.files import is_held
+from trustml_cli.system.files import is_in_use
 
 if TYPE_CHECKING:  # a listing has no need of it, and shall not wait for its import
     import pandas
@@ -35,7 +35,7 @@ class Run:
         A run is killed if it is gone and never said how it ended, and unreadable if its run.json is.
         """
         status = self.facts.status
-        return "killed" if status == "running" and not is_held(self.folder) else status
+        return "killed" if status == "running" and not is_in_use(self.folder) else status
 
     @cached_property
     def metrics(self) -> "pandas.DataFrame":

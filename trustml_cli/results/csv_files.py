@@ -15,7 +15,7 @@ LARGEST = 64 * MB  # bytes of a table that is read back
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'")  # OWASP, "CSV Injection"; the quote, so that it can be taken off
 
 
-def harmless(value: Any) -> Any:
+def escape_formula(value: Any) -> Any:
     """A value as a cell of a CSV file: a text that begins like a formula has a quote before it, a number has none.
 
     Control characters in a text become their escape sequences, and stay so when it is read back.
@@ -32,14 +32,14 @@ def harmless(value: Any) -> Any:
     return value
 
 
-def as_it_was(cell: Any) -> Any:
+def unescape_formula(cell: Any) -> Any:
     """The value that `harmless` made a cell of."""
     return cell[1:] if isinstance(cell, str) and cell.startswith(tuple(f"'{first}" for first in FORMULA)) else cell
 
 
 def as_csv(table: "pandas.DataFrame") -> str:
     """`table` as the text of a CSV file."""
-    return table.rename(columns=harmless).map(harmless).to_csv(index=False)
+    return table.rename(columns=escape_formula).map(escape_formula).to_csv(index=False)
 
 
 def read_csv(path: Path, inside: Path | None = None) -> "pandas.DataFrame":
@@ -50,10 +50,12 @@ def read_csv(path: Path, inside: Path | None = None) -> "pandas.DataFrame":
     import pandas
 
     with opened(path, LARGEST, inside) as file:
-        return pandas.read_csv(file).rename(columns=lambda name: as_it_was(str(name))).map(as_it_was)
+        return pandas.read_csv(file).rename(columns=lambda name: unescape_formula(str(name))).map(unescape_formula)
 
 
 def read_rows(lines: Iterable[str]) -> list[dict[str, str]]:
     """The rows of such a file without pandas: every value a text. Cells beyond the last column are left out."""
     rows = csv.DictReader(lines)
-    return [{as_it_was(name): as_it_was(row[name] or "") for name in rows.fieldnames or []} for row in rows]
+    return [
+        {unescape_formula(name): unescape_formula(row[name] or "") for name in rows.fieldnames or []} for row in rows
+    ]

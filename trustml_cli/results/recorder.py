@@ -26,7 +26,15 @@ from trustml_cli.results.masking import masked
 from trustml_cli.results.run_facts import read_facts
 from trustml_cli.results.trackers.tracker import Tracker, epoch_values, metric_values
 from trustml_cli.system.errors import FULL, InputError
-from trustml_cli.system.files import digest, held, is_held, is_there, refuse_links, write_atomically, write_json
+from trustml_cli.system.files import (
+    digest,
+    is_in_use,
+    is_there,
+    mark_in_use,
+    refuse_links,
+    write_atomically,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -108,7 +116,7 @@ class Recorder:
         """
         self._clock = perf_counter()
         refuse_links(self.directory)
-        if again and is_held(self.directory):
+        if again and is_in_use(self.directory):
             raise InputError(f"resume: the run in {self.directory} is still at work; wait until it has ended")
         if not is_there(self.directory / "run.json"):
             refuse_others(self.directory)
@@ -135,7 +143,7 @@ class Recorder:
             raise InputError(f"hydra.run.dir: {self.directory} holds a run already; choose another") from None
         self.began = True
         self._at_work = ExitStack()
-        self._at_work.enter_context(held(self.directory))
+        self._at_work.enter_context(mark_in_use(self.directory))
         write_atomically(self.directory / "config.yaml", lambda path: path.write_text(self.config, encoding="utf-8"))
 
     def follow(self, tracker: Tracker) -> None:

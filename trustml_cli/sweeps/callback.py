@@ -22,7 +22,7 @@ from trustml_cli.sweeps.launchers import check_each_kind_once, outlive_killed_jo
 from trustml_cli.sweeps.resume import as_written, command_of, own_choices
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.files import write_atomically, write_json
-from trustml_cli.system.streams import say
+from trustml_cli.system.streams import write_if_possible
 
 if TYPE_CHECKING:
     from trustml_cli.results.aggregate import Answers, Run
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 FEW = 20  # rows of a summary that still fit on a terminal
 
 
-class Ending(Callback):
+class SweepCallback(Callback):
     """Hydra calls this when all jobs have ended, wherever they ran; `exit_code` is for `run.main` to read."""
 
     # environment variables, so that the processes of a launcher know them too
@@ -44,21 +44,21 @@ class Ending(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """What does not come to its end has not ended well; Hydra goes on when a callback fails."""
-        Ending.exit_code = 1
+        SweepCallback.exit_code = 1
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Count the jobs there will be, and have the launcher bring them all to their end."""
-        Ending.exit_code = 1
+        SweepCallback.exit_code = 1
         try:
             refuse_others_sweep(Path(config.hydra.sweep.dir))
         except InputError as error:  # Hydra would go on, and write over what lies there
-            say(f"trustml: error: {error}\n", to=sys.stderr)
+            write_if_possible(f"trustml: error: {error}\n", to=sys.stderr)
             sys.exit(2)
-        Ending.sweep = Path(config.hydra.sweep.dir)
+        SweepCallback.sweep = Path(config.hydra.sweep.dir)
         parsed = OverridesParser.create().parse_overrides(as_written(config.hydra.overrides.task))
         swept = [len(list(word.sweep_string_iterator())) for word in parsed if word.is_sweep_override()]
-        os.environ[Ending.JOBS] = str(prod(swept))
-        os.environ[Ending.ATTENDANCE] = str(Ending.sweep.absolute() / f".jobs-{secrets.token_hex(4)}")
+        os.environ[SweepCallback.JOBS] = str(prod(swept))
+        os.environ[SweepCallback.ATTENDANCE] = str(SweepCallback.sweep.absolute() / f".jobs-{secrets.token_hex(4)}")
         outlive_killed_jobs(config.hydra.launcher._target_)
         check_each_kind_once()
 
@@ -69,30 +69,30 @@ class Ending(Callback):
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
         """A single run: its own status."""
         job_return: JobReturn = kwargs["job_return"]
-        Ending.exit_code = job_return._return_value or 0  # its property raises what the job raised
+        SweepCallback.exit_code = job_return._return_value or 0  # its property raises what the job raised
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """A multirun: add its jobs up, name those that failed, and take the worst of their statuses."""
-        add_up(Path(config.hydra.sweep.dir), attended())
+        finish_sweep(Path(config.hydra.sweep.dir), registered_runs())
 
 
-def attend(job: int, folder: Path, **refused: Any) -> None:
+def register_job(job: int, folder: Path, **refused: Any) -> None:
     """Note that a job of this command runs in `folder`; or that it was `refused` there, with which error and status.
 
     What lies in a sweep's directory says nothing about who ran it.
     """
-    notes = Path(os.environ[Ending.ATTENDANCE])
+    notes = Path(os.environ[SweepCallback.ATTENDANCE])
     notes.mkdir(parents=True, exist_ok=True)
     write_json(notes / f"{job}.json", {"job": job, "folder": str(folder), "refused": refused})
 
 
-def attended() -> "list[Run]":
+def registered_runs() -> "list[Run]":
     """The runs of this command's jobs, in their order, as far as they began; the notes about them are removed."""
     from trustml_cli.results.aggregate import Refused, read_run
     from trustml_cli.results.run_facts import RunFacts
 
-    notes = Path(os.environ[Ending.ATTENDANCE])
-    sweep = Ending.sweep or notes.parent
+    notes = Path(os.environ[SweepCallback.ATTENDANCE])
+    sweep = SweepCallback.sweep or notes.parent
     jobs = [json.loads(note.read_text(encoding="utf-8")) for note in notes.glob("[0-9]*.json")]
     shutil.rmtree(notes, ignore_errors=True)
     runs = []
@@ -103,14 +103,14 @@ def attended() -> "list[Run]":
     return runs
 
 
-def add_up(sweep: Path, runs: "Sequence[Run]") -> int:
+def finish_sweep(sweep: Path, runs: "Sequence[Run]") -> int:
     """Write what sums up `runs` into `sweep`, and name those that failed; returns the exit status for them all.
 
     Files first, then the status, then the words: if nobody hears these, that changes nothing.
     """
     from trustml_cli.results.aggregate import Refused
 
-    jobs = max(len(runs), int(os.environ.get(Ending.JOBS, 0)))
+    jobs = max(len(runs), int(os.environ.get(SweepCallback.JOBS, 0)))
     lost, summary, complaints = 0, "", []
     try:
         if not all(isinstance(run, Refused) for run in runs):  # or else earlier jobs' tables stay as they are
@@ -129,11 +129,11 @@ def add_up(sweep: Path, runs: "Sequence[Run]") -> int:
         complaints.append(f"{missing} of {jobs} jobs never began{why}")
     # 1, a run that was lost after computing, be it interrupted, outweighs 2, an input that was wrong
     codes = [2 if run.facts.exit_code == 2 else 1 for run in failed]
-    Ending.exit_code = lost or min(codes, default=1 if missing else 0)
-    say(summary, to=sys.stdout)
-    say("".join(f"trustml: {complaint}\n" for complaint in complaints), to=sys.stderr)
-    say(f"{len(runs) - len(failed)} of {jobs} jobs completed; results are in {sweep}\n", to=sys.stdout)
-    return Ending.exit_code
+    SweepCallback.exit_code = lost or min(codes, default=1 if missing else 0)
+    write_if_possible(summary, to=sys.stdout)
+    write_if_possible("".join(f"trustml: {complaint}\n" for complaint in complaints), to=sys.stderr)
+    write_if_possible(f"{len(runs) - len(failed)} of {jobs} jobs completed; results are in {sweep}\n", to=sys.stdout)
+    return SweepCallback.exit_code
 
 
 def tabulate(sweep: Path, runs: "Sequence[Run]") -> str:

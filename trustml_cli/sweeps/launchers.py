@@ -20,7 +20,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.sweeper import Sweeper
 
 from trustml_cli.config.groups import share_of_cores
-from trustml_cli.system.signals import interrupt_when_told_to_end
+from trustml_cli.system.signals import handle_termination
 from trustml_cli.system.streams import forgive_streams
 
 LAST_WORDS = 15.0  # seconds; whoever told this process to end waits for 30 of them, usually
@@ -139,7 +139,7 @@ class SeparateProcesses:
 def begin_process(parent: int) -> None:
     """What a process of a sweep does first: it ends when told to, or after its parent, and not for want of words."""
     forgive_streams()
-    interrupt_when_told_to_end()
+    handle_termination()
     die_with(parent)
 
 

@@ -44,7 +44,7 @@ def resumed_words(overrides: Sequence[str], flags: Sequence[str]) -> list[str]:
     output_dir = next((word.partition("=")[2] for word in others if word.startswith("output_dir=")), "outputs")
     saved_sweeps = sorted(Path(output_dir).glob("multirun/*/multirun.yaml"), reverse=True)
     begun = (saved for saved in saved_sweeps if any(saved.parent.glob("*/run.json")))
-    same = (saved for saved in begun if is_of(saved, what_is_run(others)))
+    same = (saved for saved in begun if is_of(saved, overrides_of_run(others)))
     return [*others, "resume=true", *(into(saved.parent) for saved in islice(same, 1)), *flags]
 
 
@@ -54,7 +54,7 @@ def words_of(saved: Path, typed_now: Sequence[str]) -> list[str]:
     What is the user's to decide is for them to type again, for anybody may have written the file; how the jobs are
     launched may be typed otherwise than before.
     """
-    before = [word for word in saved_words(saved) if launches(word) or what_is_run([word])]
+    before = [word for word in saved_words(saved) if launches(word) or overrides_of_run([word])]
     parse = OverridesParser.create().parse_override
     now = {word: parse(word) for word in typed_now}
     for word, said in now.items():
@@ -99,7 +99,7 @@ def is_of(saved: Path, command: Sequence[str]) -> bool:
 
 def command_of(saved: Path) -> list[str]:
     """What is run by the sweep whose multirun.yaml this is."""
-    return what_is_run(saved_words(saved))
+    return overrides_of_run(saved_words(saved))
 
 
 def own_choices(saved: Path) -> list[str]:
@@ -124,7 +124,7 @@ def as_written(words: Any) -> list[str]:
     return list(written)
 
 
-def what_is_run(words: Iterable[str]) -> list[str]:
+def overrides_of_run(words: Iterable[str]) -> list[str]:
     """The overrides among the words of a command that say what its jobs are."""
     return [word for word in words if not word.lstrip("+~").startswith(HOW)]
 

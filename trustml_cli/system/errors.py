@@ -17,7 +17,7 @@ class RunFailed(Exception):
 
 
 @contextmanager
-def naming(key: str) -> Iterator[None]:
+def prefix_errors(key: str) -> Iterator[None]:
     """Turn a ValueError from inside into an InputError that names the config key.
 
     Methods know their own fields only: `epsilon: must be …` becomes `task.epsilon: must be …`.
@@ -52,8 +52,8 @@ def short(value: object) -> str:
 def some_of(names: Iterable[object]) -> str:
     """Names for a message: all, or the first few of many; long ones without their end."""
     few = list(islice(names, FEW + 1))
-    told = [name if len(name) <= SHORT else f"{name[: SHORT - 1]}…" for name in map(str, few)]
-    return ", ".join(told if len(few) <= FEW else [*told[:FEW], "…"])
+    error_line = [name if len(name) <= SHORT else f"{name[: SHORT - 1]}…" for name in map(str, few)]
+    return ", ".join(error_line if len(few) <= FEW else [*error_line[:FEW], "…"])
 
 
 SHORT = 60  # characters of a value in a message
@@ -79,7 +79,7 @@ def told(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def trouble_with_files(error: BaseException | None) -> OSError | None:
+def file_error_behind(error: BaseException | None) -> OSError | None:
     """The error about a file or folder that is behind this one, if there is one."""
     while error is not None and not (isinstance(error, OSError) and error.errno in REMEDIES):
         error = error.__cause__ or error.__context__

@@ -41,7 +41,7 @@ def write_atomically(path: Path, write: Callable[[Path], object], new: bool = Fa
     """
     partial = path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")
     try:
-        with naming_file(path, partial):
+        with rename_in_errors(path, partial):
             write(partial)
             if new:
                 claim(partial, path)
@@ -64,7 +64,7 @@ def claim(partial: Path, path: Path) -> None:
 
 
 @contextmanager
-def naming_file(path: Path, partial: Path) -> Iterator[None]:
+def rename_in_errors(path: Path, partial: Path) -> Iterator[None]:
     """Have an error about `partial`, or about a file without a name, be about `path`: nobody knows the other."""
     try:
         yield
@@ -177,7 +177,7 @@ def fill(folder: Path, make: Callable[[Path], None]) -> dict[str, str]:
         shutil.rmtree(left, ignore_errors=True)
     partial = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
     try:
-        with naming_file(folder, partial):
+        with rename_in_errors(folder, partial):
             partial.mkdir(mode=0o755)
             make(partial)
             checksums = {path.name: file_digest(path) for path in sorted(partial.iterdir())}
@@ -192,7 +192,7 @@ def fill(folder: Path, make: Callable[[Path], None]) -> dict[str, str]:
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def mark_in_use(folder: Path) -> Iterator[None]:
     """Mark `folder` as at work inside; should the process end there, however it ends, the mark is gone with it."""
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -203,7 +203,7 @@ def held(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def is_held(folder: Path) -> bool:
+def is_in_use(folder: Path) -> bool:
     """Whether a living process holds `folder`; False, too, where the file system cannot tell."""
     try:
         handle = os.open(folder, os.O_RDONLY)

@@ -88,7 +88,7 @@ def choose_device(name: str, job: int) -> torch.device:
     return torch.device(name)
 
 
-def begin_on(device: torch.device) -> None:
+def select_device(device: torch.device) -> None:
     """Make a GPU the current one, ready for work, so that nothing in this process asks for another by default."""
     if device.type == "cuda":
         torch.cuda.init()  # type: ignore[no-untyped-call]
@@ -102,7 +102,7 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def compute_repeatably(device: torch.device) -> None:
+def make_deterministic(device: torch.device) -> None:
     """Ask torch for algorithms that give the same result every time; on a CPU those that networks use do anyway."""
     if device.type == "cpu":  # and asking costs more than a second: it imports torch's compiler
         return
@@ -186,9 +186,9 @@ class BatchSplitter:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Random numbers inside depend on `seed` alone, and those that follow are as if nothing had been drawn inside.
+    """Seed all random numbers inside with `seed`, and restore their states afterwards.
 
-    Of several GPUs that is so for the current one, which `begin_on` chose: to ask the others for the state of theirs
+    Of several GPUs only the current one, which `select_device` chose, is restored: reading the state of the others
     would take memory on each, in every job.
     """
     python, numpy_state = random.getstate(), np.random.get_state()

@@ -7,11 +7,11 @@ import sys
 def leave_out_the_current_directory() -> None:
     """Have no module of the current directory imported: not by its name, nor as a plugin, nor by processes of ours.
 
-    `python -m` and `PYTHONPATH=.` would. Code that the user allows is looked for there by `config.loader.look_beside`.
+    `python -m` and `PYTHONPATH=.` would. `config.loader.search_working_directory` finds the code that the user allows.
     """
     try:
         here = os.path.realpath(os.curdir)
-    except FileNotFoundError:  # it is gone; `run.main` says so
+    except FileNotFoundError:  # it is gone; `cli.main` says so
         return
     if here == os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__)))):  # noqa: PTH120
         return  # a checkout that is not installed

@@ -27,7 +27,7 @@ def words_for(interrupt: KeyboardInterrupt) -> str:
     )
 
 
-def interrupt_when_told_to_end(whatever_was_set: bool = False) -> None:
+def handle_termination(whatever_was_set: bool = False) -> None:
     """Have such a signal raise `Terminated`, so that files are finished and nothing half is left.
 
     Not where it is ignored, as after `nohup`, or heard already, unless that is to be replaced.
@@ -51,7 +51,7 @@ def raise_terminated(number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def signals_ignored() -> Iterator[None]:
     """No signal interrupts what is inside: the last words of a run."""
     if current_thread() is not main_thread():
         yield

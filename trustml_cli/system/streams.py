@@ -61,13 +61,13 @@ def lost_output() -> str | None:
     return None if error is None or error.errno == errno.EPIPE else str(error.strerror)
 
 
-def say(text: str, to: TextIO) -> None:
+def write_if_possible(text: str, to: TextIO) -> None:
     """Write where that works: whatever it says has come to pass already."""
     with suppress(OSError, ValueError):
         to.write(text)
         to.flush()
 
 
-def complain(line: str) -> None:
+def print_error(line: str) -> None:
     """One line on standard error."""
-    say(f"trustml: error: {printable(' '.join(line.split()))}\n", to=sys.stderr)
+    write_if_possible(f"trustml: error: {printable(' '.join(line.split()))}\n", to=sys.stderr)

@@ -7,7 +7,7 @@ from trustml_cli.attacks.attack import Attack
 from trustml_cli.data.dataset import DatasetSource
 from trustml_cli.defences.defence import Defence
 from trustml_cli.models.model import Model
-from trustml_cli.system.errors import InputError, naming
+from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.tasks.attacker_images import attacker_condition, split_for_attacker
 from trustml_cli.tasks.context import Context
 from trustml_cli.tasks.robustness import RobustnessTask
@@ -39,7 +39,7 @@ class MeasureRobustness(RobustnessTask):
         if context.record.choices["model"] in others:
             raise InputError(f"task.transfer_to: {context.record.choices['model']} is what is attacked; take another")
         for each in others.values():
-            with naming("trainer"):
+            with prefix_errors("trainer"):
                 trainer.check(each)
         data = context.load(dataset)
         attack, test = self.prepare(context, data, model, attack, defence)

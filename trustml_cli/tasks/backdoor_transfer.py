@@ -11,7 +11,7 @@ from trustml_cli.metrics.columns import Columns, conditions, higher, lower, neit
 from trustml_cli.models.model import Model
 from trustml_cli.models.transfer import body_of, new_head
 from trustml_cli.plots.backdoor import accuracy_bars, triggered_predictions
-from trustml_cli.system.errors import InputError, naming
+from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.tasks.context import Context, input_spec
 from trustml_cli.tasks.poisoning import (
     ALL,
@@ -54,11 +54,11 @@ class TransferBackdoor(Poisoning):
         """One row: accuracy on the new classes, clean and triggered, on the poisoned body and on a clean one."""
         check_trained(model)
         data = context.load(dataset)
-        with naming("trigger"):
+        with prefix_errors("trigger"):
             trigger.check(data.shape)  # a table has not even the classes to divide
         old, new = self.divided(data)
         poison = self.within(data).poison(old, trigger, context.seed)
-        with naming("model"):
+        with prefix_errors("model"):
             body_of(model.build(input_spec(old)))
         poisoned = poison.apply(old)
         check_poison(context, poison, old, poisoned)
@@ -106,7 +106,7 @@ class TransferBackdoor(Poisoning):
 
     def divided(self, data: Dataset) -> tuple[Dataset, Dataset]:
         """What the donor learns, and the new classes; each with at least two classes."""
-        with naming("task.new_classes"):
+        with prefix_errors("task.new_classes"):
             new = sorted({data.class_number(name) for name in self.new_classes})
         old = [number for number in range(len(data.classes)) if number not in new]
         if min(len(old), len(new)) < 2:
@@ -119,7 +119,7 @@ class TransferBackdoor(Poisoning):
         """The same poisoning with names in place of numbers, for the donor's classes are numbered anew."""
 
         def name(key: str, given: int | str) -> str:
-            with naming(f"task.{key}"):
+            with prefix_errors(f"task.{key}"):
                 number = data.class_number(given)
             if number in map(data.class_number, self.new_classes):
                 raise InputError(f"task.{key}: {data.classes[number]!r} is among task.new_classes; the donor lacks it")

@@ -18,7 +18,7 @@ from trustml_cli.defences.defence import Defence
 from trustml_cli.models.checkpoint import load_checkpoint
 from trustml_cli.models.model import InputSpec, Model
 from trustml_cli.results.recorder import Recorder
-from trustml_cli.system.errors import InputError, naming
+from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.files import file_digest
 from trustml_cli.system.hardware import Hardware, seeded
 from trustml_cli.system.recipe import recipe_of
@@ -92,12 +92,12 @@ class Context:
         spec.check()
         data, model = spec.data, spec.model
         inputs = input_spec(data)
-        with naming("model"), seeded(spec.seed):
+        with prefix_errors("model"), seeded(spec.seed):
             network = model.build(inputs)
             network_facts = as_built(network) if spec.trains else {}
             if model.checkpoint is not None:
                 load_checkpoint(network, model.checkpoint)
-        with naming("defence"):
+        with prefix_errors("defence"):
             spec.step.check(network)
         if not spec.trains:
             assert model.checkpoint is not None
@@ -187,7 +187,7 @@ class Context:
     def _member(self, spec: TrainingSpec) -> Member:
         """The fresh network of `spec` and what it learns from."""
         random = torch.Generator()
-        with naming("model"), seeded(spec.seed):
+        with prefix_errors("model"), seeded(spec.seed):
             network = spec.model.build(input_spec(spec.data))
             random.set_state(torch.get_rng_state())
         return Member(network, spec.data, random)

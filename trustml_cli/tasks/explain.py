@@ -19,7 +19,7 @@ from trustml_cli.metrics.columns import Columns, conditions, higher, lower, neit
 from trustml_cli.metrics.intervals import average
 from trustml_cli.models.model import Model, require_images
 from trustml_cli.plots.explanation import correlation_matrix, methods_side_by_side, one_method, replacement_curves
-from trustml_cli.system.errors import InputError, naming
+from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.hardware import seeded
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context, input_spec
@@ -114,14 +114,14 @@ class Explain:
     ) -> dict[str, Explainer]:
         """The explainers to run, checked before anything is trained; those that are not named may stay out of it."""
         inputs = input_spec(data)
-        with naming("dataset"):
+        with prefix_errors("dataset"):
             require_images(inputs)
-        with naming("model"), seeded(context.seed):
+        with prefix_errors("model"), seeded(context.seed):
             fresh = defence.around(model.build(inputs), data.shape)
         able = {}
         for name, explainer in (family if self.explainer is None else chosen(self.explainer, family, KEY)).items():
             try:
-                with naming(f"explainer.{name}"):
+                with prefix_errors(f"explainer.{name}"):
                     explainer.check(fresh, data.shape)
                 able[name] = explainer
             except Unsuitable as error:
@@ -138,7 +138,7 @@ class Explain:
             raise InputError(f"task.images: must be at most {len(data.test)}, the number of test images")
         target = None
         if self.target is not None:
-            with naming("task.target"):
+            with prefix_errors("task.target"):
                 number = data.class_number(self.target)
             target = torch.full((self.images,), number, device=context.hardware.device)
         order = torch.randperm(len(data.test), generator=torch.Generator().manual_seed(context.seed))[: self.images]

@@ -19,7 +19,7 @@ from trustml_cli.metrics.columns import Columns, conditions, lower, neither
 from trustml_cli.metrics.intervals import average, proportion
 from trustml_cli.models.model import Model
 from trustml_cli.plots.fooling import fooling_images, fooling_rates
-from trustml_cli.system.errors import InputError, naming
+from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.hardware import seeded
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context
@@ -112,7 +112,7 @@ class Fool:
             return list(range(len(data.classes)))
         if not self.target:
             raise InputError("task.target: needs at least one class (or null for all)")
-        with naming("task.target"):
+        with prefix_errors("task.target"):
             return list(dict.fromkeys(data.class_number(name) for name in self.target))
 
     def driven(self, network: nn.Module, noise: Tensor, attack: Attack) -> Tensor:

@@ -22,7 +22,7 @@ from trustml_cli.ood.detector import Detector, FittedState, ModelOutputs
 from trustml_cli.ood.measure import DetectionResult, evaluate
 from trustml_cli.ood.separation import MEASURES, separation_intervals
 from trustml_cli.plots.ood import roc_curves, score_histograms
-from trustml_cli.system.errors import InputError, RunFailed, naming
+from trustml_cli.system.errors import InputError, RunFailed, prefix_errors
 from trustml_cli.system.hardware import Hardware
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context, input_spec
@@ -76,16 +76,16 @@ class DetectUnseen:
         """One row for each score, then the pictures."""
         detectors = chosen(self.score, detector, "task.score")
         whole = context.load(dataset)
-        with naming("dataset"):
+        with prefix_errors("dataset"):
             require_images(input_spec(whole))
         data, unseen, unseen_name = self.divide(context, whole, outliers.get(self.ood_dataset or ""), dataset.limit)
         data, validation = split_validation(data, self.validation_fraction, context.seed)
         if not len(data.train):
             raise InputError("task.validation_fraction: leaves nothing to train on; lower it")
-        with naming("model"):
+        with prefix_errors("model"):
             last_linear(model.build(input_spec(data)))  # before training: without one there are no features
         for name in detectors:
-            with naming(f"detector.{name}"):
+            with prefix_errors(f"detector.{name}"):
                 detectors[name].check(len(data.train))
 
         network = context.train_or_load(context.spec(data, model, trainer, defence=defence)).network
@@ -124,7 +124,7 @@ class DetectUnseen:
             if far_data.fingerprint == data.fingerprint:
                 raise InputError("task.ood_dataset: is the data set that the model is trained on; take another")
             return data, resize_like(far_data.test, data.shape), str(self.ood_dataset)
-        with naming("task.holdout"):
+        with prefix_errors("task.holdout"):
             number = data.class_number(self.holdout)
         if len(data.classes) < 3:
             raise InputError("task.holdout: two or more classes must be left; the data set has two")

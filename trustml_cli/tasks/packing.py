@@ -16,7 +16,7 @@ from trustml_cli.models.cost import costs
 from trustml_cli.models.model import Model
 from trustml_cli.models.packed import from_bits, in_layers, load_packed, pack
 from trustml_cli.plots.packed import packed_layers
-from trustml_cli.system.errors import naming
+from trustml_cli.system.errors import prefix_errors
 from trustml_cli.system.hardware import seeded
 from trustml_cli.tasks.context import Context, input_spec
 from trustml_cli.training.predict import BATCH
@@ -30,7 +30,7 @@ CLOSE = 1e-5  # how far logits may be apart, relative to their size
 
 def check_packable(model: Model, data: Dataset) -> None:
     """Raise `InputError` where the networks that `model` builds have no form in bits."""
-    with naming("model"), seeded(0):
+    with prefix_errors("model"), seeded(0):
         pack(model.build(input_spec(data)), data.shape)
 
 

@@ -15,7 +15,7 @@ from trustml_cli.models.model import Model
 from trustml_cli.physical.attack import PhysicalAttack
 from trustml_cli.physical.transformations import Ranges
 from trustml_cli.plots.physical import PatchedResult, pattern_picture, success_bars, worn_images
-from trustml_cli.system.errors import InputError, naming
+from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.hardware import seeded
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context
@@ -52,9 +52,9 @@ class MeasurePhysicalAttack:
         data = context.load(dataset)
         if len(data.shape) != 3:
             raise InputError("dataset: holds no images; a pattern is put into images only")
-        with naming("physical"):
+        with prefix_errors("physical"):
             physical.pattern_shape(data.shape)
-        with naming("physical.target"):
+        with prefix_errors("physical.target"):
             target = data.class_number(physical.target)
         physical = replace(physical, target=target)
         train, test = (of_others(split, target) for split in (data.train, data.test))

@@ -11,7 +11,7 @@ from trustml_cli.backdoors.trigger import Trigger
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.metrics.intervals import proportion
 from trustml_cli.models.model import Model
-from trustml_cli.system.errors import InputError, naming
+from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context
 from trustml_cli.training.predict import Answers
@@ -44,11 +44,11 @@ class Poisoning:
 
     def poison(self, data: Dataset, trigger: Trigger, seed: int) -> Poison:
         """The poison for `data`, its classes as numbers. Raises `InputError` where there is nothing to poison."""
-        with naming("trigger"):
+        with prefix_errors("trigger"):
             trigger.check(data.shape)
-        with naming("task.target"):
+        with prefix_errors("task.target"):
             target = data.class_number(self.target)
-        with naming("task.source"):
+        with prefix_errors("task.source"):
             named = [data.class_number(name) for name in self.source if name != ALL]
         if target in named:
             raise InputError(f"task.target: {data.classes[target]!r} is a source too; take another class")

@@ -25,7 +25,7 @@ from trustml_cli.models.model import Model
 from trustml_cli.ood.measure import DetectionResult, evaluate
 from trustml_cli.plots.ood import roc_curves
 from trustml_cli.plots.rectify import accuracies, rectified_images
-from trustml_cli.system.errors import InputError, naming
+from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.hardware import seeded
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context, check_defence, input_spec
@@ -174,14 +174,14 @@ def resolve_targets(
     context: Context, attacks: Mapping[str, Attack], data: Dataset, model: Model, defence: Rectifier
 ) -> dict[str, Attack]:
     """The attacks with their targets as numbers; whatever is wrong with one is said."""
-    with naming("model"), seeded(context.seed):
+    with prefix_errors("model"), seeded(context.seed):
         fresh = defence.around(model.build(input_spec(data)), data.shape)
     ready = {}
     for name, each in attacks.items():
-        with naming(f"attacks.{name}.target"):
+        with prefix_errors(f"attacks.{name}.target"):
             target = None if each.target is None else data.class_number(each.target)
         ready[name] = replace(each, target=target)
-        with naming(f"attacks.{name}"):
+        with prefix_errors(f"attacks.{name}"):
             ready[name].check(fresh, data.shape)
     return ready
 

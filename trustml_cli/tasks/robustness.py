@@ -19,7 +19,7 @@ from trustml_cli.defences.defence import Defence
 from trustml_cli.metrics.columns import Columns, conditions, higher, lower, neither, sometimes
 from trustml_cli.models.inference import NoGradient, gives_gradients
 from trustml_cli.models.model import Model
-from trustml_cli.system.errors import InputError, naming
+from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.hardware import seeded
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.attacker_images import AttackerImages
@@ -76,9 +76,9 @@ class RobustnessTask:
         Raises `InputError` where the attack is not for this model, data set or target.
         """
         attack, test = resolve_target(attack, data)
-        with naming("model"), seeded(context.seed):
+        with prefix_errors("model"), seeded(context.seed):
             fresh = defence.around(model.build(input_spec(data)), data.shape)
-        with naming("attack"):
+        with prefix_errors("attack"):
             attack.check(fresh, data.shape)
             check_gradient_access(attack, fresh, data.shape)
         return attack, test if self.images is None else random_subset(test, self.images, context.seed)
@@ -137,7 +137,7 @@ def resolve_target(attack: Attack, data: Dataset) -> tuple[Attack, Split]:
     """The attack with its target as a number, and the test images that are not of that class already."""
     if attack.target is None:
         return attack, data.test
-    with naming("attack.target"):
+    with prefix_errors("attack.target"):
         target = data.class_number(attack.target)
     test = data.test.subset((data.test.labels != target).nonzero()[:, 0])
     if not len(test):

@@ -21,7 +21,7 @@ from trustml_cli.metrics.intervals import proportion
 from trustml_cli.models.linear import linear_parameters
 from trustml_cli.models.model import Model, require_images
 from trustml_cli.plots.extraction import agreement_curve, weights_side_by_side
-from trustml_cli.system.errors import InputError, naming
+from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.hardware import seeded
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.attacker_images import AttackerImages
@@ -150,7 +150,7 @@ class Steal:
     ) -> None:
         """Raise `InputError` for what cannot be stolen in this way, before anything is trained."""
         inputs = input_spec(data)
-        with naming("dataset"):
+        with prefix_errors("dataset"):
             require_images(inputs)
         for name, thief in thieves.items():
             if thief.needs.rank < self.returns.rank:
@@ -158,13 +158,13 @@ class Steal:
                     f"task.method: {name} needs {thief.needs.value}, but task.returns={self.returns.value}; "
                     "take another method or let the victim return more"
                 )
-            with naming("task.queries"):
+            with prefix_errors("task.queries"):
                 thief.check(max(self.queries), len(own))
         if student.checkpoint is not None:
             raise InputError("student.checkpoint: must be null, a thief trains its student from scratch")
-        with naming("student"):
+        with prefix_errors("student"):
             student.build(inputs)
-        with naming("model"), seeded(context.seed):
+        with prefix_errors("model"), seeded(context.seed):
             fresh = defence.around(model.build(inputs), data.shape)
         try:
             linear_parameters(fresh, data.shape)

@@ -18,7 +18,7 @@ from trustml_cli.metrics.columns import Columns, conditions, higher, lower, neit
 from trustml_cli.metrics.intervals import proportion
 from trustml_cli.models.model import Model
 from trustml_cli.plots.universal import fooled_images, perturbations, transfer_matrix
-from trustml_cli.system.errors import InputError, naming
+from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.hardware import seeded
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.attacker_images import AttackerImages, attacker_condition, split_for_attacker
@@ -69,11 +69,11 @@ class TransferUniversal:
         models = {context.record.choices["model"]: model}
         models |= {name: other for name, other in others.items() if name not in models}
         for each in others.values():
-            with naming("trainer"):
+            with prefix_errors("trainer"):
                 trainer.check(each)
         data = context.load(dataset)
         if attack.target is not None:
-            with naming("attack.target"):
+            with prefix_errors("attack.target"):
                 attack = replace(attack, target=data.class_number(attack.target))
         data, known = split_for_attacker(data, attack.learns_from, self.attacker_images, context.seed)
         networks = {

@@ -1,7 +1,6 @@
 """The gradient loop as it is tuned to take few steps."""
 
 from dataclasses import dataclass
-from math import inf, isfinite
 
 import torch
 from torch import nn
@@ -9,6 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from trustml_cli.data.batches import Augmentation, SettledAugmentation
 from trustml_cli.system.hardware import Hardware
+from trustml_cli.system.ranges import require
 from trustml_cli.training.gradient import GradientTrainer
 from trustml_cli.training.lookahead import Lookahead
 from trustml_cli.training.optimization import Optimizer
@@ -36,12 +36,9 @@ class FastTrainer(GradientTrainer):
         super().__post_init__()
         if self.optimizer is not Optimizer.sgd:
             raise ValueError(f"optimizer: must be sgd for this trainer, got {self.optimizer.value}")
-        if not 0 < self.bias_lr < inf:
-            raise ValueError(f"bias_lr: must be above 0 and finite, got {self.bias_lr}")
-        if self.lookahead_every is not None and self.lookahead_every < 1:
-            raise ValueError(f"lookahead_every: must be at least 1, or null, got {self.lookahead_every}")
-        if not (isfinite(self.lookahead_decay) and 0 <= self.lookahead_decay <= 1):
-            raise ValueError(f"lookahead_decay: must be in [0, 1], got {self.lookahead_decay}")
+        require(self, "bias_lr", above=0)
+        require(self, "lookahead_every", at_least=1)
+        require(self, "lookahead_decay", at_least=0, at_most=1)
 
     def groups(self, network: nn.Module) -> Groups:
         layers = [layer for layer in network.modules() if isinstance(layer, _BatchNorm)]

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, inf, isfinite
+from math import ceil, inf
 from time import perf_counter
 from typing import ClassVar
 
@@ -16,6 +16,7 @@ from trustml_cli.data.dataset import Dataset, Split, random_subset
 from trustml_cli.models.model import DataDependentInit
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.hardware import Hardware, report_out_of_memory
+from trustml_cli.system.ranges import require
 from trustml_cli.training.lookahead import Lookahead
 from trustml_cli.training.optimization import Optimization, Optimizer, Schedule, make_optimizer, make_schedule
 from trustml_cli.training.predict import mean_score, predict
@@ -59,20 +60,11 @@ class GradientTrainer(Trainer):
     channels_last: bool
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "steps_per_epoch", "batch_size", "patience"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name}: must be at least 1, got {value}")
-        if not (self.lr > 0 and isfinite(self.lr)):
-            raise ValueError(f"lr: must be above 0 and finite, got {self.lr}")
-        for name in ("weight_decay", "crop_padding"):
-            if not 0 <= getattr(self, name) < inf:
-                raise ValueError(f"{name}: must be at least 0 and finite, got {getattr(self, name)}")
-        for name in ("momentum", "label_smoothing"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be in [0, 1), got {getattr(self, name)}")
-        if not 0 < self.validation_fraction < 1:
-            raise ValueError(f"validation_fraction: must be between 0 and 1, got {self.validation_fraction}")
+        require(self, "epochs", "steps_per_epoch", "batch_size", "patience", at_least=1)
+        require(self, "lr", above=0)
+        require(self, "weight_decay", "crop_padding", at_least=0)
+        require(self, "momentum", "label_smoothing", at_least=0, below=1)
+        require(self, "validation_fraction", above=0, below=1)
 
     def fit(
         self,

@@ -3,7 +3,6 @@
 import logging
 import warnings
 from dataclasses import dataclass
-from math import inf
 from time import perf_counter
 from typing import Any
 
@@ -19,6 +18,7 @@ from trustml_cli.models.dense import Logistic
 from trustml_cli.models.model import Model
 from trustml_cli.system.errors import RunFailed
 from trustml_cli.system.hardware import Hardware
+from trustml_cli.system.ranges import require
 from trustml_cli.training.predict import predict
 from trustml_cli.training.trainer import Epoch, Report, Trainer, finite
 
@@ -49,10 +49,8 @@ class SklearnTrainer(LogisticTrainer):
     max_iter: int
 
     def __post_init__(self) -> None:
-        if not self.inverse_regularization > 0:
-            raise ValueError(f"inverse_regularization: must be above 0, got {self.inverse_regularization}")
-        if self.max_iter < 1:
-            raise ValueError(f"max_iter: must be at least 1, got {self.max_iter}")
+        require(self, "inverse_regularization", above=0)
+        require(self, "max_iter", at_least=1)
 
     def fit(self, network: nn.Sequential, data: Dataset, hardware: Hardware, report: Report, *_: object) -> None:
         from sklearn.exceptions import ConvergenceWarning
@@ -89,13 +87,9 @@ class NumpyTrainer(LogisticTrainer):
     weight_decay: float
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
-        if not 0 < self.lr < inf:
-            raise ValueError(f"lr: must be above 0 and finite, got {self.lr}")
-        if not 0 <= self.weight_decay < inf:
-            raise ValueError(f"weight_decay: must be at least 0 and finite, got {self.weight_decay}")
+        require(self, "epochs", "batch_size", at_least=1)
+        require(self, "lr", above=0)
+        require(self, "weight_decay", at_least=0)
 
     @np.errstate(over="ignore", invalid="ignore")  # `finite` notices
     def fit(self, network: nn.Sequential, data: Dataset, hardware: Hardware, report: Report, *_: object) -> None:

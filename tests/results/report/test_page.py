@@ -11,7 +11,7 @@ import pandas
 from tests.helpers import leave_run, metrics
 from trustml_cli.results.aggregate import answers_of, read_runs, sweep_table
 from trustml_cli.results.report.page import PNG, write_comparison, write_run, write_sweep
-from trustml_cli.sweeps.callback import add_up
+from trustml_cli.sweeps.callback import finish_sweep
 
 BEST = '<span class="mark" title="the best of this column under equal conditions">★ best</span> '
 
@@ -92,7 +92,7 @@ def test_the_best_is_what_the_runs_say_is_better_and_nothing_where_they_do_not_a
 
 def test_pages_can_be_written_again_from_what_lies_there(sweep: Path) -> None:
     for page, again in (
-        (sweep / "index.html", lambda: add_up(sweep, read_runs(sweep))),
+        (sweep / "index.html", lambda: finish_sweep(sweep, read_runs(sweep))),
         (read_runs(sweep)[0].folder / "report.html", lambda: write_run(read_runs(sweep)[0].folder)),
     ):
         before = page.read_text()
