@@ -125,7 +125,7 @@ def gradient_attacks(n: int) -> list[Ratio]:
                 loss=Loss.ce,
                 steps=steps,
                 step_size=size,
-                reach=2.5,
+                rel_path_length=2.5,
                 random_start=False,
                 restarts=1,
             )

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from contextlib import suppress
 from functools import partial
 from inspect import signature
@@ -33,7 +34,7 @@ from trustml_cli.system.streams import print_error
 
 log = logging.getLogger(__name__)
 
-MEMORY_KEYS = ("batch_size", "images", "samples", "limit")  # last parts of keys that memory is a matter of
+MEMORY_KEYS = re.compile(r"(.*\.)?(batch_size|(\w+_)?images|samples|limit)")  # keys that decide how much memory is used
 COMMON_GROUPS = ("task", "trainer", "model", "dataset", "tracker")  # groups of config.yaml, be they needed or not
 
 # here, for the processes of a launcher come to `job` by importing this file
@@ -182,7 +183,7 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
 
 def memory_hint(config: DictConfig) -> str:
     """What to lower where memory runs out; training names its own key."""
-    keys = [key for key in flat(OmegaConf.to_container(config)) if key.rpartition(".")[2] in MEMORY_KEYS]  # type: ignore[arg-type]
+    keys = [key for key in flat(OmegaConf.to_container(config)) if MEMORY_KEYS.fullmatch(key)]  # type: ignore[arg-type]
     return f"lower {' or '.join(key for key in keys if not key.startswith('trainer.'))}, or take a smaller model"
 
 

@@ -230,7 +230,7 @@ def test_no_other_network_is_asked_in_place_of_an_odd_one(make: Callable[[], nn.
         assert same_logits_and_gradients(
             logits_and_gradients(asked.network, IMAGES, LABELS), logits_and_gradients(network, IMAGES, LABELS)
         )
-        bim = BIM(norm=Norm.linf, target=None, steps=4, step_size=None, reach=2.0)
+        bim = BIM(norm=Norm.linf, target=None, steps=4, step_size=None, rel_path_length=2.0)
         curve = attack_curve(network, bim, [(IMAGES, LABELS)], [0.2], keep=12)
         torch.testing.assert_close(curve.attacked[0].examples, bim(network, IMAGES, LABELS, 0.2), atol=1e-4, rtol=0)
 
@@ -238,7 +238,7 @@ def test_no_other_network_is_asked_in_place_of_an_odd_one(make: Callable[[], nn.
 def test_a_copy_that_is_wrong_under_attack_only_is_found_out() -> None:
     torch.manual_seed(0)
     network = unsettled(Counting(last=8))  # it is asked seven times before the attack ends
-    bim = BIM(norm=Norm.linf, target=None, steps=4, step_size=None, reach=2.0)
+    bim = BIM(norm=Norm.linf, target=None, steps=4, step_size=None, rel_path_length=2.0)
     assert choose_attack_view(unsettled(Counting(last=8)), IMAGES, LABELS).which.startswith("a copy with folded layers")
     curve = attack_curve(network, bim, [(IMAGES, LABELS), (IMAGES, LABELS)], [0.1, 0.2], keep=0)
     assert curve.asked is not None

@@ -19,12 +19,12 @@ from trustml_cli.system.hardware import seeded
 EPSILONS = {Norm.linf: 0.1, Norm.l2: 1.0, Norm.l1: 6.0, Norm.l0: 8.0}  # of 108 values
 
 FEW = {
-    "steps": 4, "queries": 20, "rounds": 2, "constant": 10.0, "learning_rate": 0.3, "epochs": 1, "labels": 150,
+    "steps": 4, "queries": 20, "rounds": 2, "constant": 10.0, "lr": 0.3, "epochs": 1, "labels": 150,
     "width": 4,
 }  # fmt: skip
 """What does not depend on how strong an attack is shows with so little work."""
 MANY = {
-    "steps": 20, "queries": 100, "rounds": 3, "constant": 1.0, "learning_rate": 0.05, "epochs": 3, "labels": 320,
+    "steps": 20, "queries": 100, "rounds": 3, "constant": 1.0, "lr": 0.05, "epochs": 3, "labels": 320,
     "width": 8,
 }  # fmt: skip
 

@@ -59,7 +59,7 @@ def pgd(**changes: Any) -> PGD:
         "loss": Loss.ce,
         "steps": 20,
         "step_size": None,
-        "reach": 2.5,
+        "rel_path_length": 2.5,
         "random_start": True,
         "restarts": 1,
     } | changes
@@ -207,7 +207,7 @@ def test_gradients_are_masked_only_where_the_other_attack_is_stronger_altogether
 
 
 def test_an_attack_of_too_few_steps_is_found_too_weak(trained: Images) -> None:
-    timid = BIM(norm=Norm.linf, target=None, steps=2, step_size=0.03, reach=1.0)
+    timid = BIM(norm=Norm.linf, target=None, steps=2, step_size=0.03, rel_path_length=1.0)
     found, judged = findings(*trained, timid)
     assert "more steps change nothing" in failed(found)
     assert WEAK in judged

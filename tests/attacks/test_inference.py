@@ -50,8 +50,8 @@ DARK = torch.zeros(4, dtype=torch.long)
 
 def attacks(**changes: object) -> list[Attack]:
     quick = {
-        "steps": 4, "queries": 20, "rounds": 2, "constant": 10.0, "learning_rate": 0.3, "epochs": 2, "labels": 40,
-        "images": 20, "restarts": 2,
+        "steps": 4, "queries": 20, "rounds": 2, "constant": 10.0, "lr": 0.3, "epochs": 2, "labels": 40,
+        "training_images": 20, "restarts": 2,
     }  # fmt: skip
     made = []
     for name in ("pgd", "mifgsm", "apgd_t", "deepfool", "fab", "cw", "square", "universal", "substitute"):

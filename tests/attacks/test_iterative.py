@@ -25,7 +25,7 @@ SETTINGS = list(itertools.product(LINF_L2, (None, 1), (0.03, 0.3)))
 
 
 def bim(norm: Norm, target: int | None = None, steps: int = 10, reach: float = 2.0) -> BIM:
-    return BIM(norm=norm, target=target, steps=steps, step_size=None, reach=reach)
+    return BIM(norm=norm, target=target, steps=steps, step_size=None, rel_path_length=reach)
 
 
 def pgd(
@@ -37,11 +37,11 @@ def pgd(
     steps: int = 20,
 ) -> PGD:
     start = {"random_start": random_start, "restarts": restarts}
-    return PGD(norm=norm, target=target, loss=loss, steps=steps, step_size=None, reach=2.5, **start)  # type: ignore[arg-type]
+    return PGD(norm=norm, target=target, loss=loss, steps=steps, step_size=None, rel_path_length=2.5, **start)  # type: ignore[arg-type]
 
 
 def mifgsm(norm: Norm, target: int | None = None, decay: float = 1.0) -> MIFGSM:
-    return MIFGSM(norm=norm, target=target, steps=10, step_size=None, reach=1.0, decay=decay)
+    return MIFGSM(norm=norm, target=target, steps=10, step_size=None, rel_path_length=1.0, decay=decay)
 
 
 class Linear(nn.Module):
@@ -87,9 +87,9 @@ def test_noise_fills_the_ball_and_does_not_ask_the_model() -> None:
 
 
 def test_a_step_has_its_own_size_or_follows_epsilon() -> None:
-    own = BIM(norm=Norm.linf, target=None, steps=3, step_size=0.01, reach=1.0)
+    own = BIM(norm=Norm.linf, target=None, steps=3, step_size=0.01, rel_path_length=1.0)
     torch.testing.assert_close(own(Linear(), X, Y, 0.1).flatten(), torch.tensor([0.47, 0.53]))
-    assert bim(Norm.linf, steps=10, reach=2.0).step(0.1) == pytest.approx(0.02)
+    assert bim(Norm.linf, steps=10, rel_path_length=2.0).step(0.1) == pytest.approx(0.02)
 
 
 def test_momentum_goes_on_where_the_gradient_turns() -> None:
@@ -99,7 +99,7 @@ def test_momentum_goes_on_where_the_gradient_turns() -> None:
             return torch.stack([torch.zeros_like(score), score], 1)
 
     x, y = torch.full((1, 1, 1, 1), 0.5), torch.tensor([0])
-    settings = {"norm": Norm.linf, "target": None, "steps": 8, "step_size": 0.02, "reach": 1.0}
+    settings = {"norm": Norm.linf, "target": None, "steps": 8, "step_size": 0.02, "rel_path_length": 1.0}
     plain, carried = MIFGSM(**settings, decay=0.0), MIFGSM(**settings, decay=1.0)
     places = {attack: [attack(Valley(), x, y, 0.2).item()] for attack in (plain, carried)}
     assert places[plain][0] == pytest.approx(0.54, abs=0.011)  # to and fro around the ridge
@@ -142,8 +142,11 @@ def test_a_loss_that_adds_up_all_classes_runs_after_decoys(loss: str, target: in
     ("build", "words"),
     [
         (lambda: bim(Norm.linf, steps=0), "steps: must be at least 1"),
-        (lambda: bim(Norm.linf, reach=0), "reach: must be above 0"),
-        (lambda: BIM(norm=Norm.linf, target=None, steps=1, step_size=-1, reach=1), "step_size: must be above 0"),
+        (lambda: bim(Norm.linf, rel_path_length=0), "rel_path_length: must be above 0"),
+        (
+            lambda: BIM(norm=Norm.linf, target=None, steps=1, step_size=-1, rel_path_length=1),
+            "step_size: must be above 0",
+        ),
         (lambda: pgd(Norm.linf, restarts=0), "restarts: must be at least 1"),
         (lambda: pgd(Norm.linf, restarts=2, random_start=False), "restarts: .*random_start"),
         (lambda: mifgsm(Norm.linf, decay=2), "decay: must be between 0 and 1"),
@@ -223,6 +226,6 @@ def test_mifgsm_and_pgd_equal_those_of_art(
 
 def test_a_projection_ends_every_step(model: nn.Module, images: tuple[Tensor, Tensor]) -> None:
     x, y = images
-    x_adv = BIM(norm=Norm.l2, target=None, steps=3, step_size=5.0, reach=1.0)(model, x, y, 0.2)
+    x_adv = BIM(norm=Norm.l2, target=None, steps=3, step_size=5.0, rel_path_length=1.0)(model, x, y, 0.2)
     torch.testing.assert_close(project(x_adv, x, 0.2, Norm.l2), x_adv)
     assert sizes(x_adv - x)[Norm.l2].max() <= 0.2 + 1e-6

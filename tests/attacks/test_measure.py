@@ -13,7 +13,7 @@ from trustml_cli.attacks.noise import Noise
 from trustml_cli.attacks.pgd import PGD
 from trustml_cli.system.hardware import is_out_of_memory
 
-BIM_10 = BIM(norm=Norm.linf, target=None, steps=10, step_size=None, reach=2.0)
+BIM_10 = BIM(norm=Norm.linf, target=None, steps=10, step_size=None, rel_path_length=2.0)
 
 
 class Narrow(nn.Module):
@@ -79,7 +79,14 @@ def test_without_a_budget_no_attack_is_run(
 
 def test_restarts_ask_about_images_that_stand_only(model: nn.Module, images: tuple[Tensor, Tensor]) -> None:
     attack = PGD(
-        norm=Norm.linf, target=None, loss=Loss.ce, steps=4, step_size=None, reach=2.5, random_start=True, restarts=3
+        norm=Norm.linf,
+        target=None,
+        loss=Loss.ce,
+        steps=4,
+        step_size=None,
+        rel_path_length=2.5,
+        random_start=True,
+        restarts=3,
     )
     all_fall = attack_curve(model, attack, [images], [0.5], keep=0).attacked[0]
     assert all_fall.gradients == 4

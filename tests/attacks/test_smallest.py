@@ -24,7 +24,7 @@ def cw(
     target: int | None = None, steps: int = 60, confidence: float = 0.0, abort_early: bool = False, norm: Norm = Norm.l2
 ) -> CarliniWagner:
     return CarliniWagner(
-        norm=norm, target=target, rounds=5, steps=steps, learning_rate=0.02, constant=0.1, confidence=confidence,
+        norm=norm, target=target, rounds=5, steps=steps, lr=0.02, constant=0.1, confidence=confidence,
         abort_early=abort_early,
     )  # fmt: skip
 
@@ -84,7 +84,7 @@ def test_carlini_wagner_in_linf_is_no_larger_than_that_of_art(images: int, steps
     victim = PyTorchClassifier(model, nn.CrossEntropyLoss(), (1, 8, 8), 10, clip_values=(0, 1))
     peer = CarliniLInfMethod(victim, max_iter=steps, learning_rate=0.8 / steps, verbose=False)
     theirs = torch.tensor(peer.generate(x.numpy(), y.numpy()))
-    attack = replace(cw(steps=2 * steps + 20, norm=Norm.linf), learning_rate=0.4 / steps, rounds=9)
+    attack = replace(cw(steps=2 * steps + 20, norm=Norm.linf), lr=0.4 / steps, rounds=9)
     ours = attack.smallest(model, x, y)
     fell = model(theirs).argmax(1) != y
     assert fell.sum() >= images / 2

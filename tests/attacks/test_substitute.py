@@ -19,12 +19,14 @@ Digits = tuple[nn.Module, Tensor, Tensor]
 
 
 def substitute(**changes: Any) -> Substitute:
-    built: Substitute = build(choice("attack", "substitute", **{"images": 100, "rounds": 3, **changes}), "attack")
+    built: Substitute = build(
+        choice("attack", "substitute", **{"training_images": 100, "rounds": 3, **changes}), "attack"
+    )
     return built
 
 
 def fitted(attack: Substitute, model: nn.Module) -> TransferredAttack:
-    own = torch.tensor(load_digits().images[: attack.images] / 16, dtype=torch.float)[:, None]
+    own = torch.tensor(load_digits().images[: attack.training_images] / 16, dtype=torch.float)[:, None]
     with seeded(0):
         return attack.fit(model, own, torch.zeros(len(own), dtype=torch.long))  # true classes are of no use to it
 
@@ -32,7 +34,7 @@ def fitted(attack: Substitute, model: nn.Module) -> TransferredAttack:
 def test_it_copies_the_victim_from_labels_and_its_images_fool_the_victim(digits: Digits) -> None:
     model, x, y = digits
     victim = QueryCounter(model)
-    attack = fitted(substitute(images=200, epochs=10), victim)
+    attack = fitted(substitute(training_images=200, epochs=10), victim)
     assert victim.queries == 200 * 2**3 + 1  # and one image to see how many classes there are
     assert victim.gradients == 0
     victim.queries = 0
@@ -48,7 +50,7 @@ def test_it_copies_the_victim_from_labels_and_its_images_fool_the_victim(digits:
 def test_more_rounds_copy_better(digits: Digits) -> None:
     model, x, _ = digits
     agree = [
-        (answers(fitted(substitute(images=30, rounds=rounds), model).substitute, x) == answers(model, x))
+        (answers(fitted(substitute(training_images=30, rounds=rounds), model).substitute, x) == answers(model, x))
         .double()
         .mean()
         for rounds in (0, 4)
@@ -58,7 +60,7 @@ def test_more_rounds_copy_better(digits: Digits) -> None:
 
 def test_no_more_labels_are_asked_for_than_there_are_queries(digits: Digits) -> None:
     victim = QueryCounter(digits[0])
-    fitted(substitute(images=60, rounds=5, labels=150, epochs=1), victim)
+    fitted(substitute(training_images=60, rounds=5, labels=150, epochs=1), victim)
     assert victim.queries == 150 + 1
 
 
@@ -72,8 +74,8 @@ def test_it_is_for_images_and_is_trained_before_it_is_called(digits: Digits) -> 
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("images", 0, "at least 1"), ("rounds", -1, "at least 0"), ("labels", 10, r"at least images \(100\)"),
-        ("jump", 0.0, "above 0"), ("lr", 0.0, "above 0"),
+        ("training_images", 0, "at least 1"), ("rounds", -1, "at least 0"), ("jump", 0.0, "above 0"),
+        ("labels", 10, r"at least training_images \(100\)"), ("lr", 0.0, "above 0"),
     ],
 )  # fmt: skip
 def test_values_out_of_range_are_refused(key: str, value: float, words: str) -> None:

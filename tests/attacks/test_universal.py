@@ -18,7 +18,7 @@ from trustml_cli.config.instantiate import build
 from trustml_cli.system.hardware import seeded
 
 NAMES = ["universal", "universal_gradient"]
-QUICK = {"universal": {"images": 100, "epochs": 3}, "universal_gradient": {"images": 300}}
+QUICK = {"universal": {"training_images": 100, "epochs": 3}, "universal_gradient": {"training_images": 300}}
 Digits = tuple[nn.Module, Tensor, Tensor]
 
 
@@ -28,7 +28,7 @@ def learner(name: str, **changes: Any) -> UniversalAttack:
 
 
 def fitted(attack: UniversalAttack, model: nn.Module) -> FittedUniversal:
-    own = torch.tensor(load_digits().images[: attack.images] / 16, dtype=torch.float)[:, None]
+    own = torch.tensor(load_digits().images[: attack.training_images] / 16, dtype=torch.float)[:, None]
     return attack.fit(model, own, answers(model, own))
 
 
@@ -55,7 +55,7 @@ def test_it_is_learnt_once_for_each_epsilon_and_from_nothing_but_own_images(name
     asked: list[int] = []
     counting = nn.Sequential(model)
     counting.register_forward_pre_hook(lambda _, inputs: asked.append(len(inputs[0])))
-    attack = fitted(learner(name, images=30, epochs=2), counting)
+    attack = fitted(learner(name, training_images=30, epochs=2), counting)
     asked.clear()
     first = attack(counting, x, y, 0.2)
     assert asked
@@ -72,10 +72,10 @@ def test_the_paper_s_loop_worked_out_by_hand() -> None:
     linear.weight.data, linear.bias.data = torch.tensor([[1.0, 0.0], [0.0, 0.0]]), torch.tensor([-0.5, 0.0])
     model = nn.Sequential(nn.Flatten(), linear)  # class 0 while the first value is above 0.5
     own = torch.tensor([0.6, 0.7]).expand(3, 2).reshape(3, 1, 1, 2)
-    v = learner("universal", overshoot=0, images=3, epochs=1).learn(model, own, 0.5)
+    v = learner("universal", overshoot=0, training_images=3, epochs=1).learn(model, own, 0.5)
     # the first image needs 0.1 and a nudge of 1e-4 to the left, then it and the others are fooled
     torch.testing.assert_close(v.flatten(), torch.tensor([-0.1, 0.0]), atol=2e-4, rtol=0)
-    v = learner("universal", overshoot=0, images=3, epochs=1).learn(model, own, 0.05)
+    v = learner("universal", overshoot=0, training_images=3, epochs=1).learn(model, own, 0.05)
     assert torch.equal(v, torch.zeros_like(v))  # what fools nobody is not kept
 
 
@@ -115,7 +115,7 @@ def test_it_must_learn_before_it_is_called(digits: Digits) -> None:
 @pytest.mark.parametrize(
     ("name", "changes", "words"),
     [
-        ("universal", {"images": 0}, "images: must be at least 1"),
+        ("universal", {"training_images": 0}, "training_images: must be at least 1"),
         ("universal", {"delta": 1.0}, "delta: must be at least 0 and below 1"),
         ("universal", {"target": 3}, "target: must be null"),
         ("universal", {"candidates": 1}, "candidates: must be at least 2"),
@@ -147,7 +147,7 @@ def test_it_fools_as_many_as_another_library_s(digits: Digits) -> None:
     )  # fmt: skip
     theirs.generate(own.numpy())
     with seeded(0):
-        ours = fitted(learner("universal", images=30, epochs=2), model).perturbation(0.3)
+        ours = fitted(learner("universal", training_images=30, epochs=2), model).perturbation(0.3)
     seen = answers(model, x)
     v = torch.tensor(np.asarray(theirs.noise), dtype=torch.float).view_as(ours)
     rates = [fooled(model, x, change, seen).double().mean().item() for change in (ours, v)]
@@ -163,6 +163,6 @@ class Ahead(nn.Module):
 
 
 def test_a_step_that_changes_no_answer_is_not_taken() -> None:
-    attack = learner("universal", images=5, epochs=1)
+    attack = learner("universal", training_images=5, epochs=1)
     v = attack.learn(Ahead(), torch.rand(5, 1, 4, 4), 0.3)
     assert not v.any()

@@ -46,7 +46,7 @@ def applicants(n: int = 60) -> pandas.DataFrame:
 
 def test_columns_become_numbers_steps_and_categories_and_the_sensitive_one_stays_out() -> None:
     frame = applicants()
-    table = tabulate(frame, frame, MEANING, steps=3, source="made up", key="dataset")
+    table = tabulate(frame, frame, MEANING, bins=3, source="made up", key="dataset")
     assert table.classes == ("no", "yes")
     assert table.attributes[0].groups == ("f", "m")
     assert table.train.sensitive[:, 0].tolist() == [0, 1] * 30
@@ -63,8 +63,8 @@ def test_what_test_rows_say_changes_nothing_about_training_rows() -> None:
     frame = applicants()
     other = applicants().assign(grade=1000, town="Paris")
     other.loc[3, "grade"] = np.nan
-    one = tabulate(frame, frame, MEANING, steps=3, source="", key="dataset")
-    two = tabulate(frame, other, MEANING, steps=3, source="", key="dataset")
+    one = tabulate(frame, frame, MEANING, bins=3, source="", key="dataset")
+    two = tabulate(frame, other, MEANING, bins=3, source="", key="dataset")
     assert torch.equal(one.train.inputs, two.train.inputs)
     assert one.fingerprint != two.fingerprint
     assert two.test.inputs[:, 0].tolist() == [1000.0] * 3 + [4.5] + [1000.0] * 56  # the median for what is missing
@@ -111,7 +111,7 @@ def test_every_stratum_gives_its_share() -> None:
 
 
 def test_rows_that_are_set_aside_teach_nothing_about_the_columns() -> None:
-    table = source("census", rows=2000, steps=4).load()
+    table = source("census", rows=2000, bins=4).load()
     assert isinstance(table, Table)
     less, validation = table.split_validation(0.25, seed=0)
     assert (len(less.train), len(validation)) == (1050, 350)
@@ -134,7 +134,7 @@ def test_rows_that_are_set_aside_teach_nothing_about_the_columns() -> None:
 
 @pytest.mark.parametrize(("origin_bias", "sex_bias"), [(0.0, 0.0), (0.6, 0.0), (0.3, 0.7)])
 def test_the_bias_of_census_is_the_one_that_is_stated(origin_bias: float, sex_bias: float) -> None:
-    table = source("census", rows=40_000, steps=0, origin_bias=origin_bias, sex_bias=sex_bias).load()
+    table = source("census", rows=40_000, bins=0, origin_bias=origin_bias, sex_bias=sex_bias).load()
     assert isinstance(table, Table)
     assert [attribute.name for attribute in table.attributes] == ["origin", "sex"]
     rules = [p_rule(table.train.labels == 1, group) for group in table.train.sensitive.T]
@@ -240,7 +240,7 @@ def test_one_s_own_table_is_read(tmp_path: Path) -> None:
         ({"sensitive": "id"}, r"^dataset\.sensitive: column 'id' has 60 values; make groups"),
         ({"test_fraction": 1.5}, r"^dataset\.test_fraction: must be between"),
         ({"split_seed": -1}, r"^dataset\.split_seed: must be at least 0"),
-        ({"steps": -1}, r"^dataset\.steps: must be at least 0"),
+        ({"bins": -1}, r"^dataset\.bins: must be at least 0"),
         ({"path": "nowhere.csv"}, r"^dataset\.path: no file nowhere\.csv"),
     ],
 )

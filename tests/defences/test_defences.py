@@ -142,7 +142,7 @@ def test_a_defended_network_stands_where_another_falls(
 ) -> None:
     plain, before = undefended(model)
     fewer = {"steps": 5} if name in ("pgd", "trades") else {}
-    defended = defence(name, epsilon=0.15, images=100, **fewer)
+    defended = defence(name, epsilon=0.15, monitor_images=100, **fewer)
     network, history = fit(model, digits, defended, [plain] * getattr(defended, "static", 0))
     assert history[-1].test_accuracy > before[-1].test_accuracy - 0.1
     stands = under_attack(network, digits, 0.15)
@@ -249,7 +249,7 @@ def test_free_training_replays_each_batch_and_carries_the_perturbation_on(
     torch.manual_seed(0)
     twin = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Tanh(), nn.Flatten(), nn.Dropout(0.0), nn.Linear(128, 3))
     twin.load_state_dict(network.state_dict())
-    free = FreeTraining(norm=Norm.linf, epsilon=0.1, images=1, replays=3)
+    free = FreeTraining(norm=Norm.linf, epsilon=0.1, monitor_images=1, replays=3)
     for _ in range(2):
         free(bench, x, y)
 
@@ -275,7 +275,7 @@ def test_free_training_takes_its_replays_from_the_epochs(digits: Dataset) -> Non
         fresh = build(choice("model", "mlp"), "model").build(input_spec(digits))
         fresh.register_forward_pre_hook(lambda network, _: steps.append(1) if network.training else None)
         trainer(steps_per_epoch=5, batch_size=16).fit(
-            fresh, digits, CPU, history.append, defence("free", replays=4, images=5)
+            fresh, digits, CPU, history.append, defence("free", replays=4, monitor_images=5)
         )
     assert [(row.epoch, row.images) for row in history] == [(1, 320), (2, 320)]  # 6 / 4, rounded up
     assert len(steps) == 2 * 5 * 4
@@ -290,7 +290,7 @@ def test_ensemble_training_follows_the_gradients_of_every_network_and_teaches_on
     network.eval()
     made_by = [(x + 0.1 * input_gradient(source, x, y).sign()).clamp(0, 1) for source in (network, *static)]
     network.train()
-    ensemble = EnsembleTraining(norm=Norm.linf, epsilon=0.1, images=1, static=2, clean_share=0.0)
+    ensemble = EnsembleTraining(norm=Norm.linf, epsilon=0.1, monitor_images=1, static=2, clean_share=0.0)
     torch.manual_seed(0)
     for _ in range(60):
         ensemble(bench, x, y)
@@ -303,14 +303,14 @@ def test_ensemble_training_follows_the_gradients_of_every_network_and_teaches_on
     ("name", "changes", "words"),
     [
         ("pgd", {"epsilon": 0.0}, "epsilon: must be above 0"),
-        ("pgd", {"images": 0}, "images: must be at least 1"),
+        ("pgd", {"monitor_images": 0}, "monitor_images: must be at least 1"),
         ("pgd", {"steps": 0}, "steps: must be at least 1"),
         ("pgd", {"clean_share": 1.0}, "clean_share: must be at least 0 and below 1"),
         ("pgd", {"norm": "l0"}, "norm: must be one of linf, l2, l1"),
         ("free", {"norm": "l2"}, "norm: must be one of linf"),
         ("free", {"replays": 0}, "replays: must be at least 1"),
         ("trades", {"beta": -1.0}, "beta: must be at least 0"),
-        ("trades", {"reach": 0.0}, "reach: must be above 0"),
+        ("trades", {"rel_path_length": 0.0}, "rel_path_length: must be above 0"),
         ("ensemble", {"static": 0}, "static: must be at least 1"),
     ],
 )

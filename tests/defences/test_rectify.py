@@ -21,7 +21,7 @@ from trustml_cli.system.hardware import seeded
 from trustml_cli.tasks.context import input_spec
 from trustml_cli.training.gradient import GradientTrainer
 
-DETECTOR = PerturbationDetector(penalty=0.01)
+DETECTOR = PerturbationDetector(C=0.01)
 
 
 def rectify(**changes: object) -> Rectifier:

@@ -110,9 +110,9 @@ def test_only_a_lack_of_memory_is_told_as_one() -> None:
 KEYS = {
     "train": "trainer.batch_size (it is 64)",
     "explain": "task.images",
-    "universal": "attack.images",
-    "physical": "physical.images",
-    "fooling": "task.images",
+    "universal": "attack.training_images",
+    "physical": "physical.training_images",
+    "fooling": "task.noise_images",
 }
 TASKS = [
     pytest.param(task, marks=() if task in ("train", "explain") else pytest.mark.faults) for task in choices("task")

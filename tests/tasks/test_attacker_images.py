@@ -34,5 +34,5 @@ def test_nothing_is_set_aside_unless_it_is_asked_for_and_needed(tiny_data: Datas
 
 def test_an_attacker_who_wants_all_is_refused(tiny_data: Dataset) -> None:
     small = replace(tiny_data, train=tiny_data.test)
-    with pytest.raises(InputError, match=r"^task\.attacker_images: .*32 of 32 .*lower attack\.images"):
+    with pytest.raises(InputError, match=r"^task\.attacker_images: .*32 of 32 .*lower attack\.training_images"):
         split_for_attacker(small, 32, AttackerImages.held_out, seed=0)

@@ -33,9 +33,9 @@ from trustml_cli.tasks.debiasing import Constraint, Stage, by_thresholds, check_
 from trustml_cli.training.logistic import SklearnTrainer
 from trustml_cli.training.store import ModelStore
 
-PEOPLE = Census(rows=4000, origin_bias=0.6, sex_bias=0.6, test_fraction=0.3, split_seed=0, steps=0, limit=None)
+PEOPLE = Census(rows=4000, origin_bias=0.6, sex_bias=0.6, test_fraction=0.3, split_seed=0, bins=0, limit=None)
 MODEL = Logistic(normalization=Normalization.dataset, checkpoint=None, train=False)
-TRAINER = SklearnTrainer(inverse_regularization=1.0, max_iter=100)
+TRAINER = SklearnTrainer(C=1.0, max_iter=100)
 
 
 def debias(**changes: Any) -> Debias:
@@ -181,7 +181,7 @@ def test_a_lambda_of_zero_leaves_groups_as_unequal_as_they_were(tmp_path: Path) 
 
 def mild() -> Census:
     """People of whom every group has rows of both labels, and is told apart well enough to be selected from."""
-    return Census(rows=12_000, origin_bias=0.3, sex_bias=0.3, test_fraction=0.5, split_seed=0, steps=0, limit=None)
+    return Census(rows=12_000, origin_bias=0.3, sex_bias=0.3, test_fraction=0.5, split_seed=0, bins=0, limit=None)
 
 
 def test_thresholds_can_keep_equalized_odds_too(tmp_path: Path) -> None:

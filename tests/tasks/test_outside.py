@@ -91,7 +91,7 @@ def test_a_training_step_from_outside_trains_and_reports_its_columns(
 def test_a_defence_from_outside_is_attacked_like_any_other(
     from_outside: FromOutside, trustml: Cli, tmp_path: Path
 ) -> None:
-    words = from_outside("noise", DEFENCE, "_target_: noise.Noise\nnorm: linf\nepsilon: 0.1\nimages: 20\n")
+    words = from_outside("noise", DEFENCE, "_target_: noise.Noise\nnorm: linf\nepsilon: 0.1\nmonitor_images: 20\n")
     few = ["trainer.steps_per_epoch=7", "task.check_images=0", "task.images=40", "task.surfaces=0"]
     answer = trustml("task=attack", *words, *few, "attack=fgsm")
     assert answer.returncode == 0, answer.stderr

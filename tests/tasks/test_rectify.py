@@ -19,14 +19,14 @@ from trustml_cli.tasks.context import Context
 NETWORK = ["model=mlp", "trainer=smoke", "trainer.epochs=4"]
 SMALL = ["defence.perturbations=6", "defence.epochs=6", "defence.blocks=2"]
 RECTIFIER: Rectifier = build(
-    choice("defence", "rectify", perturbations=2, epochs=1, images=50, blocks=1, width=4), "defence"
+    choice("defence", "rectify", perturbations=2, epochs=1, training_images=50, blocks=1, width=4), "defence"
 )
 
 
 @pytest.mark.parametrize(
     ("words", "gain"),
     [
-        ([*NETWORK, *SMALL, "attacks.universal.images=500", "task.examples=2"], 0.1),
+        ([*NETWORK, *SMALL, "attacks.universal.training_images=500", "task.examples=2"], 0.1),
         pytest.param(["trainer.epochs=6"], 0.25, marks=pytest.mark.faults),
     ],
     ids=["small", "as it comes"],
@@ -88,7 +88,13 @@ def test_tasks_that_need_a_linear_network_refuse_one_behind_a_rectifier(trustml:
     answer = trustml("task=attack", "model=logistic", "attack=linear", "defence=rectify")
     assert answer.returncode == 2
     assert "needs a linear model" in answer.stderr
-    tiny = ["defence.perturbations=1", "defence.epochs=1", "defence.blocks=1", "defence.images=50", "task.examples=1"]
+    tiny = [
+        "defence.perturbations=1",
+        "defence.epochs=1",
+        "defence.blocks=1",
+        "defence.training_images=50",
+        "task.examples=1",
+    ]
     answer = trustml(
         "task=explain", "model=logistic", "defence=rectify", "trainer=smoke", *tiny, "task.images=3", "task.steps=4"
     )
@@ -129,9 +135,9 @@ def test_the_classifier_is_trained_once_and_each_rectifier_has_a_key_of_its_own(
 def test_a_classifier_of_mnist_is_brought_back_from_universal_perturbations(
     trustml: Cli, tmp_path: Path, data_dir: Path
 ) -> None:
-    few = ["dataset.limit=2000", "trainer.epochs=4", "task.images=200", "task.held_out=1"]
+    few = ["dataset.limit=2000", "trainer.epochs=4", "task.images=200", "task.folds=1"]
     small = [
-        "defence.images=1200",
+        "defence.training_images=1200",
         "defence.epochs=3",
         "defence.perturbations=3",
         "defence.blocks=2",
@@ -140,7 +146,7 @@ def test_a_classifier_of_mnist_is_brought_back_from_universal_perturbations(
     weak = [
         "defence.perturbations=3",
         "task.detector_images=500",
-        "attacks.universal.images=300",
+        "attacks.universal.training_images=300",
         "attacks.universal.epochs=6",
         "attacks.pgd.steps=2",
     ]

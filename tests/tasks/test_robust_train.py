@@ -64,7 +64,7 @@ def test_a_network_of_the_user_s_is_hardened_where_training_goes_on_from_it(
     short = ["model=mlp", "trainer=smoke", "trainer.epochs=2", "trainer.steps_per_epoch=8"]
     assert trustml("task=train", *short).returncode == 0
     own = cache_dir / "models" / facts(newest(tmp_path))["model_key"] / "model.safetensors"
-    words = [*short, "defence=fgsm", "defence.images=20", f"model.checkpoint={own}"]
+    words = [*short, "defence=fgsm", "defence.monitor_images=20", f"model.checkpoint={own}"]
     answer = trustml("task=train", *words)
     assert answer.returncode == 2
     assert "model.train=true" in answer.stderr

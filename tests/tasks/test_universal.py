@@ -10,7 +10,7 @@ from tests.helpers import Cli, facts, metrics, newest
 
 def test_each_perturbation_is_scored_on_every_model_beside_noise(trustml: Cli, tmp_path: Path) -> None:
     words = ["task=universal", "trainer=smoke", "model=mlp", "task.models=[mlp,logistic]", "task.epsilon=[0.3,0]"]
-    answer = trustml(*words, "attack.images=400", "attack.epochs=5", "task.examples=1")
+    answer = trustml(*words, "attack.training_images=400", "attack.epochs=5", "task.examples=1")
     assert answer.returncode == 0, answer.stderr
     run = newest(tmp_path)
     table = metrics(run)
@@ -39,7 +39,7 @@ def test_each_perturbation_is_scored_on_every_model_beside_noise(trustml: Cli, t
 
 def test_what_an_attack_asked_while_learning_is_told(trustml: Cli, tmp_path: Path) -> None:
     words = ["task=attack", "attack=universal_gradient", "trainer=smoke", "model=mlp", "task.epsilon=0.3"]
-    few = ["attack.images=300", "task.surfaces=0", "task.check_images=50", "task.examples=1"]
+    few = ["attack.training_images=300", "task.surfaces=0", "task.check_images=50", "task.examples=1"]
     answer = trustml(*words, "attack.epochs=4", *few)
     assert answer.returncode == 0, answer.stderr
     found = facts(newest(tmp_path))
@@ -53,7 +53,7 @@ def test_what_an_attack_asked_while_learning_is_told(trustml: Cli, tmp_path: Pat
 
 def test_a_substitute_tells_how_many_labels_it_asked_for(trustml: Cli, tmp_path: Path) -> None:
     words = ["task=attack", "attack=substitute", "trainer=smoke", "model=mlp", "task.epsilon=0.3"]
-    few = ["attack.images=100", "attack.rounds=2", "task.surfaces=0", "task.check_images=0", "task.examples=1"]
+    few = ["attack.training_images=100", "attack.rounds=2", "task.surfaces=0", "task.check_images=0", "task.examples=1"]
     answer = trustml(*words, *few)
     assert answer.returncode == 0, answer.stderr
     run = newest(tmp_path)
@@ -65,7 +65,7 @@ def test_a_substitute_tells_how_many_labels_it_asked_for(trustml: Cli, tmp_path:
 
 @pytest.mark.data
 def test_one_perturbation_fools_many_cifar_images(trustml: Cli, tmp_path: Path, data_dir: Path) -> None:
-    short = ["dataset.limit=1000", "trainer.epochs=4", "task.models=null", "attack.images=300"]
+    short = ["dataset.limit=1000", "trainer.epochs=4", "task.models=null", "attack.training_images=300"]
     answer = trustml("experiment=universal_cifar", f"data_dir={data_dir}", *short)
     assert answer.returncode == 0, answer.stderr
     row = metrics(newest(tmp_path)).iloc[0]

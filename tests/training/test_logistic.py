@@ -84,7 +84,7 @@ def test_large_logits_do_not_overflow() -> None:
 @pytest.mark.parametrize("inverse_regularization", [1.0, 0.01])
 def test_scikit_learn_s_probabilities_come_out_of_the_network(classes: int, inverse_regularization: float) -> None:
     data = clouds(classes)
-    network, history = fit(replace(SKLEARN, inverse_regularization=inverse_regularization), data)
+    network, history = fit(replace(SKLEARN, C=inverse_regularization), data)
     pixels, labels = data.train.inputs.flatten(1).numpy() / 255, data.train.labels.numpy()
     peer = LogisticRegression(C=inverse_regularization).fit((pixels - 0.4) / 0.2, labels)
     expected = peer.predict_proba((data.test.inputs.flatten(1).numpy() / 255 - 0.4) / 0.2)
@@ -112,7 +112,7 @@ def test_descent_in_numpy_comes_close_to_scikit_learn_s_optimum() -> None:
     # C weighs the summed loss, weight_decay is beside the mean one: C = 1/60 is a weight_decay of 60/120
     trainer = replace(NUMPY, epochs=300, batch_size=120, lr=0.3, weight_decay=0.5)
     network, history = fit(trainer, data)
-    peer, _ = fit(replace(SKLEARN, inverse_regularization=1 / 60), data)
+    peer, _ = fit(replace(SKLEARN, C=1 / 60), data)
     ours, theirs = (predict(fitted, data.test, CPU).logits.softmax(1) for fitted in (network, peer))
     torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=0)
     assert theirs.std(0).min() > 0.01
@@ -156,7 +156,7 @@ BAD_VALUES: dict[str, dict[str, list[Any]]] = {
         "lr": [0.0, -1.0, inf, nan],
         "weight_decay": [-0.1, inf, nan, "some"],
     },
-    "sklearn": {"inverse_regularization": [0.0, -1.0, nan], "max_iter": [0, -5]},
+    "sklearn": {"C": [0.0, -1.0, nan], "max_iter": [0, -5]},
 }
 
 

@@ -15,7 +15,7 @@ from trustml_cli.attacks.iterative import Iterative, iterate
 class BIM(Iterative):
     """`steps` FGSM steps of `step_size` from x itself, each followed by a projection into the ball and [0, 1].
 
-    attack = BIM(norm=Norm.linf, target=None, steps=10, step_size=None, reach=2.0)
+    attack = BIM(norm=Norm.linf, target=None, steps=10, step_size=None, rel_path_length=2.0)
     x_adv = attack(model, x, y, epsilon=8 / 255)
     """
 

@@ -51,7 +51,7 @@ class CarliniWagner(SmallestPerturbation):
 
     The lead is that of the best wrong class over the true one, or of the target over the best other. Of all images
     that lead by more than `confidence` (κ, in logits) on the way the nearest is kept. A round has `steps` of size
-    `learning_rate`, fewer for an image whose loss stops falling if `abort_early`.
+    `lr`, fewer for an image whose loss stops falling if `abort_early`.
 
     In L2 the distance is ‖x′ − x‖₂², and a binary search of `rounds` finds the smallest c for each image, from
     `constant` on. In L∞ it is Σ max(0, |x′ − x| − τ): τ falls by a tenth with each success, and c grows for at most
@@ -59,7 +59,7 @@ class CarliniWagner(SmallestPerturbation):
     those that mattered least to what is found without them, until nothing is.
 
         attack = CarliniWagner(
-            norm=Norm.l2, target=None, rounds=9, steps=1000, learning_rate=0.01, constant=1e-3, confidence=0.0,
+            norm=Norm.l2, target=None, rounds=9, steps=1000, lr=0.01, constant=1e-3, confidence=0.0,
             abort_early=True,
         )
         x_adv = attack(model, x, y, epsilon=1.0)
@@ -69,7 +69,7 @@ class CarliniWagner(SmallestPerturbation):
 
     rounds: int
     steps: int
-    learning_rate: float
+    lr: float
     constant: float
     confidence: float
     abort_early: bool
@@ -77,7 +77,7 @@ class CarliniWagner(SmallestPerturbation):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, "rounds", "steps", at_least=1)
-        require(self, "learning_rate", "constant", above=0)
+        require(self, "lr", "constant", above=0)
         require(self, "confidence", at_least=0)
 
     def smallest(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -204,7 +204,7 @@ class CarliniWagner(SmallestPerturbation):
                 mean = 0.9 * mean + 0.1 * gradient
                 square = 0.999 * square + 0.001 * gradient**2
                 unbiased = mean / (1 - 0.9 ** (step + 1)), square / (1 - 0.999 ** (step + 1))
-                delta = delta - self.learning_rate * unbiased[0] / (unbiased[1].sqrt() + 1e-8)
+                delta = delta - self.lr * unbiased[0] / (unbiased[1].sqrt() + 1e-8)
                 goes_on = ~leads | (far > distance.enough[rows])
                 if self.abort_early and step % ceil(self.steps / 10) == 0:
                     goes_on &= loss <= (1 - PROGRESS) * checked[rows]

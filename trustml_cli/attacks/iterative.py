@@ -15,24 +15,24 @@ from trustml_cli.system.ranges import require
 class Iterative(Attack):
     """An attack of `steps` steps of the size `step_size` (pixel units).
 
-    Where that is None, the size follows epsilon: all steps together could go `reach` epsilons far.
+    Where that is None, the size follows epsilon: all steps together could go `rel_path_length` epsilons far.
     """
 
     norms: ClassVar = (Norm.linf, Norm.l2, Norm.l1)
 
     steps: int
     step_size: float | None
-    reach: float
+    rel_path_length: float
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, "steps", at_least=1)
         require(self, "step_size", above=0)
-        require(self, "reach", above=0)
+        require(self, "rel_path_length", above=0)
 
     def step(self, epsilon: float) -> float:
         """The size of a step within the ball of `epsilon`."""
-        return self.reach * epsilon / self.steps if self.step_size is None else self.step_size
+        return self.rel_path_length * epsilon / self.steps if self.step_size is None else self.step_size
 
 
 def iterate(

@@ -19,7 +19,7 @@ class MIFGSM(Iterative):
 
     Momentum carries the images over small bumps and makes them fool other networks more often.
 
-        attack = MIFGSM(norm=Norm.linf, target=None, steps=10, step_size=None, reach=1.0, decay=1.0)
+        attack = MIFGSM(norm=Norm.linf, target=None, steps=10, step_size=None, rel_path_length=1.0, decay=1.0)
         x_adv = attack(model, x, y, epsilon=8 / 255)
     """
 

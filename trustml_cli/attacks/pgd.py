@@ -25,7 +25,7 @@ class PGD(Iterative):
     Of an image's climbs the one that came nearest to its goal is returned, judged by the margin between logits.
 
         attack = PGD(
-            norm=Norm.linf, target=None, loss=Loss.ce, steps=40, step_size=None, reach=2.5, random_start=True,
+            norm=Norm.linf, target=None, loss=Loss.ce, steps=40, step_size=None, rel_path_length=2.5, random_start=True,
             restarts=1,
         )
         x_adv = attack(model, x, y, epsilon=8 / 255)

@@ -22,16 +22,16 @@ from trustml_cli.system.ranges import require
 class Substitute(Attack):
     """FGSM on a network of the attacker's own; the images are carried over to the victim.
 
-    The victim labels `images` images, and the substitute is trained on them for `epochs`. Then each image known so far
-    gives another one, `jump` further along the sign of the gradient of its label's probability (Jacobian-based
-    augmentation, clipped to [0, 1]), which the victim labels too: `rounds` times, the images doubling each time, until
-    there are `labels` at most. From then on nobody asks the victim anything.
+    The victim labels `training_images` images, and the substitute is trained on them for `epochs`. Then each image
+    known so far gives another one, `jump` further along the sign of the gradient of its label's probability
+    (Jacobian-based augmentation, clipped to [0, 1]), which the victim labels too: `rounds` times, the images doubling
+    each time, until there are `labels` at most. From then on nobody asks the victim anything.
 
     The substitute has two convolutions with max pooling and one hidden layer, of `width` channels, twice that, and
     eight times that; it is trained by Adam in batches of `batch_size`.
 
         attack = Substitute(
-            norm=Norm.linf, target=None, images=150, rounds=5, labels=4800, jump=0.2, epochs=6, batch_size=64,
+            norm=Norm.linf, target=None, training_images=150, rounds=5, labels=4800, jump=0.2, epochs=6, batch_size=64,
             lr=0.002, width=16,
         )
         x_adv = attack.fit(model, own_x, own_y)(model, x, y, epsilon=0.3)
@@ -40,7 +40,7 @@ class Substitute(Attack):
     norms: ClassVar[tuple[Norm, ...]] = FGSM.norms
     access: ClassVar[Access] = Access.query
 
-    images: int
+    training_images: int
     rounds: int
     labels: int
     jump: float
@@ -51,10 +51,10 @@ class Substitute(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, "images", "epochs", "batch_size", "width", at_least=1)
+        require(self, "training_images", "epochs", "batch_size", "width", at_least=1)
         require(self, "rounds", at_least=0)
-        if self.labels < self.images:
-            raise ValueError(f"labels: must be at least images ({self.images}), got {self.labels}")
+        if self.labels < self.training_images:
+            raise ValueError(f"labels: must be at least training_images ({self.training_images}), got {self.labels}")
         require(self, "jump", "lr", above=0)
 
     def check(self, model: nn.Module, shape: tuple[int, ...]) -> None:
@@ -63,7 +63,7 @@ class Substitute(Attack):
 
     @property
     def learns_from(self) -> int:
-        return self.images
+        return self.training_images
 
     def fit(self, model: nn.Module, x: Tensor, y: Tensor) -> "TransferredAttack":
         """Nothing is made of y: the victim labels the images."""

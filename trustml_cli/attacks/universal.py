@@ -24,7 +24,8 @@ class Universal(UniversalAttack):
     fooling rate reaches 1 − `delta`; the best v of all rounds is kept. It has no targeted form.
 
         attack = Universal(
-            norm=Norm.linf, target=None, images=1000, epochs=5, delta=0.05, steps=10, candidates=10, overshoot=0.02
+            norm=Norm.linf, target=None, training_images=1000, epochs=5, delta=0.05, steps=10, candidates=10,
+            overshoot=0.02
         )
         x_adv = attack.fit(model, own_x, own_y)(model, x, y, epsilon=10 / 255)
     """

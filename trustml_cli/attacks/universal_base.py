@@ -14,21 +14,22 @@ from trustml_cli.system.ranges import require
 
 @dataclass(frozen=True, kw_only=True)
 class UniversalAttack(Attack):
-    """Learns one v with ‖v‖ ≤ ε from `images` images of the attacker's own, in at most `epochs` rounds through them.
+    """Learns one v with ‖v‖ ≤ ε from the attacker's own images.
 
-    Every image then becomes x + v, clipped to [0, 1]. What counts is the fooling rate: the share of images whose class
-    changes, right or wrong; so v is learnt from the model's answers, and no labels are needed.
+    There are `training_images` of them, and at most `epochs` passes over them. Every image then becomes x + v, clipped
+    to [0, 1]. What counts is the fooling rate: the share of images whose class changes, right or wrong; so v is learnt
+    from the model's answers, and no labels are needed.
     """
 
     norms: ClassVar[tuple[Norm, ...]] = (Norm.linf, Norm.l2)
     access: ClassVar[Access] = Access.transfer
 
-    images: int
+    training_images: int
     epochs: int
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, "images", "epochs", at_least=1)
+        require(self, "training_images", "epochs", at_least=1)
 
     @abstractmethod
     def learn(self, model: nn.Module, x: Tensor, epsilon: float) -> Tensor:
@@ -36,7 +37,7 @@ class UniversalAttack(Attack):
 
     @property
     def learns_from(self) -> int:
-        return self.images
+        return self.training_images
 
     def fit(self, model: nn.Module, x: Tensor, y: Tensor) -> "FittedUniversal":
         return FittedUniversal(norm=self.norm, target=self.target, learner=self, model=model, own=x)

@@ -25,7 +25,8 @@ class UniversalGradient(UniversalAttack):
     Without a target v starts from nothing and moves each answer away from what it was; with one, towards that class.
 
         attack = UniversalGradient(
-            norm=Norm.linf, target=None, images=2000, epochs=10, batch_size=100, step_size=0.3, momentum=0.9, cap=2.0
+            norm=Norm.linf, target=None, training_images=2000, epochs=10, batch_size=100, step_size=0.3,
+            momentum=0.9, cap=2.0
         )
         x_adv = attack.fit(model, own_x, own_y)(model, x, y, epsilon=10 / 255)
     """

@@ -17,6 +17,17 @@ from trustml_cli.system.errors import InputError, prefix_errors
 
 T = TypeVar("T")
 NO_PERMISSIONS = Permissions()
+RENAMED = {
+    "deviation": ("std",),
+    "held_out": ("folds",),
+    "images": ("training_images", "monitor_images", "noise_images"),
+    "inverse_regularization": ("C",),
+    "learning_rate": ("lr",),
+    "penalty": ("C",),
+    "reach": ("rel_path_length",),
+    "steps": ("bins",),
+}
+"""Keys that had another name, with the names that they have now in one group or another."""
 
 
 def build(node: DictConfig, key: str, leave: Permissions = NO_PERMISSIONS) -> Any:
@@ -124,8 +135,10 @@ def listed(value: Any, hint: Any) -> Any:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """'did you mean epsilon?', or everything there is."""
+    """'did you mean epsilon?', or everything there is; the new name of a key that was called `name` once."""
     known = list(known)
+    if new := set(RENAMED.get(name, ())) & set(known):
+        return f"it is called {min(new)} now"
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known) or 'none here'}"
 

@@ -57,7 +57,7 @@ class Adult(TableSource):
             train, test = (self.people(folder / name) for name in FILES)
         else:
             train, test = self.divide(self.people(folder / "adult.data"), MEANING)
-        return tabulate(train, test, MEANING, self.steps, source=str(folder), key="dataset.races")
+        return tabulate(train, test, MEANING, self.bins, source=str(folder), key="dataset.races")
 
     def people(self, path: Path) -> pandas.DataFrame:
         """The rows of one file whose race is wanted."""

@@ -39,7 +39,7 @@ class Census(TableSource):
     def read(self, cache_dir: Path) -> Table:
         people = make_people(self.rows, self.origin_bias, self.sex_bias)
         train, test = self.divide(people, MEANING)
-        return tabulate(train, test, MEANING, self.steps, source="made up by trustml", key="dataset")
+        return tabulate(train, test, MEANING, self.bins, source="made up by trustml", key="dataset")
 
 
 def make_people(rows: int, origin_bias: float, sex_bias: float) -> pandas.DataFrame:

@@ -46,4 +46,4 @@ class CsvTable(TableSource):
             )
         columns = Columns(self.label, self.positive, self.sensitive)
         train, test = self.divide(frame, columns)
-        return tabulate(train, test, columns, self.steps, source=str(self.path), key="dataset.sensitive")
+        return tabulate(train, test, columns, self.bins, source=str(self.path), key="dataset.sensitive")

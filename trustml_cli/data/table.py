@@ -69,14 +69,14 @@ class Rows(InMemory):
 class Table(Dataset):
     """A data set of rows in two classes, of which the second is the favourable one.
 
-    `attributes` name the columns of `sensitive` in both splits. They are not among the features. `steps` is how many
+    `attributes` name the columns of `sensitive` in both splits. They are not among the features. `bins` is how many
     yes/no columns were cut for each column of numbers at most.
     """
 
     train: Rows
     test: Rows
     attributes: tuple[Attribute, ...]
-    steps: int = 0
+    bins: int = 0
 
     def split_validation(self, fraction: float, seed: int) -> tuple["Table", Rows]:
         """The table with so much less to train on, and what was taken away: as large a share of every stratum.
@@ -88,7 +88,7 @@ class Table(Dataset):
         rows = [train, validation, self.test]
         if len(train) and train.columns is not None:
             frames = [part.columns for part in rows if part.columns is not None]
-            features = encode(frames[0], train.labels.numpy() == 1, frames, self.steps)
+            features = encode(frames[0], train.labels.numpy() == 1, frames, self.bins)
             rows = [
                 Rows(torch.from_numpy(encoded), part.labels, part.sensitive, part.columns)
                 for encoded, part in zip(features, rows, strict=True)
@@ -117,18 +117,18 @@ def divide_strata(strata: Tensor, fraction: float, seed: int) -> tuple[Tensor, T
 class TableSource(DatasetSource):
     """Reads a table. Subclasses name further keys as fields and implement `read`.
 
-    `steps` yes/no columns are added for each column of numbers, at the values where a decision tree on that column
+    `bins` yes/no columns are added for each column of numbers, at the values where a decision tree on that column
     alone would cut; 0 leaves the number alone. `test_fraction` of each class is held out; `split_seed` decides which
     rows, and the same seed always decides for the same.
     """
 
-    steps: int
+    bins: int
     test_fraction: float
     split_seed: int
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, "steps", at_least=0)
+        require(self, "bins", at_least=0)
         require(self, "test_fraction", at_least=0.01, at_most=0.9)
         if not 0 <= self.split_seed < 2**32:
             raise ValueError(f"split_seed: must be at least 0 and below 2**32, got {self.split_seed}")
@@ -163,7 +163,7 @@ class Columns:
 
 
 def tabulate(
-    train: pandas.DataFrame, test: pandas.DataFrame, columns: Columns, steps: int, source: str, key: str
+    train: pandas.DataFrame, test: pandas.DataFrame, columns: Columns, bins: int, source: str, key: str
 ) -> Table:
     """Both splits as a `Table`; whatever is learned about a column is learned from the training rows.
 
@@ -174,7 +174,7 @@ def tabulate(
     if not len(train.columns.difference(known)):
         raise InputError(f"dataset: {source} has no columns beside the label and the sensitive ones")
     raw = [frame.drop(columns=known) for frame in (train, test)]
-    features = encode(raw[0], columns.favourable(train), raw, steps)
+    features = encode(raw[0], columns.favourable(train), raw, bins)
     train_rows, test_rows = (
         Rows(
             torch.from_numpy(encoded),
@@ -189,10 +189,10 @@ def tabulate(
         train=train_rows,
         test=test_rows,
         classes=(others.pop() if len(others) == 1 else f"not {columns.positive}", columns.positive),
-        fingerprint=digest([content_hash(train), content_hash(test), asdict(columns), steps]),
+        fingerprint=digest([content_hash(train), content_hash(test), asdict(columns), bins]),
         source=source,
         attributes=tuple(attributes),
-        steps=steps,
+        bins=bins,
     )
 
 
@@ -213,11 +213,11 @@ def group_numbers(frame: pandas.DataFrame, attributes: Sequence[Attribute]) -> N
 
 
 def encode(
-    fitted_to: pandas.DataFrame, favourable: NDArray[np.bool_], frames: Sequence[pandas.DataFrame], steps: int
+    fitted_to: pandas.DataFrame, favourable: NDArray[np.bool_], frames: Sequence[pandas.DataFrame], bins: int
 ) -> list[NDArray[np.float32]]:
-    """Each of `frames` as features: numbers with their steps, then one column for each category.
+    """Each of `frames` as features: numbers with their bins, then one column for each category.
 
-    Categories, steps and the median that stands in for a missing number come from the rows `fitted_to`, with
+    Categories, bins and the median that stands in for a missing number come from the rows `fitted_to`, with
     `favourable` their labels. A category that they hold rarely or not at all counts as rare.
     """
     from sklearn.preprocessing import OneHotEncoder
@@ -234,7 +234,7 @@ def encode(
         if pandas.isna(median):
             raise InputError(f"dataset: column {name!r} holds no number in any training row; leave it out")
         values = [frame[name].fillna(median).to_numpy(dtype=np.float64)[:, None] for frame in (fitted_to, *frames)]
-        cuts = tree_cuts(values[0], favourable, steps)
+        cuts = tree_cuts(values[0], favourable, bins)
         for part, column in zip(parts, values[1:], strict=True):
             part += [column, column > cuts]
     if words:
@@ -245,16 +245,16 @@ def encode(
     return [np.concatenate(part, axis=1, dtype=np.float32) for part in parts]
 
 
-def tree_cuts(values: NDArray[np.float64], labels: NDArray[np.bool_], steps: int) -> NDArray[np.float64]:
-    """Up to `steps` thresholds of a decision tree from values [N, 1] to labels [N], in ascending order.
+def tree_cuts(values: NDArray[np.float64], labels: NDArray[np.bool_], bins: int) -> NDArray[np.float64]:
+    """Up to `bins` thresholds of a decision tree from values [N, 1] to labels [N], in ascending order.
 
     Gorishniy et al. 2022 (arXiv 2203.05556) find bins for numeric features in this way.
     """
     from sklearn.tree import DecisionTreeClassifier
 
-    if steps == 0:
+    if bins == 0:
         return np.empty(0)
-    tree = DecisionTreeClassifier(max_leaf_nodes=steps + 1, min_samples_leaf=LEAF, random_state=0)
+    tree = DecisionTreeClassifier(max_leaf_nodes=bins + 1, min_samples_leaf=LEAF, random_state=0)
     fitted = tree.fit(values, labels).tree_
     return np.unique(fitted.threshold[fitted.children_left >= 0])
 

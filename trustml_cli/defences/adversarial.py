@@ -19,14 +19,14 @@ from trustml_cli.training.step import TrainingState
 class AdversarialTraining(RobustTraining):
     """Each batch is attacked by PGD on the network as it is now; the loss of the clean images counts `clean_share`.
 
-    `steps`, `step_size` (pixel units; None: `reach`·epsilon/`steps`) and `random_start` are those of the attack. One
-    step of reach 1 from the image itself is FGSM: the network may learn to bend its loss around the images instead of
-    resisting (Tramèr et al. 2018, arXiv 1705.07204).
+    `steps`, `step_size` (pixel units; None: `rel_path_length`·epsilon/`steps`) and `random_start` are those of the
+    attack. One step of reach 1 from the image itself is FGSM: the network may learn to bend its loss around the images
+    instead of resisting (Tramèr et al. 2018, arXiv 1705.07204).
     """
 
     steps: int
     step_size: float | None
-    reach: float
+    rel_path_length: float
     random_start: bool
     clean_share: float
 
@@ -43,7 +43,7 @@ class AdversarialTraining(RobustTraining):
             loss=Loss.ce,
             steps=self.steps,
             step_size=self.step_size,
-            reach=self.reach,
+            rel_path_length=self.rel_path_length,
             random_start=self.random_start,
             restarts=1,
         )

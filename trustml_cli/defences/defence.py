@@ -49,8 +49,9 @@ class InFront(Defence, Wrapper, ABC):
 class RobustTraining(Defence, TrainingStep, ABC):
     """A training step against an attacker who may change an image by `epsilon` (pixel units) in `norm`.
 
-    After each epoch the accuracy on `images` training images under the same `probe` is reported, which changes nothing.
-    Where training stops by validation images, all of these are attacked, and the most accurate network is kept.
+    After each epoch the accuracy on `monitor_images` training images under the same `probe` is reported, which changes
+    nothing. Where training stops by validation images, all of these are attacked, and the most accurate network is
+    kept.
     """
 
     needs_images: ClassVar = True
@@ -58,19 +59,19 @@ class RobustTraining(Defence, TrainingStep, ABC):
 
     norm: Norm
     epsilon: float
-    images: int = field(metadata=CHANGES_NOTHING)
+    monitor_images: int = field(metadata=CHANGES_NOTHING)
 
     def __post_init__(self) -> None:
         if self.norm not in self.norms:
             known = ", ".join(norm.value for norm in self.norms)
             raise ValueError(f"norm: must be one of {known} for this defence, got {self.norm.value}")
         require(self, "epsilon", above=0)
-        require(self, "images", at_least=1)
+        require(self, "monitor_images", at_least=1)
 
     @property
     def monitor(self) -> Monitor:
         """Accuracy under the probe."""
-        return Monitor("robust_accuracy", self.images, self.correct_under_attack)
+        return Monitor("robust_accuracy", self.monitor_images, self.correct_under_attack)
 
     def correct_under_attack(self, network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """Whether each image x [N, C, H, W] of class y [N] is classified right under the probe, bool [N]."""
@@ -88,7 +89,7 @@ class RobustTraining(Defence, TrainingStep, ABC):
             loss=Loss.ce,
             steps=10,
             step_size=None,
-            reach=2.5,
+            rel_path_length=2.5,
             random_start=True,
             restarts=1,
         )

@@ -26,12 +26,12 @@ def features(change: Tensor) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, kw_only=True)
 class PerturbationDetector:
-    """A linear support vector machine on standardised `features`; `penalty` is its C: larger fits closer."""
+    """A linear support vector machine on standardised `features`; `C` is its C: larger fits closer."""
 
-    penalty: float
+    C: float
 
     def __post_init__(self) -> None:
-        require(self, "penalty", above=0)
+        require(self, "C", above=0)
 
     def fit(self, clean: Tensor, perturbed: Tensor) -> "FittedDetector":
         """Learn from the changes of clean and of perturbed images, both [N, C, H, W]."""
@@ -39,7 +39,7 @@ class PerturbationDetector:
         from sklearn.preprocessing import StandardScaler
         from sklearn.svm import LinearSVC
 
-        machine = make_pipeline(StandardScaler(), LinearSVC(C=self.penalty, dual=False, random_state=0))
+        machine = make_pipeline(StandardScaler(), LinearSVC(C=self.C, dual=False, random_state=0))
         is_perturbed = np.repeat([0, 1], [len(clean), len(perturbed)])
         machine.fit(np.concatenate([features(clean), features(perturbed)]), is_perturbed)
         return FittedDetector(machine)

@@ -76,14 +76,14 @@ class Rectifier(InFront):
     Half of the images are shown clean, the others with a perturbation of size `epsilon` (pixel units) at most in `norm`
     each. `perturbations` of them are learnt on the bare classifier, the first without a target and the others towards
     one class after the other; synthetic ones are made of these as they are needed, where the paper makes a set of them
-    by random steps along learnt ones (its algorithm 1). Adam takes `epochs` rounds through `images` training images in
-    batches of `batch_size`; its rate begins at `lr` and falls to 0 along half a cosine.
+    by random steps along learnt ones (its algorithm 1). Adam takes `epochs` rounds through `training_images` training
+    images in batches of `batch_size`; its rate begins at `lr` and falls to 0 along half a cosine.
     """
 
     norm: Norm
     epsilon: float
     perturbations: int
-    images: int
+    training_images: int
     epochs: int
     batch_size: int
     lr: float
@@ -96,12 +96,12 @@ class Rectifier(InFront):
             known = ", ".join(norm.value for norm in UniversalAttack.norms)
             raise ValueError(f"norm: must be one of {known} for this defence, got {self.norm.value}")
         require(self, "epsilon", "lr", above=0)
-        require(self, "perturbations", "images", "epochs", "batch_size", "blocks", "width", at_least=1)
+        require(self, "perturbations", "training_images", "epochs", "batch_size", "blocks", "width", at_least=1)
         require(self, "fidelity", at_least=0)
 
     @property
     def learns_from(self) -> int:
-        return self.images
+        return self.training_images
 
     def around(self, network: nn.Module, shape: tuple[int, ...]) -> nn.Sequential:
         """`network` behind a fresh rectifying network, as layers `rectifier` and `classifier`."""
@@ -145,14 +145,21 @@ class Rectifier(InFront):
         found = []
         for number in range(self.perturbations):
             learner = self.learner(goals[number % len(goals)])
-            own = x[torch.randperm(len(x), device=x.device)[: learner.images]]
+            own = x[torch.randperm(len(x), device=x.device)[: learner.training_images]]
             found.append(learner.learn(network, own, self.epsilon))
         return torch.cat(found)
 
     def learner(self, target: int | None) -> UniversalGradient:
         """What finds a perturbation."""
         return UniversalGradient(
-            norm=self.norm, target=target, images=500, epochs=6, batch_size=100, step_size=0.3, momentum=0.9, cap=2.0
+            norm=self.norm,
+            target=target,
+            training_images=500,
+            epochs=6,
+            batch_size=100,
+            step_size=0.3,
+            momentum=0.9,
+            cap=2.0,
         )
 
 

@@ -23,14 +23,14 @@ NUDGE = 0.001  # pixel units: at the image itself the divergence is at its minim
 class TradesTraining(RobustTraining):
     """Loss: cross-entropy(x) + `beta` · max KL(p(x) ‖ p(x')) over the images x' in the ball around x.
 
-    The maximum is sought in `steps` steps of `step_size` (pixel units; None: `reach`·epsilon/`steps`). A larger
-    `beta` (the paper's 1/λ) buys robustness with clean accuracy.
+    The maximum is sought in `steps` steps of `step_size` (pixel units; None: `rel_path_length`·epsilon/`steps`). A
+    larger `beta` (the paper's 1/λ) buys robustness with clean accuracy.
     """
 
     beta: float
     steps: int
     step_size: float | None
-    reach: float
+    rel_path_length: float
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -39,7 +39,13 @@ class TradesTraining(RobustTraining):
 
     def drift(self) -> "Drift":
         """What seeks the maximum."""
-        return Drift(norm=self.norm, target=None, steps=self.steps, step_size=self.step_size, reach=self.reach)
+        return Drift(
+            norm=self.norm,
+            target=None,
+            steps=self.steps,
+            step_size=self.step_size,
+            rel_path_length=self.rel_path_length,
+        )
 
     def __call__(self, state: TrainingState, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         with eval_mode(state.network):

@@ -15,19 +15,20 @@ from trustml_cli.system.ranges import require
 class PhysicalAttack(Ranges):
     """A pattern that makes scenes be taken for the class `target`, from wherever they are seen.
 
-    Learnt on `images` images by `steps` steps of Adam (`lr`), each on `batch_size` of them in poses drawn from the
-    ranges: the mean cross-entropy with the target falls, and with it `penalty`. Subclasses say where the pattern is.
+    Learnt on `training_images` images by `steps` steps of Adam (`lr`), each on `batch_size` of them in poses drawn from
+    the ranges: the mean cross-entropy with the target falls, and with it `penalty`. Subclasses say where the pattern
+    is.
     """
 
     target: int | str
-    images: int
+    training_images: int
     steps: int
     batch_size: int
     lr: float
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, "images", "steps", "batch_size", at_least=1)
+        require(self, "training_images", "steps", "batch_size", at_least=1)
         require(self, "lr", above=0)
 
     @property

@@ -25,7 +25,7 @@ class Sticker(PhysicalAttack):
     summed over the mask. In the end each value is printed: it becomes the nearest printable level.
 
         sticker = Sticker(
-            target=0, images=1000, steps=500, batch_size=64, lr=0.05, mask=None, bar=0.15, size_weight=0.01,
+            target=0, training_images=1000, steps=500, batch_size=64, lr=0.05, mask=None, bar=0.15, size_weight=0.01,
             print_weight=0.01, printable=[0.1, 0.5, 0.9], rotation=15, scale=0.1, place=0.1, brightness=0.2,
         )
         pattern = sticker.learn(model, own_x)

@@ -23,7 +23,7 @@ def split_for_attacker(data: Dataset, images: int, which: AttackerImages, seed: 
     if images >= len(data.train):
         raise InputError(
             f"task.attacker_images: the attack learns from {images} of {len(data.train)} training images, which leaves "
-            "none for the victim; lower attack.images, or take train"
+            "none for the victim; lower attack.training_images, or take train"
         )
     less, own = split_validation(data, images / len(data.train), seed)
     return less, data.derive("the attacker's", train=own)

@@ -43,7 +43,7 @@ class Fooling:
 
 @dataclass(frozen=True, kw_only=True)
 class Fool:
-    """Drive `images` noise images, of `deviation` around 0.5, to each class in `target`, `epsilon` far at most.
+    """Drive `noise_images` noise images, of `std` around 0.5, to each class in `target`, `epsilon` far at most.
 
     An image fools where the class is seen with a confidence of at least `confidence`.
     """
@@ -56,14 +56,14 @@ class Fool:
     )
 
     target: list[int | str] | None
-    images: int
-    deviation: float
+    noise_images: int
+    std: float
     epsilon: float
     confidence: float
 
     def __post_init__(self) -> None:
-        require(self, "images", at_least=1)
-        require(self, "deviation", "epsilon", at_least=0)
+        require(self, "noise_images", at_least=1)
+        require(self, "std", "epsilon", at_least=0)
         require(self, "confidence", at_least=0, at_most=1)
 
     def __call__(
@@ -76,7 +76,7 @@ class Fool:
         targets = self.targets(data)
         network = context.train_or_load(context.spec(data, model, trainer)).network
         random = torch.Generator().manual_seed(context.seed)
-        noise = (0.5 + self.deviation * torch.randn(self.images, *data.shape, generator=random)).clamp(0, 1)
+        noise = (0.5 + self.std * torch.randn(self.noise_images, *data.shape, generator=random)).clamp(0, 1)
         noise = noise.to(context.hardware.device)
 
         context.record.headline("fooling_rate")
@@ -104,7 +104,7 @@ class Fool:
             name: {label: self.fools(one).double().mean().item() for label, one in by.items()}
             for name, by in found.items()
         }
-        context.record.plot("rates", fooling_rates(rates, subject, self.images, self.confidence))
+        context.record.plot("rates", fooling_rates(rates, subject, self.noise_images, self.confidence))
 
     def targets(self, data: Dataset) -> list[int]:
         """The classes to be taken for, by number, each once."""
@@ -163,4 +163,6 @@ def judged(network: nn.Module, images: Tensor, target: int) -> Fooling:
 
 def together(each: list[Fooling]) -> Fooling:
     """The images of several targets as one."""
-    return Fooling(*(torch.cat([getattr(one, name) for one in each]) for name in ("images", "confidence", "taken")))
+    return Fooling(
+        *(torch.cat([getattr(one, name) for one in each]) for name in ("images", "confidence", "taken"))
+    )

@@ -61,7 +61,7 @@ class MeasurePhysicalAttack:
         network = context.train_or_load(context.spec(data, model, trainer)).network
 
         device = context.hardware.device
-        own = random_subset(train, physical.images, context.seed)
+        own = random_subset(train, physical.training_images, context.seed)
         x, _ = next(batches(own, len(own), device))
         with seeded(context.seed):
             pattern = physical.learn(network, x)

@@ -44,10 +44,10 @@ POINT = 0.01  # accuracies that differ by no more are called the same
 class Rectify:
     """Train a classifier, a rectifier for it, and a detector; show them images that are changed by each of `attacks`.
 
-    `images` random test images (None: all) are attacked at `epsilon` (pixel units) in `held_out` parts, each by an
+    `images` random test images (None: all) are attacked at `epsilon` (pixel units) in `folds` parts, each by an
     attack that learns anew from another seed than the rectifier's: on the bare classifier, and through the rectifier,
     by somebody who knows it. The detector learns from `detector_images` training images with perturbations that the
-    rectifier learnt from; its support vector machine has the `penalty` C. It lets the share `quantile` of clean
+    rectifier learnt from; its support vector machine has the parameter `C`. It lets the share `quantile` of clean
     validation images pass; these are `validation_fraction` of the training images, set aside before training.
     `examples` images are shown.
     """
@@ -62,8 +62,8 @@ class Rectify:
 
     epsilon: float
     images: int | None
-    held_out: int
-    penalty: float
+    folds: int
+    C: float
     detector_images: int
     quantile: float
     validation_fraction: float
@@ -71,9 +71,9 @@ class Rectify:
 
     def __post_init__(self) -> None:
         check_epsilons([self.epsilon])
-        require(self, "images", "held_out", "detector_images", "examples", at_least=1)
+        require(self, "images", "folds", "detector_images", "examples", at_least=1)
         require(self, "quantile", "validation_fraction", above=0, below=1)
-        PerturbationDetector(penalty=self.penalty)  # it knows the range
+        PerturbationDetector(C=self.C)  # it knows the range
 
     def __call__(
         self,
@@ -145,7 +145,7 @@ class Rectify:
                 noisy = perturbed(x, rectifier.perturbations, defence.epsilon, defence.norm)
                 for kept, images in zip(changes, (x, noisy), strict=True):
                     kept.append(rectifier(images) - images)
-        return PerturbationDetector(penalty=self.penalty).fit(*(torch.cat(parts) for parts in changes))
+        return PerturbationDetector(C=self.C).fit(*(torch.cat(parts) for parts in changes))
 
     def show(
         self,
@@ -159,7 +159,7 @@ class Rectify:
     ) -> RectifiedResult:
         """What is said of `images`, in a random order: as they are, or each part with `attack` made on `network`."""
         order, parts = torch.randperm(len(images), generator=torch.Generator().manual_seed(context.seed)), []
-        for number, rows in enumerate(torch.tensor_split(order, self.held_out), start=1):
+        for number, rows in enumerate(torch.tensor_split(order, self.folds), start=1):
             own = replace(context, seed=context.seed_for("part", number))
             if attack is not None and network is not None:
                 attack, _ = fit_attack(own, attack, network, data)

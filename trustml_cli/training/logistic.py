@@ -42,14 +42,14 @@ class LogisticTrainer(Trainer):
 class SklearnTrainer(LogisticTrainer):
     """scikit-learn's LogisticRegression (L-BFGS), whose weights are then put into the network.
 
-    `inverse_regularization` is its C, `max_iter` the most iterations.
+    `C` is its inverse strength of regularization, `max_iter` the most iterations.
     """
 
-    inverse_regularization: float
+    C: float
     max_iter: int
 
     def __post_init__(self) -> None:
-        require(self, "inverse_regularization", above=0)
+        require(self, "C", above=0)
         require(self, "max_iter", at_least=1)
 
     def fit(self, network: nn.Sequential, data: Dataset, hardware: Hardware, report: Report, *_: object) -> None:
@@ -60,7 +60,7 @@ class SklearnTrainer(LogisticTrainer):
         features, labels = design_matrix(network, data.train)
         if absent := set(range(len(data.classes))) - set(labels.tolist()):
             raise RunFailed(f"trainer=sklearn needs an image of every class; {data.classes[min(absent)]!r} has none")
-        solver = LogisticRegression(C=self.inverse_regularization, max_iter=self.max_iter)
+        solver = LogisticRegression(C=self.C, max_iter=self.max_iter)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             solver.fit(features, labels)
