@@ -27,7 +27,7 @@ from trustml_cli.results.masking import masked, masked_yaml
 from trustml_cli.results.recorder import DOES_NOT_COUNT, Recorder
 from trustml_cli.sweeps.callback import SweepCallback, register_job
 from trustml_cli.sweeps.resume import as_written, config_dir, overrides_of_run
-from trustml_cli.system.errors import InputError, prefix_errors, told, traceback_wanted
+from trustml_cli.system.errors import InputError, error_line, prefix_errors, traceback_wanted
 from trustml_cli.system.owners import require_own
 from trustml_cli.system.signals import exit_status, handle_termination, signals_ignored, words_for
 from trustml_cli.system.streams import print_error
@@ -96,7 +96,7 @@ def job(config: DictConfig) -> int:
     except Exception as caught:
         unresolved = isinstance(caught, OmegaConfBaseException)
         error = InputError(explain(caught, config_folder(), list(record.command[1:]))) if unresolved else caught
-        line, exit_code = told(error), 2 if isinstance(error, InputError) else 1
+        line, exit_code = error_line(error), 2 if isinstance(error, InputError) else 1
         with suppress(OSError):  # where the disk is what failed; what room is left is for this, not for the log
             record.finish("failed", exit_code, error=line)
             if not record.began:

@@ -31,7 +31,7 @@ from trustml_cli.training.step import CROSS_ENTROPY, TrainingState, TrainingStep
 from trustml_cli.training.trainer import Epoch
 from trustml_cli.training.wrapper import Wrapper, WrapperEpoch
 
-FREE = FreeTraining(norm=Norm.linf, epsilon=0.1, monitor_images=8, replays=2)
+FREE = FreeTraining(norm=Norm.linf, epsilon=0.1, monitor_monitor_images=8, replays=2)
 
 
 def weights(trained: Trained) -> torch.Tensor:

@@ -18,20 +18,20 @@ from trustml_cli.config.groups import config_folder, help_text, refuse_nameless_
 from trustml_cli.config.instantiate import nearest
 from trustml_cli.config.messages import explain
 from trustml_cli.run import job
-from trustml_cli.sweeps.callback import SweepCallback, finish_sweep, registered_runs, refuse_repetition
+from trustml_cli.sweeps.callback import SweepCallback, finish_sweep, refuse_repetition, registered_runs
 from trustml_cli.sweeps.resume import resumed_words
 from trustml_cli.system.errors import (
     NOT_WRITABLE,
     TRACEBACK,
     InputError,
-    one_line,
     error_line,
-    traceback_wanted,
     file_error_behind,
+    one_line,
+    traceback_wanted,
     with_kind,
 )
 from trustml_cli.system.signals import exit_status, signals_ignored
-from trustml_cli.system.streams import print_error, lost_output
+from trustml_cli.system.streams import lost_output, print_error
 
 
 def main() -> None:

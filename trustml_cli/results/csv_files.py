@@ -33,7 +33,7 @@ def escape_formula(value: Any) -> Any:
 
 
 def unescape_formula(cell: Any) -> Any:
-    """The value that `harmless` made a cell of."""
+    """The value that `escape_formula` made a cell of."""
     return cell[1:] if isinstance(cell, str) and cell.startswith(tuple(f"'{first}" for first in FORMULA)) else cell
 
 

@@ -52,8 +52,8 @@ def short(value: object) -> str:
 def some_of(names: Iterable[object]) -> str:
     """Names for a message: all, or the first few of many; long ones without their end."""
     few = list(islice(names, FEW + 1))
-    error_line = [name if len(name) <= SHORT else f"{name[: SHORT - 1]}…" for name in map(str, few)]
-    return ", ".join(error_line if len(few) <= FEW else [*error_line[:FEW], "…"])
+    shown = [name if len(name) <= SHORT else f"{name[: SHORT - 1]}…" for name in map(str, few)]
+    return ", ".join(shown if len(few) <= FEW else [*shown[:FEW], "…"])
 
 
 SHORT = 60  # characters of a value in a message
@@ -69,7 +69,7 @@ REMEDIES = {
 }
 
 
-def told(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     """What went wrong in one line; of files and folders also which it is and what to do."""
     if isinstance(error, InputError | RunFailed):
         return str(error)

@@ -163,6 +163,4 @@ def judged(network: nn.Module, images: Tensor, target: int) -> Fooling:
 
 def together(each: list[Fooling]) -> Fooling:
     """The images of several targets as one."""
-    return Fooling(
-        *(torch.cat([getattr(one, name) for one in each]) for name in ("images", "confidence", "taken"))
-    )
+    return Fooling(*(torch.cat([getattr(one, name) for one in each]) for name in ("images", "confidence", "taken")))
