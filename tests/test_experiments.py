@@ -10,7 +10,10 @@ from safetensors.torch import load_file
 from tests.configs import choices, composed
 from tests.helpers import NO_CACHE, Cli, measured
 from trustml_cli.config.instantiate import build
+from trustml_cli.config.trust import Permissions
 from trustml_cli.tasks.context import input_spec
+
+TYPED = Permissions(["data_dir=anywhere", "dataset.data_dir=anywhere"])  # tests say where data lies, as users do
 
 
 @pytest.mark.parametrize("name", choices("experiment"))
@@ -22,7 +25,7 @@ def test_every_experiment_builds(name: str, tmp_path: Path) -> None:
     parts = [part for part in signature(handler.__call__).parameters if part != "context"]
     assert {"dataset", "model", "trainer"} <= set(parts)
     for part in parts:
-        build(config[part], part)
+        build(config[part], part, TYPED)
 
 
 def test_the_cifar_experiments_differ_in_one_thing_each() -> None:
@@ -127,7 +130,9 @@ def test_adult_is_debiased_and_fairlearn_agrees(trustml: Cli, tmp_path: Path, da
         assert debiased[f"adversary_auc_{name}"] <= 0.55
 
     config = composed(*short, f"data_dir={data_dir}")
-    table, _ = build(config.dataset, "dataset").load(NO_CACHE).split_validation(config.task.validation_fraction, seed=0)
+    table, _ = (
+        build(config.dataset, "dataset", TYPED).load(NO_CACHE).split_validation(config.task.validation_fraction, seed=0)
+    )
     network = build(config.model, "model").build(input_spec(table))
     (weights,) = tmp_path.rglob("debiased.safetensors")
     network.load_state_dict(load_file(weights))

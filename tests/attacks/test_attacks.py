@@ -38,7 +38,7 @@ def kind(name: str) -> type[Attack]:
 def made(name: str, norm: Norm, work: dict[str, float], model: nn.Module, **changes: object) -> Attack:
     """The attack of a YAML, once it has learnt what it needs to from images that no test shows it."""
     node = choice("attack", name)
-    quick = {key: value for key, value in work.items() if key in node}
+    quick = {key: value for key, value in work.items() if key in node and (key != "lr" or name == "cw")}
     attack: Attack = build(choice("attack", name, norm=norm.value, **quick, **changes), "attack")
     own = torch.rand(40, 3, 6, 6, generator=torch.Generator().manual_seed(5))
     with seeded(0):

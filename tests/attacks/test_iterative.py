@@ -24,8 +24,8 @@ LINF_L2 = (Norm.linf, Norm.l2)
 SETTINGS = list(itertools.product(LINF_L2, (None, 1), (0.03, 0.3)))
 
 
-def bim(norm: Norm, target: int | None = None, steps: int = 10, reach: float = 2.0) -> BIM:
-    return BIM(norm=norm, target=target, steps=steps, step_size=None, rel_path_length=reach)
+def bim(norm: Norm, target: int | None = None, steps: int = 10, rel_path_length: float = 2.0) -> BIM:
+    return BIM(norm=norm, target=target, steps=steps, step_size=None, rel_path_length=rel_path_length)
 
 
 def pgd(

@@ -229,8 +229,8 @@ def test_more_queries_than_own_images_are_refused() -> None:
 @pytest.mark.parametrize(
     ("name", "changes", "words"),
     [
-        ("linear_logits", {"centre": 0.0}, "centre: must be between 0 and 1"),
-        ("linear_softmax", {"centre": 1.0}, "centre: must be between 0 and 1"),
+        ("linear_logits", {"centre": 0.0}, "centre: must be above 0 and below 1"),
+        ("linear_softmax", {"centre": 1.0}, "centre: must be above 0 and below 1"),
         ("linear_labels", {"start": "images"}, "start: .*held_out, noise"),
         ("linear_labels", {"rounds": 0}, "rounds: must be at least 1"),
         ("linear_labels", {"decay": 0}, "decay: must be above 0"),

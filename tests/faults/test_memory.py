@@ -150,7 +150,7 @@ def test_a_task_whose_memory_runs_out_names_what_to_lower(
 
     monkeypatch.setattr(nn.Linear, "forward", linear)
     training = task == "train"
-    where, name = (GradientTrainer, "fit") if training else (Context, "trained")
+    where, name = (GradientTrainer, "fit") if training else (Context, "train_or_load")
     monkeypatch.setattr(where, name, then_scarce(getattr(where, name), before=training))
     more = ["seed=1000"] if training else []  # which nobody has trained before
     answer = trustml(f"task={task}", "trainer=smoke", *more)

@@ -97,8 +97,8 @@ def test_what_cannot_be_compared_is_refused() -> None:
 
 
 def test_how_many_images_are_looked_at_is_no_part_of_a_defence() -> None:
-    few = FreeTraining(norm=Norm.linf, epsilon=0.1, images=8, replays=2)
-    assert recipe_of(few) == recipe_of(replace(few, images=200)) != recipe_of(replace(few, replays=3))
+    few = FreeTraining(norm=Norm.linf, epsilon=0.1, monitor_images=8, replays=2)
+    assert recipe_of(few) == recipe_of(replace(few, monitor_images=200)) != recipe_of(replace(few, replays=3))
 
 
 IMPORTS = {

@@ -31,7 +31,7 @@ from trustml_cli.training.step import CROSS_ENTROPY, TrainingState, TrainingStep
 from trustml_cli.training.trainer import Epoch
 from trustml_cli.training.wrapper import Wrapper, WrapperEpoch
 
-FREE = FreeTraining(norm=Norm.linf, epsilon=0.1, monitor_monitor_images=8, replays=2)
+FREE = FreeTraining(norm=Norm.linf, epsilon=0.1, monitor_images=8, replays=2)
 
 
 def weights(trained: Trained) -> torch.Tensor:
@@ -73,14 +73,14 @@ def test_what_was_trained_with_another_number_of_threads_or_on_another_device_is
 
 def test_how_many_images_are_looked_at_does_not_change_what_is_trained(context: Context, tiny_data: Dataset) -> None:
     few, all_ = (
-        context.train_or_load(context.spec(tiny_data, MODEL, TRAINER, defence=replace(FREE, images=images)))
+        context.train_or_load(context.spec(tiny_data, MODEL, TRAINER, defence=replace(FREE, monitor_images=images)))
         for images in (1, 32)
     )
     assert torch.equal(weights(few), weights(all_))
 
 
 def test_static_networks_are_trained_from_other_seeds_and_found_again(context: Context, tiny_data: Dataset) -> None:
-    ensemble = EnsembleTraining(norm=Norm.linf, epsilon=0.1, images=8, static=2, clean_share=0.5)
+    ensemble = EnsembleTraining(norm=Norm.linf, epsilon=0.1, monitor_images=8, static=2, clean_share=0.5)
     defended = context.train_or_load(context.spec(tiny_data, MODEL, TRAINER, defence=ensemble))
     stages = [row["stage"] for row in context.record.epochs]
     assert stages == ["static 1"] * 4 + ["static 2"] * 4 + ["defended"] * 4

@@ -126,7 +126,7 @@ def test_under_a_defence_the_weights_are_kept_that_stand_best_on_validation_imag
 
     monkeypatch.setattr("trustml_cli.training.gradient.mean_score", robust)
     trainer = replace(SHORT, epochs=100, lr=0.01, patience=3, validation_fraction=0.25)
-    defence = FreeTraining(norm=Norm.linf, epsilon=0.1, images=7, replays=1)
+    defence = FreeTraining(norm=Norm.linf, epsilon=0.1, monitor_images=7, replays=1)
     history: list[Epoch] = []
     torch.manual_seed(0)
     trained = network(noise)
@@ -143,7 +143,9 @@ def test_under_a_defence_the_weights_are_kept_that_stand_best_on_validation_imag
 def test_the_robust_accuracy_is_that_of_the_images_after_an_attack(tiny_data: Dataset) -> None:
     torch.manual_seed(0)
     trained, _ = fit(replace(SHORT, epochs=5, lr=0.01), tiny_data)
-    little, much = (FreeTraining(norm=Norm.linf, epsilon=epsilon, images=1, replays=1) for epsilon in (0.001, 0.9))
+    little, much = (
+        FreeTraining(norm=Norm.linf, epsilon=epsilon, monitor_images=1, replays=1) for epsilon in (0.001, 0.9)
+    )
     assert (
         mean_score(trained, tiny_data.test, little.monitor, CPU) == predict(trained, tiny_data.test, CPU).accuracy == 1
     )
