@@ -223,6 +223,7 @@ def test_help_and_version_do_not_import_torch(flag: str) -> None:
         assert all(task in answer.stdout for task in choices("task"))
 
 
+@pytest.mark.faults
 def test_runs_that_start_at_once_have_directories_of_their_own(cache_dir: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "trustml_cli", "task=train", "trainer=smoke", "model=logistic", "seed=77"]
     environment = {**os.environ, "TRUSTML_CACHE_DIR": str(cache_dir)}

@@ -35,6 +35,7 @@ def network(num_classes):
 """
 
 
+@pytest.mark.faults
 def test_a_run_that_is_killed_while_it_trains_blocks_nobody_and_leaves_nothing_half(
     trustml: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

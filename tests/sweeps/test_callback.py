@@ -136,6 +136,11 @@ def test_older_runs_in_the_directory_are_no_jobs_of_this_command(trustml: Cli, t
     assert again.stderr.count("trustml: failed: ") == again.stderr.count("holds a run already") / 2 == 2
     assert {name: (tmp_path / "there" / name).read_bytes() for name in tables} == tables
 
+
+@pytest.mark.faults
+def test_other_jobs_in_a_directory_with_older_runs_are_summed_up_alone(trustml: Cli, tmp_path: Path) -> None:
+    into = ["-m", *TRAIN, "seed=0,1", "hydra.sweep.dir=there"]
+    assert trustml(*into).returncode == 0
     other = trustml(*into, "trainer.epochs=1")
     assert other.returncode == 0
     assert "2 of 2 jobs completed" in other.stdout

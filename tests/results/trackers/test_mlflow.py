@@ -67,6 +67,7 @@ def assert_same(folder: Path, run: Any, directory: Path) -> None:
         assert filecmp.cmp(directory / path, copied / path, shallow=False), path
 
 
+@pytest.mark.faults
 @pytest.mark.usefixtures("mlflow_tables")
 def test_a_sweep_is_read_back_as_its_files_have_it(trustml: Cli, tmp_path: Path) -> None:
     jobs = ["-m", "task=train,fgsm", "model=logistic", "trainer=smoke"]
