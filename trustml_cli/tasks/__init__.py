@@ -1,1 +1,1 @@
-"""One handler per file; each reads like the recipe that it follows."""
+"""One task handler per file, and the modules that the handlers share."""

@@ -1,4 +1,4 @@
-"""task=attack and task=fgsm: what is left of a classifier's accuracy when its images are attacked."""
+"""task=attack and task=fgsm: the robust accuracy of a classifier under an attack."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ from trustml_cli.training.trainer import Trainer
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureRobustness(RobustnessTask):
-    """Attack a network as others do who have it before them.
+    """Measure the accuracy of a network on adversarial images.
 
-    The same images are shown to the models called in `transfer_to`; they are trained without a defence.
+    The models named in `transfer_to`, trained without a defence, are evaluated on the same adversarial images.
     """
 
     transfer_to: list[str] | None
@@ -35,7 +35,7 @@ class MeasureRobustness(RobustnessTask):
         others: Mapping[str, Model],
         defence: Defence,
     ) -> None:
-        """One row for each epsilon, smallest first, then the checks, the verdict and the pictures."""
+        """Write one row for each epsilon, smallest first, then the checks, the verdict and the plots."""
         if context.record.choices["model"] in others:
             raise InputError(f"task.transfer_to: {context.record.choices['model']} is what is attacked; take another")
         for each in others.values():
@@ -64,5 +64,5 @@ class MeasureRobustness(RobustnessTask):
 
 
 def defence_condition(context: Context, defence: Defence) -> dict[str, str]:
-    """The column that names a defence; none where there is none."""
+    """The column that names the defence; empty for an undefended network."""
     return {"defence": context.record.choices["defence"]} if type(defence) is not Defence else {}

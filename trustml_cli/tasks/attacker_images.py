@@ -1,4 +1,4 @@
-"""Whose images an attacker learns from: the victim's own training images, or some that the victim never saw."""
+"""Which images an attack is fitted to: the victim's training images, or images held out from them."""
 
 from enum import Enum
 
@@ -8,16 +8,19 @@ from trustml_cli.system.errors import InputError
 
 
 class AttackerImages(Enum):
-    """What an attacker has to learn from."""
+    """The images that an attack is fitted to."""
 
     train = "train"
     """Images that the victim was trained on."""
     held_out = "held_out"
-    """Images of the same kind that were set aside before the victim was trained."""
+    """Training images that were held out before the victim was trained."""
 
 
 def split_for_attacker(data: Dataset, images: int, which: AttackerImages, seed: int) -> tuple[Dataset, Dataset]:
-    """The data set as the victim has it, and as an attacker who learns from so many of its training images."""
+    """The data set of the victim and that of the attacker, whose attack is fitted to `images` training images.
+
+    Raises `InputError` where holding out that many leaves the victim none.
+    """
     if which is AttackerImages.train or not images:
         return data, data
     if images >= len(data.train):
@@ -30,5 +33,5 @@ def split_for_attacker(data: Dataset, images: int, which: AttackerImages, seed: 
 
 
 def attacker_condition(images: int, which: AttackerImages) -> dict[str, str]:
-    """The column that says which images the attacker had; none for an attack that learns from none."""
+    """The column that names the attacker's images; empty for an attack that is not fitted to images."""
     return {"attacker_images": which.value} if images else {}

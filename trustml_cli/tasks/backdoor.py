@@ -1,4 +1,4 @@
-"""task=backdoor: a classifier that is right until it sees a trigger (BadNets, Gu et al. 2017, arXiv 1708.06733)."""
+"""task=backdoor: train a classifier on poisoned images (BadNets, Gu et al. 2017, arXiv 1708.06733)."""
 
 import logging
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class PlantBackdoor(Poisoning):
-    """Train on poisoned and on clean images; compare what both say of clean and of triggered test images."""
+    """Train on poisoned and on clean images; compare both models' predictions for clean and triggered test images."""
 
     columns: ClassVar[Columns] = (
         *conditions("trigger", "source", "target", "poison_rate"),
@@ -40,7 +40,7 @@ class PlantBackdoor(Poisoning):
         trigger: Trigger,
         defence: Defence,
     ) -> None:
-        """One row. Success: a triggered test image of a source class that is taken for the target."""
+        """Write one row. Success: a triggered test image of a source class that is classified as the target."""
         check_trained(model)
         data = context.load(dataset)
         poison = self.poison(data, trigger, context.seed)
@@ -85,7 +85,7 @@ class PlantBackdoor(Poisoning):
         triggered: Split,
         answers: Mapping[str, Answers],
     ) -> None:
-        """Samples of the training set, answers on single triggered images, and all answers by class."""
+        """Plot training samples, predictions for single triggered images, and all predictions by class."""
         target = data.classes[poison.target]
         trigger = context.record.choices["trigger"]
         chosen = poison.choose(data.train.labels).nonzero()[:, 0]

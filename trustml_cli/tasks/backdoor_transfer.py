@@ -1,4 +1,4 @@
-"""task=backdoor_transfer: a backdoor that outlives its head (BadNets, Gu et al. 2017, arXiv 1708.06733)."""
+"""task=backdoor_transfer: a backdoor under transfer learning (BadNets, Gu et al. 2017, arXiv 1708.06733)."""
 
 import logging
 from dataclasses import dataclass, replace
@@ -33,9 +33,9 @@ BODIES = ("clean", "poisoned")
 
 @dataclass(frozen=True, kw_only=True)
 class TransferBackdoor(Poisoning):
-    """Freeze a poisoned network and train a new head for other classes, `new_classes`, on clean images of theirs.
+    """Freeze the body of a poisoned network and train a new head for `new_classes` on clean images of these classes.
 
-    The first network, the donor, knows all other classes; `source` and `target` are among them.
+    The first network, the donor, is trained on all other classes, `source` and `target` among them.
     """
 
     columns: ClassVar[Columns] = (
@@ -51,11 +51,11 @@ class TransferBackdoor(Poisoning):
     def __call__(
         self, context: Context, dataset: DatasetSource, model: Model, trainer: Trainer, trigger: Trigger
     ) -> None:
-        """One row: accuracy on the new classes, clean and triggered, on the poisoned body and on a clean one."""
+        """Write one row: accuracy on clean and triggered images of the new classes, for a poisoned and a clean body."""
         check_trained(model)
         data = context.load(dataset)
         with prefix_errors("trigger"):
-            trigger.check(data.shape)  # a table has not even the classes to divide
+            trigger.check(data.shape)  # before the classes are divided: a table has too few
         old, new = self.divided(data)
         poison = self.within(data).poison(old, trigger, context.seed)
         with prefix_errors("model"):
@@ -105,7 +105,10 @@ class TransferBackdoor(Poisoning):
         context.record.plot("triggered_predictions", figure)
 
     def divided(self, data: Dataset) -> tuple[Dataset, Dataset]:
-        """What the donor learns, and the new classes; each with at least two classes."""
+        """The donor's data set and that of the new classes.
+
+        Raises `InputError` unless each has at least two classes.
+        """
         with prefix_errors("task.new_classes"):
             new = sorted({data.class_number(name) for name in self.new_classes})
         old = [number for number in range(len(data.classes)) if number not in new]
@@ -116,7 +119,7 @@ class TransferBackdoor(Poisoning):
         return only_classes(data, old), only_classes(data, new)
 
     def within(self, data: Dataset) -> Poisoning:
-        """The same poisoning with names in place of numbers, for the donor's classes are numbered anew."""
+        """The same poisoning with class names in place of numbers, because the donor's classes are renumbered."""
 
         def name(key: str, given: int | str) -> str:
             with prefix_errors(f"task.{key}"):

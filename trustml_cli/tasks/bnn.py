@@ -1,4 +1,4 @@
-"""task=bnn: what a classifier loses when its hidden units know two values only."""
+"""task=bnn: accuracy of a classifier with binary activations, and optionally binary weights."""
 
 import logging
 from collections.abc import Callable
@@ -27,18 +27,18 @@ LOOKED_AT = 200  # test images whose pre-activations are drawn
 
 
 class Export(Enum):
-    """What else a network becomes."""
+    """The form in which the binary network is exported."""
 
     packed = "packed"
-    """Bits, with sums by XOR and popcount."""
+    """Bit-packed, with dot products by XOR and popcount."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Binarise:
-    """Train the same model with each `activation` everywhere but at the output, side by side.
+    """Train the same model once with each `activation` in its hidden layers, and compare.
 
-    With `binary_weights` the sign network computes with the signs of its weights too. `export` writes that network
-    in another form, and compares the two.
+    With `binary_weights` the sign network also uses the signs of its weights. `export` writes that network in another
+    form and compares the two.
     """
 
     columns: ClassVar[Columns] = (
@@ -62,7 +62,7 @@ class Binarise:
             raise ValueError("export: packed needs a network of signs throughout; add task.binary_weights=true")
 
     def __call__(self, context: Context, dataset: DatasetSource, model: Model, trainer: Trainer) -> None:
-        """One row for each activation, then the curves and what the activations are given."""
+        """Write one row for each activation, then plot the training curves and the pre-activations."""
         name = context.record.choices["model"]
         if not isinstance(model, BinarizableModel):
             raise InputError(f"model: {name} has no activation to choose; take model=mnist_cnn")
@@ -98,7 +98,7 @@ class Binarise:
 
 
 def exporter(model: BinarizableModel, data: Dataset) -> Callable[..., dict[str, Any]]:
-    """`export_packed`, seen to be possible; what it needs is an extra, imported only where it is asked for."""
+    """`export_packed`, after a check that `model` can be packed; imported here because numba is an optional extra."""
     try:
         from trustml_cli.tasks.packing import check_packable, export_packed
     except ImportError as error:
@@ -110,7 +110,7 @@ def exporter(model: BinarizableModel, data: Dataset) -> Callable[..., dict[str, 
 
 @torch.no_grad()
 def at_activations(network: nn.Module, x: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """What goes into and comes out of each activation for images x, in order, on the CPU."""
+    """Input and output of each activation layer for images x, in order of execution, on the CPU."""
     seen: list[tuple[Tensor, Tensor]] = []
     hooks = [
         layer.register_forward_hook(lambda _, given, made: seen.append((given[0].cpu(), made.cpu())))
@@ -124,7 +124,7 @@ def at_activations(network: nn.Module, x: Tensor) -> list[tuple[Tensor, Tensor]]
 
 
 def check_two_values(context: Context, outputs: list[Tensor]) -> None:
-    """The hidden layers of a sign network pass on +1 and −1, and nothing else."""
+    """Check that all hidden activations of a sign network are +1 or −1."""
     other = sum(int((values.abs() != 1).sum()) for values in outputs)
     total = sum(values.numel() for values in outputs)
     context.record.check("hidden values are +1 or -1", other == 0, f"{other:,} of {total:,} are something else")

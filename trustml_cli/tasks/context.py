@@ -1,4 +1,4 @@
-"""What every handler is given, and how it comes by a trained network."""
+"""The context of a run: its settings, its recorder, and training or loading of networks."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -33,12 +33,12 @@ from trustml_cli.training.wrapper import Wrapper
 
 log = logging.getLogger(__name__)
 
-SAMPLE = 50_000  # training images that mean and deviation are taken from
+SAMPLE = 50_000  # training images from which channel mean and standard deviation are estimated
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A network that is ready to be asked, on the run's device; `key` finds it in the store."""
+    """A frozen network in eval mode on the run's device; `key` is its key in the model store."""
 
     network: nn.Module
     key: str
@@ -47,7 +47,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Context:
-    """The run that a handler works for."""
+    """Seed, hardware, model store and recorder of one run."""
 
     seed: int
     hardware: Hardware
@@ -55,13 +55,13 @@ class Context:
     record: Recorder
 
     def load(self, dataset: DatasetSource) -> Dataset:
-        """The data set; what is decoded of it is kept where the store is."""
+        """Load the data set; decoded images are cached beside the model store."""
         return dataset.load(self.store.root.parent)
 
     def spec(self, data: Dataset, model: Model, trainer: Trainer, defence: Defence | None = None) -> Spec:
-        """`model` trained on `data` with the run's seed, and with `defence` where there is one.
+        """The specification of `model` trained on `data` with the run's seed, and with `defence` if given.
 
-        Raises `InputError` unless the defence goes with all of them.
+        Raises `InputError` unless the defence is compatible with all of them.
         """
         if defence is None or type(defence) is Defence:
             return TrainingSpec(data=data, model=model, trainer=trainer, seed=self.seed)
@@ -73,13 +73,13 @@ class Context:
         return spec
 
     def seed_for(self, purpose: str, number: int) -> int:
-        """The seed of the `number`-th (from 1) further network or draw that serves `purpose`."""
+        """The seed of the `number`-th (from 1) further network or random draw for `purpose`."""
         return seed_for(self.seed, purpose, number)
 
     def train_or_load(self, spec: Spec, stage: str | None = None) -> Trained:
-        """The network of `spec`: from its checkpoint, from the store, or trained now and kept there.
+        """The network of `spec`: from its checkpoint, from the model store, or trained now and stored.
 
-        `stage` names it in history.csv where a run trains more than one.
+        `stage` names it in history.csv where a run trains more than one network.
         """
         if "data" not in self.record.facts:
             data = spec.data
@@ -126,13 +126,13 @@ class Context:
         keys = {name: each.key for name, each in needed.items()}
         recipe = self._recipe(spec, network_facts, first.key if first else None, keys)
         stored = self.store.get_or_train(recipe, train, partial(self.record.history, stage=stage))
-        # what was trained just now is read back like any other, so that a second run gets the very same numbers
+        # a network that was just trained is read back from the store, so that a second run gets identical numbers
         return Trained(load_frozen(network, stored.weights, self.hardware.device), stored.key, stored.history)
 
     def _recipe(
         self, spec: TrainingSpec, network_facts: Mapping[str, Any], init_from: str | None, needs: Mapping[str, str]
     ) -> dict[str, Any]:
-        """Everything that decides the weights; other networks by their keys."""
+        """Everything that determines the weights, hashed to the store key; other networks appear by their keys."""
         data = spec.data
         return {
             "trustml": version("trustml"),
@@ -150,11 +150,11 @@ class Context:
         }
 
     def train_or_load_many(self, specs: Sequence[TrainingSpec], stage: str) -> list[Trained]:
-        """The networks of all `specs`, trained at once where that is possible, and one after the other where not.
+        """The networks of all `specs`, trained jointly where that is possible, otherwise one after the other.
 
-        Each has an entry of its own in the store, apart from that of the same network trained alone, from which it
-        differs by rounding. Where one is missing, all are trained again: what comes of each does not depend on what
-        the store holds. `stage` and a number name them in history.csv.
+        Each network has its own store entry, separate from that of the same network trained alone, from which it
+        differs by rounding. If one entry is missing, all networks are trained again, so that the results do not
+        depend on the contents of the store. `stage` and a number name them in history.csv.
         """
         stages = [f"{stage} {number}" for number in range(1, len(specs) + 1)]
         alike = len(specs) > 1 and all(spec.plain and spec.trainer == specs[0].trainer for spec in specs)
@@ -185,7 +185,7 @@ class Context:
         ]
 
     def _member(self, spec: TrainingSpec) -> Member:
-        """The fresh network of `spec` and what it learns from."""
+        """The untrained network of `spec`, its data, and its random generator."""
         random = torch.Generator()
         with prefix_errors("model"), seeded(spec.seed):
             network = spec.model.build(input_spec(spec.data))
@@ -193,7 +193,7 @@ class Context:
         return Member(network, spec.data, random)
 
     def _wrapped(self, spec: WrappedSpec, stage: str | None) -> Trained:
-        """The network of the base with its wrapper, which is kept in the store by itself; the history is the base's."""
+        """The base network with its wrapper, which has its own store entry; the history is that of the base."""
         stage = stage or "classifier"
         base = self.train_or_load(spec.base, stage)
         shape, wrapper = spec.data.shape, spec.wrapper
@@ -226,7 +226,7 @@ class Context:
         recipe = {
             "trustml": version("trustml"),
             "dataset": {"fingerprint": spec.data.fingerprint, "shape": shape},
-            "around": {"key": base.key, **as_built(base.network)},  # one file of weights fits many models
+            "around": {"key": base.key, **as_built(base.network)},  # the same checkpoint can fit several models
             "wrapper": recipe_of(wrapper),
             "arithmetic": self.hardware.arithmetic,
             "seed": spec.seed,
@@ -239,7 +239,7 @@ class Context:
 
 
 def check_defence(defence: Defence, data: Dataset, model: Model, trainer: Trainer) -> None:
-    """Raise `InputError` unless the defence goes with `model`, `trainer` and `data`."""
+    """Raise `InputError` unless the defence is compatible with `model`, `trainer` and `data`."""
     if isinstance(defence, TrainingStep) and not trainer.takes_steps:
         raise InputError("defence: goes with training by gradients; take trainer=default, or defence=none")
     if isinstance(defence, TrainingStep) and model.checkpoint is not None and not model.train:
@@ -252,7 +252,7 @@ def check_defence(defence: Defence, data: Dataset, model: Model, trainer: Traine
 
 
 def input_spec(data: Dataset) -> InputSpec:
-    """What a network for `data` is built for."""
+    """Input shape, number of classes, and channel mean and standard deviation of `data`."""
     mean, std = channel_statistics(data.train)
     return InputSpec(data.shape, len(data.classes), mean, std)
 
@@ -268,10 +268,10 @@ def channel_statistics(train: Split) -> tuple[tuple[float, ...], tuple[float, ..
         squares += by_channel.square().sum(1)
     mean = total / count
     std = (squares / count - mean.square()).clamp(min=0).sqrt()
-    std = torch.where(std > 1e-6, std, 1.0)  # a channel that never changes stays as it is
+    std = torch.where(std > 1e-6, std, 1.0)  # a constant channel is not scaled
     return tuple(mean.tolist()), tuple(std.tolist())
 
 
 def model_store(cache_dir: Path) -> ModelStore:
-    """The store below `cache_dir`."""
+    """The model store in `cache_dir`/models."""
     return ModelStore(cache_dir / "models")

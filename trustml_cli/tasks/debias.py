@@ -1,4 +1,4 @@
-"""task=debias: a classifier that treats groups of people alike, and what that costs in accuracy."""
+"""task=debias: group fairness of a classifier before and after debiasing, and the cost in accuracy."""
 
 import logging
 from copy import deepcopy
@@ -40,39 +40,39 @@ from trustml_cli.training.trainer import Trainer, finite
 
 log = logging.getLogger(__name__)
 
-MEASURED = 60  # times at which the game is measured on validation rows
+MEASURED = 60  # number of evaluations on validation rows during adversarial training
 
 
 class Method(Enum):
-    """How the classifier is made fair."""
+    """The debiasing method."""
 
     adversarial = "adversarial"
-    """A game against an adversary that guesses the groups (Zhang et al. 2018)."""
+    """Adversarial debiasing: an adversary predicts the groups from the classifier's output (Zhang et al. 2018)."""
     reweighing = "reweighing"
-    """Trained on rows that are drawn so that label and groups are independent (Kamiran and Calders 2012)."""
+    """Training on rows resampled so that label and groups are independent (Kamiran and Calders 2012)."""
     thresholds = "thresholds"
-    """Thresholds for each group, for demographic parity or equalized odds; needs everyone's groups when it decides."""
+    """One or more thresholds for each group, for demographic parity or equalized odds; needs the groups to decide."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Debias:
-    """Train a classifier, then make it fair by `method`.
+    """Train a classifier, then debias it by `method`.
 
-    `lambda` is the weight of each sensitive attribute in the game, in the order of the data set's; a single number
+    `lambda` is the adversary's weight for each sensitive attribute, in the order of the data set; a single number
     holds for all. `rounds`, `batch_size`, `lr`, `weight_decay`, `adversary_batch_size` and `adversary_lr` are those of
-    the game; the adversary goes over all rows `pretraining_epochs` times before it, and a new one until it has
-    converged, `measuring_epochs` times at most, before each measurement. `constraint` is what thresholds make equal.
-    The share `validation_fraction` of the training rows is trained on by nobody: the game is watched on them, one half
-    of them chooses thresholds, and measuring adversaries learn from them. Every p-rule shall reach `p_rule` percent on
-    those by which nothing is chosen, or with `constraint=equalized_odds` no difference exceed
-    `equalized_odds_difference`; whether it does is noted as a check.
+    the adversarial training. The adversary is pretrained for `pretraining_epochs` epochs. For each measurement a new
+    adversary is trained until it has converged, for `measuring_epochs` epochs at most. `constraint` is the quantity
+    that thresholds equalize. The share `validation_fraction` of the training rows is held out: on them the adversarial
+    training is monitored, thresholds are chosen (on one half), and measuring adversaries are trained. A check tests
+    that every p-rule reaches `p_rule` percent on validation rows by which nothing was chosen, or with
+    `constraint=equalized_odds` that no difference exceeds `equalized_odds_difference`.
     """
 
     columns: ClassVar[Columns] = (
         *conditions("stage", "method", "constraint"),
         *higher("accuracy", "roc_auc", "p_rule_{attribute}"),
         *lower("adversary_auc_{attribute}", "demographic_parity_difference_{attribute}"),
-        *sometimes(lower("equalized_odds_difference_{attribute}")),  # not a number where groups cannot be compared
+        *sometimes(lower("equalized_odds_difference_{attribute}")),  # NaN where groups cannot be compared
         *lower("score_auc_{attribute}", "network_auc_{attribute}", "boosting_auc_{attribute}"),
         *higher("lowest_p_rule"),
         *neither("needs_groups_to_decide", "drawn_decisions"),
@@ -111,7 +111,7 @@ class Debias:
         require(self, "validation_fraction", above=0, below=1)
 
     def __call__(self, context: Context, dataset: DatasetSource, model: Model, trainer: Trainer) -> None:
-        """Two rows, `baseline` and `debiased`, then the checks and the pictures."""
+        """Write two rows, `baseline` and `debiased`, then the checks and the plots."""
         table = as_table(context.load(dataset), context.record.choices["dataset"])
         game = self.game(table, trainer)
         held_out, validation = table.split_validation(self.validation_fraction, seed=0)
@@ -141,12 +141,15 @@ class Debias:
             context.record.plot(f"density_{attribute.name}", picture)
 
     def subject(self, context: Context) -> str:
-        """What was made fair and how, for the titles of plots."""
+        """Model, data set and method, for the titles of plots."""
         how = f"thresholds for {self.constraint.value}" if self.method is Method.thresholds else self.method.value
         return f"{context.record.choices['model']} on {context.record.choices['dataset']}, {how}"
 
     def game(self, table: Table, trainer: Trainer) -> AdversarialDebiasing:
-        """The game on `table`; a trainer that has few steps to an epoch has few rounds, too."""
+        """Adversarial debiasing for `table`; a trainer's `steps_per_epoch` times its epochs limits the rounds.
+
+        Raises `InputError` where the number of lambdas does not fit the sensitive attributes.
+        """
         count = len(table.attributes)
         if len(self.lambda_) not in (1, count):
             names = ", ".join(attribute.name for attribute in table.attributes)
@@ -167,7 +170,10 @@ class Debias:
     def adversary(
         self, context: Context, game: AdversarialDebiasing, table: Table, part: Scored, to_the_end: bool = False
     ) -> Adversary:
-        """A new adversary, fitted to what a classifier that stays as it is says of these rows."""
+        """A new adversary, trained on the log-odds of a fixed classifier for these rows.
+
+        It is trained for `pretraining_epochs`, or `to_the_end`: until it has converged.
+        """
         device = context.hardware.device
         with seeded(context.seed):
             adversary = Adversary(self.adversary_hidden, [len(attribute.groups) for attribute in table.attributes])
@@ -189,7 +195,7 @@ class Debias:
         train: Rows,
         validation: Rows,
     ) -> nn.Module:
-        """The game from a trained classifier on, to its end; returns the classifier."""
+        """Run the adversarial training, starting from a copy of the trained classifier; returns the classifier."""
         classifier = deepcopy(network).requires_grad_(True)
         path: list[Point] = []
         every = max(1, game.rounds // MEASURED)
@@ -208,7 +214,7 @@ class Debias:
         return classifier.eval().requires_grad_(False)
 
     def check(self, context: Context, table: Table, after: Stage) -> None:
-        """Whether the debiased classifier is as fair as was wanted, and good for anything."""
+        """Check that the debiased classifier meets the fairness criterion and is not constant."""
         if self.method is Method.thresholds and self.constraint is Constraint.equalized_odds:
             check_fairness(context, table, after, "equalized_odds_difference", self.equalized_odds_difference)
         else:
@@ -219,9 +225,9 @@ class Debias:
             context.record.check("equalized odds compare all groups of the test rows", False, "; ".join(lacking))
 
     def measure(self, context: Context, name: str, stage: Stage, game: AdversarialDebiasing, table: Table) -> None:
-        """The row of one stage, all of it on test rows; adversaries are fitted to validation rows."""
+        """Write the row of one stage, measured on test rows; adversaries are fitted to validation rows."""
         groups = [len(attribute.groups) for attribute in table.attributes]
-        # a new adversary, fitted to the end, on rows that the game could not learn by heart
+        # a new adversary, trained to convergence, on rows that the adversarial training did not use
         network = self.adversary(context, game, table, stage.validation, to_the_end=True)
         with torch.no_grad():
             guesses = network(stage.test.odds.float().to(context.hardware.device))
@@ -249,7 +255,7 @@ class Debias:
 
 
 def as_table(data: Dataset, name: str) -> Table:
-    """`data`, which must be a table with sensitive columns."""
+    """`data` as a table; raises `InputError` unless it is one with sensitive columns."""
     if not isinstance(data, Table):
         raise InputError(f"dataset={name}: task=debias needs a table with sensitive columns; take census, adult or csv")
     if not data.attributes:
@@ -258,7 +264,7 @@ def as_table(data: Dataset, name: str) -> Table:
 
 
 def check_groups(table: Table, *parts: Rows) -> None:
-    """Every part needs two groups of each attribute, or nothing can be compared."""
+    """Raise `InputError` unless every part has rows of at least two groups of each sensitive attribute."""
     for part in parts:
         if not len(part):
             raise InputError("task.validation_fraction: leaves no rows on one side; take another share")
@@ -272,7 +278,7 @@ def check_groups(table: Table, *parts: Rows) -> None:
 
 
 def reweighed(table: Table, seed: int) -> Table:
-    """The same table with training rows drawn by the weights of all attributes' groups together."""
+    """The same table with training rows resampled by the reweighing weights of the crossed groups."""
     weights = reweighing(table.train.labels, crossed(table.train.sensitive))
     drawn = resample(weights, torch.Generator().manual_seed(seed))
     return table.derive(f"reweighed, seed={seed}", train=table.train.subset(drawn))

@@ -1,4 +1,4 @@
-"""What a stage of debiasing is judged by, and the thresholds by group that are put behind a classifier."""
+"""Metrics and checks of the stages of debiasing, and group thresholds applied after a classifier."""
 
 import logging
 from dataclasses import dataclass, replace
@@ -28,25 +28,25 @@ from trustml_cli.training.predict import predict
 
 log = logging.getLogger(__name__)
 
-FEW = 20  # rows of a group, below which nothing can be said of it
-DECISION = 2.0  # log-odds of a decision that is drawn: no score is left of it
-HALF = 0.5  # of the validation rows, to choose thresholds by; the others judge them
+FEW = 20  # with fewer rows of a group, a check is undecided
+DECISION = 2.0  # log-odds ±2 stand for randomized decisions, which have no score
+HALF = 0.5  # share of the validation rows on which thresholds are chosen; the others are for the checks
 
 
 class Constraint(Enum):
-    """What thresholds by group make equal."""
+    """The quantity that group thresholds equalize."""
 
     demographic_parity = "demographic_parity"
-    """The rate of selection: one threshold for each group (Corbett-Davies et al. 2017)."""
+    """The selection rate: one threshold for each group (Corbett-Davies et al. 2017)."""
     equalized_odds = "equalized_odds"
-    """True- and false-positive rates: a draw between thresholds for each group (Hardt et al. 2016)."""
+    """True- and false-positive rates: randomized thresholds for each group (Hardt et al. 2016)."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What a classifier says of each part of the rows; by `judging`, a part of the validation rows, nothing is chosen.
+    """Predictions for training, validation and test rows; `judging` are validation rows not used to choose thresholds.
 
-    `drawn` is the share of test rows whose decision depends on a draw.
+    `drawn` is the share of test rows whose decision is randomized.
     """
 
     train: Scored
@@ -57,19 +57,19 @@ class Stage:
 
 
 def score(context: Context, network: nn.Module, rows: Rows) -> Scored:
-    """What `network` says of `rows`."""
+    """The log-odds that `network` predicts for `rows`, with labels and groups."""
     answers = predict(network, rows, context.hardware)
     return Scored(log_odds(answers.logits.double()), answers.labels, rows.sensitive.cpu())
 
 
 def ask(context: Context, network: nn.Module, parts: tuple[Rows, Rows, Rows]) -> Stage:
-    """What `network` says of training, validation and test rows."""
+    """The predictions of `network` for training, validation and test rows."""
     train, validation, test = (score(context, network, rows) for rows in parts)
     return Stage(train, validation, test, validation)
 
 
 def row(table: Table, test: Scored, guesses: dict[str, list[Tensor]], seed: int) -> dict[str, Any]:
-    """The values of one stage on its test rows; `guesses` are those of each adversary, the largest area counts."""
+    """The metrics of one stage on its test rows; `adversary_auc` is the largest AUC over the adversaries' `guesses`."""
     values: dict[str, Any] = {
         **proportion("accuracy", int(test.right.sum()), len(test.labels)),
         "roc_auc": test.roc_auc,
@@ -94,10 +94,10 @@ def row(table: Table, test: Scored, guesses: dict[str, list[Tensor]], seed: int)
 
 
 def check_fairness(context: Context, table: Table, stage: Stage, measure: str, wanted: float) -> None:
-    """Whether the p-rules or the equalized odds differences, whichever is the `measure`, are as good as was wanted.
+    """Check that every p-rule or equalized odds difference, whichever is the `measure`, meets the bound `wanted`.
 
-    On rows by which nothing was chosen. Nothing is judged by fewer than `FEW` rows of a group, or for equalized odds of
-    a label in a group.
+    It is computed on rows by which nothing was chosen. The check is undecided (None) with fewer than `FEW` rows of a
+    group, or for equalized odds of a label within a group.
     """
     rows, verdicts, figures, sizes = stage.judging, [], [], []
     parity = measure == "p_rule"
@@ -119,7 +119,7 @@ def check_fairness(context: Context, table: Table, stage: Stage, measure: str, w
 
 
 def holds(value: float, ends: tuple[float, float], wanted: float, higher: bool) -> bool | None:
-    """Whether a value is as good as was wanted; None where it is not, but its interval reaches that far."""
+    """Whether a value meets the bound `wanted`; None where only its confidence interval reaches it."""
     low, high = ends
     if (value >= wanted) if higher else (value <= wanted):
         return True
@@ -127,7 +127,7 @@ def holds(value: float, ends: tuple[float, float], wanted: float, higher: bool) 
 
 
 def not_comparable(table: Table, rows: Scored) -> list[str]:
-    """In words, which groups lack a rate on these rows, so that they do not count in equalized odds."""
+    """A message for each group without rows of one label, which equalized odds therefore leaves out."""
     words = {1: "favourable", 0: "unfavourable"}
     return [
         f"{attribute.name}={attribute.groups[number]} has no {words[truth]} label"
@@ -137,15 +137,15 @@ def not_comparable(table: Table, rows: Scored) -> list[str]:
 
 
 def fewest(group: Tensor) -> int:
-    """The number of rows of the smallest group that has any."""
+    """The number of rows of the smallest group present."""
     return int(torch.unique(group, return_counts=True)[1].min())
 
 
 def choosing_rows(table: Table, validation: Rows, constraint: Constraint) -> tuple[Tensor, Tensor]:
-    """Indices of the validation rows that thresholds are chosen by, and of those that judge them.
+    """Indices of the validation rows on which thresholds are chosen, and of those on which they are checked.
 
-    Raises `InputError` where a combination of groups has no row to choose its threshold by, for equalized odds of
-    each label; warns where there are few.
+    Raises `InputError` where a combination of groups has no row to choose its threshold on, or for equalized odds
+    none of a label; warns where there are fewer than `FEW`.
     """
     chosen, judging = divide_strata(validation.strata, HALF, seed=1)
     everyone = [part.sensitive for part in (table.train, validation, table.test)]
@@ -170,7 +170,7 @@ def choosing_rows(table: Table, validation: Rows, constraint: Constraint) -> tup
 
 
 def by_thresholds(before: Stage, constraint: Constraint, chosen: Tensor, judging: Tensor, seed: int) -> Stage:
-    """The classifier with thresholds for each combination of groups, chosen by the validation rows `chosen`."""
+    """Predictions with thresholds for each combination of groups, chosen on the validation rows `chosen`."""
     parts = (before.train, before.validation, before.test)
     groups = torch.split(crossed(torch.cat([part.sensitive for part in parts])), [len(part.labels) for part in parts])
     known, numbers = before.validation.subset(chosen), groups[1][chosen]

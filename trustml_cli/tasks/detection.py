@@ -1,17 +1,17 @@
-"""Whether the threshold of a detector holds for images that it was not chosen by."""
+"""Check of a detector's threshold on images that it was not chosen on."""
 
 from math import sqrt
 
 from trustml_cli.ood.measure import DetectionResult
 from trustml_cli.tasks.context import Context
 
-FEWEST = 5  # validation images beyond a threshold from which on it can be checked
+FEWEST = 5  # with fewer validation images beyond the threshold, the check is undecided
 
 
 def check_threshold(context: Context, name: str, result: DetectionResult, validation: int, quantile: float) -> None:
-    """A threshold from validation images holds for test images too, within three standard errors.
+    """Check that the share of test inliers below the threshold is `quantile`, within three standard errors.
 
-    With so few of them that hardly one lies beyond it, nothing can be said.
+    The check is undecided (None) where fewer than `FEWEST` validation images are expected beyond the threshold.
     """
     share, _ = passed(result)
     enough = validation * (1 - quantile) >= FEWEST
@@ -22,5 +22,5 @@ def check_threshold(context: Context, name: str, result: DetectionResult, valida
 
 
 def passed(result: DetectionResult) -> tuple[float, float]:
-    """The shares of inliers and of outliers that pass."""
+    """The shares of inliers and of outliers that the detector accepts as inliers."""
     return result.inliers_passed / len(result.inliers), result.outliers_passed / len(result.outliers)
