@@ -1,1 +1,1 @@
-"""From YAML to objects: what choices there are, what they may name, and errors about them in one line."""
+"""From YAML to objects: which choices exist, what they may refer to, and one-line errors."""

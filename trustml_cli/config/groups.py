@@ -1,4 +1,4 @@
-"""Where the YAML lives, what choices it offers, and what it may ask the program for."""
+"""The YAML folder, the choices in it, and the resolvers that it may use."""
 
 import os
 import re
@@ -22,28 +22,28 @@ from trustml_cli.system.errors import InputError
 from trustml_cli.system.files import digest
 from trustml_cli.system.user_file import MB, read_text
 
-LARGEST = MB  # bytes of a choice's file
+LARGEST = MB  # bytes of a choice's YAML file
 LONGEST_NAME = 150  # bytes of a folder's name; file systems allow 255
 
 
 def config_folder() -> Path:
-    """Where the YAML lives: beside the package in a checkout, inside it in a wheel."""
+    """The folder of the YAML files: beside the package in a checkout, inside it in a wheel."""
     package = Path(__file__).parent.parent
     inside = package / "conf"
     return inside if inside.is_dir() else package.parent / "conf"
 
 
 def user_folder(kind: str) -> str | None:
-    """The user's own folder for trustml's files of this kind, `cache` or `data`; None where the user has no home."""
+    """The user's folder for `cache` or `data` files; None if the user has no home directory."""
     try:
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    except RuntimeError:  # neither HOME nor an entry among the users, as in some containers
+    except RuntimeError:  # neither HOME nor a passwd entry, as in some containers
         return None
     return str(Path(base) / "trustml" / ("" if kind == "cache" else kind))
 
 
 def register_resolvers() -> None:
-    """What our YAML may ask for as ${NAME:…}."""
+    """Register the resolvers that trustml's YAML uses as ${NAME:…}."""
     OmegaConf.register_new_resolver("oc.env", environment, replace=True)
     OmegaConf.register_new_resolver("user_folder", user_folder, replace=True)
     OmegaConf.register_new_resolver("token", lambda: secrets.token_hex(4), use_cache=True, replace=True)
@@ -55,9 +55,9 @@ def register_resolvers() -> None:
 
 
 def named(group: str, key: str, *, _root_: DictConfig) -> DictConfig:
-    """The choices of `group` that the value at `key` names (one, a list, or null for none), by name.
+    """The choices of `group` that the value at `key` names (one name, a list, or null for none), by name.
 
-    They are looked for wherever Hydra looks, --config-dir included.
+    Searches Hydra's whole search path, --config-dir included.
     """
     value = OmegaConf.select(_root_, key)
     names = [] if value is None else list(value) if isinstance(value, ListConfig) else [value]
@@ -67,14 +67,14 @@ def named(group: str, key: str, *, _root_: DictConfig) -> DictConfig:
             raise InputError(f"{key}={name}: no such {group}; {nearest(str(name), known)}")
     composed = {name: compose("config", [f"{group}={name}"])[group] for name in names}
     nodes = {name: OmegaConf.to_container(node, resolve=False) for name, node in composed.items()}
-    return DictConfig(nodes, parent=_root_)  # so that their ${...} mean this config's values
+    return DictConfig(nodes, parent=_root_)  # so that their ${...} resolve in this config
 
 
 def for_norm(key: str, values: DictConfig, like: str = "", *, _root_: DictConfig, _parent_: DictConfig) -> Any:
-    """Which of `values` is for the norm at `key`, which begins with a dot beside the key that asks.
+    """The entry of `values` for the norm at `key`, a key relative to the node that uses the resolver.
 
-    Where the group `like` has an epsilon in this norm, that is taken. Where no norm is set at all, it is the first of
-    them: `build` will say that it is missing, and before that, whether the code may be run that would need it.
+    If the group `like` has an epsilon in this norm, its value is used. If no norm is set, the first entry is returned:
+    `build` reports the missing norm later, after the check whether the code in question may be run.
     """
     node = _parent_ if key.startswith(".") else _root_
     name, norm = node._get_full_key(key.lstrip(".")), OmegaConf.select(node, key.lstrip("."))
@@ -87,9 +87,9 @@ def for_norm(key: str, values: DictConfig, like: str = "", *, _root_: DictConfig
 
 
 def changed(config: DictConfig, chosen: Mapping[str, str | None]) -> dict[str, dict[str, Any]]:
-    """Keys whose values are not those that the YAML of the choices gives them: `default` and `value` of each.
+    """Keys whose values differ from the YAML of the choices: `default` and `value` of each.
 
-    `chosen` names the choice of each group. An experiment's values count as changes, as those of a command line do.
+    `chosen` names the choice of each group. Values set by an experiment or on the command line count as changes.
     """
     plain = composed(
         tuple(
@@ -109,14 +109,14 @@ def changed(config: DictConfig, chosen: Mapping[str, str | None]) -> dict[str, d
 
 @cache
 def composed(choices: tuple[tuple[str, str], ...]) -> DictConfig:
-    """The config of these choices (group, name), as it stands; the jobs of a sweep ask for it again and again.
+    """The config composed from these choices (group, name), unresolved; cached, since all jobs of a sweep need it.
 
-    A group that the others bring along is overridden, and one that was added to them is added here too.
+    A group that other choices bring along is overridden, and a group that was added by `+` is added here too.
     """
     words = {group: f"{group}={name}" for group, name in choices}
     there: set[str] = set()
     found = {"task"} & words.keys()
-    while found - there:  # a choice may bring groups of its own
+    while found - there:  # a choice may add groups itself
         there |= found
         given = [word for group, word in words.items() if group in there]
         known = GlobalHydra.instance().config_loader().compute_defaults_list("config", given, RunMode.RUN)
@@ -125,7 +125,7 @@ def composed(choices: tuple[tuple[str, str], ...]) -> DictConfig:
 
 
 def flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Every value of nested mappings with its keys joined by dots; lists are values."""
+    """Flatten nested mappings to values by dotted keys; lists are values."""
     found: dict[str, Any] = {}
     for key, value in node.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
@@ -133,28 +133,28 @@ def flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def folder_name(overrides: str) -> str:
-    """A job's overrides as the name of one folder: no slashes, and short enough for any file system.
+    """A job's overrides as one folder name: without slashes, and short enough for any file system.
 
-    What is changed for that has a digest at its end, so that a/b and a_b are two.
+    A name that had to be altered ends with a digest, so that a/b and a_b stay distinct.
     """
     name = re.sub(r"[^\w.,=+@-]+", "_", overrides or "defaults").encode()[: LONGEST_NAME - 9].decode(errors="ignore")
     return name if name == (overrides or "defaults") else f"{name}_{digest(overrides)[:8]}"
 
 
 def share_of_cores(processes: int) -> int:
-    """How many of the cores that we may use each of so many processes has for itself, at least one."""
+    """Number of available cores for each of `processes` processes, at least one."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(cores // processes, 1)
 
 
 def help_text() -> str:
-    """What `trustml --help` prints. Hydra has it too, but takes a second to list groups that nobody asked it for."""
+    """The text of `trustml --help`. Hydra's own help takes a second to list all groups."""
     node = OmegaConf.load(config_folder() / "hydra" / "help" / "trustml.yaml")
     return str(OmegaConf.create({"hydra": {"help": node}}).hydra.help.template)
 
 
 def described(group: str = "") -> str:
-    """For --help: each choice of a group with its description, or all other groups with the names of their choices."""
+    """For --help: each choice of `group` with its description, or all other groups with the names of their choices."""
     if group:
         lines = {file.stem: description(file) for file in sorted((config_folder() / group).glob("*.yaml"))}
     else:
@@ -167,7 +167,7 @@ def described(group: str = "") -> str:
 
 
 def refuse_nameless_choices(overrides: Sequence[str]) -> None:
-    """Raise `InputError` for an override that chooses something else than a name from one of our groups."""
+    """Raise `InputError` for an override of a group of ours whose value is not a name."""
     for word in OverridesParser.create().parse_overrides(list(overrides)):
         group = word.key_or_group
         if not (config_folder() / group).is_dir() or (word.is_delete() and word.value() in (None, "")):
@@ -180,9 +180,9 @@ def refuse_nameless_choices(overrides: Sequence[str]) -> None:
 
 
 def description(file: Path) -> str:
-    """The first comment of a YAML file that is not a directive to Hydra."""
+    """The first comment of a YAML file that is not a Hydra directive."""
     try:
         lines = read_text(file, LARGEST).splitlines()
-    except (OSError, ValueError):  # whoever asks for the choice is told
+    except (OSError, ValueError):  # reported when the choice is used
         return ""
     return next((line.lstrip("# ") for line in lines if line.startswith("#") and "@package" not in line), "")

@@ -1,4 +1,4 @@
-"""The one place where objects are made from config, with names and types checked before any computing."""
+"""Builds objects from config, with names and types checked before any computation."""
 
 import difflib
 import re
@@ -31,11 +31,12 @@ RENAMED = {
 
 
 def build(node: DictConfig, key: str, leave: Permissions = NO_PERMISSIONS) -> Any:
-    """The object that the config node at `key` describes; `leave` says what code it may come from, beside ours.
+    """The object described by the config node at `key`; `leave` says which code beside ours may be used.
 
     `_target_` names a dataclass whose fields are exactly the other keys; their annotations are the types. A single
-    value stands for a list of one. A node of nodes that each name a `_target_` is a family: a dictionary of objects by
-    name. Raises `InputError` for an unknown or missing key, a wrong type, or a value that the dataclass itself refuses.
+    value is accepted for a list of one. A node of nodes that each have a `_target_` is a family: a dictionary of
+    objects by name. Raises `InputError` for an unknown or missing key, a wrong type, or a value that the dataclass
+    refuses.
     """
     target = node.get("_target_")
     if is_family(node):
@@ -48,7 +49,7 @@ def build(node: DictConfig, key: str, leave: Permissions = NO_PERMISSIONS) -> An
     leave.refuse_class(f"{key}._target_", str(target))
     try:
         cls = get_object(target)
-    except Exception as error:  # importing somebody's module may raise anything
+    except Exception as error:  # importing user code may raise anything
         raise InputError(f"{key}._target_: cannot find {target} ({' '.join(str(error).split())})") from error
     if not (isinstance(cls, type) and is_dataclass(cls)):
         raise InputError(f"{key}._target_: {target} is not a dataclass")
@@ -66,7 +67,7 @@ def build(node: DictConfig, key: str, leave: Permissions = NO_PERMISSIONS) -> An
 
 
 def is_family(node: Any) -> bool:
-    """Whether a config node holds choices of one group by name and nothing else; it may hold none."""
+    """Whether a config node holds nothing but choices of one group by name, possibly none."""
     return isinstance(node, DictConfig) and all(
         not OmegaConf.is_missing(node, name) and isinstance(node[name], DictConfig) and "_target_" in node[name]
         for name in node
@@ -74,7 +75,7 @@ def is_family(node: Any) -> bool:
 
 
 def chosen(names: Sequence[str], family: Mapping[str, T], key: str) -> dict[str, T]:
-    """The members of `family` called `names`, each once and in that order; `key` is where the names come from."""
+    """The members of `family` called `names`, without duplicates, in that order; `key` is the config key of `names`."""
     if not names:
         raise InputError(f"{key}: needs at least one name; {nearest('', family)}")
     for name in names:
@@ -84,9 +85,9 @@ def chosen(names: Sequence[str], family: Mapping[str, T], key: str) -> dict[str,
 
 
 def build_as(cls: type, node: Mapping[Any, Any], key: str) -> Any:
-    """An instance of dataclass `cls` from the values in `node`; `key` is its place in the config, empty for the top.
+    """An instance of dataclass `cls` from the values in `node`; `key` is its config key, empty for the top level.
 
-    A key that is a word of Python's own belongs to the field with an underscore after it: `lambda` to `lambda_`.
+    A key that is a Python keyword sets the field with an underscore appended: `lambda` sets `lambda_`.
     """
     hints = {as_key(name): hint for name, hint in get_type_hints(cls).items()}
     names = [as_key(field.name) for field in fields(cls)]
@@ -106,17 +107,17 @@ def build_as(cls: type, node: Mapping[Any, Any], key: str) -> Any:
         name = as_key((error.full_key or "").partition("[")[0]) or "value"
         raise InputError(f"{prefix}{name}: {in_plain_words(first_line(error))}") from error
     for name, value in arguments.items():
-        if isinstance(value, list) and any(isinstance(item, list | dict) for item in value):  # OmegaConf allows it
+        if isinstance(value, list) and any(isinstance(item, list | dict) for item in value):  # OmegaConf accepts it
             raise InputError(f"{prefix}{as_key(name)}: must be a list of single values, got {value}")
     try:
         with prefix_errors(key):
             return cls(**arguments)
-    except OSError as error:  # a path that no file system takes
+    except OSError as error:  # a path that the file system does not accept
         raise InputError(f"{key}: {error.strerror}: {error.filename}") from error
 
 
 def as_key(field: str) -> str:
-    """The config key of a dataclass field: its name, without the underscore that keeps it from being a Python word."""
+    """The config key of a dataclass field: its name, without the trailing underscore that avoids a Python keyword."""
     word = field.removesuffix("_")
     return word if iskeyword(word) else field
 
@@ -129,13 +130,13 @@ def plain(value: Any) -> Any:
 
 
 def listed(value: Any, hint: Any) -> Any:
-    """`value`, or a list of it where a list is wanted."""
+    """`value`, or `[value]` if the type hint is a list."""
     wants_list = get_origin(hint) is list or any(get_origin(arg) is list for arg in get_args(hint))
     return [value] if wants_list and value is not None and not isinstance(value, ListConfig) else value
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """'did you mean epsilon?', or everything there is; the new name of a key that was called `name` once."""
+    """'did you mean epsilon?', or all known names; for a key that was renamed, its new name."""
     known = list(known)
     if new := set(RENAMED.get(name, ())) & set(known):
         return f"it is called {min(new)} now"
@@ -144,7 +145,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def in_plain_words(text: str) -> str:
-    """OmegaConf's complaint about a type, in the words of a user."""
+    """OmegaConf's error about a type, rephrased for users."""
     wanted = {"Float": "a number", "Integer": "a whole number", "bool": "true or false"}
     match = re.match(r"Value '(.*)' (?:of type '.*' could not be converted to|is not a valid) (\w+)", text)
     return f"must be {wanted[match[2]]}, got {match[1]!r}" if match and match[2] in wanted else text

@@ -1,4 +1,4 @@
-"""Hydra's loader of YAML, and what else of Hydra runs code or reads the environment, held to what `trust` allows."""
+"""Hydra's YAML loader and everything else in Hydra that runs code or reads the environment, restricted by `trust`."""
 
 import os
 import sys
@@ -26,21 +26,21 @@ from trustml_cli.system.errors import InputError, one_line
 from trustml_cli.system.files import refuse_links
 from trustml_cli.system.user_file import MB, read_text
 
-STRANGERS = ("command-line", "hydra.searchpath")  # how Hydra calls folders that are neither ours nor its own
-MADE = ("callbacks", "launcher", "sweeper")  # parts of Hydra's config that Hydra makes objects of
-MOST = 20_000  # values in a file of a stranger's
-DEEPEST = 30  # levels of a config; one that refers to itself has no end
+STRANGERS = ("command-line", "hydra.searchpath")  # Hydra's names for third-party folders
+MADE = ("callbacks", "launcher", "sweeper")  # parts of Hydra's config that Hydra instantiates
+MOST = 20_000  # values in a third-party file
+DEEPEST = 30  # levels of a config; a config that refers to itself has no end
 
 
 class CarefulRepository(CachingConfigRepository):
-    """The YAML files that Hydra finds. A stranger's shall not choose what is the user's to decide."""
+    """Hydra's repository of YAML files, which refuses third-party files that set keys reserved to the user."""
 
     def __init__(self, delegate: Any, words: Sequence[str]) -> None:
         super().__init__(delegate)
         self.words = words
 
     def load_config(self, config_path: str) -> ConfigResult | None:
-        """The file; `InputError` where it lies outside of the folders of choices, or decides what it may not."""
+        """Load the file; `InputError` if it lies outside of the choice folders, or sets a key reserved to the user."""
         if config_path.startswith("/") or ".." in config_path.split("/"):
             raise InputError(f"{config_path}: lies outside of the folders of choices; bring yours by --config-dir")
         new = f"config_path={config_path}" not in self.cache
@@ -60,7 +60,7 @@ class CarefulRepository(CachingConfigRepository):
         return found
 
     def refuse(self, key: str, file: str, group: str) -> None:
-        """Raise `InputError` if `key` is the user's to decide and nothing typed leaves it to a `file` of `group`."""
+        """Raise `InputError` if only the user may set `key` and has not allowed `file` of `group` to set it."""
         trusted = key in MACHINERY and "hydra" in typed_values(self.words, "allow")
         chosen = key == group == "tracker" and typed_values(self.words, group)
         if key in USERS and not trusted and not chosen:
@@ -69,9 +69,9 @@ class CarefulRepository(CachingConfigRepository):
 
 
 class CarefulLoader(ConfigLoaderImpl):
-    """Hydra's loader of YAML, but nothing it returns lets Hydra itself run what the user has not allowed.
+    """Hydra's config loader; no config that it returns makes Hydra itself run code that the user has not allowed.
 
-    That the parts of a run name no such code is for `build.build` to see to, which makes them.
+    `instantiate.build` checks the classes that the parts of a run name.
     """
 
     words: tuple[str, ...] = ()
@@ -85,7 +85,7 @@ class CarefulLoader(ConfigLoaderImpl):
         from_shell: bool = True,
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
-        """The config; raises `InputError` where Hydra's part of it names code that is neither Hydra's nor allowed."""
+        """Load the config; raises `InputError` if its `hydra` part names code that is neither Hydra's nor allowed."""
         if from_shell:
             self.words = tuple(overrides)
         config = super().load_configuration(config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
@@ -108,7 +108,7 @@ class CarefulLoader(ConfigLoaderImpl):
         return super()._compose_config_from_defaults_list(defaults, repo)
 
     def _load_single_config(self, default: Any, repo: Any) -> ConfigResult:
-        """A file, at the place in the config where it lands; ours too is a stranger's where a stranger put it there."""
+        """Load a file and check it at its place in the config, as well as the third-party files that include it."""
         landed = super()._load_single_config(default, repo)
         path: str | None = default.config_path
         for _ in range(DEEPEST):
@@ -121,11 +121,11 @@ class CarefulLoader(ConfigLoaderImpl):
 
 
 def refuse_flood(file: Path) -> None:
-    """Raise `InputError` for a YAML file that is large, deep, or would be once its aliases are followed."""
+    """Raise `InputError` for a YAML file that is too large or too deep, also after expansion of its aliases."""
     try:
         text = read_text(file, MB)
-        sizes: dict[str, int] = {}  # of what an anchor names, in values
-        inside: list[tuple[str | None, int]] = [(None, 0)]  # the anchor and the size so far of what the parser is in
+        sizes: dict[str, int] = {}  # number of values behind each anchor
+        inside: list[tuple[str | None, int]] = [(None, 0)]  # anchor and size so far of the open nodes
         for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
             anchor, size = getattr(event, "anchor", None), int(isinstance(event, yaml.ScalarEvent))
             if isinstance(event, yaml.CollectionStartEvent):
@@ -146,12 +146,12 @@ def refuse_flood(file: Path) -> None:
 
 
 def file_of(found: ConfigResult, config_path: str) -> str:
-    """The path of a YAML file that Hydra has found."""
+    """The path of a YAML file found by Hydra."""
     return f"{found.path.removeprefix('file://')}/{config_path}.yaml"
 
 
 def environment(name: str, default: Any = ..., *, _node_: Any = None) -> str | None:
-    """In place of OmegaConf's `oc.env`: the value of an environment variable, if the configuration may read it."""
+    """Replaces OmegaConf's `oc.env`: the value of an environment variable that the configuration may read."""
     if not readable(name, typed_words()):
         key = _node_._get_full_key(None) if _node_ is not None else ""
         place = f"{key}: " if key else ""
@@ -166,7 +166,7 @@ def environment(name: str, default: Any = ..., *, _node_: Any = None) -> str | N
 
 
 def plain(node: Any, depth: int = 0) -> Any:
-    """A config as plain Python, with each ${…} followed that leads anywhere by now."""
+    """A config as plain Python objects, with each ${…} resolved if its target exists by now."""
     if not isinstance(node, DictConfig | ListConfig):
         return node
     if depth > DEEPEST:
@@ -181,13 +181,13 @@ def plain(node: Any, depth: int = 0) -> Any:
 
 
 def typed_words() -> tuple[str, ...]:
-    """The command line of this process, or of that which this one is a job of."""
+    """The command line of this process, or of the process that launched it as a job."""
     hydra = GlobalHydra.instance()
     return getattr(hydra.config_loader(), "words", ()) if hydra.is_initialized() else ()
 
 
 def configure_log(log_config: Any, verbose_config: Any = False) -> None:
-    """Hydra's, but Python's logging makes nothing that the user has not allowed."""
+    """Hydra's `configure_log`, except that it instantiates no logging class that the user has not allowed."""
     if log_config is not None:
         refuse_code(plain(log_config), f"hydra.{log_config._key()}", packages(typed_words()))
         if log_config._key() == "job_logging":  # the first that is written to in a run's directory
@@ -199,10 +199,10 @@ CONFIGURE_LOG = hydra_utils.configure_log
 
 
 def mode_of(hydra: hydra_itself.Hydra, config_name: str | None, overrides: list[str]) -> Any:
-    """The run mode that a config asks for; None where the flags of the command line decide.
+    """The run mode that the config asks for; None where command-line flags decide.
 
-    To look, Hydra composes the whole config once more (0.2 s at every start). None of our files sets `hydra.mode`, and
-    somebody else's may only under `allow=[hydra]`; so we look only where a word of the command speaks of Hydra.
+    Hydra finds out by composing the whole config once more, 0.2 s at every start. None of our files sets `hydra.mode`,
+    and third-party files may only under `allow=[hydra]`; so the config is composed only if a word mentions Hydra.
     """
     return GET_MODE(hydra, config_name, overrides) if any("hydra" in word for word in overrides) else None
 
@@ -211,14 +211,14 @@ GET_MODE = hydra_itself.Hydra.get_mode
 
 
 def search_working_directory() -> None:
-    """Have modules in the current directory found, after all others: for code that the user has allowed."""
+    """Append the current directory to the module search path, for code that the user has allowed."""
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)
 
 
 def install_careful_loader() -> None:
-    """Have Hydra load YAML with care from here on, and no more often than it must."""
+    """Replace Hydra's config loader with `CarefulLoader`, and avoid its repeated composition."""
     vars(hydra_itself)["ConfigLoaderImpl"] = CarefulLoader
     vars(hydra_itself)["configure_log"] = vars(hydra_utils)["configure_log"] = configure_log
     vars(hydra_itself)["Hydra"].get_mode = mode_of

@@ -1,4 +1,4 @@
-"""Hydra's and OmegaConf's errors as one line that says what would be right."""
+"""One-line messages for errors of Hydra and OmegaConf that say what would be right."""
 
 import re
 from pathlib import Path
@@ -13,13 +13,13 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 from trustml_cli.config.instantiate import first_line, nearest
 from trustml_cli.system.errors import InputError
 
-EXTRAS = ("joblib", "submitit", "ray")  # of our own package, each with the launcher of that name
+EXTRAS = ("joblib", "submitit", "ray")  # extras of our package, each with the launcher of that name
 
 
 def explain(error: Exception, conf: Path, words: list[str]) -> str:
-    """What is wrong with the command line `words` or a YAML file, in one line. `conf` is the folder of our own YAML."""
+    """One line that says what is wrong with the command line `words` or a YAML file. `conf` is our YAML folder."""
     while isinstance(error, InterpolationResolutionError) and isinstance(error.__context__, Exception):
-        error = error.__context__  # what happened inside ${...}
+        error = error.__context__  # the error inside ${...}
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         if group == "hydra/launcher" and (extra := choice.partition("_")[0]) in EXTRAS:
@@ -42,7 +42,7 @@ def explain(error: Exception, conf: Path, words: list[str]) -> str:
 
 
 def unknown_key(key: str, conf: Path, words: list[str]) -> str:
-    """What to say of an override whose key is not in the config that the other words of the command line compose."""
+    """The message for an override whose key is not in the config that the other words of the command line compose."""
     from hydra import compose, initialize_config_dir
     from omegaconf import DictConfig, OmegaConf
 
@@ -62,13 +62,13 @@ def unknown_key(key: str, conf: Path, words: list[str]) -> str:
             while parent and not isinstance(OmegaConf.select(config, parent), DictConfig):
                 parent, _, name = parent.rpartition(".")
             keys = OmegaConf.select(config, parent) if parent else sorted({*groups, *map(str, config)} - {"hydra"})
-    except (HydraException, InputError, OmegaConfBaseException):  # they are wrong in a way of their own
+    except (HydraException, InputError, OmegaConfBaseException):  # the other words are wrong in another way
         return f"{given}: no such key; see trustml --help"
     return f"{given}: no such key; {nearest(name, [str(other) for other in keys if other != '_target_'])}"
 
 
 def without_sweep(word: str) -> str:
-    """An override with the first of its values, where there are several."""
+    """An override with the first of its values if it sweeps over several."""
     parsed = OverridesParser.create().parse_override(word)
     if not parsed.is_sweep_override():
         return word
@@ -76,6 +76,6 @@ def without_sweep(word: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """A text as a value of the command line that Hydra reads as exactly that."""
+    """A text quoted so that Hydra's override parser reads it as exactly that text."""
     escaped = re.sub(r"(\\+)(?='|\Z)", r"\1\1", text).replace("'", "\\'")
     return f"'{escaped}'"

@@ -1,4 +1,4 @@
-"""The keys at the top of the config."""
+"""The top-level keys of the config."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ from trustml_cli.system.hardware import Precision
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What every run has, whatever its task."""
+    """Settings that every run has, independent of its task."""
 
     seed: int
     device: str

@@ -1,9 +1,9 @@
-"""What a configuration may do. Every value is said by one of three, and this file decides what each of them may say.
+"""What a configuration may set and run. Every value has one of three sources, with different permissions.
 
-The user: the words of the command line, and nothing else. We: the YAML of this package, of Hydra and of its installed
-plugins. A stranger: any other file, be it below --config-dir or hydra.searchpath, or the multirun.yaml of a sweep that
-is resumed. A stranger may set whatever is measured. What code is run, where is written and sent to, and what is read of
-the environment, is for the user to say.
+The user: the words of the command line only. We: the YAML of this package, of Hydra and of its installed plugins. A
+stranger (third party): any other file, whether below --config-dir or hydra.searchpath, or the multirun.yaml of a
+resumed sweep. A stranger may set whatever is measured. Only the user may set which code is run, where output is written
+or sent, and which environment variables are read.
 """
 
 import re
@@ -21,46 +21,46 @@ from hydra.core.plugins import Plugins
 from trustml_cli.system.errors import InputError
 
 OURS = __name__.partition(".")[0]
-FOLDERS = ("output_dir", "cache_dir", "data_dir")  # keys that say where is written, at the top or in a part
-MACHINERY = ("hydra", "launcher")  # what allow=[hydra] leaves to a file
-USERS = ("allow", "resume", "tracker", *FOLDERS, *MACHINERY)  # keys and groups that are the user's to decide
-VARIABLES = ("TRUSTML_", "MLFLOW_TRACKING_URI", "OMP_NUM_THREADS")  # what a file may read of the environment
-LOGGING = r"logging\.(handlers\.)?[A-Z]\w*|ext://sys\.std(out|err)"  # what Python's own logging may be told to make
+FOLDERS = ("output_dir", "cache_dir", "data_dir")  # keys of folders to write to, at the top or in a part
+MACHINERY = ("hydra", "launcher")  # what allow=[hydra] permits a file to set
+USERS = ("allow", "resume", "tracker", *FOLDERS, *MACHINERY)  # keys and groups that only the user may set
+VARIABLES = ("TRUSTML_", "MLFLOW_TRACKING_URI", "OMP_NUM_THREADS")  # environment variables that a file may read
+LOGGING = r"logging\.(handlers\.)?[A-Z]\w*|ext://sys\.std(out|err)"  # classes and streams that a logging config may use
 
 
 def refuse(key: str, name: str, known: Sequence[str]) -> None:
-    """Raise `InputError` for a `name` of code unless it, or a package that it is in, is `known`."""
+    """Raise `InputError` for the `name` of code unless it, or a package that contains it, is in `known`."""
     if not any(re.match(rf"{re.escape(package)}(?![^.:])", name) for package in known):
         package = re.split(r"[.:]", name)[0]
         what = "is not for a file to name" if package == OURS else "is no code of trustml's"
-        leave = name if package in (OURS, "hydra") else package  # allow=[hydra] is about files, see MACHINERY
+        leave = name if package in (OURS, "hydra") else package  # allow=[hydra] concerns files, see MACHINERY
         raise InputError(f"{key}: {name} {what}; if you trust it, add allow=[{leave}] to the command")
 
 
 @dataclass(frozen=True)
 class Permissions:
-    """What a user who has typed these `words`, and has these `folders` at the top of the config, leaves to files."""
+    """The permissions that the command line `words` and the top-level `folders` give to files."""
 
     words: Sequence[str] = ()
     folders: Sequence[Path] = ()
 
     def refuse_class(self, key: str, name: str) -> None:
-        """Raise `InputError` for a class, named in a config or as what the name led to, that is not ours or allowed."""
+        """Raise `InputError` for a class, named in a config or found by that name, that is not ours or allowed."""
         refuse(key, name, [OURS, *packages(self.words)])
 
     def refuse_function(self, key: str, name: str) -> None:
-        """Raise `InputError` for package.module:function unless it was typed, or its package allowed; ours are not."""
+        """Raise `InputError` for package.module:function, ours too, unless it was typed or its package is allowed."""
         refuse(key, name, [*typed_values(self.words, r"\w+\.factory"), *packages(self.words)])
 
     def refuse_import(self, key: str, name: str) -> None:
-        """The same for what an allowed module, imported by now, has from elsewhere; the user may type its name."""
+        """The same for what an allowed module has itself imported from elsewhere, unless the user typed its name."""
         module, _, function = name.partition(":")
         found: Any = getattr(sys.modules.get(module), function, None)
         if name not in typed_values(self.words, r"\w+\.factory") and hasattr(found, "__qualname__"):
             refuse(key, f"{found.__module__}.{found.__qualname__}", packages(self.words))
 
     def refuse_folder(self, key: str, value: Any) -> None:
-        """Raise `InputError` for a folder to write to, unless its key was typed or it lies in one of our `folders`."""
+        """Raise `InputError` for an output folder unless its key was typed or it lies in one of our `folders`."""
         folder = Path(str(value)).expanduser().resolve()
         if not typed_values(self.words, re.escape(key)) and not any(
             folder.is_relative_to(one.expanduser().resolve()) for one in self.folders
@@ -69,24 +69,24 @@ class Permissions:
 
 
 def typed_values(words: Sequence[str], key: str) -> list[str]:
-    """What the overrides in a command line set the keys to that match `key`; a single value is a list of one."""
+    """The values that command-line overrides give to keys that match `key`; a single value is a list of one."""
     values = [word.value() for word in parsed(tuple(words)) if re.fullmatch(key, word.key_or_group)]
     return [str(one) for value in values for one in (value if isinstance(value, list) else [value])]
 
 
 def packages(words: Sequence[str]) -> list[str]:
-    """The packages, beside ours, whose code a command line allows; the word hydra in `allow` is about files."""
+    """The packages beside ours whose code the command line allows; `hydra` in `allow` concerns files instead."""
     return [name for name in typed_values(words, "allow") if name != "hydra"]
 
 
 @cache
 def parsed(words: tuple[str, ...]) -> list[Override]:
-    """The overrides in a command line; raises as Hydra does for what is none."""
+    """The overrides in a command line, parsed; raises Hydra's error for a word that is no override."""
     return OverridesParser.create().parse_overrides(list(words))
 
 
 def is_the_users(word: Override) -> bool:
-    """Whether an override sets what is the user's to decide: a stranger shall not say it for them."""
+    """Whether an override sets something that only the user may set."""
     places = [word.key_or_group, *([word.package] if word.package else [])]
     parts = [re.split(r"[./]", place.removeprefix("_global_.")) for place in places]
     return (
@@ -97,17 +97,17 @@ def is_the_users(word: Override) -> bool:
 
 
 def variables(words: Iterable[str]) -> list[str]:
-    """The environment variables that words of a command line ask for by name."""
+    """The environment variables that words of the command line refer to by name."""
     return [name for word in words for name in re.findall(r"oc\.env\s*:\s*[\"']?(\w+)", word)]
 
 
 def readable(name: str, words: Iterable[str]) -> bool:
-    """Whether a configuration may read an environment variable: those of ours, and those that the user typed."""
+    """Whether a configuration may read an environment variable: trustml's own, and those that the user typed."""
     return name.startswith(VARIABLES[0]) or name in VARIABLES or name in variables(words)
 
 
 def code(node: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Every name of code in a config of Hydra's or of Python's logging, with its key."""
+    """Every name of code in a config of Hydra or of Python's logging, with its key."""
     if isinstance(node, dict | list):
         for name, value in node.items() if isinstance(node, dict) else enumerate(node):
             if isinstance(value, str) and (name in ("_target_", "()", "class") or value.startswith("ext://")):
@@ -117,7 +117,7 @@ def code(node: Any, key: str) -> Iterator[tuple[str, str]]:
 
 
 def refuse_code(node: Any, key: str, allow: Sequence[str]) -> None:
-    """Raise `InputError` where a part of Hydra's config, as plain Python, names code that is no plugin nor allowed."""
+    """Raise `InputError` if a part of Hydra's config (plain Python) names code that is neither a plugin nor allowed."""
     plugins = (f"{OURS}.sweeps.callback.SweepCallback", *Plugins.instance().class_name_to_class)
     for place, name in code(node, key):
         if name not in plugins and not re.fullmatch(LOGGING, name):

@@ -1,1 +1,1 @@
-"""What is asked of the machine: files, devices, memory, random numbers; and the two kinds of errors."""
+"""System layer: files, locks, devices, memory, random numbers, streams, and the two kinds of errors."""

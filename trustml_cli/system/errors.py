@@ -1,4 +1,4 @@
-"""The two ways in which a run may end badly; `run.main` turns them into exit statuses. And errors in one line."""
+"""The two exceptions that end a run, mapped to exit statuses by `run.main`, and one-line error texts."""
 
 import errno
 import os
@@ -31,7 +31,7 @@ def prefix_errors(key: str) -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str:
-    """An error's text without line breaks; of one about a file, what is wrong with it, for who calls this names it."""
+    """The error's text without line breaks; for a file error only the reason, because the caller names the file."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = " ".join(str(error).split())
@@ -39,18 +39,18 @@ def one_line(error: BaseException) -> str:
 
 
 def with_kind(error: BaseException) -> str:
-    """An error of somebody's code in one line, with its type: a text such as 'x' says nothing without it."""
+    """An error raised by user code in one line, with its type: a text such as 'x' is unclear without it."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
 
 
 def short(value: object) -> str:
-    """A value as Python writes it, in a few letters."""
+    """The value's `repr`, truncated to a few characters."""
     text = repr(value)
     return text if len(text) <= SHORT else f"{text[: SHORT - 1]}…"
 
 
 def some_of(names: Iterable[object]) -> str:
-    """Names for a message: all, or the first few of many; long ones without their end."""
+    """Names for a message: all of them, or the first few of many; long names are truncated."""
     few = list(islice(names, FEW + 1))
     shown = [name if len(name) <= SHORT else f"{name[: SHORT - 1]}…" for name in map(str, few)]
     return ", ".join(shown if len(few) <= FEW else [*shown[:FEW], "…"])
@@ -70,7 +70,7 @@ REMEDIES = {
 
 
 def error_line(error: BaseException) -> str:
-    """What went wrong in one line; of files and folders also which it is and what to do."""
+    """The error in one line; for errors about files and folders it also names the path and the remedy."""
     if isinstance(error, InputError | RunFailed):
         return str(error)
     if isinstance(error, OSError) and error.errno in REMEDIES:
@@ -80,15 +80,15 @@ def error_line(error: BaseException) -> str:
 
 
 def file_error_behind(error: BaseException | None) -> OSError | None:
-    """The error about a file or folder that is behind this one, if there is one."""
+    """The file or folder error that caused `error`, if there is one."""
     while error is not None and not (isinstance(error, OSError) and error.errno in REMEDIES):
         error = error.__cause__ or error.__context__
     return error
 
 
-TRACEBACK = "TRUSTML_TRACEBACK"  # the user's HYDRA_FULL_ERROR, before this program sets that for itself
+TRACEBACK = "TRUSTML_TRACEBACK"  # holds the user's HYDRA_FULL_ERROR before this program sets that variable
 
 
 def traceback_wanted() -> bool:
-    """Whether the user asked for tracebacks; the processes of a launcher know it too."""
+    """Whether the user asked for tracebacks; launcher processes inherit the answer through the environment."""
     return os.environ.get(TRACEBACK) == "1"

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, digests, folders that are made once, and folders that are at work."""
+"""Atomic writes, digests, folders that are created once, and marks on folders in use."""
 
 import errno
 import fcntl
@@ -35,9 +35,9 @@ THROUGH = (
 
 
 def write_atomically(path: Path, write: Callable[[Path], object], new: bool = False) -> None:
-    """Let `write` fill a temporary file beside `path`, then move it there in one step.
+    """Call `write` on a temporary file beside `path`, then rename it to `path` atomically.
 
-    Raises FileExistsError if the file shall be `new` and there is one already: of several processes one writes it.
+    If `new`, raises FileExistsError where `path` exists already: of several processes only one writes it.
     """
     partial = path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")
     try:
@@ -53,7 +53,7 @@ def write_atomically(path: Path, write: Callable[[Path], object], new: bool = Fa
 
 
 def claim(partial: Path, path: Path) -> None:
-    """Give the file `partial` the name `path`, too. Raises FileExistsError if there is such a file."""
+    """Hard-link the file `partial` as `path`. Raises FileExistsError if `path` exists."""
     try:
         path.hardlink_to(partial)
     except FileExistsError:
@@ -65,7 +65,7 @@ def claim(partial: Path, path: Path) -> None:
 
 @contextmanager
 def rename_in_errors(path: Path, partial: Path) -> Iterator[None]:
-    """Have an error about `partial`, or about a file without a name, be about `path`: nobody knows the other."""
+    """Report errors about `partial`, or without a file name, as errors about `path`, the name that the user knows."""
     try:
         yield
     except OSError as error:
@@ -75,21 +75,21 @@ def rename_in_errors(path: Path, partial: Path) -> Iterator[None]:
 
 
 def write_json(path: Path, content: Any, new: bool = False) -> None:
-    """`content` as readable JSON, whole or not at all; FileExistsError if the file shall be `new` and is there."""
+    """Write `content` as indented JSON atomically; if `new`, raises FileExistsError where `path` exists."""
     text = json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n"
-    # a file name that is not UTF-8 holds lone surrogates; backslashes make them JSON's own escapes
+    # a file name that is not UTF-8 holds lone surrogates; "backslashreplace" turns them into JSON escapes
     write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8", errors="backslashreplace"), new)
 
 
 def refuse_links(directory: Path, names: Iterable[str] = THROUGH) -> None:
-    """Raise `InputError` where a run in `directory` would write to a file elsewhere, through a link."""
+    """Raise `InputError` if a run in `directory` would write through a link to a file elsewhere."""
     for name in names:
         if (directory / name).is_symlink():
             raise InputError(f"{directory / name}: is a link, and nothing is written through one; remove it")
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is anything of this name, be it a link to nothing."""
+    """Whether `path` exists, including a dangling link."""
     return path.is_symlink() or path.exists()
 
 
@@ -108,22 +108,22 @@ Stamp = tuple[str, int, int, int, int]
 
 
 def stamp(path: Path) -> Stamp:
-    """What identifies a file's content without reading it: absolute path, size in bytes, and what no copy shares.
+    """Identify a file's content without reading it: absolute path, size in bytes, mtime, inode and ctime.
 
-    That is the time of modification in ns, which may be set at will, the inode, and the time in ns at which anything
-    about the file was changed, its name included. Of files that are moved over one another these tell.
+    Times are in ns. The mtime can be set to any value; the inode and the ctime (last change of content, metadata or
+    name) also reveal that a file was replaced by renaming another one over it.
     """
     status = path.stat()
     return str(path.absolute()), status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns
 
 
 def make_once(folder: Path, make: Callable[[Path], None]) -> dict[str, str]:
-    """Have `folder` filled by `make`, unless it is there and whole; returns the SHA-256 of each file in it.
+    """Create `folder` with `make` unless it exists and is intact; returns the SHA-256 of each file in it.
 
-    `make` is given an empty folder, which takes the name of `folder` in one step when it is done. Any number of
-    processes may ask at once: one makes it, the others wait. A folder whose files do not match the checksums that
-    were written with them is made anew, with a warning. Where nothing can be written or locked, a folder that is whole
-    is read; `InputError` if there is none, and where others than the user can write to what `folder` is in.
+    `make` receives an empty temporary folder, which is renamed to `folder` when `make` returns. Of several concurrent
+    processes one creates the folder and the others wait. If a file does not match its stored checksum, the folder is
+    created again, with a warning. Without write or lock access, an intact folder is read. Raises `InputError` if there
+    is none, or if users other than the current one can write to the parent of `folder`.
     """
     with ExitStack() as until_done:
         try:
@@ -164,7 +164,7 @@ def verified_checksums(folder: Path) -> dict[str, str] | None:
 
 
 def own_file(path: Path) -> Path:
-    """The same path; `OSError` unless it is a regular file, no link to one, that others than the user cannot change."""
+    """Return `path`; `OSError` unless it is a regular file, not a link, that no other user can change."""
     status = path.lstat()
     if not stat.S_ISREG(status.st_mode) or changed_by(status):
         raise OSError(errno.EINVAL, "is no file that you alone can write to", str(path))
@@ -172,8 +172,8 @@ def own_file(path: Path) -> Path:
 
 
 def fill(folder: Path, make: Callable[[Path], None]) -> dict[str, str]:
-    """`make` into a partial folder, then rename it; returns the checksums. Whoever calls this holds the lock."""
-    for left in folder.parent.glob(f".{escape(folder.name)}-*"):  # by one who was killed
+    """Run `make` in a partial folder, then rename it; returns the checksums. The caller must hold the lock."""
+    for left in folder.parent.glob(f".{escape(folder.name)}-*"):  # left by a killed process
         shutil.rmtree(left, ignore_errors=True)
     partial = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
     try:
@@ -193,7 +193,7 @@ def fill(folder: Path, make: Callable[[Path], None]) -> dict[str, str]:
 
 @contextmanager
 def mark_in_use(folder: Path) -> Iterator[None]:
-    """Mark `folder` as at work inside; should the process end there, however it ends, the mark is gone with it."""
+    """Mark `folder` as in use inside the context; the mark is a lock, so it disappears when the process ends."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):  # a file system without locks
@@ -204,10 +204,10 @@ def mark_in_use(folder: Path) -> Iterator[None]:
 
 
 def is_in_use(folder: Path) -> bool:
-    """Whether a living process holds `folder`; False, too, where the file system cannot tell."""
+    """Whether a living process has marked `folder` as in use; also False where the file system cannot tell."""
     try:
         handle = os.open(folder, os.O_RDONLY)
-    except OSError:  # gone, or somebody else's
+    except OSError:  # the folder was deleted, or belongs to another user
         return False
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

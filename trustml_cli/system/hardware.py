@@ -1,4 +1,4 @@
-"""What a run computes on, and how random numbers are made repeatable."""
+"""Devices, numeric precision, memory and seeding."""
 
 import ctypes
 import os
@@ -23,8 +23,8 @@ T = TypeVar("T")
 class Precision(Enum):
     """Number format of matrix products and convolutions; weights stay in fp32.
 
-    Attacks compute in fp32 whatever it is: in bf16 they would stop at images that fell for the rounded network only,
-    and leave more of them standing than there are.
+    Attacks always compute in fp32: in bf16 they would stop at images that are misclassified by the bf16 network only,
+    and so overestimate robustness.
     """
 
     fp32 = "fp32"
@@ -34,7 +34,7 @@ class Precision(Enum):
 
 @dataclass(frozen=True)
 class Hardware:
-    """A device, the number format to compute in, and whether networks are compiled for it."""
+    """The device, the precision to compute in, and whether networks are compiled."""
 
     device: torch.device
     precision: Precision
@@ -45,39 +45,39 @@ class Hardware:
             raise ValueError("needs a C++ compiler on a CPU; install g++, or name one in CXX, or take compile=false")
 
     def autocast(self) -> torch.autocast:
-        """Mixed precision where it was asked for; changes nothing for fp32."""
+        """Autocast context for mixed precision; a no-op for fp32."""
         dtype = torch.float16 if self.precision is Precision.fp16 else torch.bfloat16
         return torch.autocast(self.device.type, dtype=dtype, enabled=self.precision is not Precision.fp32)
 
     @property
     def arithmetic(self) -> str:
-        """What the last digits of a sum depend on, and after many steps of training the first: the kind of device.
+        """Name of the floating-point environment: the device type and, on a CPU, the number of threads.
 
-        On a CPU also the number of threads, each of which adds up a part.
+        Both determine the order of summation, hence rounding, and after many training steps the weights.
         """
         return f"cpu, threads={torch.get_num_threads()}" if self.device.type == "cpu" else self.device.type
 
     def compiled(self, network: nn.Module) -> nn.Module:
-        """The same network with the same weights, compiled where that was asked for."""
+        """`network`, wrapped by `torch.compile` with the same weights if `compile` is set."""
         return torch.compile(network) if self.compile else network  # type: ignore[return-value]
 
 
 def find_compiler() -> str | None:
-    """Where the C++ compiler is that `torch.compile` would call for a CPU; None if there is none."""
+    """Path of the C++ compiler that `torch.compile` would call for a CPU; None if there is none."""
     return next(filter(None, map(shutil.which, [os.environ.get("CXX", "g++"), "clang++"])), None)
 
 
 def devices_present() -> list[str]:
-    """Names of the devices of this machine, best first."""
+    """Names of the available devices, fastest first."""
     cuda = [f"cuda:{number}" for number in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     mps = ["mps"] if torch.backends.mps.is_available() else []
     return [*cuda, *mps, "cpu"]
 
 
 def choose_device(name: str, job: int) -> torch.device:
-    """The device called `name`. `auto` is the best there is; jobs of a multirun take the GPUs in turn.
+    """The device called `name`; `auto` chooses the fastest, and jobs of a multirun are assigned to GPUs in turn.
 
-    Raises ValueError, listing those present, where it is absent.
+    Raises ValueError, listing the available devices, if `name` is not available.
     """
     present = devices_present()
     if name == "auto":
@@ -89,7 +89,7 @@ def choose_device(name: str, job: int) -> torch.device:
 
 
 def select_device(device: torch.device) -> None:
-    """Make a GPU the current one, ready for work, so that nothing in this process asks for another by default."""
+    """Make a GPU the current device and initialise CUDA, so that this process uses no other GPU by default."""
     if device.type == "cuda":
         torch.cuda.init()  # type: ignore[no-untyped-call]
         torch.cuda.set_device(device.index or 0)
@@ -103,35 +103,35 @@ def seed_everything(seed: int) -> None:
 
 
 def make_deterministic(device: torch.device) -> None:
-    """Ask torch for algorithms that give the same result every time; on a CPU those that networks use do anyway."""
-    if device.type == "cpu":  # and asking costs more than a second: it imports torch's compiler
+    """Select deterministic algorithms; on a CPU those used here are deterministic by default."""
+    if device.type == "cpu":  # and the call would take more than a second: it imports torch's compiler
         return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS needs this to be deterministic
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs a pass over every new tensor
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep what tensors give back instead of returning it to the system after each.
+    """Make glibc keep freed memory instead of returning it to the system after each free.
 
-    Every step of a training or an attack asks for the same large blocks again; on two CPU cores, not faulting their
-    pages in anew makes a training step about a quarter faster. Does nothing where there is no glibc.
+    Every step of training or of an attack allocates the same large blocks. On two CPU cores, avoiding their page faults
+    makes a training step about 25 % faster. Has no effect without glibc.
     """
     if not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        trim_threshold, top_pad, mmap_max = -1, -2, -4  # the numbers of glibc's malloc.h
+        trim_threshold, top_pad, mmap_max = -1, -2, -4  # constants of glibc's malloc.h
         mallopt(mmap_max, 0)
         mallopt(trim_threshold, 2**31 - 1)
         mallopt(top_pad, 2**28)
 
 
 def release_freed_memory() -> None:
-    """Have glibc return what tensors freed to the system.
+    """Make glibc return freed memory to the system.
 
-    Up to 2.37 it cannot use the place of an aligned block again once something small lies beside it. Whoever keeps a
-    few numbers of each batch would hold most of every batch with them (`benchmarks/growth.py` shows what is held).
+    Up to version 2.37, glibc cannot reuse a freed aligned block that has a small live allocation beside it. Code that
+    keeps a few numbers per batch would thus hold most of every batch's memory (measured by `benchmarks/growth.py`).
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
     if trim is not None:
@@ -148,7 +148,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def report_out_of_memory(remedy: str) -> Iterator[None]:
-    """Have a run for which memory runs out end with a line that says what to do."""
+    """Turn an out-of-memory error inside into a failed run whose one-line message ends with `remedy`."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -159,15 +159,15 @@ def report_out_of_memory(remedy: str) -> Iterator[None]:
 
 @dataclass
 class BatchSplitter:
-    """Goes over batches; where memory runs out it halves the batch, and cuts those that follow to that size.
+    """Iterates over batches; halves the batch size when memory runs out, and splits later batches to that size.
 
-    `size` is that size, None where memory did not run out.
+    `size` is the reduced batch size, None if memory has not run out.
     """
 
     size: int | None = None
 
     def over(self, batches: Iterable[tuple[Tensor, Tensor]], work: Callable[[Tensor, Tensor], T]) -> Iterator[T]:
-        """What `work` makes of the inputs and labels of each batch. Raises what it raises for a batch of one."""
+        """Yield `work(inputs, labels)` for each batch. Out-of-memory errors for a batch of one are raised."""
         for x, y in batches:
             start = 0
             while start < len(x):
@@ -186,10 +186,10 @@ class BatchSplitter:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed all random numbers inside with `seed`, and restore their states afterwards.
+    """Seed all random number generators inside with `seed`, and restore their states afterwards.
 
-    Of several GPUs only the current one, which `select_device` chose, is restored: reading the state of the others
-    would take memory on each, in every job.
+    With several GPUs only the state of the current one (see `select_device`) is restored: reading the others' states
+    would allocate memory on each of them, in every job.
     """
     python, numpy_state = random.getstate(), np.random.get_state()
     begun = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]

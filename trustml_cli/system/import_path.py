@@ -1,17 +1,18 @@
-"""Where Python looks for modules. It imports nothing that is not loaded already, for a folder could have its own."""
+"""Python's module search path. Imports only modules that are loaded already, because a folder could shadow others."""
 
 import os
 import sys
 
 
 def leave_out_the_current_directory() -> None:
-    """Have no module of the current directory imported: not by its name, nor as a plugin, nor by processes of ours.
+    """Remove the current directory from the module search path, for this process, its plugins and its subprocesses.
 
-    `python -m` and `PYTHONPATH=.` would. `config.loader.search_working_directory` finds the code that the user allows.
+    `python -m` and `PYTHONPATH=.` add it. `config.loader.search_working_directory` adds it again for code that the user
+    allows.
     """
     try:
         here = os.path.realpath(os.curdir)
-    except FileNotFoundError:  # it is gone; `cli.main` says so
+    except FileNotFoundError:  # the directory was deleted; `cli.main` reports it
         return
     if here == os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__)))):  # noqa: PTH120
         return  # a checkout that is not installed

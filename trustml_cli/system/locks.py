@@ -1,4 +1,4 @@
-"""A lock between processes: a file that stays where it is, and is locked as long as somebody holds it."""
+"""A lock between processes: `flock` on a file that is never removed."""
 
 import errno
 import fcntl
@@ -10,15 +10,15 @@ from pathlib import Path
 
 
 class NoLocks(OSError):
-    """The file system of a file takes no locks, or fails to."""
+    """The file system does not support locks, or locking failed."""
 
 
 @contextmanager
 def locked(path: Path, waiting: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """Hold the lock of the file `path`, which is made where it is absent; `waiting` is called if another holds it.
+    """Hold the lock of the file `path`, created if absent; `waiting` is called if another process holds it.
 
-    The lock ends with its process, however that ends: a file that was left over blocks nobody. Raises `OSError` that
-    names the file where it cannot be made or is not a regular file, and `NoLocks` where it cannot be locked.
+    The lock is released when its process ends in any way, so a left-over file blocks nothing. Raises `OSError` that
+    names the file if it cannot be created or is not a regular file, and `NoLocks` if it cannot be locked.
     """
     while True:
         handle = opened(path)
@@ -28,14 +28,14 @@ def locked(path: Path, waiting: Callable[[], object] = lambda: None) -> Iterator
                 try:
                     yield
                 finally:
-                    fcntl.flock(handle, fcntl.LOCK_UN)  # a process that was forked meanwhile has the handle, too
+                    fcntl.flock(handle, fcntl.LOCK_UN)  # a child forked meanwhile has inherited the handle
                 return
         finally:
             os.close(handle)
 
 
 def opened(path: Path) -> int:
-    """A handle of the file; never of a link, and no pipe in its place makes it wait."""
+    """Open the file and return its descriptor; refuses links, and never blocks on a pipe."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
@@ -44,11 +44,11 @@ def opened(path: Path) -> int:
 
 
 def lock(handle: int, path: Path, waiting: Callable[[], object]) -> None:
-    """Lock the file as soon as nobody else does."""
+    """Lock the file, waiting until no other process holds the lock."""
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):  # some network file systems say the latter
+        except (BlockingIOError, PermissionError):  # some network file systems raise the latter
             waiting()
             fcntl.flock(handle, fcntl.LOCK_EX)
     except OSError as error:
@@ -56,7 +56,7 @@ def lock(handle: int, path: Path, waiting: Callable[[], object]) -> None:
 
 
 def still_there(handle: int, path: Path) -> bool:
-    """Whether the file has not been removed meanwhile; who comes next would lock another."""
+    """Whether the file has not been removed meanwhile; if it has, the next process would lock a new file."""
     try:
         return os.path.samestat(os.fstat(handle), path.lstat())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Who beside the user may change what is in a folder: nobody may where results depend on it."""
+"""File permissions: folders that results depend on must not be writable by other users."""
 
 import grp
 import os
@@ -13,16 +13,16 @@ OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder and those above it that are absent; nobody else can write to them, whatever the umask."""
+    """Create the folder and its missing parents, writable by the user only, whatever the umask."""
     for path in reversed([folder, *folder.parents]):
         if not path.exists():
             path.mkdir(mode=0o755, exist_ok=True)
 
 
 def require_own(folder: Path, shared: bool = False) -> None:
-    """Raise `InputError` if others than the user and root can change what is in `folder`, be it there at all.
+    """Raise `InputError` if users other than the current one and root can change the content of `folder`, if it exists.
 
-    `shared` folders may be like /tmp, where everybody can make files but nobody can touch another's (sticky).
+    A `shared` folder may be like /tmp, where all users can create files but not change each other's (sticky bit).
     """
     try:
         status = folder.stat()
@@ -38,7 +38,7 @@ def require_own(folder: Path, shared: bool = False) -> None:
 
 
 def changed_by(status: os.stat_result, shared: bool = False) -> tuple[str, str] | None:
-    """Who beside the user and root can change a file or folder, and what to do about it; None if nobody can."""
+    """Which other user or group can change a file or folder, and the remedy; None if only the user and root can."""
     if status.st_uid not in (os.geteuid(), 0):
         return f"{name_of_user(status.st_uid)}, its owner,", "have it made yours (chown -R)"
     sticky = shared and status.st_mode & stat.S_ISVTX
@@ -52,23 +52,23 @@ def changed_by(status: os.stat_result, shared: bool = False) -> tuple[str, str] 
 
 
 def is_private(group: int) -> bool:
-    """Whether a group is the user's own and holds nobody else, as Debian and Red Hat give one to each user."""
+    """Whether a group is the user's private group without other members, the default on Debian and Red Hat."""
     try:
         entry, user = grp.getgrgid(group), pwd.getpwuid(os.geteuid())
-    except KeyError:  # a container may run under a number without a name
+    except KeyError:  # in a container the group id may have no name
         return group == os.getegid() == os.geteuid()
     return entry.gr_name == user.pw_name and set(entry.gr_mem) <= {user.pw_name}
 
 
 def name_of_user(number: int) -> str:
-    """The name of a user, or the number where there is none."""
+    """The name of a user, or the user id where it has no name."""
     with suppress(KeyError):
         return pwd.getpwuid(number).pw_name
     return f"user {number}"
 
 
 def name_of_group(number: int) -> str:
-    """The name of a group, or the number where there is none."""
+    """The name of a group, or the group id where it has no name."""
     with suppress(KeyError):
         return grp.getgrgid(number).gr_name
     return str(number)

@@ -1,16 +1,16 @@
-"""Texts from strangers as they can be shown: control characters are spelt out."""
+"""Untrusted texts made safe to print: control characters are replaced by escape sequences."""
 
 import os
 import re
 from typing import Any
 
-BIDI = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # they change the order in which letters are shown
+BIDI = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # control the direction of text
 CONTROLS = re.compile(rf"[\x00-\x1f\x7f-\x9f\u2028\u2029{BIDI}\ud800-\udfff]")
 """C0 and C1 (ANSI's sequences begin with one), line and paragraph separators, and halves of UTF-16 pairs."""
 
 
 def printable(text: str, keep: str = "") -> str:
-    r"""`text` with each control character but those in `keep` as its escape sequence in Python: \x1b, \u202e."""
+    r"""`text` with each control character, except those in `keep`, as a Python escape sequence: \x1b, \u202e."""
     return CONTROLS.sub(lambda match: match[0] if match[0] in keep else escaped(match[0]), text)
 
 
@@ -20,10 +20,10 @@ def escaped(letter: str) -> str:
 
 
 def readable(name: str) -> str:
-    r"""A file's name as text: its bytes in UTF-8, whatever the locale; those that are not are spelt out: \xfc."""
+    r"""A file name as text: its bytes decoded as UTF-8 in any locale, invalid bytes escaped: \xfc."""
     return printable(os.fsencode(name).decode("utf-8", errors="backslashreplace"))
 
 
 def printable_value(value: Any) -> Any:
-    """A text as `printable` has it; anything else as it is."""
+    """`printable` for a text; any other value unchanged."""
     return printable(value) if isinstance(value, str) else value

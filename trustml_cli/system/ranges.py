@@ -1,4 +1,4 @@
-"""Ranges of the numbers that a user may set."""
+"""Range checks for numbers in the configuration."""
 
 from dataclasses import fields
 from math import isfinite

@@ -1,4 +1,4 @@
-"""What made a trained network, as facts that can be compared: objects with their fields, and the code behind them."""
+"""The recipe of a trained network: comparable facts about its objects, their fields, and the code behind them."""
 
 import ast
 import sys
@@ -27,11 +27,11 @@ Code = tuple[str, frozenset[str], bool]
 
 
 def recipe_of(thing: Any) -> Any:
-    """What `thing` is, in short, as JSON has it; two things that may make different networks differ.
+    """A JSON value that describes `thing`; things that may yield different networks have different recipes.
 
-    A dataclass is its module, its name, its fields, and the user's code that it comes from (`code_of`); fields that
-    are declared with `CHANGES_NOTHING` are left out. Of a file its content counts, not its name. Raises TypeError for
-    what cannot be told apart from others of its kind.
+    A dataclass is described by module, name, fields, and the user code behind it (`code_of`), without the fields
+    declared with `CHANGES_NOTHING`. A file is described by its content, not its name. Raises TypeError for a value that
+    cannot be distinguished from others of its type.
     """
     if is_dataclass(thing) and not isinstance(thing, type):
         names = [each.name for each in fields(thing) if not CHANGES_NOTHING.items() <= each.metadata.items()]
@@ -59,11 +59,11 @@ COMMON = frozenset({OURS, "torch", "torchvision", "numpy", *sys.stdlib_module_na
 
 
 def code_of(modules: Iterable[str]) -> dict[str, str]:
-    """The user's code behind `modules`, by module: of each of them and of what they import a digest of its file.
+    """Digests of the user code behind `modules`, by module: the files of `modules` and of all that they import.
 
-    What is installed stands there with its version; our own code, Python's and torch's are left out. Imports are read
-    from the source, so that the same code gives the same answer whatever else is loaded. Where a module imports by
-    names that it computes, all loaded modules of the user's count.
+    An installed package is described by its version; trustml, the standard library and torch are left out. Imports are
+    parsed from the source, so the result does not depend on which modules are loaded. If a module computes the names of
+    its imports, all loaded user modules are included.
     """
     found: dict[str, str] = {}
     waiting, seen = list(modules), set[str]()
@@ -83,13 +83,13 @@ def code_of(modules: Iterable[str]) -> dict[str, str]:
 
 
 def file_of(name: str) -> Path | None:
-    """The file of the module called `name`, be it loaded or not; None where there is none, or no such module."""
+    """The file of the module `name`, loaded or not; None if there is no such module or it has no file."""
     if name in sys.modules:
         file = getattr(sys.modules[name], "__file__", None)
         return Path(file) if file else None
     parent = name.rpartition(".")[0]
     if parent and parent not in sys.modules:
-        return None  # to find it would run the code of its parent
+        return None  # finding it would execute the code of its parent
     try:
         spec = find_spec(name)
     except (ImportError, ValueError, AttributeError):
@@ -98,7 +98,7 @@ def file_of(name: str) -> Path | None:
 
 
 def is_installed(file: Path) -> bool:
-    """Whether it came with Python or by a package manager, so that its version says what is in it."""
+    """Whether the file belongs to Python or to an installed package, so that a version identifies its content."""
     return not {"site-packages", "dist-packages"}.isdisjoint(file.parts) or file.is_relative_to(
         sysconfig.get_path("stdlib")
     )
@@ -106,9 +106,9 @@ def is_installed(file: Path) -> bool:
 
 @cache
 def version_of(package: str) -> str:
-    """The version of an installed package, by the name that is imported.
+    """The version of an installed package, by its import name.
 
-    Most are distributed under that name; to find the others takes seconds, for the files of every package are listed.
+    Most distributions have the import name. Finding the others takes seconds, because all packages' files are listed.
     """
     with suppress(PackageNotFoundError):
         return f"{package} {version(package)}"
@@ -119,16 +119,16 @@ _read: WeakKeyDictionary[ModuleType, Code] = WeakKeyDictionary()
 
 
 def read_code(name: str, file: Path) -> Code:
-    """What the file of a module says; of one that is loaded, what it said when it was first asked for.
+    """The source of a module's file; for a loaded module, its source at the first call.
 
-    A file that is edited while a sweep runs is not what the jobs of the sweep go on to run.
+    The jobs of a running sweep do not execute later edits of the file.
     """
     module = sys.modules.get(name)
     if module is not None and module in _read:
         return _read[module]
     try:
         content = file.read_bytes()
-    except OSError:  # it is in an archive
+    except OSError:  # it is inside an archive
         content = module.__loader__.get_data(str(file)) if module is not None else b""  # type: ignore[union-attr]
     imports, computed = imports_of(content, name, file) if file.suffix == ".py" else (set(), False)
     code = sha256(content).hexdigest(), frozenset(imports), computed
@@ -138,13 +138,13 @@ def read_code(name: str, file: Path) -> Code:
 
 
 def imports_of(source: bytes, name: str, file: Path) -> tuple[set[str], bool]:
-    """The modules that module `name` may import, anywhere in its source; and whether it computes the names of some."""
+    """The modules that `name` may import anywhere in its source, and whether it computes the names of some."""
     package = name if file.stem == "__init__" else name.rpartition(".")[0]
     found: set[str] = set()
     computed = False
     try:
         nodes = ast.walk(ast.parse(source))
-    except (SyntaxError, ValueError):  # not loaded yet, and never to be
+    except (SyntaxError, ValueError):  # not loaded yet, and cannot be
         return found, computed
     for node in nodes:
         if isinstance(node, ast.Import):
@@ -162,25 +162,25 @@ def imports_of(source: bytes, name: str, file: Path) -> tuple[set[str], bool]:
 
 
 def called(node: ast.Call) -> str:
-    """The last part of the name of what is called."""
+    """The last part of the called function's name."""
     return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
 
 
 def absolute(name: str, package: str) -> str:
-    """The full name of a module that is named from within `package`."""
+    """The absolute name of a module that is imported relative to `package`."""
     try:
         return resolve_name(name, package)
-    except ImportError:  # beyond the top, which Python would refuse too
+    except ImportError:  # beyond the top-level package, which Python refuses too
         return name.lstrip(".")
 
 
 def parents(name: str) -> Iterator[str]:
-    """The packages that a module is in, which are run before it."""
+    """The parent packages of a module, which Python executes before it."""
     while name := name.rpartition(".")[0]:
         yield name
 
 
 def loaded() -> list[str]:
-    """The loaded modules of the user's, by name."""
+    """The names of all loaded user modules."""
     files = {name: getattr(module, "__file__", None) for name, module in list(sys.modules.items())}
     return [name for name, file in files.items() if file and name != "__main__" and not is_installed(Path(file))]

@@ -1,4 +1,4 @@
-"""Signals that ask a process to end: an interrupt like that of Ctrl-C, with an exit status of its own."""
+"""Termination signals, raised as an interrupt like that of Ctrl-C, with an exit status of their own."""
 
 import signal
 from collections.abc import Iterator
@@ -7,32 +7,32 @@ from threading import current_thread, main_thread
 from time import monotonic
 from types import FrameType
 
-TO_END = (signal.SIGTERM, signal.SIGHUP)  # of SLURM, Kubernetes and `timeout`; of a terminal that is closed
-AT_ONCE = 5.0  # seconds in which a second signal is the first one sent twice, as `timeout` does
+TO_END = (signal.SIGTERM, signal.SIGHUP)  # sent by SLURM, Kubernetes and `timeout`; by a closed terminal
+AT_ONCE = 5.0  # seconds within which an identical second signal is ignored: `timeout` sends two
 
 
 class Terminated(KeyboardInterrupt):
-    """A signal asked the process to end; its number is the argument."""
+    """A signal asked the process to end; the argument is its number."""
 
 
 def exit_status(interrupt: KeyboardInterrupt) -> int:
-    """The exit status of a process that ends for this interrupt, as shells have it: 128 and the signal's number."""
+    """The exit status for this interrupt by shell convention: 128 plus the signal number."""
     return 128 + (int(interrupt.args[0]) if isinstance(interrupt, Terminated) else signal.SIGINT)
 
 
 def words_for(interrupt: KeyboardInterrupt) -> str:
-    """What a run says of how it ended."""
+    """The text with which a run reports this interrupt."""
     return (
         f"terminated ({signal.Signals(interrupt.args[0]).name})" if isinstance(interrupt, Terminated) else "interrupted"
     )
 
 
 def handle_termination(whatever_was_set: bool = False) -> None:
-    """Have such a signal raise `Terminated`, so that files are finished and nothing half is left.
+    """Make termination signals raise `Terminated`, so that files are completed and no partial ones remain.
 
-    Not where it is ignored, as after `nohup`, or heard already, unless that is to be replaced.
+    Signals that are ignored (as under `nohup`) or handled already are left alone, unless `whatever_was_set`.
     """
-    if current_thread() is not main_thread():  # only that one hears of signals
+    if current_thread() is not main_thread():  # only the main thread can receive signals
         return
     for number in TO_END:
         if signal.getsignal(number) is signal.SIG_DFL or (whatever_was_set and number == signal.SIGTERM):
@@ -43,7 +43,7 @@ _last = -AT_ONCE
 
 
 def raise_terminated(number: int, frame: FrameType | None) -> None:
-    """Raise it, but not for the same signal sent twice: that would cut short what the first has begun to tidy up."""
+    """Raise `Terminated`, unless the same signal comes twice: the second would interrupt the clean-up."""
     global _last
     before, _last = _last, monotonic()
     if _last - before >= AT_ONCE:
@@ -52,7 +52,7 @@ def raise_terminated(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def signals_ignored() -> Iterator[None]:
-    """No signal interrupts what is inside: the last words of a run."""
+    """Ignore termination signals inside: for the final writes of a run."""
     if current_thread() is not main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""Standard output and error that may be full, closed or read by nobody: words may be lost there, a run may not."""
+"""Standard output and error that may be full or closed: output may be lost, but the run goes on."""
 
 import errno
 import io
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Forgiving(io.FileIO):
-    """A file that takes all that is written; what it has no room for is lost, and `error` says why."""
+    """A raw file whose writes never fail; data that cannot be written is dropped, and `error` holds the reason."""
 
     error: OSError | None = None
 
@@ -27,20 +27,20 @@ class Forgiving(io.FileIO):
 
 
 def forgive_streams() -> None:
-    """Have writing to standard output and error never fail; characters that they cannot show become backslashes.
+    """Make writing to standard output and error never fail; unencodable characters become backslash escapes.
 
-    Where one of them is closed it is opened on nothing, so that no file that is opened later takes its number.
+    A closed stream is opened on /dev/null, so that no file opened later gets its descriptor.
     """
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free descriptor
     sys.stdout, sys.stderr = forgiving(sys.stdout, 1), forgiving(sys.stderr, 2)
 
 
 def forgiving(stream: TextIO | None, number: int) -> TextIO:
-    """The stream with this number, buffered and encoded as `stream` was."""
+    """A forgiving stream on descriptor `number`, with the buffering and encoding of `stream`."""
     if stream is not None:
         with suppress(OSError, ValueError):
             stream.flush()
@@ -54,7 +54,7 @@ def forgiving(stream: TextIO | None, number: int) -> TextIO:
 
 
 def lost_output() -> str | None:
-    """Why something that was printed is lost; None where nothing is, or where its reader has seen enough (`head`)."""
+    """Why printed output was lost; None if none was, or if its reader closed the pipe early (`head`)."""
     with suppress(OSError, ValueError):
         sys.stdout.flush()
     error = getattr(getattr(getattr(sys.stdout, "buffer", None), "raw", None), "error", None)
@@ -62,12 +62,12 @@ def lost_output() -> str | None:
 
 
 def write_if_possible(text: str, to: TextIO) -> None:
-    """Write where that works: whatever it says has come to pass already."""
+    """Write `text`, ignoring failures: it only reports what has already happened."""
     with suppress(OSError, ValueError):
         to.write(text)
         to.flush()
 
 
 def print_error(line: str) -> None:
-    """One line on standard error."""
+    """Print one line to standard error."""
     write_if_possible(f"trustml: error: {printable(' '.join(line.split()))}\n", to=sys.stderr)

@@ -1,4 +1,4 @@
-"""Files of the user's or of a stranger's, opened so that none of them blocks, floods the memory or leads elsewhere."""
+"""Files from users or third parties, opened so that they cannot block, exhaust memory or lead outside a folder."""
 
 import errno
 import os
@@ -25,14 +25,14 @@ DEEPEST = 50  # nested lists and mappings in a YAML file
 def opened(path: Path, limit: int | None = None, inside: Path | None = None) -> Iterator[BinaryIO]:
     """The regular file `path`, open for reading in binary.
 
-    Raises `OSError` that names the file where it is a pipe, a device, a socket or a folder, where it holds more than
-    `limit` bytes, and where links lead it out of the folder `inside`. Nothing but a regular file is opened at all: a
-    pipe blocks, and some devices act.
+    Raises `OSError` that names the file if it is a pipe, a device, a socket or a folder, if it holds more than `limit`
+    bytes, or if links lead out of the folder `inside`. Other kinds of files are not even opened: a pipe blocks, and
+    opening some devices has side effects.
     """
     if inside is not None and not path.resolve().is_relative_to(inside.resolve()):
         raise OSError(errno.ELOOP, f"is a link that leads out of {inside}", str(path))
     require_regular(path, path.stat())
-    # should a pipe have taken its place since, O_NONBLOCK keeps it from blocking
+    # if a pipe has replaced the file since, O_NONBLOCK keeps the call from blocking
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(handle, "rb") as file:
         status = os.fstat(handle)
@@ -43,14 +43,14 @@ def opened(path: Path, limit: int | None = None, inside: Path | None = None) -> 
 
 
 def require_regular(path: Path, status: os.stat_result) -> None:
-    """Raise `OSError` unless `status`, that of `path`, is a regular file's."""
+    """Raise `OSError` unless `status`, the stat result of `path`, describes a regular file."""
     if not stat.S_ISREG(status.st_mode):
         kind = KINDS.get(stat.S_IFMT(status.st_mode), "something else")
         raise OSError(errno.EINVAL, f"is {kind}, not a regular file", str(path))
 
 
 def memory_for_one_read() -> int:
-    """The bytes that may come of one file: half of the machine's memory."""
+    """The most bytes that may be read from one file: half of the machine's memory."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
@@ -58,7 +58,7 @@ def read_bytes(path: Path, limit: int, inside: Path | None = None) -> bytes:
     """The content of a regular file of at most `limit` bytes. Raises `OSError` as `opened` does."""
     with opened(path, limit, inside) as file:
         content = file.read(limit + 1)
-    if len(content) > limit:  # it has grown since, or its file system does not tell its size
+    if len(content) > limit:  # it has grown since, or its file system does not report its size
         raise OSError(errno.EINVAL, f"holds more than {limit:,} bytes", str(path))
     return content
 
@@ -72,9 +72,9 @@ def read_text(path: Path, limit: int, inside: Path | None = None) -> str:
 
 
 def read_yaml(text: str) -> Any:
-    """What YAML says, as Python's own types; ValueError where it is malformed, nested deeply or has aliases.
+    """Parse YAML into Python's built-in types; ValueError if it is malformed, deeply nested or has aliases.
 
-    Aliases make a value of any size out of a few lines, or one that contains itself. What we write has none.
+    Aliases can expand a few lines to any size or make a value contain itself. Files written by trustml have none.
     """
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     depth = 0
