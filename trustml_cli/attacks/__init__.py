@@ -1,1 +1,1 @@
-"""Attacks: pure functions of torch tensors, one paper per file, and what is measured of them."""
+"""Adversarial attacks as pure functions of torch tensors, one paper per file, and their evaluation."""

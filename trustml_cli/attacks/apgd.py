@@ -1,4 +1,4 @@
-"""Auto-PGD: projected gradient ascent with momentum that finds its own step size.
+"""Auto-PGD: projected gradient ascent with momentum and an adaptive step size.
 
 Croce and Hein 2020, arXiv 2003.01690.
 """
@@ -17,20 +17,21 @@ from trustml_cli.attacks.geometry import normalised, project, unit_step
 from trustml_cli.attacks.losses import Loss, loss_gradient, per_image_loss
 from trustml_cli.system.ranges import require
 
-MOMENTUM = 0.75  # share of the new step; the rest repeats the last one
-FIRST, SHORTER, SHORTEST = 0.22, 0.03, 0.06  # of all steps: to the first checkpoint, less each time, at least
+MOMENTUM = 0.75  # weight of the new step; the previous step has the rest (the paper's α)
+FIRST, SHORTER, SHORTEST = 0.22, 0.03, 0.06  # checkpoint interval as a share of `steps`: first, decrement, minimum
 
 
 @dataclass(frozen=True, kw_only=True)
 class APGD(MultiAttemptAttack):
-    """Starts at the edge of the ball with steps of 2ε, and halves them where they margin nowhere.
+    """Starts on the boundary of the ball with step size 2ε and halves the step size where progress stalls.
 
-    At checkpoints that come ever closer, an image whose loss rose in at most the share `rho` of its steps, or has
-    gained nothing since its step was last halved, goes on from its best point with half the step.
+    At each checkpoint (the intervals shrink), the step size of an image is halved if its loss rose in at most a share
+    `rho` of the steps since the last checkpoint, or if its best loss has not improved over an interval that was not
+    preceded by a halving. The image then restarts from its best point.
 
-    `steps` in each of `restarts` runs; only images that stand are attacked again, and an image that falls is done.
-    `targets` is how many of the likeliest wrong classes are tried in turn with the targeted loss (APGD-T of the
-    paper); null climbs away from the true class.
+    Each of `restarts` runs has `steps` steps and attacks only images not yet misclassified. `targets` is the number of
+    most likely wrong classes tried in turn with the targeted loss (APGD-T in the paper); None maximises the untargeted
+    loss.
 
         attack = APGD(norm=Norm.linf, target=None, loss=Loss.dlr, steps=100, restarts=1, rho=0.75, targets=9)
         x_adv = attack(model, x, y, epsilon=8 / 255)
@@ -55,7 +56,7 @@ class APGD(MultiAttemptAttack):
                 state.take(attempt, *self.run(state.model, attempt, epsilon))
 
     def run(self, model: nn.Module, attempt: Attempt, epsilon: float) -> tuple[Tensor, Tensor]:
-        """One run: for each row of `attempt` the image found and its margin."""
+        """Run the attack once; return the image found for each row of `attempt` and its margin."""
         climb = partial(per_image_loss, self.loss, above_all=attempt.target is not None)
         found = attempt.x.clone()
         margins = attempt.x.new_full((len(found),), -torch.inf)
@@ -87,19 +88,19 @@ class APGD(MultiAttemptAttack):
 
 @dataclass
 class State:
-    """What the rows that are still climbing carry from step to step; the first axis of everything is theirs."""
+    """State of the rows that are still being optimised; the first axis of every tensor is the row."""
 
     rows: Tensor
     x: Tensor
     x_adv: Tensor
     before: Tensor
-    """Where x_adv was one step ago."""
+    """x_adv of the previous step."""
     gradient: Tensor
     size: Tensor
-    """Of the step."""
+    """Step size, [P]."""
     loss: Tensor
     rises: Tensor
-    """Steps since the last checkpoint in which the loss rose."""
+    """Number of steps since the last checkpoint in which the loss rose."""
     best: Tensor
     best_gradient: Tensor
     best_loss: Tensor
@@ -107,7 +108,7 @@ class State:
     loss_at_check: Tensor
     """The best loss at the last checkpoint."""
     halved: Tensor
-    """Whether the step was halved there."""
+    """Whether the step size was halved at the last checkpoint."""
 
     @classmethod
     def start(cls, x: Tensor, x_adv: Tensor, size: float) -> "State":
@@ -120,11 +121,11 @@ class State:
         )  # fmt: skip
 
     def only(self, kept: Tensor) -> "State":
-        """The state of some of the rows."""
+        """Return the state restricted to the rows `kept`."""
         return State(*(getattr(self, field.name)[kept] for field in fields(self)))
 
     def note(self, loss: Tensor, margin: Tensor) -> None:
-        """The loss at x_adv: whether it rose, and whether it is the best yet."""
+        """Record the loss and margin at x_adv: count a rise, and update the best point."""
         self.rises = self.rises + (loss > self.loss)
         self.loss = loss
         better = loss > self.best_loss
@@ -135,7 +136,7 @@ class State:
         self.best_lead = torch.where(better, margin, self.best_lead)
 
     def check(self, enough: float) -> None:
-        """At a checkpoint: rows that rose too rarely or are stuck go back to their best, with half the step."""
+        """Halve the step size of rows that rose at most `enough` times or stalled; reset them to their best point."""
         stuck = ~self.halved & (self.loss_at_check >= self.best_loss)
         self.halved = (self.rises <= enough) | stuck
         self.loss_at_check = self.best_loss
@@ -146,7 +147,7 @@ class State:
         self.gradient = torch.where(back, self.best_gradient, self.gradient)
 
     def move(self, epsilon: float, norm: Norm, share: float) -> None:
-        """A step along the gradient, of which `share` counts beside the step before it."""
+        """Take a gradient step with weight `share`, plus the previous step with weight 1 − `share`."""
         step = per_image(self.size, self.x) * unit_step(self.gradient, norm)
         ahead = project(self.x_adv + step, self.x, epsilon, norm)
         ahead = self.x_adv + share * (ahead - self.x_adv) + (1 - share) * (self.x_adv - self.before)
@@ -154,7 +155,7 @@ class State:
 
 
 def at_the_edge(x: Tensor, epsilon: float, norm: Norm) -> Tensor:
-    """A random point at the distance `epsilon` from each image, cut to [0, 1]: where the paper's code starts."""
+    """Random points at distance `epsilon` from x, clipped to [0, 1]; the starting points of the paper's code."""
     if norm is Norm.linf:
         change = 2 * torch.rand_like(x) - 1
         change = normalised(change, inf)

@@ -1,4 +1,4 @@
-"""What every attack is, and the gradient that most of them follow."""
+"""The base class of all attacks, and the input gradient that most of them use."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -20,42 +20,42 @@ class Norm(Enum):
     l2 = "l2"
     """The root of the sum of squared changes."""
     l1 = "l1"
-    """The sum of the changes' sizes."""
+    """The sum of the absolute changes."""
     l0 = "l0"
-    """How many values change."""
+    """The number of values that change."""
 
 
 class Access(Enum):
-    """What an attack may use of the model."""
+    """The attacker's access to the model."""
 
     white_box = "white_box"
-    """Everything: logits and gradients on the images that it changes."""
+    """Logits and gradients on the attacked images."""
     query = "query"
-    """Logits of images that it chooses: a black box."""
+    """Logits of images of the attacker's choice (black box)."""
     transfer = "transfer"
-    """Everything, but on images of the attacker's own, none of those that it changes."""
+    """Logits and gradients, but only on the attacker's own images, not on the attacked ones."""
     none = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Attack(ABC):
-    """Makes images that a model misreads. Subclasses name further keys as fields and implement `__call__`.
+    """Computes images that a model misclassifies; subclasses add parameters as fields and implement `__call__`.
 
-    `norm` is the one in which epsilon bounds the perturbation; one that is not among the class's `norms` is a
-    ValueError. `target` is the class that the images shall be taken for, by number; None for any wrong one. (A config
-    may give its name; whoever knows the names puts the number in its place.)
+    `norm` is the norm in which epsilon bounds the perturbation; a norm that is not in the class's `norms` raises
+    ValueError. `target` is the index of the target class, or None for an untargeted attack. (A config may give the
+    class name; it is replaced by the index before the attack runs.)
 
-    Each image is attacked as if it were alone in its batch. Random choices are drawn from torch's global random
-    numbers, and nowhere else: whoever calls decides on their seed.
+    Images are attacked independently of the rest of their batch. All random numbers come from torch's global
+    generator, so the caller sets the seed.
 
-    An attack that must learn something first is an error to call before it is `fit`. What it has learnt does not
-    look at the images it is then shown, so it is weaker than an attack that does: a model that stands it is not robust.
+    Calling an attack that needs training before `fit` raises an error. Such an attack does not adapt to the attacked
+    images and is therefore weaker than one that does: withstanding it does not show that a model is robust.
     """
 
     norms: ClassVar[tuple[Norm, ...]]
     access: ClassVar[Access] = Access.white_box
     optimal: ClassVar[bool] = False
-    """Whether it is proven that no attack within the same budget fells more images."""
+    """Whether it is proven that no attack within the same budget succeeds on more images."""
 
     norm: Norm
     target: int | str | None
@@ -66,24 +66,25 @@ class Attack(ABC):
             raise ValueError(f"norm: must be one of {known} for this attack, got {self.norm.value}")
 
     def check(self, model: nn.Module, shape: tuple[int, ...]) -> None:  # noqa: B027
-        """Raise ValueError where the attack is not for this model of images of this shape."""
+        """Raise ValueError if the attack does not support this model or this image shape."""
 
     def ball(self, x: Tensor, epsilon: float) -> tuple[Tensor, float] | None:
-        """Centres of x's shape and the radius in `norm` of the balls that it keeps to, beside [0, 1].
+        """Centres (of x's shape) and radius in `norm` of the balls that contain the allowed images, before clipping.
 
-        They are x and `epsilon` themselves unless the attack may do less; None where what it may do is no ball.
+        By default x and `epsilon`; different for an attack with further constraints; None if the allowed set is not a
+        ball.
         """
         return x, epsilon
 
     @property
     def learns_from(self) -> int:
-        """How many images of the attacker's own it wants for `fit`; 0 where it learns nothing."""
+        """The number of attacker's images that `fit` needs; 0 if the attack needs no training."""
         return 0
 
     def fit(self, model: nn.Module, x: Tensor, y: Tensor) -> "Attack":
-        """The attack with what it learns about `model` from the attacker's own images x [n, C, H, W] of classes y.
+        """Return the attack trained against `model` on the attacker's own images x [n, C, H, W] of classes y.
 
-        It may ask the model only later, when it is told epsilon.
+        The training may be deferred to the first call, when epsilon is known.
         """
         return self
 
@@ -95,29 +96,29 @@ class Attack(ABC):
         """
 
     def curve(self, model: nn.Module, x: Tensor, y: Tensor, epsilons: Sequence[float]) -> Iterator[Tensor]:
-        """Adversarial images for one epsilon after the other; attacks that can share work between them do."""
+        """Yield the adversarial images for each epsilon in turn; attacks override it to share work between them."""
         for epsilon in epsilons:
             yield self(model, x, y, epsilon)
 
     @property
     def shares_work(self) -> bool:
-        """Whether a curve costs less than a call for each of its epsilons."""
+        """Whether `curve` is cheaper than one call per epsilon."""
         return type(self).curve is not Attack.curve
 
     def loss_gradient(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        """The direction in which the attack's goal comes nearer: away from y, or towards the target."""
+        """The ascent direction of the attack's objective: away from y, or towards the target; of x's shape."""
         if self.target is None:
             return input_gradient(model, x, y)
         return -input_gradient(model, x, torch.full_like(y, int(self.target)))
 
 
 def input_gradient(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
-    """The direction of the gradient of each image's cross-entropy with `labels` by its own pixels, of x's shape.
+    """The input gradient of each image's cross-entropy with `labels`, up to a positive factor; of x's shape.
 
-    By the logits, that gradient is the softmax p, less one at the label: 1 − p(label) times the softmax over the other
-    classes alone, less one at the label. Where a model is sure of itself the factor rounds to 0 in float32, and the
-    gradient as first published vanishes (`losses.Loss.ce_float32` climbs that one). So the factor, which is the same
-    for all pixels of an image and above 0, is left out.
+    The gradient with respect to the logits is p − onehot(label) for softmax probabilities p. It equals 1 − p(label)
+    times (the softmax over the other classes − onehot(label)). For a confident model the factor 1 − p(label) rounds to
+    0 in float32, and the gradient vanishes (as in `losses.Loss.ce_float32`). The factor is positive and the same for
+    all pixels of an image, so it is left out.
     """
     x = x.detach().requires_grad_(True)
     with torch.enable_grad():
@@ -125,10 +126,10 @@ def input_gradient(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
     others = logits.detach().scatter(1, labels[:, None], -torch.inf).softmax(1)
     by_logits = others.scatter(1, labels[:, None], -1.0)
     with torch.enable_grad():
-        toward = (logits * by_logits).sum()  # given by_logits to start from, torch would import its compiler's algebra
+        toward = (logits * by_logits).sum()  # passing by_logits as grad_outputs would make torch import sympy
     return gradient_wrt(x, toward)
 
 
 def per_image(values: Tensor, x: Tensor) -> Tensor:
-    """Values [N] in a shape that multiplies with x [N, …] image by image."""
+    """Reshape values [N] so that they broadcast over the images x [N, …]."""
     return values.view(-1, *(1,) * (x.dim() - 1))

@@ -1,8 +1,8 @@
-"""Whom attacks ask over and over: a copy of the network that costs less, where it is the same; else the network.
+"""The network that attacks query: a faster copy of the model if it is equivalent, else the model itself.
 
-A copy is made by following the forward pass once, and much can be lost on the way: whatever is random or counted in
-Python, what hooks do, what is not to be followed by a gradient. So no copy is believed: it is compared with the network
-on images of the run, and on what the attack makes of them.
+The copy is made by tracing the forward pass with torch.fx. Tracing can lose Python-side randomness and counters, the
+effects of hooks, and detached gradients. So every copy is compared with the model on images of the run, and on the
+adversarial images.
 """
 
 from collections import Counter
@@ -22,10 +22,10 @@ from trustml_cli.models.inference import NoGradient
 from trustml_cli.models.thin_conv import ThinConv2d, is_thin
 from trustml_cli.system.hardware import BatchSplitter
 
-IMAGES = 32  # that a copy is compared on before the attack
-SAME_LOGITS = 2e-3  # of how far the logits spread: more than rounding changes
-SAME_GRADIENT = 0.03  # of its length: a few ReLUs may round to the other side of their kink
-KINKS = 0.1  # the share of images at which more of them may
+IMAGES = 32  # number of images on which a copy is compared before the attack
+SAME_LOGITS = 2e-3  # tolerance for logits, relative to their spread; larger than rounding errors
+SAME_GRADIENT = 0.03  # tolerance for gradients, relative to their L2 norm: rounding may switch a few ReLUs
+KINKS = 0.1  # share of images whose gradients may differ by more
 PAIRS: dict[type, type] = {
     nn.Conv1d: nn.BatchNorm1d,
     nn.Conv2d: nn.BatchNorm2d,
@@ -35,7 +35,7 @@ PAIRS: dict[type, type] = {
 
 @dataclass(frozen=True)
 class AttackView:
-    """The network that attacks ask, and which that is, in words."""
+    """The network that attacks query, and a description of it."""
 
     network: nn.Module
     which: str
@@ -44,10 +44,9 @@ class AttackView:
 def choose_attack_view(
     model: nn.Module, x: Tensor, y: Tensor, compiled: Callable[[nn.Module], nn.Module] = lambda network: network
 ) -> AttackView:
-    """The stand-in for `model`, `compiled`, where it is the same network on images x of classes y; else `model`.
+    """The copy of `model`, `compiled`, if it is equivalent on images x of classes y; else `model`.
 
-    It is the same where logits and gradients by the image are, but for rounding, and where the network itself answers
-    the same when it is asked twice.
+    It is equivalent if logits and input gradients agree up to rounding. The model itself must also be deterministic.
     """
     if any(layer.training for layer in model.modules()):
         return AttackView(model, "the network itself: it is in training mode")
@@ -63,7 +62,7 @@ def choose_attack_view(
         return AttackView(model, "the network itself: it answers differently each time")
     try:
         same = same_logits_and_gradients(first, logits_and_gradients(copy, x, y))
-    except Exception:  # what was lost on the way may be anything
+    except Exception:  # a copy that lost something in tracing may raise anything
         same = False
     if not same:
         return AttackView(model, f"the network itself: the copy differs on {len(x)} images")
@@ -73,7 +72,7 @@ def choose_attack_view(
 
 
 def logits_and_gradients(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits of images x and the gradients of their log-odds, from one question."""
+    """Logits of images x and the input gradients of their log-odds, from one forward and backward pass."""
 
     def both(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         logits, _, gradient = loss_gradient(model, x, partial(log_odds, y=y, target=None))
@@ -84,14 +83,14 @@ def logits_and_gradients(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor
 
 
 def same_logits_and_gradients(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> bool:
-    """Whether logits and gradients are the same but for rounding."""
+    """Whether logits and gradients agree up to rounding."""
     (logits, gradient), (other_logits, other_gradient) = one, other
     apart = lengths(gradient - other_gradient) > SAME_GRADIENT * lengths(gradient)
     return same_logits(logits, other_logits) and float(apart.double().mean()) <= KINKS
 
 
 def same_logits(one: Tensor, other: Tensor) -> bool:
-    """Whether logits [N, K] are the same but for rounding; images without an answer must have none in both."""
+    """Whether logits [N, K] agree up to rounding; NaN and infinity must be at the same entries."""
     if not torch.equal(one.isfinite(), other.isfinite()):
         return False
     one, other = one.nan_to_num(0.0, 0.0, 0.0), other.nan_to_num(0.0, 0.0, 0.0)
@@ -100,19 +99,19 @@ def same_logits(one: Tensor, other: Tensor) -> bool:
 
 
 class Layers(fx.Tracer):
-    """Follows a forward pass down to the layers that hold no others."""
+    """A torch.fx tracer whose leaves are the modules without submodules."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return next(m.children(), None) is None
 
 
 def folded_copy(model: nn.Module) -> nn.Module:
-    """A copy of `model` whose gradient by the image costs less, and which should say the same but for rounding.
+    """A copy of `model` with cheaper input gradients and, up to rounding, the same logits.
 
-    Each BatchNorm is folded into the convolution before it; frozen convolutions of few channels become thin ones. It is
-    `model` itself where that would change nothing, where it is in training mode and follows its batch, or where its
-    forward pass depends on what it is given and cannot be followed. Layers that are called more than once, or that have
-    hooks, stay as they are.
+    Each BatchNorm is folded into the convolution before it; frozen convolutions of few channels become `ThinConv2d`.
+    Returns `model` itself if that would change nothing, if any layer is in training mode, or if torch.fx cannot trace
+    it (for example because of data-dependent control flow). Folding skips layers that are called more than once, and
+    no layer with hooks is replaced.
     """
     layers = list(model.modules())
     if any(layer.training for layer in layers) or not any(
@@ -121,7 +120,7 @@ def folded_copy(model: nn.Module) -> nn.Module:
         return model
     try:
         graph = Layers().trace(model)
-    except Exception:  # a forward pass may do anything with what it is given, and raise anything at a stand-in for it
+    except Exception:  # a forward pass may raise any exception when called with torch.fx proxies
         return model
     copy = fx.GraphModule(model, graph)
     fold(copy)
@@ -132,11 +131,11 @@ def folded_copy(model: nn.Module) -> nn.Module:
 
 
 def fold(copy: fx.GraphModule) -> None:
-    """Fold every BatchNorm into the convolution that alone feeds it, where both are called once."""
+    """Fold every BatchNorm into the convolution whose output only it uses, if both are called once."""
     called = Counter(node.target for node in copy.graph.nodes if node.op == "call_module")
 
     def layer(node: object) -> nn.Module | None:
-        """The layer that is called there, if it is called nowhere else and does nothing beside."""
+        """The layer that `node` calls, if it is called only once and has no hooks; else None."""
         if not (isinstance(node, fx.Node) and node.op == "call_module" and called[node.target] == 1):
             return None
         found = copy.get_submodule(str(node.target))
@@ -157,5 +156,5 @@ def fold(copy: fx.GraphModule) -> None:
 
 
 def has_hooks(layer: nn.Module) -> bool:
-    """Whether something is called beside the layer's own forward pass."""
+    """Whether the layer has forward or backward hooks."""
     return any(hooks for name, hooks in vars(layer).items() if name.endswith("_hooks") and "state_dict" not in name)

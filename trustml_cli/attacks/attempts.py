@@ -1,4 +1,4 @@
-"""What several attempts at the same images share: an image that has fallen is left alone."""
+"""Attacks of several runs on the same images; each run skips the images that are already misclassified."""
 
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -14,10 +14,10 @@ from trustml_cli.models.inference import logits_of
 
 @dataclass
 class Attempt:
-    """Images that still stand, once for every goal that they are driven to at the same time.
+    """The images without success so far, repeated once for each goal class that is tried in parallel.
 
-    `x` [P, C, H, W], `y` [P]; `goal` [P] is the class that a targeted loss climbs towards, None for any wrong one;
-    `target` [P] the class that counts as success, None for any wrong one. Row i is image `image[i]` of `count`.
+    `x` is [P, C, H, W] and `y` [P]. `goal` [P] is the class of the targeted loss, None for an untargeted loss.
+    `target` [P] is the class that counts as success, None for any wrong class. Row i is image `image[i]` of `count`.
     """
 
     x: Tensor
@@ -32,17 +32,17 @@ class Attempt:
         return self.y[rows], None if self.goal is None else self.goal[rows]
 
     def margin(self, logits: Tensor, rows: Tensor) -> Tensor:
-        """`losses.clear_margin` of these rows."""
+        """`losses.clear_margin` of these rows, [len(rows)]."""
         return clear_margin(logits, self.y[rows], None if self.target is None else self.target[rows])
 
     def open(self, succeeded: Tensor, rows: Tensor) -> Tensor:
-        """Which of `rows` are still worth a step: not those that `succeeded`, nor others of their images."""
+        """Which of `rows` to continue, bool: those of images of which no row has `succeeded`."""
         fallen = torch.zeros(self.count, dtype=torch.bool, device=succeeded.device)
         fallen[self.image[rows[succeeded]]] = True
         return ~fallen[self.image[rows]]
 
     def best(self, found: Tensor, score: Tensor) -> tuple[Tensor, Tensor]:
-        """For each of the images the one found [P, C, H, W] with the highest score [P], and that score."""
+        """The row of `found` [P, C, H, W] with the highest score [P] for each of the `count` images, and that score."""
         score, goal = score.view(-1, self.count).max(0)
         number = torch.arange(self.count, device=goal.device)
         return found.view(-1, self.count, *found.shape[1:])[goal, number], score
@@ -50,11 +50,11 @@ class Attempt:
 
 @dataclass
 class AttackState:
-    """The images of a batch under attack: the best found of each so far, and which of them have not fallen.
+    """The images of a batch under attack and, for each, the best adversarial image and its margin so far.
 
-    The best is the one with the largest margin of the goal; images that the model misreads already have fallen as they
-    are. An attempt never works on more images at once than the batch has: goals are tried together as far as there is
-    room, and one after the other where most images stand.
+    The best image is the one with the largest margin of the goal. An image that reaches the goal unperturbed counts as
+    a success. An attempt never has more rows than the batch has images: several goals are tried in parallel only if
+    enough images have already succeeded.
     """
 
     model: nn.Module
@@ -78,11 +78,11 @@ class AttackState:
 
     @property
     def left(self) -> Tensor:
-        """Numbers of the images that have not fallen, int64."""
+        """Indices of the images without success so far, int64."""
         return (self.margin <= 0).nonzero()[:, 0]
 
     def attempts(self, targets: int | None) -> Iterator[Attempt]:
-        """The images left for every goal: the target, or any wrong class, or the `targets` likeliest in turn."""
+        """Yield attempts: for the target, for any wrong class, or for the `targets` most likely wrong classes in turn."""
         if self.target is not None or targets is None:
             if len(left := self.left):
                 yield self._attempt(left, None)
@@ -102,7 +102,7 @@ class AttackState:
         return Attempt(self.x[rows], y, target if goals is None else goals.flatten(), target, image, len(left))
 
     def take(self, attempt: Attempt, found: Tensor, margin: Tensor) -> None:
-        """Keep what an attempt found: images [P, C, H, W] and their margins [P], −∞ where there is none."""
+        """Record the images [P, C, H, W] that an attempt found and their margins [P], −∞ where none was found."""
         left = self.left
         found, margin = attempt.best(found, margin)
         better = margin > self.margin[left]
@@ -112,14 +112,14 @@ class AttackState:
 
 @dataclass(frozen=True, kw_only=True)
 class MultiAttemptAttack(Attack):
-    """An attack of several attempts, each at the images that still stand.
+    """An attack of several attempts, each on the images without success so far.
 
-    Returns the first image found that reaches the goal, else the one that came nearest to it.
+    Returns the first image found that reaches the goal, else the one with the largest margin.
     """
 
     @abstractmethod
     def attack_remaining(self, state: AttackState, epsilon: float) -> None:
-        """Attack the images that stand."""
+        """Attack the images without success so far and record the results in `state`."""
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
         state = AttackState(model, x, y, None if self.target is None else int(self.target))

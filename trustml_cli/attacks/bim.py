@@ -1,4 +1,4 @@
-"""The basic iterative method: the fast gradient step, many times and smaller.
+"""The basic iterative method: many small FGSM steps.
 
 Kurakin, Goodfellow and Bengio 2017, arXiv 1607.02533.
 """

@@ -1,7 +1,7 @@
-"""What speaks against a robustness number, and the verdict that follows.
+"""Sanity checks of a measured robust accuracy, and the verdict that follows from them.
 
-The checks are those that Athalye, Carlini and Wagner 2018 (arXiv 1802.00420) and Carlini et al. 2019 (arXiv
-1902.06705) ask for.
+The checks are those recommended by Athalye, Carlini and Wagner 2018 (arXiv 1802.00420) and Carlini et al. 2019 (arXiv
+1902.06705).
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from trustml_cli.attacks.power import GAP, POINT, images_for
 from trustml_cli.models.inference import logits_of
 from trustml_cli.system.hardware import BatchSplitter
 
-ZERO_GRADIENTS = 0.01  # the share of images from which on gradients are called masked
+ZERO_GRADIENTS = 0.01  # gradients count as masked above this share of images with zero gradient
 
 MASKING = "gradient masking"
 RANDOMISED = "a model that answers differently each time"
@@ -28,7 +28,7 @@ BROKEN = "an attack that does not work as it should"
 
 @dataclass(frozen=True)
 class CheckResult:
-    """A check: whether it passed (None where it does not apply), with what figure, and what a failure speaks of."""
+    """A check: whether it passed (None if not applicable), the measured figure, and the cause a failure points to."""
 
     name: str
     passed: bool | None
@@ -38,11 +38,11 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came of holding an attack against others on so many `images`.
+    """The result of comparing an attack with reference attacks on `images` images.
 
-    `shows` is the smallest gap that they would have shown, a share of all images. `untried` are the kinds of attack
-    that should have been tried and could not. `optimal` says that nothing stronger than the attack exists within its
-    budget, because that is proven of it or because an attack of which it is proven is not stronger.
+    `shows` is the smallest detectable gap, as a share of all images. `untried` lists the kinds of attack that should
+    have been tried but could not. `optimal` is True if no stronger attack exists within the budget: either this is
+    proven for the attack, or a provably optimal attack was part of the comparison.
     """
 
     findings: Sequence[CheckResult] = ()
@@ -53,11 +53,11 @@ class Comparison:
 
 
 def verdict(checked: Sequence[CheckResult], compared: Comparison) -> str:
-    """`trustworthy`, or what speaks against the number, each cause with the checks that say so.
+    """`trustworthy`, or the causes for doubt, each with the checks that failed.
 
-    `trustworthy` is said only where a targeted attack, one on the margin and one without gradients are not stronger,
-    or nothing can be. Where one of them could not be tried, `no check speaks against it`, with what is missing. Where
-    the attack was held against none, or on too few images to see a gap of 3 points, the number is `not judged`.
+    `trustworthy` requires that a targeted attack, one on the margin and one without gradients are not stronger, or
+    that the attack is optimal. If one of them could not be tried: `no check speaks against it`, with what is missing.
+    If there was no comparison, or too few images to detect a gap of 3 points: `not judged`.
     """
     failed = [finding for finding in (*checked, *compared.findings) if finding.passed is False]
     causes = {cause: [one for one in failed if one.speaks_of == cause] for cause in (one.speaks_of for one in failed)}
@@ -79,7 +79,7 @@ def verdict(checked: Sequence[CheckResult], compared: Comparison) -> str:
 
 
 def check_gradients(curve: RobustnessCurve) -> CheckResult:
-    """A gradient of zero hides the way from an attack that follows it, and its number looks too good."""
+    """Check for zero input gradients: they stop gradient-based attacks and make robust accuracy look too high."""
     name = "gradients are not zero"
     if curve.zero_gradient is None:
         return CheckResult(name, None, "not applicable: none was taken", MASKING)
@@ -88,7 +88,7 @@ def check_gradients(curve: RobustnessCurve) -> CheckResult:
 
 
 def check_finite(curve: RobustnessCurve) -> CheckResult:
-    """An answer that is not a number is none: the attack has not fooled the model with it, nor has the model stood."""
+    """Check that logits and gradients are finite: NaN or infinite logits are neither a success nor a failure."""
     clean = int((curve.clean.predicted < 0).sum())
     attacked = max(int(one.unanswered.sum()) for one in curve.attacked)
     gradients = max(one.broken_gradients for one in curve.attacked)
@@ -100,7 +100,7 @@ def check_finite(curve: RobustnessCurve) -> CheckResult:
 
 
 def check_monotone(curve: RobustnessCurve) -> CheckResult:
-    """A larger budget contains the smaller one: accuracy that rises with it speaks against the attack."""
+    """Check that accuracy does not rise with epsilon: a larger budget contains every smaller one."""
     accuracy = [(attacked.answers.predicted == curve.labels).double().mean().item() for attacked in curve.attacked]
     rises = [later - earlier for earlier, later in pairwise(accuracy)]
     largest = max(rises, default=0.0)
@@ -110,7 +110,7 @@ def check_monotone(curve: RobustnessCurve) -> CheckResult:
 
 @torch.no_grad()
 def check_steady(model: nn.Module, x: Tensor) -> CheckResult:
-    """A model in training mode, or one that draws random numbers, is another one at each question."""
+    """Check that the model is in eval mode and gives the same logits for the same images twice."""
     training = sum(layer.training for layer in model.modules())
     twice = BatchSplitter().over(
         [(x, x)], lambda part, _: torch.stack([logits_of(model, part), logits_of(model, part)])
@@ -123,7 +123,10 @@ def check_steady(model: nn.Module, x: Tensor) -> CheckResult:
 
 
 def telling_epsilon(curve: RobustnessCurve) -> float | None:
-    """The budget at which attacks differ most: accuracy is nearest to half of the clean one. None without any."""
+    """The epsilon above 0 at which accuracy is nearest to half of the clean accuracy; None if there is none.
+
+    Attacks differ most there.
+    """
     half = curve.initially_right.double().mean().item() / 2
     distance = {
         attacked.epsilon: abs((attacked.answers.predicted == curve.labels).double().mean().item() - half)
@@ -134,5 +137,5 @@ def telling_epsilon(curve: RobustnessCurve) -> float | None:
 
 
 def share(flags: Tensor) -> float:
-    """The share that is true."""
+    """The share of true values."""
     return float(flags.double().mean())
