@@ -82,7 +82,7 @@ class AttackState:
         return (self.margin <= 0).nonzero()[:, 0]
 
     def attempts(self, targets: int | None) -> Iterator[Attempt]:
-        """Yield attempts: for the target, for any wrong class, or for the `targets` most likely wrong classes in turn."""
+        """Yield attempts: for the target, any wrong class, or the `targets` most likely wrong classes in turn."""
         if self.target is not None or targets is None:
             if len(left := self.left):
                 yield self._attempt(left, None)
