@@ -1,4 +1,4 @@
-"""A network under an attack: what was measured, as rows of metrics.csv, as a verdict and as pictures."""
+"""The measured robustness of a network under an attack, written as rows of metrics.csv and as plots."""
 
 import logging
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from trustml_cli.tasks.context import Context
 
 log = logging.getLogger(__name__)
 
-SURE = 0.9  # a success with at least this confidence is a sure one
+SURE = 0.9  # an attack success with at least this confidence counts in sure_success_rate
 POINTS = 25  # loss values along each side of a loss surface
 
 
@@ -28,7 +28,7 @@ POINTS = 25  # loss values along each side of a loss surface
 class RobustnessEvaluation:
     """The accuracy of `network` on the test images `images` under `attack`, at every epsilon of `curve`.
 
-    `attack` is the attack as it was run: its target is a class number, and it is fitted where it learns from images.
+    `attack` is the attack as it was run: its target is a class number, and it is fitted if it needs training images.
     """
 
     context: Context
@@ -39,7 +39,7 @@ class RobustnessEvaluation:
     curve: RobustnessCurve
 
     def write_rows(self, defended: Mapping[str, str], learnt: Mapping[str, str]) -> None:
-        """Write a row of metrics.csv for each epsilon and each network that was shown the images.
+        """Write a row of metrics.csv for each epsilon and each network evaluated on the adversarial images.
 
         `defended` names the defence and is the first condition; `learnt` names the attacker's images and is the last.
         """
@@ -61,20 +61,20 @@ class RobustnessEvaluation:
 
     @property
     def subject(self) -> str:
-        """The attack, the network with its defence, and the data set, as titles of pictures name them."""
+        """The attack, the network with its defence, and the data set, for the titles of plots."""
         choices = self.context.record.choices
         network, defence = choices["model"], choices["defence"]
         defended = network if defence == "none" else f"{network} defended by {defence}"
         return f"{choices['attack']} against {defended} on {choices['dataset']}"
 
     def plot_curve(self) -> None:
-        """Save the robust accuracy over epsilon, where there are at least two epsilons."""
+        """Plot robust accuracy against epsilon, if there are at least two epsilons."""
         if len(self.curve.attacked) > 1:
             figure = robustness_curve(self.curve, self.subject, self.attack.norm.value)
             self.context.record.plot("robustness", figure)
 
     def plot_examples(self, count: int) -> None:
-        """Save `count` images before and after the attack, one picture for each epsilon above 0."""
+        """Plot `count` images before and after the attack, one figure for each epsilon above 0."""
         for attacked in self.curve.attacked:
             if attacked.epsilon > 0:
                 figure = adversarial_examples(
@@ -83,9 +83,9 @@ class RobustnessEvaluation:
                 self.context.record.plot(f"examples_epsilon_{attacked.epsilon:g}", figure)
 
     def plot_loss_surfaces(self, count: int) -> None:
-        """Save the loss around `count` random images, at the largest epsilon: at a smaller one it is often flat.
+        """Plot the loss surface around `count` random images at the largest epsilon; at smaller ones it is often flat.
 
-        Nothing is drawn in L0, without a budget, or for a network without gradients.
+        Nothing is plotted in L0, at epsilon 0, or for a network without gradients.
         """
         context, norm, epsilon = self.context, self.attack.norm, self.curve.attacked[-1].epsilon
         if not count or epsilon == 0 or norm is Norm.l0:
@@ -104,9 +104,9 @@ class RobustnessEvaluation:
 def robustness_row(
     labels: Tensor, clean: Predictions, answers: Predictions, attacked: EpsilonResult, attack: Attack
 ) -> dict[str, object]:
-    """The values of one row. Success: wrong (or taken for the target) after the attack, of those right before it.
+    """The values of one row. Success: a correctly classified image is misclassified (or classified as the target).
 
-    A success is sure where the model has a confidence of at least `SURE` in its answer.
+    `sure_success_rate` counts successes where the model predicts with a confidence of at least `SURE`.
     """
     right = clean.predicted == labels
     still_right = answers.predicted == labels

@@ -1,4 +1,4 @@
-"""task=explain: which pixels a classifier's answers come from, and how far the explanations can be believed."""
+"""task=explain: attribution maps of a classifier's predictions, and measures of their faithfulness."""
 
 import logging
 from dataclasses import dataclass
@@ -28,21 +28,21 @@ from trustml_cli.training.trainer import Trainer
 log = logging.getLogger(__name__)
 
 KEY = "task.explainer"
-COMPLETE = 1e-5  # logits; a larger gap is more than rounding
+COMPLETE = 1e-5  # in logits; larger gaps are not rounding errors
 
 
 @dataclass(frozen=True, kw_only=True)
 class Explain:
-    """Explain the answers on `images` random test images with each `explainer` (None: all that can serve the model).
+    """Explain predictions for `images` random test images with each `explainer` (None: all that support the model).
 
-    `target` is the class whose logit is explained, None for the one that the model sees. Completeness is measured
-    from `baselines` images of random pixels for each. Pixels are deleted (made black) and inserted (into a black
-    image) in the order of the map, in `steps` steps. `examples` images are shown in each picture.
+    `target` is the class whose logit is explained, None for the predicted class. Completeness is measured against
+    `baselines` images of random pixels for each image. Pixels are deleted (set to black) and inserted (into a black
+    image) in descending order of the map, in `steps` steps. Each figure shows `examples` images.
     """
 
     columns: ClassVar[Columns] = (
         *conditions("explainer"),
-        *sometimes(lower("completeness_gap", "max_completeness_gap")),  # a product has none of its own
+        *sometimes(lower("completeness_gap", "max_completeness_gap")),  # gradient × input maps have no gap of their own
         *lower("deletion_auc"),
         *higher("insertion_auc"),
         *lower("seconds"),
@@ -68,7 +68,7 @@ class Explain:
         explainer: dict[str, Explainer],
         defence: Defence,
     ) -> None:
-        """One row for each explainer, then the pictures."""
+        """Write one row for each explainer, then the plots."""
         data = context.load(dataset)
         explainers = self.able(explainer, model, data, context, defence)
         x, target = self.draw(data, context)
@@ -112,7 +112,10 @@ class Explain:
     def able(
         self, family: dict[str, Explainer], model: Model, data: Dataset, context: Context, defence: Defence
     ) -> dict[str, Explainer]:
-        """The explainers to run, checked before anything is trained; those that are not named may stay out of it."""
+        """The explainers to run, checked before anything is trained.
+
+        One that does not support the model is left out, or raises `InputError` if the user named it.
+        """
         inputs = input_spec(data)
         with prefix_errors("dataset"):
             require_images(inputs)
@@ -133,7 +136,7 @@ class Explain:
         return able
 
     def draw(self, data: Dataset, context: Context) -> tuple[Tensor, Tensor | None]:
-        """The images to explain, on the run's device, and the class that was asked for, if any."""
+        """The images to explain and the target class of each, [N], or None; both on the run's device."""
         if self.images > len(data.test):
             raise InputError(f"task.images: must be at most {len(data.test)}, the number of test images")
         target = None
@@ -147,7 +150,7 @@ class Explain:
 
 
 def judged(result: Explained) -> dict[str, Any]:
-    """The values of one row; a product has no gap of its own."""
+    """The values of one row; maps multiplied by the input have no completeness gap of their own."""
     gaps = torch.empty(0, 1) if result.gaps is None else result.gaps
     return {
         **average("completeness_gap", gaps.mean(1)),
@@ -159,6 +162,6 @@ def judged(result: Explained) -> dict[str, Any]:
 
 
 def in_words(row: dict[str, Any], n: int) -> str:
-    """The figures of one row for the log."""
+    """The values of one row as text for the log."""
     gap = f"completeness gap {row['completeness_gap']:.2g}, " if row["completeness_gap_n"] else ""
     return f"{gap}deletion {row['deletion_auc']:.3f}, insertion {row['insertion_auc']:.3f}, n = {n}"

@@ -1,6 +1,6 @@
-"""task=fooling: images that look like nothing and are taken for something (Nguyen et al. 2015, arXiv 1412.1897).
+"""task=fooling: noise images that are classified with high confidence (Nguyen et al. 2015, arXiv 1412.1897).
 
-From Gaussian noise, in one step of the gradient (Goodfellow et al. 2015, arXiv 1412.6572, appendix) and in many.
+They are made from Gaussian noise by one gradient step (Goodfellow et al. 2015, arXiv 1412.6572, appendix) or many.
 """
 
 import logging
@@ -33,19 +33,19 @@ NOISE, ALL = "noise", "all"
 
 @dataclass(frozen=True)
 class Fooling:
-    """Images [n, C, H, W] and the model's confidence in their target and in the class that it sees, each [n]."""
+    """Images [n, C, H, W], the model's softmax probability of the target [n], and whether it is predicted [n]."""
 
     images: Tensor
     confidence: Tensor
     taken: Tensor
-    """Whether the target is the class that the model sees, bool [n]."""
+    """Whether the predicted class is the target, bool [n]."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fool:
-    """Drive `noise_images` noise images, of `std` around 0.5, to each class in `target`, `epsilon` far at most.
+    """Attack `noise_images` noise images (mean 0.5, deviation `std`) towards each class in `target`, within `epsilon`.
 
-    An image fools where the class is seen with a confidence of at least `confidence`.
+    An image fools the model if its target is predicted with a confidence of at least `confidence`.
     """
 
     columns: ClassVar[Columns] = (
@@ -69,7 +69,7 @@ class Fool:
     def __call__(
         self, context: Context, dataset: DatasetSource, model: Model, trainer: Trainer, methods: Mapping[str, Attack]
     ) -> None:
-        """A row for each method and class, one for all classes of a method, and the same for the noise as it is."""
+        """Write a row for each method and class, one for all classes of a method, and the same for unchanged noise."""
         data = context.load(dataset)
         if len(data.shape) != 3:
             raise InputError("dataset: holds no images; noise is made into images only")
@@ -107,7 +107,7 @@ class Fool:
         context.record.plot("rates", fooling_rates(rates, subject, self.noise_images, self.confidence))
 
     def targets(self, data: Dataset) -> list[int]:
-        """The classes to be taken for, by number, each once."""
+        """The target classes by number, each once."""
         if self.target is None:
             return list(range(len(data.classes)))
         if not self.target:
@@ -125,11 +125,11 @@ class Fool:
         return torch.cat(parts)
 
     def fools(self, fooling: Fooling) -> Tensor:
-        """Which images are taken for the target and with confidence, bool [n]."""
+        """Which images are classified as the target with at least `confidence`, bool [n]."""
         return fooling.taken & (fooling.confidence >= self.confidence)
 
     def row(self, context: Context, method: str, target: str, fooling: Fooling, noise: Tensor, seconds: float) -> None:
-        """One row of metrics.csv."""
+        """Write one row of metrics.csv."""
         change = sizes(fooling.images - noise.cpu())
         n = len(fooling.taken)
         rate = proportion("fooling_rate", int(self.fools(fooling).sum()), n)
@@ -146,7 +146,7 @@ class Fool:
             log.info("%s: fools %.4f over all targets, n = %d", method, rate["fooling_rate"], n)
 
     def check(self, context: Context, found: Mapping[str, Mapping[str, Fooling]]) -> None:
-        """Each method must do better than the noise that it starts from."""
+        """Check that each method fools the model more often than the noise it starts from."""
         rate = {name: self.fools(together([*by.values()])).double().mean().item() for name, by in found.items()}
         for name in found:
             if name != NOISE:
@@ -156,11 +156,11 @@ class Fool:
 
 @torch.no_grad()
 def judged(network: nn.Module, images: Tensor, target: int) -> Fooling:
-    """What the network makes of the images."""
+    """Evaluate the network on the images."""
     probability = torch.cat([network(part).softmax(1) for part in torch.split(images, BATCH)]).cpu()
     return Fooling(images.cpu(), probability[:, target], probability.argmax(1) == target)
 
 
 def together(each: list[Fooling]) -> Fooling:
-    """The images of several targets as one."""
+    """Concatenate the results of several targets."""
     return Fooling(*(torch.cat([getattr(one, name) for one in each]) for name in ("images", "confidence", "taken")))

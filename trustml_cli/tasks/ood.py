@@ -1,4 +1,4 @@
-"""task=ood: what a classifier makes of images unlike all that it was trained on."""
+"""task=ood: out-of-distribution detection by scores of a classifier."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -35,11 +35,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class DetectUnseen:
-    """Train without the class `holdout`, then tell its images from those of the other classes by each `score`.
+    """Train without the class `holdout`, then detect its images among those of the other classes by each `score`.
 
-    The threshold lets the share `quantile` of validation images pass; these are `validation_fraction` of the training
-    images, set aside before training. With `ood_dataset` all classes are trained, and the outliers are that data
-    set's test images.
+    The threshold is the `quantile` of the scores of validation images, which are `validation_fraction` of the training
+    images, held out before training. With `ood_dataset` all classes are trained, and the outliers are that data set's
+    test images.
     """
 
     columns: ClassVar[Columns] = (
@@ -73,7 +73,7 @@ class DetectUnseen:
         outliers: Mapping[str, DatasetSource],
         defence: Defence,
     ) -> None:
-        """One row for each score, then the pictures."""
+        """Write one row for each score, then the plots."""
         detectors = chosen(self.score, detector, "task.score")
         whole = context.load(dataset)
         with prefix_errors("dataset"):
@@ -113,7 +113,7 @@ class DetectUnseen:
     def divide(
         self, context: Context, data: Dataset, far: DatasetSource | None, limit: int | None
     ) -> tuple[Dataset, Split, str]:
-        """What is trained on and tested as known, the outliers, and their name."""
+        """The in-distribution data set, the outliers, and their name."""
         if far is not None:
             if len(data.shape) != 3:
                 raise InputError("task.ood_dataset: needs a data set of images to compare with; take task.holdout")
@@ -137,7 +137,7 @@ class DetectUnseen:
 def fit_detectors(
     network: nn.Module, train: Split, detectors: Mapping[str, Detector], hardware: Hardware
 ) -> dict[str, FittedState]:
-    """What each detector learns from the training images."""
+    """Fit each detector to the penultimate features of the training images."""
     if not any(detector.learns for detector in detectors.values()):
         return {name: {} for name in detectors}
     parts = [(seen.features, y) for seen, y in looked_at(network, train, hardware, "fitting")]
@@ -152,7 +152,7 @@ def score_images(
     learned: Mapping[str, FittedState],
     hardware: Hardware,
 ) -> dict[str, Tensor]:
-    """The scores of every image by each detector, [N]. Raises `RunFailed` if one is no number."""
+    """The scores of all images by each detector, [N]. Raises `RunFailed` if one is not finite."""
     parts: dict[str, list[Tensor]] = {name: [] for name in detectors}
     for seen, _ in looked_at(network, split, hardware, "scoring"):
         for name, detector in detectors.items():
@@ -167,7 +167,7 @@ def score_images(
 def looked_at(
     network: nn.Module, split: Split, hardware: Hardware, label: str
 ) -> Iterator[tuple[ModelOutputs, Tensor]]:
-    """Every image with what the network makes of it, and the labels, batch by batch."""
+    """Yield the images with their logits and penultimate features, and the labels, batch by batch."""
     images = batches(split.on(hardware.device), BATCH, hardware.device)
     for x, y in tqdm(images, total=-(-len(split) // BATCH), desc=label, unit="batch", disable=None):
         with torch.no_grad(), hardware.autocast():
@@ -176,7 +176,7 @@ def looked_at(
 
 
 def row(result: DetectionResult, seed: int) -> dict[str, object]:
-    """The values of one row; where a name does not say which class is positive, it is that of the outliers."""
+    """The values of one row; where a column name does not state the positive class, it is the outliers."""
     found = result.separation
     ends = separation_intervals(result.inliers, result.outliers, seed)
     n = {

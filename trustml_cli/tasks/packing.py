@@ -1,4 +1,4 @@
-"""A trained network of signs in bits: its file, whether it says the same, what it saves. Needs the extra `packed`."""
+"""Export of a trained binary network to bits: its file, equivalence checks and costs. Needs the extra `packed`."""
 
 import copy
 import logging
@@ -24,21 +24,21 @@ from trustml_cli.training.predict import BATCH
 log = logging.getLogger(__name__)
 
 CPU = torch.device("cpu")
-TIMINGS = 15  # of each layer in each form
-CLOSE = 1e-5  # how far logits may be apart, relative to their size
+TIMINGS = 15  # timed runs of each layer in each form
+CLOSE = 1e-5  # relative and absolute tolerance of logits
 
 
 def check_packable(model: Model, data: Dataset) -> None:
-    """Raise `InputError` where the networks that `model` builds have no form in bits."""
+    """Raise `InputError` where the networks that `model` builds cannot be packed."""
     with prefix_errors("model"), seeded(0):
         pack(model.build(input_spec(data)), data.shape)
 
 
 @torch.no_grad()
 def export_packed(context: Context, network: nn.Module, data: Dataset) -> dict[str, Any]:
-    """Write the network's packed form and packed.csv; returns what a row of metrics.csv shall say of it.
+    """Write the packed network and packed.csv; returns further values for the row of metrics.csv.
 
-    What is checked, on every test image, and timed is what is read back from the file, on the CPU and against float32.
+    The packed network is read back from its file, checked on all test images against float32, and timed, on the CPU.
     """
     network = copy.deepcopy(network).cpu()
     packed = load_packed(context.record.artifact("packed", pack(network, data.shape).state_dict()))
@@ -57,7 +57,7 @@ def export_packed(context: Context, network: nn.Module, data: Dataset) -> dict[s
 
 
 def check_equal(context: Context, network: nn.Module, packed: nn.Sequential, data: Dataset) -> dict[str, Any]:
-    """See whether both forms give every test image the same hidden values, logits and class."""
+    """Check that both forms compute the same hidden values, logits and class for every test image."""
     hidden: list[Tensor] = []
     for layer in network.modules():
         if isinstance(layer, Sign):

@@ -1,4 +1,4 @@
-"""task=physical: a pattern in the scene that fools a classifier from wherever it is seen."""
+"""task=physical: an adversarial pattern that is robust to transformations of the scene."""
 
 import logging
 from dataclasses import dataclass, fields, replace
@@ -29,7 +29,7 @@ PATTERN, NOISE, BARE = "pattern", "noise", "bare"
 
 @dataclass(frozen=True, kw_only=True)
 class MeasurePhysicalAttack:
-    """Learn a pattern on training images that are not of its target, and try it on `images` such test images."""
+    """Fit a pattern on training images not of its target class, and test it on `images` test images of that kind."""
 
     columns: ClassVar[Columns] = (
         *conditions("physical", "target", "transformation"),
@@ -48,7 +48,7 @@ class MeasurePhysicalAttack:
     def __call__(
         self, context: Context, dataset: DatasetSource, model: Model, trainer: Trainer, physical: PhysicalAttack
     ) -> None:
-        """A row for each transformation on its own, for none and for all together."""
+        """Write a row for each single transformation, for none and for all together."""
         data = context.load(dataset)
         if len(data.shape) != 3:
             raise InputError("dataset: holds no images; a pattern is put into images only")
@@ -83,7 +83,7 @@ class MeasurePhysicalAttack:
         context.record.plot("pattern", pattern_picture(physical.shown(pattern, data.shape), subject))
 
     def row(self, context: Context, data: Dataset, worn: PatchedResult, target: int) -> None:
-        """One row of metrics.csv."""
+        """Write one row of metrics.csv."""
         n = len(worn.labels)
         counts = {scene: int(worn.success(scene, target).sum()) for scene in worn.predicted}
         still_right = int((worn.predicted[PATTERN] == worn.labels).sum())
@@ -115,7 +115,7 @@ def of_others(split: Split, target: int) -> Split:
 
 
 def transformations(physical: PhysicalAttack) -> dict[str, Ranges]:
-    """None, each on its own, and all together."""
+    """The ranges with no transformation, with each single one, and with all together."""
     each = {field.name: physical.ranges.only(field.name) for field in fields(Ranges)}
     return {"none": Ranges.nothing(), **each, "all": physical.ranges}
 
@@ -131,7 +131,7 @@ def tried_on(
     keep: int,
     device: torch.device,
 ) -> PatchedResult:
-    """What the network sees in the same poses: with the pattern, with noise that is drawn for each scene, and bare."""
+    """Predictions in the same poses: with the pattern, with random noise in its place, and without either."""
     seen: dict[str, list[Tensor]] = {PATTERN: [], NOISE: [], BARE: []}
     examples, confidence, labels = [], [], []
     for x, y in batches(tried, BATCH, device):

@@ -1,4 +1,4 @@
-"""What the tasks share that poison a training set: the poison, its checks, and the columns of a row."""
+"""Shared parts of the tasks that poison a training set: the poison, its checks, and the columns of a row."""
 
 import logging
 from dataclasses import dataclass
@@ -18,17 +18,17 @@ from trustml_cli.training.predict import Answers
 
 log = logging.getLogger(__name__)
 
-CHECKED = 1000  # poisoned images that are compared with their originals
-SHOWS = 0.95  # the share of them that the trigger changes at least; a white corner hides a white square
+CHECKED = 1000  # number of poisoned images compared with their originals
+SHOWS = 0.95  # least share of them that the trigger must change; a white square does not change a white corner
 ALL = "all"  # in place of names: every class but the target
 
 
 @dataclass(frozen=True, kw_only=True)
 class Poisoning:
-    """What is poisoned: a share `poison_rate` of the training images of the `source` classes, filed under `target`.
+    """Poison a share `poison_rate` of the training images of the `source` classes and label them `target`.
 
-    Classes are given by name or number; source `all` is every class but the target. `examples` images are shown in
-    each picture.
+    Classes are given by name or number; source `all` is every class but the target. Each figure shows `examples`
+    images.
     """
 
     source: list[int | str]
@@ -43,7 +43,7 @@ class Poisoning:
         require(self, "examples", at_least=1)
 
     def poison(self, data: Dataset, trigger: Trigger, seed: int) -> Poison:
-        """The poison for `data`, its classes as numbers. Raises `InputError` where there is nothing to poison."""
+        """The poison for `data`, with classes as numbers. Raises `InputError` where no image would be poisoned."""
         with prefix_errors("trigger"):
             trigger.check(data.shape)
         with prefix_errors("task.target"):
@@ -77,7 +77,7 @@ def check_trained(model: Model) -> None:
 
 
 def condition(context: Context, poison: Poison, data: Dataset) -> dict[str, Any]:
-    """The first columns of a row: what was poisoned, and how."""
+    """The first columns of a row: trigger, source and target classes, and poison rate."""
     return {
         "trigger": context.record.choices["trigger"],
         "source": ", ".join(data.classes[number] for number in poison.source),
@@ -87,23 +87,23 @@ def condition(context: Context, poison: Poison, data: Dataset) -> dict[str, Any]
 
 
 def amount(poison: Poison, data: Dataset) -> dict[str, Any]:
-    """The last columns of a row: how many training images are poisoned, of the whole training set too."""
+    """The last columns of a row: the number of poisoned images, and their share of the training set."""
     count = int(poison.choose(data.train.labels).sum())
     return {"poisoned_images": count, "poisoned_share_of_training": count / len(data.train)}
 
 
 def accuracy(name: str, answers: Answers) -> dict[str, Any]:
-    """The columns of the share of right answers."""
+    """The columns of the accuracy, with its confidence interval."""
     return proportion(name, int(answers.correct.sum()), len(answers.labels))
 
 
 def success(name: str, answers: Answers, target: int) -> dict[str, Any]:
-    """The columns of the share of images that are taken for the target."""
+    """The columns of the share of images classified as the target, with its confidence interval."""
     return proportion(name, int((answers.predicted == target).sum()), len(answers.labels))
 
 
 def check_poison(context: Context, poison: Poison, data: Dataset, poisoned: Dataset) -> None:
-    """The poison is where it was meant to be and nowhere else."""
+    """Check that exactly the chosen training images are changed, under the trigger only, and relabelled."""
     before, after = data.train.labels, poisoned.train.labels
     chosen, changed = poison.choose(before), before != after
     expected = round(poison.rate * len(poison.of_source(before)))

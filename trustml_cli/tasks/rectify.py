@@ -1,4 +1,4 @@
-"""task=rectify: a rectifying network in front of a frozen classifier, and a detector that says when it is needed.
+"""task=rectify: a rectifying network in front of a frozen classifier, and a detector of perturbed images.
 
 Akhtar, Liu and Mian 2018, arXiv 1711.05929.
 """
@@ -37,19 +37,19 @@ from trustml_cli.training.trainer import Trainer
 log = logging.getLogger(__name__)
 
 CLEAN = ("none", "none")
-POINT = 0.01  # accuracies that differ by no more are called the same
+POINT = 0.01  # tolerance when two accuracies are compared
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rectify:
-    """Train a classifier, a rectifier for it, and a detector; show them images that are changed by each of `attacks`.
+    """Train a classifier, a rectifier for it, and a detector; evaluate them on images perturbed by each of `attacks`.
 
-    `images` random test images (None: all) are attacked at `epsilon` (pixel units) in `folds` parts, each by an
-    attack that learns anew from another seed than the rectifier's: on the bare classifier, and through the rectifier,
-    by somebody who knows it. The detector learns from `detector_images` training images with perturbations that the
-    rectifier learnt from; its support vector machine has the parameter `C`. It lets the share `quantile` of clean
-    validation images pass; these are `validation_fraction` of the training images, set aside before training.
-    `examples` images are shown.
+    `images` random test images (None: all) are attacked at `epsilon` (pixel units) in `folds` parts. For each part
+    the attack is fitted anew, with another seed than the rectifier's: to the bare classifier, and adaptively to the
+    rectified one. The detector is a support vector machine with parameter `C`, fitted to `detector_images` training
+    images with the perturbations that the rectifier was trained on. It accepts the share `quantile` of clean
+    validation images; these are `validation_fraction` of the training images, held out before training. Each figure
+    shows `examples` images.
     """
 
     columns: ClassVar[Columns] = (
@@ -73,7 +73,7 @@ class Rectify:
         check_epsilons([self.epsilon])
         require(self, "images", "folds", "detector_images", "examples", at_least=1)
         require(self, "quantile", "validation_fraction", above=0, below=1)
-        PerturbationDetector(C=self.C)  # it knows the range
+        PerturbationDetector(C=self.C)  # checks the range of C
 
     def __call__(
         self,
@@ -84,7 +84,7 @@ class Rectify:
         defence: Defence,
         attacks: Mapping[str, Attack],
     ) -> None:
-        """A row for clean images, and one for each attack and what it was made on; then the pictures."""
+        """Write a row for clean images and one for each attack and network that it was made on; then the plots."""
         if not isinstance(defence, Rectifier):
             raise InputError("defence: this task is for rectify; take task=robust_train or task=attack for others")
         whole = context.load(dataset)
@@ -136,7 +136,7 @@ class Rectify:
                 context.record.plot(f"examples_{name}_{made_on}", figure)
 
     def detector(self, context: Context, guarded: nn.Sequential, defence: Rectifier, train: Split) -> FittedDetector:
-        """The detector, fitted to what the rectifier changes in training images, clean and perturbed."""
+        """The detector, fitted to the rectifier's changes (output − input) of clean and perturbed training images."""
         own, rectifier = random_subset(train, self.detector_images, context.seed), guarded[0]
         assert isinstance(rectifier, RectifyingNetwork), type(rectifier)
         changes: tuple[list[torch.Tensor], list[torch.Tensor]] = [], []
@@ -157,7 +157,7 @@ class Rectify:
         attack: Attack | None = None,
         network: nn.Module | None = None,
     ) -> RectifiedResult:
-        """What is said of `images`, in a random order: as they are, or each part with `attack` made on `network`."""
+        """Predictions for `images` in a random order: unchanged, or each part with `attack` fitted to `network`."""
         order, parts = torch.randperm(len(images), generator=torch.Generator().manual_seed(context.seed)), []
         for number, rows in enumerate(torch.tensor_split(order, self.folds), start=1):
             own = replace(context, seed=context.seed_for("part", number))
@@ -173,7 +173,7 @@ class Rectify:
 def resolve_targets(
     context: Context, attacks: Mapping[str, Attack], data: Dataset, model: Model, defence: Rectifier
 ) -> dict[str, Attack]:
-    """The attacks with their targets as numbers; whatever is wrong with one is said."""
+    """The attacks with their targets as class numbers; raises `InputError` naming an attack that does not fit."""
     with prefix_errors("model"), seeded(context.seed):
         fresh = defence.around(model.build(input_spec(data)), data.shape)
     ready = {}
@@ -187,7 +187,7 @@ def resolve_targets(
 
 
 def row(shown: RectifiedResult, judged: DetectionResult, clean: bool) -> dict[str, Any]:
-    """The values of one row. An image is fooled where its answer is not the classifier's to the clean image."""
+    """The values of one row. Fooled: the prediction differs from the classifier's for the clean image."""
     n, said = len(shown.labels), {"": shown.bare, "rectified_": shown.rectified}
     said["combined_"] = shown.combined(judged.threshold)
     values: dict[str, Any] = {}
@@ -205,7 +205,7 @@ def row(shown: RectifiedResult, judged: DetectionResult, clean: bool) -> dict[st
 
 
 def check_known(context: Context, shown: Mapping[tuple[str, str], RectifiedResult]) -> None:
-    """A defence that stands only while nobody knows it is there is none."""
+    """Check for each attack that an adaptive one does not lower the rectified accuracy by more than `POINT`."""
     for name, made_on in shown:
         if made_on == "rectified":
             unknown, known = (

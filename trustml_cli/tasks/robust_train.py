@@ -1,4 +1,4 @@
-"""task=robust_train: what a defence brings under attack, and what it costs without one."""
+"""task=robust_train: clean and robust accuracy of a network trained with a defence."""
 
 import logging
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ NONE = {"defence": "none"}
 
 @dataclass(frozen=True, kw_only=True)
 class RobustTrain(RobustnessTask):
-    """Train with a defence and attack what comes of it; with `baseline`, the same network trained without one too."""
+    """Train with a defence and attack the network; with `baseline`, also the same network trained without one."""
 
     columns: ClassVar[Columns] = (
         *conditions("defence"),
@@ -45,7 +45,7 @@ class RobustTrain(RobustnessTask):
         rivals: Mapping[str, Attack],
         defence: Defence,
     ) -> None:
-        """One row for each epsilon and network, the checks and the verdict on the defended one, then the pictures."""
+        """Write one row for each epsilon and network, checks and verdict of the defended one, then the plots."""
         if not isinstance(defence, RobustTraining):
             raise InputError("defence: this task trains with one; take another than none, or task=attack for rectify")
         data = context.load(dataset)

@@ -1,4 +1,4 @@
-"""What the tasks share that attack a network: their keys, what they check first, and the run of the attack."""
+"""Shared parts of the tasks that attack a network: their keys, their preliminary checks, and the attack."""
 
 import logging
 from collections.abc import Mapping
@@ -36,10 +36,10 @@ SAVED = 100  # adversarial images kept for each epsilon
 class RobustnessTask:
     """Attack `images` random test images (None: all) at each `epsilon` (pixel units), and judge the result.
 
-    With a target, images of its own class are left out. `check_images` of the images are attacked again, by other
-    attacks too, to see whether the numbers can be believed (0 for no such checks). `examples` images are shown for
-    each epsilon, and the loss around `surfaces` images is drawn. Attacks learn from
-    `attacker_images`, those that learn anything.
+    With a target, images of its own class are left out. `check_images` of the images are attacked again, also by
+    other attacks, to check whether the robust accuracy is reliable (0: no such checks). `examples` images are shown
+    for each epsilon, and the loss surfaces around `surfaces` images. Attacks that are fitted to training images use
+    `attacker_images`.
     """
 
     columns: ClassVar[Columns] = (
@@ -73,7 +73,7 @@ class RobustnessTask:
     ) -> tuple[Attack, Split]:
         """The attack with its target as a class number, and the test images to attack.
 
-        Raises `InputError` where the attack is not for this model, data set or target.
+        Raises `InputError` where the attack does not support this model, data set or target.
         """
         attack, test = resolve_target(attack, data)
         with prefix_errors("model"), seeded(context.seed):
@@ -92,9 +92,9 @@ class RobustnessTask:
         images: Split,
         transfer_models: Mapping[str, nn.Module] | None = None,
     ) -> RobustnessEvaluation:
-        """Run the attack at every epsilon, smallest first. It learns from the training images of `data`, if it does.
+        """Run the attack at every epsilon, smallest first; if it needs fitting, fit it to training images of `data`.
 
-        The networks `transfer_models` are shown the same adversarial images.
+        The networks `transfer_models` are evaluated on the same adversarial images.
         """
         stream = batches(images.on(context.hardware.device), BATCH, context.hardware.device)
         progress = tqdm(stream, total=-(-len(images) // BATCH), desc="attacking", unit="batch", disable=None)
@@ -117,7 +117,7 @@ class RobustnessTask:
 
 
 def check_epsilons(values: list[float]) -> None:
-    """Raise ValueError unless they are budgets, and not none."""
+    """Raise ValueError unless there is at least one epsilon and all are finite and at least 0."""
     if not values:
         raise ValueError("epsilon: needs at least one number")
     for value in values:
@@ -126,7 +126,7 @@ def check_epsilons(values: list[float]) -> None:
 
 
 def check_gradient_access(attack: Attack, network: nn.Module, shape: tuple[int, ...]) -> None:
-    """Raise ValueError where the attack follows gradients and the network, which is left in eval mode, gives none."""
+    """Raise `NoGradient` if the attack needs gradients and the network, left in eval mode, has none by the image."""
     if attack.access in (Access.white_box, Access.transfer) and not gives_gradients(
         network.eval(), torch.full((1, *shape), 0.5)
     ):
@@ -134,7 +134,7 @@ def check_gradient_access(attack: Attack, network: nn.Module, shape: tuple[int, 
 
 
 def resolve_target(attack: Attack, data: Dataset) -> tuple[Attack, Split]:
-    """The attack with its target as a number, and the test images that are not of that class already."""
+    """The attack with its target as a class number, and the test images not of that class."""
     if attack.target is None:
         return attack, data.test
     with prefix_errors("attack.target"):
@@ -146,7 +146,7 @@ def resolve_target(attack: Attack, data: Dataset) -> tuple[Attack, Split]:
 
 
 def fit_attack(context: Context, attack: Attack, network: nn.Module, data: Dataset) -> tuple[Attack, QueryCounter]:
-    """The attack with what it learns from training images, drawn at random; and what counts the questions for that."""
+    """The attack, fitted to random training images if it needs that, and the counter of the queries for it."""
     counted = QueryCounter(network)
     if not attack.learns_from:
         return attack, counted

@@ -1,4 +1,4 @@
-"""task=steal: how much of a classifier somebody can rebuild who may do nothing but ask it."""
+"""task=steal: model extraction from a classifier by queries alone."""
 
 import logging
 from dataclasses import dataclass
@@ -34,17 +34,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Steal:
-    """Let each thief in `method` steal the victim with each number of `queries`.
+    """Extract the victim by each `method` with each number of `queries`.
 
-    The victim gives away what `returns` says at most, rounded to `round_digits` decimal places. It does not train on
-    the share `held_out` of the training images: they are the thief's, without labels. (It does train on them where
-    `attacker_images` is `train`.) Agreement is measured on the test images, which neither has seen.
+    The victim returns at most what `returns` names, rounded to `round_digits` decimal places. The share `held_out` of
+    the training images, without labels, belongs to the thief. The victim is not trained on them, except where
+    `attacker_images` is `train`. Agreement is measured on the test images, which neither network was trained on.
     """
 
     columns: ClassVar[Columns] = (
         *conditions("method", "queries", "attacker_images"),
         *higher("victim_accuracy"),
-        *neither("stolen_accuracy", "agreement"),  # good for the thief
+        *neither("stolen_accuracy", "agreement"),  # higher is better for the thief only
         *sometimes(neither("max_parameter_error", "max_probability_error")),
         *neither("queries_used", "answer"),
         *sometimes(neither("round_digits")),
@@ -77,10 +77,10 @@ class Steal:
         student: Model,
         defence: Defence,
     ) -> None:
-        """One row for each method and number of queries, then the pictures."""
+        """Write one row for each method and number of queries, then the plots."""
         thieves = chosen(self.method, thief, "task.method")
         whole = context.load(dataset)
-        less, own = split_validation(whole, self.held_out, context.seed)  # what is left for the victim; the thief's
+        less, own = split_validation(whole, self.held_out, context.seed)  # the victim's data set; the thief's images
         data = less if self.attacker_images is AttackerImages.held_out else whole
         if not (len(data.train) and len(own)):
             raise InputError("task.held_out: leaves nothing for the victim or for the thief; take another share")
@@ -116,7 +116,7 @@ class Steal:
             log.info("%s, %d queries: agreement %.4f, n = %d", name, queries, values["agreement"], len(told.labels))
             rows.append(condition | values)
             if found is not None:
-                stolen_weights[name] = found  # of the most queries, for they come last
+                stolen_weights[name] = found  # ends as that of the most queries, which come last
         over = [row for row in rows if row["queries_used"] > row["queries"]]
         context.record.check("no thief asked more often than allowed", not over, f"{len(over)} of {len(rows)} did")
         self.plot(context, data, rows, parameters, stolen_weights)
@@ -129,7 +129,7 @@ class Steal:
         parameters: Tensor | None,
         stolen_weights: dict[str, Tensor],
     ) -> None:
-        """Agreement over queries, and the weights of linear classifiers beside the victim's."""
+        """Plot agreement against queries, and the weights of linear classifiers beside the victim's."""
         subject = f"{context.record.choices['model']} on {context.record.choices['dataset']}"
         context.record.plot("agreement", agreement_curve(rows, subject))
         if parameters is not None and stolen_weights:
@@ -148,7 +148,7 @@ class Steal:
         student: Model,
         defence: Defence,
     ) -> None:
-        """Raise `InputError` for what cannot be stolen in this way, before anything is trained."""
+        """Raise `InputError` where a method does not fit victim, student or data, before anything is trained."""
         inputs = input_spec(data)
         with prefix_errors("dataset"):
             require_images(inputs)
@@ -179,16 +179,16 @@ class Steal:
 
 
 def steal(context: Context, thief: Thief, victim: Victim, queries: int, means: Means) -> nn.Module:
-    """The network that a thief makes of the victim's answers.
+    """The network that a thief extracts from the victim.
 
-    The victim began with the weights of the run's seed; a student of the same kind begins with those of another.
+    The student's initial weights are drawn with another seed than the victim's, so that they differ.
     """
     with seeded(context.seed_for("student", 1)):
         return thief(victim, queries, means).to(context.hardware.device)
 
 
 def means_of(own: Split, data: Dataset, student: Model, context: Context) -> Means:
-    """What the thief has of its own: the images of `own`, and fresh students for inputs like these."""
+    """The thief's resources: the images of `own`, and untrained students for inputs of their shape."""
     images = torch.cat([x.contiguous() for x, _ in batches(own, BATCH, torch.device("cpu"))])
     inputs = input_spec(data.derive("the thief's", train=own))
     random = torch.Generator().manual_seed(context.seed)
@@ -196,7 +196,7 @@ def means_of(own: Split, data: Dataset, student: Model, context: Context) -> Mea
 
 
 def compare(asked: Answers, told: Answers) -> dict[str, object]:
-    """Accuracy of victim and thief, and how often they say the same."""
+    """Accuracy of victim and stolen network, and the share of images for which they predict the same class."""
     n = len(asked.labels)
     return {
         **proportion("victim_accuracy", int(asked.correct.sum()), n),
@@ -214,7 +214,7 @@ def parameters_of(network: nn.Module, data: Dataset) -> Tensor | None:
 
 
 def parameter_error(thief: Thief, victim: Tensor | None, stolen: Tensor | None) -> float | None:
-    """The largest difference of two linear classifiers' weights or biases in pixel space, where it makes sense."""
+    """The largest difference of weights or biases in pixel space; None unless both are linear and comparable."""
     if victim is None or stolen is None:
         return None
     theirs, ours = thief.comparable(victim), thief.comparable(stolen)
@@ -222,7 +222,7 @@ def parameter_error(thief: Thief, victim: Tensor | None, stolen: Tensor | None) 
 
 
 def probability_error(thief: Thief, asked: Answers, told: Answers) -> float | None:
-    """The largest difference of two probabilities of a test image, for thieves who are told more than labels."""
+    """The largest difference in a class probability over the test images; None for thieves that need only labels."""
     if thief.needs is Answer.labels:
         return None
     return (asked.logits.softmax(1) - told.logits.softmax(1)).abs().max().item()

@@ -1,4 +1,4 @@
-"""task=train: a classifier, and how well it does on images it has not seen."""
+"""task=train: train a classifier and measure its test accuracy."""
 
 import logging
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Train:
     def __call__(
         self, context: Context, dataset: DatasetSource, model: Model, trainer: Trainer, defence: Defence
     ) -> None:
-        """One row: both accuracies, test loss, calibration error, and what training took."""
+        """Write one row: both accuracies, test loss, calibration error, and cost of training; then the plots."""
         data = context.load(dataset)
         trained = context.train_or_load(context.spec(data, model, trainer, defence=defence))
         train = predict(trained.network, data.train, context.hardware)
@@ -53,5 +53,5 @@ class Train:
         if trained.history:
             context.record.plot("curves", training_curves(trained.history))
         context.record.plot("confusion", confusion_matrix(test, data.classes))
-        if len(data.shape) == 3 and not test.correct.all():  # images can be shown, rows of a table not
+        if len(data.shape) == 3 and not test.correct.all():  # rows of a table cannot be shown as images
             context.record.plot("misclassified", misclassified(test, data.test, data.classes))

@@ -1,4 +1,4 @@
-"""task=universal: one perturbation for all images, and how far it carries from model to model."""
+"""task=universal: universal perturbations and their transfer between models."""
 
 import logging
 from collections.abc import Mapping
@@ -32,10 +32,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class TransferUniversal:
-    """Learn a perturbation at each `epsilon` (pixel units) on `model` and on those called in `models`.
+    """Fit a perturbation at each `epsilon` (pixel units) to `model` and to those named in `models`.
 
-    Each is scored on all of them, beside noise of the same size; `examples` images are shown. `attacker_images` are
-    those that it is learnt from.
+    Each is scored on all of them, beside noise of the same size. Each figure shows `examples` images. Perturbations
+    are fitted to `attacker_images`.
     """
 
     columns: ClassVar[Columns] = (
@@ -63,7 +63,7 @@ class TransferUniversal:
         attack: Attack,
         others: Mapping[str, Model],
     ) -> None:
-        """A row for each epsilon, model that a perturbation was found on, and model that it is scored on."""
+        """Write a row for each epsilon, model that a perturbation was fitted to, and model that it is scored on."""
         if not isinstance(attack, UniversalAttack):
             raise InputError("attack: makes another perturbation for each image; take universal or universal_gradient")
         models = {context.record.choices["model"]: model}
@@ -104,7 +104,7 @@ class TransferUniversal:
     def learnt(
         self, context: Context, attack: UniversalAttack, networks: Mapping[str, nn.Module], data: Dataset
     ) -> tuple[list[TransferResult], dict[str, QueryCounter]]:
-        """A perturbation for each epsilon and model, from the same training images; and what it took to learn them."""
+        """A perturbation for each epsilon and model, from the same training images; and each model's query counter."""
         own = random_subset(data.train, attack.learns_from, context.seed)
         x, y = next(batches(own, len(own), context.hardware.device))
         asked = {name: QueryCounter(network) for name, network in networks.items()}
@@ -163,7 +163,7 @@ class TransferUniversal:
 def scored(
     context: Context, network: nn.Module, data: Dataset, one: TransferResult, attack: UniversalAttack
 ) -> dict[str, int]:
-    """How many test images are right before and after, and how many change their class; also by noise of that size.
+    """Counts of test images: right before and after, and with another class after the perturbation or random noise.
 
     The noise is drawn for each image: ±epsilon in L∞, a random direction of the length epsilon in L2.
     """

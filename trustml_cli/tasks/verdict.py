@@ -1,4 +1,4 @@
-"""Whether a robust accuracy can be believed: the checks of one run, the verdict, and what to run next."""
+"""Whether a robust accuracy is reliable: the checks of one run, the verdict, and the recommended next run."""
 
 import logging
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 def judge_robustness(evaluation: RobustnessEvaluation, rivals: Mapping[str, Attack], images: int) -> None:
-    """Record the checks of an evaluation and the verdict that follows; the rivals attack `images` of its images."""
+    """Record the checks and the verdict of an evaluation; the `rivals` attack `images` of its images."""
     context, curve, network = evaluation.context, evaluation.curve, evaluation.network
     findings = [check_gradients(curve), check_finite(curve), check_monotone(curve)]
     findings += check_saved(context, curve, network, evaluation.attack.norm)
@@ -54,7 +54,7 @@ def judge_robustness(evaluation: RobustnessEvaluation, rivals: Mapping[str, Atta
 
 
 def compare_attacks(evaluation: RobustnessEvaluation, rivals: Mapping[str, Attack], images: int) -> Comparison:
-    """The attack against its rivals on `images` of the attacked images, at the epsilon that tells most."""
+    """Compare the attack with its rivals on `images` of the attacked images, at the epsilon of `telling_epsilon`."""
     context, curve, attack = evaluation.context, evaluation.curve, evaluation.attack
     epsilon = telling_epsilon(curve)
     if not images or epsilon is None:
@@ -72,7 +72,7 @@ def compare_attacks(evaluation: RobustnessEvaluation, rivals: Mapping[str, Attac
 
 
 def recommendation(context: Context, attack: Attack, said: str, compared: Comparison) -> str:
-    """What to run for a number to report; empty where this is one, or another attack would not help."""
+    """The run to recommend for a reportable robust accuracy; empty where this is one or no attack would help."""
     one_step = attack.access is Access.white_box and with_more_effort(attack) is None and not attack.optimal
     weak = any(one.passed is False and one.speaks_of == WEAK for one in compared.findings)
     if not (one_step or weak) or said == "trustworthy":
@@ -92,7 +92,7 @@ def recommendation(context: Context, attack: Attack, said: str, compared: Compar
 
 
 def check_saved(context: Context, curve: RobustnessCurve, network: nn.Module, norm: Norm) -> list[CheckResult]:
-    """Save the first images, read them back, and see that they are in range, within budget and judged the same."""
+    """Save the first images, read them back, and check range, budget and predictions."""
     tensors = {f"epsilon_{attacked.epsilon:g}": attacked.examples for attacked in curve.attacked}
     saved = load_file(context.record.artifact("adversarial", {"original": curve.examples, **tensors}))
     over, changed = 0, 0

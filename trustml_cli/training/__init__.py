@@ -1,1 +1,1 @@
-"""Trainers, and what is measured of a network once it is trained."""
+"""Trainers, the store of trained networks, and prediction on whole splits."""

@@ -1,4 +1,4 @@
-"""The gradient loop as it is tuned to take few steps."""
+"""The gradient trainer with the hyperparameters of Jordan 2024, for training in few steps."""
 
 from dataclasses import dataclass
 
@@ -14,18 +14,18 @@ from trustml_cli.training.lookahead import Lookahead
 from trustml_cli.training.optimization import Optimizer
 from trustml_cli.training.step import Groups
 
-PER = 1024  # examples that `lr` and `weight_decay` are stated for
+PER = 1024  # number of examples that `lr` and `weight_decay` refer to
 
 
 @dataclass(frozen=True, kw_only=True)
 class FastTrainer(GradientTrainer):
     """Nesterov SGD as in Jordan 2024, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", arXiv 2404.00498.
 
-    `lr` is the length of all steps over 1,024 examples in units of the gradient, and `weight_decay` the share of a
-    weight that goes over as many at full `lr`; neither depends on `batch_size`, `momentum` or the other one.
-    BatchNorm's biases learn `bias_lr` times as fast as the rest and decay no faster. Every `lookahead_every` steps
-    (null: never) the weights are drawn back to their average on the way, which forgets at `lookahead_decay` a step.
-    `flip` mirrors each image in every other epoch, for half of the images the first one; `crop_padding` reflects.
+    `lr` is the total step length over 1,024 examples in units of the gradient, and `weight_decay` the share by which a
+    weight decays over 1,024 examples at full `lr`; neither depends on `batch_size`, `momentum` or the other one.
+    BatchNorm's biases have `bias_lr` times the learning rate of the rest, and the same decay. Every `lookahead_every`
+    steps (null: never) the weights are set to their moving average, with decay `lookahead_decay` a step (`Lookahead`).
+    `flip` mirrors each image in every other epoch, a random half of them in the odd ones; `crop_padding` reflects.
     """
 
     bias_lr: float
@@ -44,7 +44,7 @@ class FastTrainer(GradientTrainer):
         layers = [layer for layer in network.modules() if isinstance(layer, _BatchNorm)]
         biases = {layer.bias for layer in layers if layer.bias is not None}
         weights = [weight for weight in network.parameters() if weight.requires_grad]
-        nesterov = 1 + 1 / (1 - self.momentum)  # how much longer steps are than gradients, were these always the same
+        nesterov = 1 + 1 / (1 - self.momentum)  # step length in units of the gradient, if it were constant
         lr, decay = self.lr * self.batch_size / PER / nesterov, self.weight_decay / self.lr
         return [
             {"params": [weight for weight in weights if weight not in biases], "lr": lr, "weight_decay": decay},
@@ -61,6 +61,6 @@ class FastTrainer(GradientTrainer):
         return Lookahead(network, self.lookahead_every, self.lookahead_decay, steps)
 
     def augmentation(self, images: int, epoch: int, hardware: Hardware) -> Augmentation:
-        coins = torch.Generator().manual_seed(torch.initial_seed())  # the same ones in each epoch of a run
+        coins = torch.Generator().manual_seed(torch.initial_seed())  # the same draw in each epoch of a run
         mirrored = (torch.rand(images, generator=coins) < 0.5) ^ bool(epoch % 2)
         return SettledAugmentation(self.flip, self.crop_padding, mirrored.to(hardware.device))

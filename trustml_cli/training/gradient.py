@@ -1,4 +1,4 @@
-"""The one training loop for every network that is trained by its gradient."""
+"""The mini-batch training loop of all networks that are trained by gradients."""
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ from trustml_cli.training.predict import mean_score, predict
 from trustml_cli.training.step import CROSS_ENTROPY, Groups, Monitor, TrainingStep
 from trustml_cli.training.trainer import Epoch, Report, Trainer, finite
 
-SHOWN = 5_000  # training images for networks that look at them before they are trained
+SHOWN = 5_000  # training images for data-dependent initialization
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,15 +31,15 @@ class GradientTrainer(Trainer):
     """Mini-batch training by gradients.
 
     Each epoch goes once over the shuffled training images in whole batches, `steps_per_epoch` of them at most. `flip`
-    and `crop_padding` augment them. With `patience`, `validation_fraction` of the training images is set aside,
-    training stops when their loss has not fallen for so many epochs, and the best weights are kept.
+    and `crop_padding` augment them. With `patience`, `validation_fraction` of the training images is held out,
+    training stops when their loss has not fallen for `patience` epochs, and the best weights are kept.
 
-    A `TrainingStep` decides what is learned from each batch. Where it takes several steps of the optimiser for each,
-    there are so many times fewer epochs. Where it has a `monitor`, the best weights are those with the highest score on
+    A `TrainingStep` computes the update for each batch. If it takes `steps_per_batch` optimiser steps for each, the
+    number of epochs is divided by that. If it has a `monitor`, the best weights are those with the highest score on
     the validation images, and among equal ones those with the lowest loss: under adversarial training the loss of clean
     images goes on falling while robustness is lost (Rice, Wong and Kolter 2020, arXiv 2002.11569).
 
-    Where memory runs out, training ends: smaller batches would make another network of it.
+    Out of memory is an error: training with smaller batches would give a different network.
     """
 
     takes_steps: ClassVar = True
@@ -106,7 +106,7 @@ class GradientTrainer(Trainer):
                         epoch=epoch,
                         train_loss=loss,
                         train_accuracy=accuracy,
-                        test_loss=finite(answers.loss),  # the last step may have lost it
+                        test_loss=finite(answers.loss),  # the last step may have diverged
                         test_accuracy=answers.accuracy,
                         lr=lr,
                         seconds=seconds,
@@ -133,7 +133,7 @@ class GradientTrainer(Trainer):
         steps: int,
         examples: int,
     ) -> Optimization:
-        """The training of `network` on so many examples over `steps` steps of the optimiser."""
+        """The `Optimization` of `network` on `examples` training examples over `steps` optimiser steps."""
         optimizer = step.optimizer(
             network, self.groups(network), lambda groups: make_optimizer(self.optimizer, groups, self.momentum)
         )
@@ -154,9 +154,9 @@ class GradientTrainer(Trainer):
     def training_batches(
         self, train: Split, steps: int, epoch: int, hardware: Hardware, step: TrainingStep = CROSS_ENTROPY
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of one epoch: those of `step`, or whole ones of the shuffled training set.
+        """The batches of one epoch: those of `step`, or full ones of the shuffled training set.
 
-        What does not fill the last of the whole ones is left out of this epoch.
+        Examples left over after the last full batch are dropped in this epoch.
         """
         own = step.batches(len(train), self.batch_size, steps)
         augmentation = self.augmentation(len(train), epoch, hardware) if self.flip or self.crop_padding else None
@@ -169,26 +169,26 @@ class GradientTrainer(Trainer):
                 yield from batches(train, size, hardware.device, rows, augmentation, self.memory_format)
 
     def augmentation(self, images: int, epoch: int, hardware: Hardware) -> Augmentation:
-        """What is done to the images of one epoch, which is one of so many images; the first has number 1."""
+        """The augmentation in `epoch` (from 1) of a training set of `images` images."""
         return Augmentation(self.flip, self.crop_padding)
 
     def groups(self, network: nn.Module) -> Groups:
-        """The weights that train, each group with a learning rate and a weight decay of its own."""
+        """The parameter groups of all trainable weights, with learning rate and weight decay."""
         weights = [weight for weight in network.parameters() if weight.requires_grad]
         return [{"params": weights, "lr": self.lr, "weight_decay": self.weight_decay}]
 
     def lookahead(self, network: nn.Module, steps: int) -> Lookahead | None:
-        """What holds the weights back over a run of `steps` steps."""
+        """The lookahead averaging of the weights over `steps` steps; None for none."""
         return None
 
     @property
     def memory_format(self) -> torch.memory_format:
-        """Where the channels of weights and images lie."""
+        """Memory format of weights and images."""
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
 
 def show(network: nn.Sequential, train: Split, hardware: Hardware) -> None:
-    """Let a network that looks at images before it is trained see up to `SHOWN` of them, always the same."""
+    """Run the data-dependent initialization of a network, if it has one, on up to `SHOWN` fixed training images."""
     if isinstance(network[-1], DataDependentInit):
         images, _ = next(batches(random_subset(train, SHOWN, seed=0), SHOWN, hardware.device))
         with torch.no_grad():
@@ -198,7 +198,7 @@ def show(network: nn.Sequential, train: Split, hardware: Hardware) -> None:
 def monitored(
     network: nn.Module, monitor: Monitor | None, train: Split, validation: Split | None, hardware: Hardware
 ) -> dict[str, float | None]:
-    """The columns of `monitor` for history.csv; that of validation data is None where there are none."""
+    """The columns of `monitor` for history.csv; the validation score is None without validation data."""
     if monitor is None:
         return {}
     on_train = mean_score(network, train, monitor, hardware, monitor.images)
@@ -207,5 +207,5 @@ def monitored(
 
 
 def validation_score(monitor: Monitor | None, scores: Mapping[str, float | None]) -> float:
-    """The score that epochs are chosen by; 0 where there is none."""
+    """The validation score by which the best epoch is chosen; 0 where there is none."""
     return (scores[f"validation_{monitor.name}"] or 0.0) if monitor else 0.0

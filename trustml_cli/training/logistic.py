@@ -1,4 +1,4 @@
-"""Two other ways to fit a logistic regression: scikit-learn's solver, and gradients derived by hand."""
+"""Two further trainers for logistic regression: scikit-learn's solver, and numpy with gradients derived by hand."""
 
 import logging
 import warnings
@@ -29,7 +29,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, kw_only=True)
 class LogisticTrainer(Trainer):
-    """What the two share: they fit the one linear layer of `model=logistic` and nothing else."""
+    """Base class of trainers that fit the linear layer of `model=logistic` and no other model."""
 
     def check(self, model: Model) -> None:
         if not isinstance(model, Logistic):
@@ -40,9 +40,9 @@ class LogisticTrainer(Trainer):
 
 @dataclass(frozen=True, kw_only=True)
 class SklearnTrainer(LogisticTrainer):
-    """scikit-learn's LogisticRegression (L-BFGS), whose weights are then put into the network.
+    """scikit-learn's LogisticRegression (L-BFGS), whose weights are then copied into the network.
 
-    `C` is its inverse strength of regularization, `max_iter` the most iterations.
+    `C` is its inverse regularization strength, `max_iter` the maximum number of iterations.
     """
 
     C: float
@@ -91,7 +91,7 @@ class NumpyTrainer(LogisticTrainer):
         require(self, "lr", above=0)
         require(self, "weight_decay", at_least=0)
 
-    @np.errstate(over="ignore", invalid="ignore")  # `finite` notices
+    @np.errstate(over="ignore", invalid="ignore")  # `finite` detects it
     def fit(self, network: nn.Sequential, data: Dataset, hardware: Hardware, report: Report, *_: object) -> None:
         features, labels = design_matrix(network, data.train)
         one_hot = np.eye(len(data.classes), dtype=np.float32)[labels]
@@ -117,7 +117,7 @@ def softmax_gradients(weights: Array, bias: Array, x: Array, one_hot: Array) -> 
     column sums for b. Shapes: weights [K, D], bias [K], x [N, D], one_hot [N, K]; returns loss (nats), [K, D], [K].
     """
     logits = x @ weights.T + bias
-    logits -= logits.max(axis=1, keepdims=True)  # the softmax does not change, and nothing overflows
+    logits -= logits.max(axis=1, keepdims=True)  # leaves the softmax unchanged and avoids overflow
     exponentials = np.exp(logits)
     totals = exponentials.sum(axis=1, keepdims=True)
     loss = float((np.log(totals[:, 0]) - (logits * one_hot).sum(axis=1)).mean())
@@ -135,7 +135,7 @@ def design_matrix(network: nn.Sequential, split: Split) -> tuple[Array, Array]:
 
 @torch.no_grad()
 def set_weights(network: nn.Sequential, weights: Array, bias: Array) -> None:
-    """Put weights [K, D] and bias [K] into the network's linear layer."""
+    """Copy weights [K, D] and bias [K] into the network's linear layer."""
     linear = network.get_submodule("network")[1]  # type: ignore[index]
     for parameter, values in ((linear.weight, weights), (linear.bias, bias)):
         assert isinstance(parameter, Tensor)
@@ -153,7 +153,7 @@ def report_once(
     lr: float,
     start: float,
 ) -> None:
-    """Measure the network on both splits and report it as one row."""
+    """Evaluate the network on both splits and report one row of history.csv."""
     seconds = perf_counter() - start
     network.to(hardware.device)
     train, test = predict(network, data.train, hardware), predict(network, data.test, hardware)

@@ -1,15 +1,15 @@
-"""Weights that are drawn back, every few steps, to where they have been on the way."""
+"""Lookahead: weights that are set, every few steps, to their moving average."""
 
 import torch
 from torch import nn
 
 
 class Lookahead:
-    """A slow copy of all that a network computes with, its BatchNorm statistics included.
+    """A moving average (slow copy) of a network's weights and BatchNorm statistics.
 
-    Every `every` steps the copy moves towards the network, and the network is set to the copy; after the last of
-    `steps` steps it is set to the copy once more. Of where it was the copy keeps `decay`^`every` · (steps taken /
-    `steps`)³: little at first, much at the end. A run of fewer than `every` steps is left as it is.
+    Every `every` steps the slow copy is interpolated towards the network, and the network is set to the copy; after
+    the last of `steps` steps it is set to the copy once more. In the interpolation the copy has the weight
+    `decay`^`every` · (steps taken / `steps`)³, which grows over the run. Fewer than `every` steps change nothing.
 
     After Zhang et al. 2019, arXiv 1907.08610; with such a schedule in Jordan 2024, arXiv 2404.00498.
     """
@@ -21,7 +21,7 @@ class Lookahead:
 
     @torch.no_grad()
     def step(self) -> None:
-        """To be called after each step of the optimiser."""
+        """Update the average; call it after each optimiser step."""
         self.taken += 1
         moves, ends = self.taken % self.every == 0, self.taken == self.steps and self.taken > self.every
         if moves:

@@ -1,4 +1,4 @@
-"""Many small networks of one kind, trained at once as one network with a further dimension."""
+"""Joint training of many small networks of one architecture, with stacked weights and `torch.func.vmap`."""
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +20,7 @@ from trustml_cli.training.optimization import make_optimizer, make_schedule
 from trustml_cli.training.predict import BATCH, Answers, predict
 from trustml_cli.training.trainer import Epoch, Trainer, finite
 
-EXAMPLES = 2**14  # of all networks together that are made ready at a time
+EXAMPLES = 2**14  # examples of all networks together that are prepared at a time
 
 State = dict[str, Tensor]
 """Weights or buffers by name, those of all networks stacked: [K, ...]."""
@@ -28,7 +28,7 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Member:
-    """One of many networks: fresh, the data set that it learns from, and the state of the random numbers then."""
+    """One of many networks: untrained, with its data set and the random generator as it was after initialization."""
 
     network: nn.Sequential
     data: Dataset
@@ -36,10 +36,10 @@ class Member:
 
 
 def obstacle(trainer: Trainer, members: Sequence[Member], hardware: Hardware) -> str | None:
-    """Why these networks are not trained at once; None where they can be.
+    """The reason why these networks cannot be trained jointly; None where they can.
 
-    They take the plain trainer without augmentation and early stopping, fp32, batches of the same size, as many steps,
-    and networks of the same layers that do the same in training mode as in eval mode (no BatchNorm, no dropout).
+    Joint training needs the plain trainer without augmentation and early stopping, fp32, equal batch sizes and numbers
+    of steps, and networks of the same layers that behave alike in training and eval mode (no BatchNorm, no dropout).
     """
     if type(trainer) is not GradientTrainer:
         return f"{type(trainer).__name__} trains one network at a time"
@@ -66,13 +66,13 @@ def epoch_size(trainer: GradientTrainer, train: Split) -> tuple[int, int]:
 
 
 def shapes(network: nn.Module) -> tuple[tuple[str, torch.Size, bool], ...]:
-    """What the weights of networks that are trained at once have in common."""
+    """Name, shape and `requires_grad` of each parameter; equal for networks that can be trained jointly."""
     return tuple((name, weight.shape, weight.requires_grad) for name, weight in network.named_parameters())
 
 
 @torch.no_grad()
 def same_in_training(network: nn.Module, shape: tuple[int, ...]) -> bool:
-    """Whether the network answers a batch in training mode as in eval mode, and changes no buffer."""
+    """Whether the network's outputs are equal in training and eval mode, and no buffer changes."""
     probe, x = copy.deepcopy(network), torch.rand(8, *shape, generator=torch.Generator().manual_seed(0))
     answers = probe.eval()(x)
     same = torch.equal(probe.train()(x), answers)
@@ -82,8 +82,8 @@ def same_in_training(network: nn.Module, shape: tuple[int, ...]) -> bool:
 def fit_many(trainer: GradientTrainer, members: Sequence[Member], hardware: Hardware) -> list[list[Epoch]]:
     """Train all networks in place; returns the epochs of each.
 
-    Each learns from the batches that it would learn from alone, and ends with the same weights but for rounding. The
-    seconds of an epoch are shared out among them. Raises `RunFailed` if the loss of one is no longer finite.
+    Each is trained on the same batches as alone and ends with the same weights up to rounding. The seconds of an epoch
+    are divided by the number of networks. Raises `RunFailed` if the loss of one is no longer finite.
     """
     networks = [member.network.to(hardware.device).train() for member in members]
     template, count = copy.deepcopy(networks[0]), len(members)
@@ -153,7 +153,7 @@ def fit_many(trainer: GradientTrainer, members: Sequence[Member], hardware: Hard
 def stacked_batches(
     splits: Sequence[Split], orders: Sequence[Tensor], size: int, hardware: Hardware, layout: torch.memory_format
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """A batch of each network at a time: inputs [K, size, ...] and labels [K, size], in the orders of the splits."""
+    """Yield one batch of every network: inputs [K, size, ...] and labels [K, size], in the given orders."""
     at_once = max(1, EXAMPLES // (len(splits) * size)) * size
     streams = [
         batches(split, at_once, hardware.device, order, memory_format=layout)
@@ -167,7 +167,7 @@ def stacked_batches(
 
 @torch.no_grad()
 def copy_weights(weights: State, networks: Sequence[nn.Module]) -> None:
-    """Give each network its part of the stacked weights."""
+    """Copy the stacked weights into the networks."""
     for number, network in enumerate(networks):
         for name, weight in network.named_parameters():
             if name in weights:
@@ -176,7 +176,7 @@ def copy_weights(weights: State, networks: Sequence[nn.Module]) -> None:
 
 @torch.no_grad()
 def shared_answers(answer: Callable[[Tensor], Tensor], split: Split, hardware: Hardware) -> list[Answers]:
-    """The answers of each network on the same split; `answer` maps inputs to logits [K, N, classes]."""
+    """The predictions of each network on the same split; `answer` maps inputs to logits [K, N, classes]."""
     parts = [(answer(x).cpu(), y.cpu()) for x, y in batches(split, BATCH, hardware.device)]
     labels = torch.cat([y for _, y in parts])
     return [Answers(logits, labels) for logits in torch.cat([logits for logits, _ in parts], 1)]

@@ -1,4 +1,4 @@
-"""A network under its optimiser, learning-rate schedule and loss scale."""
+"""A network with its optimiser, learning-rate schedule and gradient scaler."""
 
 from collections.abc import Iterable, Sequence
 from enum import Enum
@@ -16,11 +16,11 @@ from trustml_cli.training.lookahead import Lookahead
 from trustml_cli.training.step import Closure, Groups, TrainingStep
 from trustml_cli.training.trainer import finite
 
-LOOK_EVERY = 50  # steps between two looks at the loss: each look makes a GPU wait
+LOOK_EVERY = 50  # steps between two reads of the loss: each read synchronizes with the GPU
 
 
 class Optimizer(Enum):
-    """How a gradient becomes a step."""
+    """The optimiser, from `torch.optim`."""
 
     sgd = "sgd"
     adam = "adam"
@@ -28,7 +28,7 @@ class Optimizer(Enum):
 
 
 class Schedule(Enum):
-    """How the learning rate goes over the run."""
+    """The learning-rate schedule."""
 
     constant = "constant"
     cosine = "cosine"
@@ -36,14 +36,14 @@ class Schedule(Enum):
     one_cycle = "one_cycle"
     """Up to lr over the first 30 % of the steps, then down to almost zero (Smith and Topin 2017, arXiv 1708.07120)."""
     triangular = "triangular"
-    """Along a line from 0.2 lr to lr over the first 23 % of the steps, along another to 0.07 lr at the end (Jordan
-    2024, arXiv 2404.00498)."""
+    """Linear from 0.2 lr to lr over the first 23 % of the steps, then linear to 0.07 lr (Jordan 2024, arXiv
+    2404.00498)."""
 
 
 class Optimization:
-    """The training of one network by one `TrainingStep`: a `TrainingState`, and what goes on from step to step.
+    """The state of training one network by one `TrainingStep`; implements `TrainingState`.
 
-    `networks` are those that the step needs. The loss is scaled for fp16 on a GPU.
+    `networks` are the trained networks that the step needs. The loss is scaled for fp16 on a GPU.
     """
 
     def __init__(
@@ -72,11 +72,11 @@ class Optimization:
 
     @property
     def lr(self) -> float:
-        """The learning rate of the next step, of the first group of weights."""
+        """The learning rate of the first parameter group in the next step."""
         return float(self.schedule.get_last_lr()[0])
 
     def epoch(self, batches: Iterable[tuple[Tensor, Tensor]], bar: "tqdm[NoReturn]") -> tuple[float, float, int]:
-        """Learn from each batch; returns mean loss, accuracy and the number of examples.
+        """Train on each batch; returns mean loss, accuracy and the number of examples.
 
         Raises `RunFailed` if the loss is no longer finite.
         """
@@ -96,7 +96,7 @@ class Optimization:
         return finite(loss_sum) / max(1, seen), correct.item() / max(1, seen), seen
 
     def step(self, closure: Closure) -> tuple[Tensor, Tensor]:
-        """One step of the optimiser down the loss that `closure` returns; returns loss and logits, detached."""
+        """Take one optimiser step on the loss that `closure` returns; returns loss and logits, detached."""
         with self.autocast():
             loss, logits = closure()
         self.optimizer.zero_grad(set_to_none=True)
@@ -107,12 +107,12 @@ class Optimization:
         return loss.detach(), logits.detach()
 
     def apply_gradients(self) -> None:
-        """One step of the optimiser by the gradients in each weight's `.grad`, which are not scaled."""
+        """Take one optimiser step with the gradients in each weight's `.grad`, which are not scaled."""
         self.optimizer.step()
         self.advance()
 
     def advance(self) -> None:
-        """What follows each step of the optimiser."""
+        """Advance the schedule and the lookahead after an optimiser step."""
         self.schedule.step()
         if self.lookahead:
             self.lookahead.step()
@@ -122,12 +122,15 @@ class Optimization:
         return functional.cross_entropy(logits, y, label_smoothing=self.label_smoothing)
 
     def autocast(self) -> torch.autocast:
-        """The run's number format."""
+        """The autocast context of the run's precision."""
         return self.hardware.autocast()
 
 
 def make_optimizer(kind: Optimizer, groups: Groups, momentum: float) -> torch.optim.Optimizer:
-    """The optimiser over every weight in `groups`, with its fused kernel; `momentum` is Adam's first beta, too."""
+    """The optimiser for the parameter `groups`, with its fused kernel; `momentum` is also Adam's first beta.
+
+    Raises `InputError` where no weight is trainable.
+    """
     weights = [weight for group in groups for weight in group["params"]]
     if not weights:
         raise InputError("model: has no weight that trains; take model.freeze=false, or weights with model.checkpoint")
@@ -139,7 +142,7 @@ def make_optimizer(kind: Optimizer, groups: Groups, momentum: float) -> torch.op
 
 
 def make_schedule(schedule: Schedule, optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler:
-    """The learning rate over `steps` steps, from what the optimiser has; the same way for each group of weights."""
+    """The learning-rate schedule over `steps` steps, relative to the `lr` of each parameter group."""
     if schedule is Schedule.one_cycle:
         rates = [group["lr"] for group in optimizer.param_groups]
         return OneCycleLR(optimizer, max_lr=rates, total_steps=steps + 1, cycle_momentum=False)
@@ -151,6 +154,6 @@ def make_schedule(schedule: Schedule, optimizer: torch.optim.Optimizer, steps: i
 
 
 def triangle(step: int, steps: int) -> float:
-    """The share of the learning rate that `Schedule.triangular` takes at a step, of `steps` in all."""
+    """The factor of `Schedule.triangular` at `step` of `steps`."""
     peak = int(0.23 * steps)
     return 0.2 + 0.8 * step / peak if step < peak else 1 - 0.93 * (step - peak) / (steps - peak)

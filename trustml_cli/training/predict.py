@@ -1,4 +1,4 @@
-"""A network's answers on a whole split."""
+"""A network's predictions on a whole split."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from trustml_cli.data.dataset import Split
 from trustml_cli.system.hardware import BatchSplitter, Hardware, seeded
 from trustml_cli.training.step import Monitor
 
-BATCH = 250  # images per forward pass without gradients; larger ones fall out of a CPU's cache
+BATCH = 250  # images per forward pass without gradients; larger batches exceed a CPU's cache
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Answers:
 
     @property
     def correct(self) -> Tensor:
-        """Whether the predicted class is the right one, bool [N]."""
+        """Whether the predicted class is the label, bool [N]."""
         return self.predicted == self.labels
 
     @property
     def accuracy(self) -> float:
-        """Share of right predictions."""
+        """Share of correct predictions, in [0, 1]."""
         return self.correct.double().mean().item()
 
     @property
@@ -49,7 +49,7 @@ class Answers:
 
 @torch.no_grad()
 def predict(network: nn.Module, split: Split, hardware: Hardware) -> Answers:
-    """The answers of `network` in eval mode, in the order of the split. Where memory runs out, batches are halved."""
+    """The predictions of `network` in eval mode, in the order of the split; out of memory, batches are halved."""
 
     def answered(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         with hardware.autocast():
@@ -63,10 +63,10 @@ def predict(network: nn.Module, split: Split, hardware: Hardware) -> Answers:
 def mean_score(
     network: nn.Module, split: Split, monitor: Monitor, hardware: Hardware, images: int | None = None
 ) -> float:
-    """The mean of the monitor's score over `images` random examples, always the same; over all where that is None."""
+    """The mean of the monitor's score over `images` fixed random examples (None: all)."""
     network.eval()
     total, order = 0.0, torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:images]
-    with seeded(0):  # training goes on as if nobody had looked
+    with seeded(0):  # leaves the random state of training unchanged
         for x, y in batches(split, BATCH, hardware.device, order):
             total += monitor.score(network, x, y).double().sum().item()
     return total / len(order)

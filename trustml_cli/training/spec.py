@@ -1,4 +1,4 @@
-"""A network that is wanted: everything that decides its weights, and the other networks that it needs first."""
+"""Specifications of networks: everything that determines the weights, and the networks to be trained first."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,24 +12,24 @@ from trustml_cli.training.trainer import Trainer
 from trustml_cli.training.wrapper import Wrapper
 
 COUNTED = ("static", "student", "part")
-"""Purposes whose seeds are counted on from the run's, so that published figures stay what they are."""
+"""Purposes whose seed is the run's seed + number, so that published figures remain reproducible."""
 
 
 def seed_for(seed: int, purpose: str, number: int) -> int:
-    """The seed of the `number`-th (from 1) network or draw that serves `purpose` in a run with `seed`.
+    """The seed of the `number`-th (from 1) network or random draw for `purpose` in a run with `seed`.
 
-    It differs for each purpose and number, but for those in `COUNTED`: seed + number.
+    It is a hash of all three, except for the purposes in `COUNTED`: seed + number.
     """
     return seed + number if purpose in COUNTED else int(digest([seed, purpose, number])[:15], 16)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSpec:
-    """`model`, trained on `data` by `trainer`, which takes `step` for each batch, with random numbers from `seed`.
+    """`model`, trained on `data` by `trainer` with `step` on each batch and random numbers from `seed`.
 
-    `needs` are networks, by name, that are trained first and handed to the step (a teacher), before those that it asks
-    for itself (static networks). `init_from` is a network of the same architecture whose weights training begins with.
-    `model.checkpoint` is such a one in a file, or the network that is wanted where not `model.train`.
+    `needs` are networks, by name, that are trained first and passed to the step (a teacher), before those of
+    `step.needs` (static networks). `init_from` is a network of the same architecture whose weights are the initial
+    ones. `model.checkpoint` is a file of initial weights, or of the final weights unless `model.train`.
     """
 
     data: Dataset
@@ -42,30 +42,30 @@ class TrainingSpec:
 
     @property
     def networks(self) -> dict[str, "Spec"]:
-        """Every network that the step is given, by name, in its order."""
+        """All networks that are passed to the step, by name, in order."""
         return {**self.needs, **self.step.needs(self)}
 
     @property
     def trains(self) -> bool:
-        """Whether anything is trained; otherwise the network is read from its checkpoint."""
+        """Whether the network is trained; otherwise it is read from its checkpoint."""
         return self.model.checkpoint is None or self.model.train
 
     @property
     def initialized(self) -> bool:
-        """Whether training begins with the weights of a trained network."""
+        """Whether the initial weights are those of a trained network."""
         return self.init_from is not None or (self.model.checkpoint is not None and self.model.train)
 
     @property
     def plain(self) -> bool:
-        """Whether it is trained from random weights by the plain step, and needs no other network."""
+        """Whether it is trained from random weights by `CROSS_ENTROPY`, and needs no other network."""
         return self.trains and not self.initialized and not self.networks and self.step == CROSS_ENTROPY
 
     def seed_for(self, purpose: str, number: int) -> int:
-        """The seed of a further network."""
+        """The seed of a further network; see the function `seed_for`."""
         return seed_for(self.seed, purpose, number)
 
     def check(self) -> None:
-        """Raise `InputError` for what cannot be trained."""
+        """Raise `InputError` for combinations that cannot be trained."""
         if not self.trains:
             if self.init_from is not None or self.step != CROSS_ENTROPY:
                 raise InputError("model.checkpoint: is not trained; go on from it with model.train=true")

@@ -1,6 +1,6 @@
-"""What a network learns from one batch: the interface that every kind of training implements, and the plain one.
+"""The training step on one batch: the interface of all training methods, and plain cross-entropy training.
 
-A family of methods brings its own `TrainingStep`; nothing in this folder has to know it.
+A family of methods defines its own `TrainingStep` in its own folder.
 """
 
 from abc import ABC, abstractmethod
@@ -16,41 +16,41 @@ if TYPE_CHECKING:
     from trustml_cli.training.spec import Spec, TrainingSpec
 
 Closure = Callable[[], tuple[Tensor, Tensor]]
-"""Computes a loss (scalar) and the logits [N, K] that it comes from, with gradients."""
+"""Computes a loss (scalar) and the logits [N, K] that it is computed from, with gradients."""
 
 Groups = list[dict[str, Any]]
 """Parameter groups as `torch.optim` takes them: `params`, `lr`, `weight_decay`."""
 
 
 class TrainingState(Protocol):
-    """A network in training: its optimiser, learning-rate schedule and loss scale."""
+    """The training state that a step works on: network, optimiser, schedule and gradient scaler."""
 
     network: nn.Module
-    """The network, in training mode; compiled where the run compiles."""
+    """The network, in training mode; compiled if the run compiles networks."""
     module: nn.Module
     """The same network, never compiled, for `torch.func`."""
     networks: Sequence[nn.Module]
-    """Trained networks that the step needs (static networks, a teacher), in eval mode and without gradients."""
+    """Trained networks that the step needs (static networks, a teacher), frozen and in eval mode."""
     memory: dict[str, Any]
-    """What the step keeps from batch to batch; empty before the first."""
+    """State that the step keeps from batch to batch; empty before the first."""
     examples: int
-    """Training examples."""
+    """Number of training examples."""
     batch_size: int
-    """Examples in a batch, or expected in one where the step brings its own."""
+    """Examples in a batch, or the expected number if the step samples its own batches."""
     steps: int
-    """Steps of the optimiser in the whole training, if it does not end early."""
+    """Optimiser steps in the whole training, unless it stops early."""
 
     def step(self, closure: Closure) -> tuple[Tensor, Tensor]:
-        """One step of the optimiser down the loss that `closure` returns; returns loss and logits, detached."""
+        """Take one optimiser step on the loss that `closure` returns; returns loss and logits, detached."""
 
     def apply_gradients(self) -> None:
-        """One step of the optimiser by the gradients in each weight's `.grad`, for a step that computes its own."""
+        """Take one optimiser step with the gradients in each weight's `.grad`, for a step that computes its own."""
 
     def cross_entropy(self, logits: Tensor, y: Tensor) -> Tensor:
         """Mean softmax cross-entropy in nats, with the trainer's label smoothing."""
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """The run's number format; `step` calls its closure in it."""
+        """The autocast context of the run's precision; `step` calls its closure in it."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class Monitor:
     """A score, measured after each epoch on `images` training images (always the same) and on all validation data.
 
     `score` maps a network in eval mode, inputs x and labels y [N] to a number for each example, [N]; its mean is in
-    the columns train_`name` and validation_`name` of history.csv. Where training stops by validation data, the epoch
-    with the highest score is kept.
+    the columns train_`name` and validation_`name` of history.csv. With early stopping, the epoch with the highest
+    validation score is kept.
     """
 
     name: str
@@ -69,9 +69,9 @@ class Monitor:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingStep(ABC):
-    """What is learned from a batch. Subclasses name their keys as fields: these are part of the network's key.
+    """The training update on one batch. Subclasses declare their keys as fields: these are part of the store key.
 
-    Only `__call__` must be implemented. A step holds no state of its own: what it keeps from batch to batch belongs in
+    Only `__call__` must be implemented. A step has no state: what it keeps from batch to batch belongs in
     `state.memory`, so that one step can train many networks.
 
         @dataclass(frozen=True, kw_only=True)
@@ -89,21 +89,21 @@ class TrainingStep(ABC):
 
     @abstractmethod
     def __call__(self, state: TrainingState, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Learn from inputs x (images [N, C, H, W] in [0, 1]) and labels y [N]; returns loss and logits, detached.
+        """Train on inputs x (images [N, C, H, W] in [0, 1]) and labels y [N]; returns loss and logits, detached.
 
-        The loss is a mean over the batch, in nats. It takes `steps_per_batch` steps of the optimiser.
+        The loss is the mean over the batch, in nats. The call takes `steps_per_batch` optimiser steps.
         """
 
     def check(self, network: nn.Module) -> None:  # noqa: B027
-        """Raise ValueError, saying which would be right, if it cannot train a network of these layers (BatchNorm)."""
+        """Raise ValueError, with a remedy, if the step cannot train a network with these layers (BatchNorm)."""
 
     @property
     def steps_per_batch(self) -> int:
-        """Steps of the optimiser for each batch; the epochs are divided by it."""
+        """Optimiser steps for each batch; the number of epochs is divided by it."""
         return 1
 
     def needs(self, spec: "TrainingSpec") -> "Mapping[str, Spec]":
-        """Networks by name that are trained first and come in `state.networks`, for the network that `spec` describes.
+        """Networks, by name, that are trained before that of `spec` and passed in `state.networks`.
 
         The names are those of their rows in history.csv.
         """
@@ -111,30 +111,30 @@ class TrainingStep(ABC):
 
     @property
     def monitor(self) -> Monitor | None:
-        """What is measured after each epoch beside loss and accuracy."""
+        """A score measured after each epoch beside loss and accuracy, if any."""
         return None
 
     def batches(self, count: int, batch_size: int, steps: int) -> Sequence[Tensor] | None:
         """Indices below `count` of the examples in each of the `steps` batches of an epoch; None: shuffled batches.
 
-        A batch may be of any size, and empty: the step is called with it all the same.
+        Batches may differ in size and may be empty: the step is called with them all the same.
         """
         return None
 
     def optimizer(
         self, network: nn.Module, groups: Groups, default: Callable[[Groups], torch.optim.Optimizer]
     ) -> torch.optim.Optimizer:
-        """The optimiser over `groups`, which are the trainer's; `default` makes the trainer's optimiser of groups."""
+        """The optimiser for the trainer's parameter `groups`; `default` makes the trainer's optimiser for groups."""
         return default(groups)
 
     def history(self, state: TrainingState) -> Mapping[str, float]:
-        """Further columns of history.csv, by name, after each epoch."""
+        """Further columns of history.csv, by name, computed after each epoch."""
         return {}
 
 
 @dataclass(frozen=True, kw_only=True)
 class CrossEntropyStep(TrainingStep):
-    """One step down the softmax cross-entropy of the batch."""
+    """One optimiser step on the mean softmax cross-entropy of the batch."""
 
     def __call__(self, state: TrainingState, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         def closure() -> tuple[Tensor, Tensor]:

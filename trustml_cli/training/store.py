@@ -1,4 +1,4 @@
-"""Trained models, found again by what made them."""
+"""The store of trained models, cached under a hash of everything that determines their weights."""
 
 import json
 import logging
@@ -18,17 +18,17 @@ from trustml_cli.training.trainer import Epoch, Report
 
 log = logging.getLogger(__name__)
 
-LAYOUT = 3  # raise it when what is stored, or how models are trained, changes: older ones are not found then
+LAYOUT = 3  # increase it when the stored format or the training changes: older entries are then ignored
 
 Recipe = Mapping[str, Any]
-"""Everything that decides what a trained model is, as JSON-able facts."""
+"""Everything that determines the weights of a trained model, as JSON-able values."""
 
 
 def as_built(network: nn.Module) -> dict[str, Any]:
-    """What a network is before anything has trained it, for a recipe: its layers, its weights and the code of both.
+    """Digests of an untrained network for a recipe: its layers, its initial weights, and the user code they come from.
 
-    It notices what no field says, as a file that the user's code reads. Of each weight the shape and the norm count,
-    the norm to three digits: the last ones may depend on the number of threads.
+    They also depend on inputs that no field names, such as a file that the user's code reads. Of each weight the shape
+    and the norm are hashed, the norm to three digits: further ones may depend on the number of threads.
     """
     state = {name: tensor for name, tensor in network.state_dict().items() if isinstance(tensor, Tensor)}
     sizes = {
@@ -36,13 +36,13 @@ def as_built(network: nn.Module) -> dict[str, Any]:
         for name, tensor in state.items()
     }
     code = code_of({type(layer).__module__ for layer in network.modules()})
-    layers = re.sub(r"0x[0-9a-f]+", "", str(network))  # where in memory something lies says nothing
+    layers = re.sub(r"0x[0-9a-f]+", "", str(network))  # memory addresses differ between runs
     return {"layers": digest(layers), "weights": digest(sizes), **({"code": code} if code else {})}
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A trained model as it lies in the store: its key, its weights and the story of its training."""
+    """A trained model in the store: its key, its weights and its training history."""
 
     key: str
     weights: dict[str, Tensor]
@@ -51,19 +51,19 @@ class Stored:
 
 @dataclass(frozen=True)
 class ModelStore:
-    """Models under `root`, one folder each: model.safetensors, and model.json that people can read."""
+    """Models under `root`, one folder each with model.safetensors and a readable model.json."""
 
     root: Path
 
     def key(self, recipe: Recipe) -> str:
-        """The name of the folder of the model that `recipe` describes."""
+        """The store key of `recipe`, which is the name of the model's folder."""
         return digest([LAYOUT, recipe])[:16]
 
     def get_or_train(self, recipe: Recipe, train: Callable[[Report], nn.Module], report: Report) -> Stored:
-        """The model that `recipe` describes; `train` makes it if it is not there yet.
+        """The model of `recipe`, trained by `train` if it is not in the store.
 
-        Processes that ask for the same recipe at once train it once. `report` is called for each epoch, whether it
-        is trained now or was trained before.
+        Concurrent processes with the same recipe train it once. `report` is called for each epoch, whether the model is
+        trained now or was trained before.
         """
         key = self.key(recipe)
         folder = self.root / key
@@ -77,9 +77,9 @@ class ModelStore:
             log.info("training model %s", key)
             network = train(keep)
             state = network.state_dict().items()
-            # cloned, for safetensors refuses tensors that share memory
+            # cloned, because safetensors refuses tensors that share memory
             weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state}
-            (partial / "model.safetensors").write_bytes(save(weights))  # a full disk is an OSError then
+            (partial / "model.safetensors").write_bytes(save(weights))  # so that a full disk raises OSError
             write_json(partial / "model.json", {"recipe": recipe, "history": [asdict(epoch) for epoch in history]})
 
         make_once(folder, make)
@@ -92,10 +92,10 @@ class ModelStore:
     def fetch_many(
         self, recipes: Sequence[Recipe], train: Callable[[], Sequence[tuple[nn.Module, list[Epoch]]]]
     ) -> list[Stored]:
-        """The models that `recipes` describe, in their order; `train` makes all of them at once where one is missing.
+        """The models of `recipes`, in their order; if one is missing, `train` trains all of them jointly.
 
-        They are asked for in the order of their keys, and the lock of the first that is missing is held until all are
-        stored: processes that ask for the same models at once train them once.
+        They are looked up in the order of their keys, and the lock of the first missing one is held until all are
+        stored, so that concurrent processes with the same recipes train them once.
         """
         keys = [self.key(recipe) for recipe in recipes]
         trained: list[tuple[nn.Module, list[Epoch]]] = []
@@ -120,6 +120,6 @@ class ModelStore:
 
 
 def load_frozen(network: nn.Module, weights: dict[str, Tensor], device: torch.device) -> nn.Module:
-    """`network` with `weights`, ready to be asked: on `device`, in eval mode, with no gradient for its weights."""
+    """`network` with `weights`, on `device`, in eval mode, channels last, with `requires_grad` off."""
     network.load_state_dict(weights)
     return network.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)

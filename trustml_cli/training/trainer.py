@@ -1,4 +1,4 @@
-"""What every trainer is, and the row it reports for each pass over the data."""
+"""The base class of trainers, and the row that they report for each epoch."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -17,12 +17,12 @@ from trustml_cli.training.step import CROSS_ENTROPY, TrainingStep
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """One row of history.csv. Losses are mean cross-entropies in nats; the train ones are of augmented batches.
+    """One row of history.csv. Losses are mean cross-entropies in nats; training values are of augmented batches.
 
-    Where a `TrainingStep` other than the plain one trains, they are of what it learned from, and its loss may have
-    further parts. `seconds` and `images` are what training alone took and saw. Where training stops by validation data,
-    their columns are filled too. `extra` are the columns of the step, as its monitor's score on training and validation
-    images. Nothing of it is measured on test images: an epoch must not be chosen by what it is judged on.
+    With a `TrainingStep` other than `CROSS_ENTROPY` they are of the inputs that it trains on, and its loss may have
+    further terms. `seconds` and `images` count training alone. The validation columns are filled with early stopping.
+    `extra` holds the columns of the step, such as its monitor's score on training and validation images. The monitor
+    never uses test images, because epochs are selected by it.
     """
 
     epoch: int
@@ -38,7 +38,7 @@ class Epoch:
     extra: Mapping[str, float | None] = field(default_factory=dict)
 
     def columns(self) -> dict[str, float | None]:
-        """The row by column."""
+        """The row as a mapping from column to value."""
         row = asdict(self)
         return {**{name: row[name] for name in row if name != "extra"}, **self.extra}
 
@@ -47,7 +47,7 @@ Report = Callable[[Epoch], None]
 
 
 def finite(loss: Tensor | float) -> float:
-    """The loss as a number; `RunFailed` if it is none."""
+    """The loss as a float; raises `RunFailed` if it is not finite."""
     value = float(loss)
     if not isfinite(value):
         raise RunFailed(f"training diverged: the loss became {value}; try a smaller trainer.lr")
@@ -56,13 +56,13 @@ def finite(loss: Tensor | float) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Trainer(ABC):
-    """Fits a network to a data set. Subclasses name their keys as fields."""
+    """Trains a network on a data set. Subclasses declare their keys as fields."""
 
     takes_steps: ClassVar[bool] = False
-    """Whether `fit` takes another step than the plain one, and goes on from weights that are there."""
+    """Whether `fit` supports steps other than `CROSS_ENTROPY` and training from given weights."""
 
     def check(self, model: Model) -> None:  # noqa: B027
-        """Raise ValueError, saying which would be right, if this trainer cannot fit `model`. By default it can."""
+        """Raise ValueError, with a remedy, if this trainer cannot train `model`. By default it can."""
 
     @abstractmethod
     def fit(
@@ -75,9 +75,9 @@ class Trainer(ABC):
         networks: Sequence[nn.Module] = (),
         initialized: bool = False,
     ) -> None:
-        """Train `network` in place, calling `report` after each epoch. Raises `RunFailed` if that goes wrong.
+        """Train `network` in place, calling `report` after each epoch. Raises `RunFailed` if training fails.
 
-        `step` says what is learned from each batch, and `networks` are the trained ones that it needs. `initialized`
-        says that the weights are those of a trained network, to go on from. A trainer that does not take steps is
-        given none of the three.
+        `step` is the training step on each batch, and `networks` are the trained networks that it needs. `initialized`
+        means that the weights are those of a trained network. A trainer without `takes_steps` is given none of the
+        three.
         """

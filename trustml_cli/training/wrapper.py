@@ -1,4 +1,4 @@
-"""A small network around a trained one: in front of its images, or behind its logits."""
+"""A small network added to a trained one: before its input, or after its logits."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -9,41 +9,41 @@ from torch import Tensor, nn
 
 
 class WrapperEpoch(NamedTuple):
-    """What an epoch of a wrapper's training reports."""
+    """Learning rate, loss and accuracy of one epoch of a wrapper's training."""
 
     lr: float
     loss: float
-    """Mean over the examples, before each step."""
+    """Mean over the examples, each computed before its batch's step."""
     accuracy: float
-    """Share of examples that are answered as they should be, in [0, 1]."""
+    """Share of examples with the desired prediction, in [0, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wrapper(ABC):
-    """Puts a part of its own around a network that is trained, frozen and not touched.
+    """Adds a part before or after a trained network, whose weights stay frozen.
 
-    The part is trained after the network and stored by itself. Subclasses name their keys as fields.
+    The part is trained after the network and stored separately. Subclasses declare their keys as fields.
     """
 
     place: ClassVar[str] = "around"
-    """Where the part is, for the name of its rows in history.csv."""
+    """The position of the part, for the name of its rows in history.csv."""
 
     @abstractmethod
     def around(self, network: nn.Module, shape: tuple[int, ...]) -> nn.Sequential:
-        """`network` with a fresh part before or behind it, for inputs of this shape."""
+        """`network` with an untrained part before or after it, for inputs of this shape."""
 
     @abstractmethod
     def part(self, wrapped: nn.Sequential) -> nn.Module:
-        """The part, in what `around` made: the one that is trained and stored."""
+        """The part that is trained and stored, in a result of `around`."""
 
     @property
     @abstractmethod
     def learns_from(self) -> int:
-        """How many training examples `learn` is given at most."""
+        """The maximum number of training examples passed to `learn`."""
 
     @abstractmethod
     def learn(self, part: nn.Module, network: nn.Module, x: Tensor, y: Tensor) -> Iterator[WrapperEpoch]:
-        """Train `part` around `network` on inputs x [n, ...] and labels y [n].
+        """Train `part` with `network` on inputs x [n, ...] and labels y [n].
 
-        After each epoch `part` is in eval mode when the epoch is yielded.
+        `part` is in eval mode whenever an epoch is yielded.
         """
