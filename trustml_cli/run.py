@@ -1,4 +1,4 @@
-"""One job: build what the config names, hand it to the task's handler, record how it ended."""
+"""One job: build the objects that the config names, pass them to the task's handler, record the outcome."""
 
 import logging
 import os
@@ -35,18 +35,18 @@ from trustml_cli.system.streams import print_error
 log = logging.getLogger(__name__)
 
 MEMORY_KEYS = re.compile(r"(.*\.)?(batch_size|(\w+_)?images|samples|limit)")  # keys that decide how much memory is used
-COMMON_GROUPS = ("task", "trainer", "model", "dataset", "tracker")  # groups of config.yaml, be they needed or not
+COMMON_GROUPS = ("task", "trainer", "model", "dataset", "tracker")  # groups of config.yaml, needed or not
 
-# here, for the processes of a launcher come to `job` by importing this file
+# at import time, because launcher processes import only this file before they call `job`
 register_resolvers()
 install_careful_loader()
-logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback in the user's face
+logging.raiseExceptions = False  # a failed write to the log must not print a traceback
 
 
 def job(config: DictConfig) -> int:
-    """One run, from config to finished run directory; returns the exit status.
+    """Run one job, from the config to the finished run directory; returns the exit status.
 
-    Whatever goes wrong is recorded and reported in one line; only an interrupt gets out.
+    All exceptions except an interrupt are recorded and reported in one line.
     """
     hydra_config = HydraConfig.get()
     words = as_written(hydra_config.overrides.task)
@@ -74,10 +74,10 @@ def job(config: DictConfig) -> int:
     present = partial(register_job, number, record.directory) if number is not None else dict
     try:
         if "SUBMITIT_EXECUTOR" in os.environ:
-            handle_termination(whatever_was_set=True)  # submitit passes SIGTERM over
+            handle_termination(whatever_was_set=True)  # submitit replaces the handler by one that ignores SIGTERM
         if config.get("resume") is not False and (number is None or not resume):
             raise InputError("resume: counts on the command line only, as resume=true, and goes with a multirun (-m)")
-        taken_back = "SLURM_RESTART_COUNT" in os.environ and record.begun_before  # by SLURM, which begins it anew
+        taken_back = "SLURM_RESTART_COUNT" in os.environ and record.begun_before  # SLURM requeued the job
         if (resume or taken_back) and record.completed_before:
             log.info("completed before: %s", record.directory)
             present()
@@ -97,7 +97,7 @@ def job(config: DictConfig) -> int:
         unresolved = isinstance(caught, OmegaConfBaseException)
         error = InputError(explain(caught, config_folder(), list(record.command[1:]))) if unresolved else caught
         line, exit_code = error_line(error), 2 if isinstance(error, InputError) else 1
-        with suppress(OSError):  # where the disk is what failed; what room is left is for this, not for the log
+        with suppress(OSError):  # the disk may have failed; its remaining space is for run.json rather than for the log
             record.finish("failed", exit_code, error=line)
             if not record.began:
                 present(exit_code=exit_code, error=line)
@@ -109,14 +109,14 @@ def job(config: DictConfig) -> int:
 
 
 def write_page(folder: Path) -> None:
-    """Write report.html; what it takes to write one is imported then."""
+    """Write report.html; its dependencies are imported only here."""
     from trustml_cli.results.report.page import write_run
 
     write_run(folder)
 
 
 def as_yaml(config: DictConfig) -> str:
-    """The config as text with every ${...} resolved; as it stands where one cannot be, which stops the run later."""
+    """The config as YAML with every ${...} resolved; unresolved if one cannot be, which stops the run later."""
     try:
         return OmegaConf.to_yaml(config, resolve=True)
     except OmegaConfBaseException:
@@ -124,7 +124,7 @@ def as_yaml(config: DictConfig) -> str:
 
 
 def dispatch(config: DictConfig, record: Recorder) -> None:
-    """Build the handler and the parts that it asks for by name, then let it run."""
+    """Build the handler and the parts that it declares by name, then call it."""
     import torch
 
     from trustml_cli.config.settings import Settings
@@ -182,12 +182,12 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
 
 
 def memory_hint(config: DictConfig) -> str:
-    """What to lower where memory runs out; training names its own key."""
+    """Which keys to lower when memory runs out; training names its own key."""
     keys = [key for key in flat(OmegaConf.to_container(config)) if MEMORY_KEYS.fullmatch(key)]  # type: ignore[arg-type]
     return f"lower {' or '.join(key for key in keys if not key.startswith('trainer.'))}, or take a smaller model"
 
 
 def job_number() -> int | None:
-    """Which job of a multirun this is, counted from 0; None for a single run."""
+    """The number of this job within a multirun, from 0; None for a single run."""
     hydra_job = HydraConfig.get().job
     return None if OmegaConf.is_missing(hydra_job, "num") else hydra_job.num

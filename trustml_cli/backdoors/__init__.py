@@ -1,1 +1,1 @@
-"""Backdoors: triggers, one paper per file, and how training images are poisoned with them."""
+"""Backdoors: triggers, one paper per file, and the poisoning of training images with them."""

@@ -1,4 +1,4 @@
-"""A picture that shines through the whole image (Chen et al. 2017, arXiv 1712.05526)."""
+"""A pattern blended into the whole image (Chen et al. 2017, arXiv 1712.05526)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +13,10 @@ from trustml_cli.system.ranges import require
 
 @dataclass(frozen=True, kw_only=True)
 class Blend(Trigger):
-    """(1 − `alpha`)·image + `alpha`·pattern, everywhere.
+    """(1 − `alpha`)·image + `alpha`·pattern, at every pixel.
 
-    The pattern is the picture in the file `image`, scaled to the images, or else uniform noise, drawn for each value
-    from `seed`: the same on every image. Applied twice, it shines through more strongly.
+    The pattern is the picture in the file `image`, resized to the images, or else uniform noise, drawn per value from
+    `seed` and the same for every image. Applying it twice makes it stronger.
 
         triggered = Blend(alpha=0.2, image=None, seed=0)(images)
     """

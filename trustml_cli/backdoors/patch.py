@@ -13,7 +13,7 @@ from trustml_cli.system.ranges import require
 
 
 class Corner(Enum):
-    """Where on the image."""
+    """The corner of the image."""
 
     top_left = "top_left"
     top_right = "top_right"
@@ -25,7 +25,7 @@ class Corner(Enum):
 class Patch(Trigger):
     """A square of `size` pixels on each side, `margin` pixels away from both edges of `corner`.
 
-    It shows `color` (grey, or red, green and blue, in [0, 1]) or the picture in the file `image`, scaled to its size.
+    It has the colour `color` (grey, or red, green and blue, in [0, 1]) or the picture in the file `image`, resized.
 
         triggered = Patch(size=3, color=[1.0], image=None, corner=Corner.bottom_right, margin=0)(images)
     """

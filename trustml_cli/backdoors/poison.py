@@ -1,4 +1,4 @@
-"""Training images that carry a trigger and another class's label (Gu et al. 2017, arXiv 1708.06733)."""
+"""Training images with a trigger and the label of another class (Gu et al. 2017, arXiv 1708.06733)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from trustml_cli.system.recipe import recipe_of
 
 
 class Triggered(Split):
-    """The examples of `split`, those that are `chosen` (bool [N]) with `trigger` on them; labels stay."""
+    """The examples of `split`, with `trigger` applied to those that are `chosen` (bool [N]); labels are unchanged."""
 
     def __init__(self, split: Split, trigger: Trigger, chosen: Tensor) -> None:
         assert chosen.dtype == torch.bool
@@ -27,7 +27,7 @@ class Triggered(Split):
         return type(self)(self.split.subset(indices), self.trigger, self.chosen[indices])
 
     def stream(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        parts = torch.split(order.cpu(), batch_size)  # counted on the CPU: a GPU need not wait for it
+        parts = torch.split(order.cpu(), batch_size)  # on the CPU, so that a GPU is not synchronised
         for part, (raw, labels) in zip(parts, self.split.stream(order, batch_size), strict=True):
             rows = self.chosen[part].nonzero()[:, 0].to(raw.device)
             yield raw.index_copy(0, rows, self.trigger(raw[rows])), labels
@@ -38,10 +38,11 @@ class Triggered(Split):
 
 @dataclass(frozen=True, kw_only=True)
 class Poison:
-    """Puts `trigger` on a share `rate` of the training images of the `source` classes, labelled `target` from then on.
+    """Applies `trigger` to a share `rate` of the training images of the `source` classes and labels them `target`.
 
     The rate is a share of the source classes' own training images, in (0, 1], not of the whole training set. Poisoned
-    images take the place of their originals, drawn at random by `seed`; a larger rate contains a smaller one's.
+    images replace their originals and are drawn at random by `seed`; a larger rate includes the images of a smaller
+    one.
     """
 
     trigger: Trigger
@@ -64,17 +65,17 @@ class Poison:
         return chosen
 
     def apply(self, data: Dataset) -> Dataset:
-        """`data` with poisoned training images; the test images are untouched."""
+        """`data` with poisoned training images; the test images are unchanged."""
         chosen = self.choose(data.train.labels)
         labels = data.train.labels.where(~chosen, self.target)
         poisoned = Relabelled(Triggered(data.train, self.trigger, chosen), labels)
         return data.derive(f"poison={digest(self.facts())}", train=poisoned)
 
     def trigger_all(self, split: Split) -> Split:
-        """Every example of `split` with the trigger on it."""
+        """`split` with the trigger applied to every example."""
         return Triggered(split, self.trigger, torch.ones(len(split), dtype=torch.bool))
 
     def facts(self) -> dict[str, Any]:
-        """Everything that decides which images are poisoned, and how."""
+        """All parameters that determine which images are poisoned, and how."""
         facts: dict[str, Any] = recipe_of(self)
         return facts

@@ -1,4 +1,4 @@
-"""What every trigger is, and the colours that most of them are painted in."""
+"""The base class of triggers, and helpers for their colours."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -10,20 +10,20 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Trigger(ABC):
-    """Puts the same mark on every image. Subclasses name their keys as fields and implement `mark`."""
+    """Applies the same mark to every image. Subclasses declare their config keys as fields and implement `mark`."""
 
     @abstractmethod
     def mark(self, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """Opacity and pattern for images of `shape` [C, H, W]: two tensors of that shape, in [0, 1].
 
-        Where the opacity is 0 an image stays as it is, where it is 1 the pattern takes its place. Raises ValueError,
-        with the field's name first, where the trigger does not fit on such images.
+        Opacity 0 leaves a pixel unchanged, opacity 1 replaces it by the pattern. Raises ValueError, with the field's
+        name first, if the trigger does not fit images of this shape.
         """
 
     def __call__(self, images: Tensor) -> Tensor:
         """(1 − opacity)·image + opacity·pattern.
 
-        Images [N, C, H, W], uint8 or floats in [0, 1], to triggered ones of the same type and shape.
+        Maps images [N, C, H, W], uint8 or floats in [0, 1], to triggered ones of the same type and shape.
         """
         opacity, pattern = (part.to(images.device) for part in self.mark(tuple(images.shape[1:])))
         if images.dtype == torch.uint8:
@@ -32,14 +32,14 @@ class Trigger(ABC):
         return ((1 - opacity) * images + opacity * pattern).clamp(0, 1).to(images.dtype)
 
     def check(self, shape: tuple[int, ...]) -> None:
-        """Raise ValueError, saying what would be right, unless examples of `shape` can carry this trigger."""
+        """Raise ValueError, with the remedy, unless examples of `shape` can carry this trigger."""
         if len(shape) != 3:
             raise ValueError(f"marks images, but the data set holds rows of {shape[0]} numbers; take a set of images")
         self.mark(shape)
 
 
 def painted(color: Sequence[float], shape: tuple[int, ...]) -> Tensor:
-    """`color` on every pixel of an image of `shape` [C, H, W]; a single value is a shade of grey."""
+    """An image of `shape` [C, H, W] filled with `color`; a single value is a shade of grey."""
     if len(color) not in (1, shape[0]):
         raise ValueError(f"color: has {len(color)} values, but the images have {shape[0]} channels; give 1 for grey")
     return torch.tensor(color).view(-1, 1, 1).expand(shape).clone()

@@ -1,1 +1,1 @@
-"""Explainers: which pixels a classifier's answer comes from, one paper per file, and how good they are at it."""
+"""Explainers: attributions of a logit to pixels, one paper per file, and their evaluation."""

@@ -1,4 +1,4 @@
-"""What every explainer is, and the gradient that most of them are made of."""
+"""The base class of explainers, and the gradient that most of them use."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -8,33 +8,34 @@ from torch import Tensor, nn
 
 
 class Unsuitable(Exception):
-    """An explainer cannot serve a model; says what it needs."""
+    """The explainer does not support a model; the message says what it needs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Explainer(ABC):
-    """Says of each pixel how much it has to do with a logit. Subclasses name their keys as fields.
+    """Attributes a logit to the pixels. Subclasses declare their config keys as fields.
 
-    Some say what a logit would gain for each unit of a pixel (a rate), others what it has gained from it already (a
-    contribution, in logits), and bring their own `contributions`. A rate's are products with the distance.
+    A map holds either rates (change of the logit per unit of a pixel) or contributions (the pixel's share of the logit,
+    in logits). Rates become contributions by multiplication with the distance from the baseline; explainers that return
+    contributions override `contributions`.
     """
 
     @property
     def is_rate(self) -> bool:
-        """Whether the map has to be multiplied by the image to say what the pixels add to the logit."""
+        """Whether the map holds rates, which have to be multiplied by the image to give contributions."""
         return type(self).contributions is Explainer.contributions
 
     def check(self, model: nn.Module, shape: tuple[int, ...]) -> None:  # noqa: B027
-        """Raise `Unsuitable` where it cannot serve `model`, ValueError where its keys do not fit images of `shape`."""
+        """Raise `Unsuitable` if `model` is not supported, ValueError if the keys do not fit images of `shape`."""
 
     @abstractmethod
     def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
         """Attribution of the logits of classes `target`, int64 [N], to images x [N, C, H, W]; of x's shape."""
 
     def contributions(self, model: nn.Module, x: Tensor, target: Tensor, baseline: Tensor) -> Tensor:
-        """What each pixel adds to the logit on the way from images `baseline` to x, all of one shape.
+        """The contribution of each pixel to the change of the logit from images `baseline` to x, all of one shape.
 
-        An explainer is complete where they add up to F(x) − F(baseline). By default they are rates times distances.
+        An explainer is complete if they add up to F(x) − F(baseline). The default is the rates times x − baseline.
         """
         return self(model, x, target) * (x - baseline)
 

@@ -1,4 +1,4 @@
-"""Input times gradient: what a linear model with the local weights would have made of each pixel.
+"""Input times gradient: the contribution of each pixel to the local linearisation of the model.
 
 Shrikumar, Greenside, Shcherbina and Kundaje 2016, "Not Just a Black Box", arXiv 1605.01713.
 """

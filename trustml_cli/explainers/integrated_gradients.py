@@ -1,4 +1,4 @@
-"""Integrated gradients: the gradient gathered on the straight way from a baseline to the image.
+"""Integrated gradients: the gradient integrated along the straight line from a baseline to the image.
 
 Sundararajan, Taly and Yan 2017, "Axiomatic Attribution for Deep Networks", arXiv 1703.01365.
 """
@@ -17,8 +17,8 @@ from trustml_cli.system.ranges import require
 class IntegratedGradients(Explainer):
     """(x − x₀)·∫₀¹ ∂ logit / ∂x at x₀ + α(x − x₀) dα, a contribution.
 
-    The integral is taken by Gauss-Legendre quadrature at `steps` points; it is complete up to its error. `baseline`
-    is the grey of x₀, in [0, 1], where no other one is asked for.
+    The integral uses Gauss-Legendre quadrature with `steps` points; completeness holds up to its error. `baseline` is
+    the grey value of the default x₀, in [0, 1].
     """
 
     baseline: float

@@ -1,4 +1,4 @@
-"""The weights of a linear model: the explanation that all others are held against."""
+"""The weights of a linear model: the reference for all other explainers."""
 
 from dataclasses import dataclass
 
@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from trustml_cli.explainers.explainer import Explainer, Unsuitable, logit_gradient, logit_of
 from trustml_cli.models.linear import linear_parameters
 
-TOLERANCE = 1e-4  # of the largest logit: float32 rounds
+TOLERANCE = 1e-4  # relative to the largest logit; allows for float32 rounding
 NOT_LINEAR = "needs a linear model, such as model=logistic"
 
 
 @dataclass(frozen=True, kw_only=True)
 class LinearWeights(Explainer):
-    """The weight row of the class, in pixel space: what a linear model's logit gains for each unit of a pixel.
+    """The weight row of the class, in pixel space: the change of the logit per unit of a pixel.
 
     With F(x) = w·x + b, contributions w·(x − x₀) add up to F(x) − F(x₀) for every baseline x₀: it is complete.
     Normalisation before the linear layer is folded in. Raises `Unsuitable` for a model that is not linear.

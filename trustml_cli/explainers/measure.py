@@ -1,4 +1,4 @@
-"""How good explanations are: whether they add up, whether the model follows them, whether they agree."""
+"""Evaluation of attributions: completeness, deletion and insertion curves, agreement between explainers."""
 
 from collections.abc import Mapping
 from copy import deepcopy
@@ -11,16 +11,16 @@ from torch import Tensor, nn
 
 from trustml_cli.explainers.explainer import Explainer, logit_of
 
-BATCH = 50  # images that are explained at once
+BATCH = 50  # images explained per batch
 
 
 @dataclass
 class Explained:
-    """One kind of maps of N images, and what is measured of each; all on the CPU.
+    """One kind of attribution maps of N images, and their measurements; all on the CPU.
 
-    `maps` are [N, C, H, W]; `deletion` and `insertion` the curves of the target's probability where pixels go in their
-    order, [N, steps + 1]. `gaps` are the method's completeness gaps in logits, [N, baselines]; None for a product,
-    whose method has them already. `seconds` is the time that the maps took.
+    `maps` are [N, C, H, W]; `deletion` and `insertion` the target's probability along each curve, [N, steps + 1].
+    `gaps` are the completeness gaps in logits, [N, baselines]; None for a rate times input, since the rate has them
+    already. `seconds` is the time that the maps took.
     """
 
     maps: Tensor
@@ -33,13 +33,12 @@ class Explained:
 def examine(
     name: str, explainer: Explainer, model: nn.Module, x: Tensor, target: Tensor, baselines: Tensor, steps: int
 ) -> dict[str, Explained]:
-    """Explain the logits of classes `target` [N] for images x [N, C, H, W], and measure the explanations.
+    """Explain the logits of classes `target` [N] for images x [N, C, H, W], and evaluate the maps.
 
-    What is measured is the map that the explainer returns, under its `name`. A rate is measured a second time as
-    NAME_x_input, multiplied by the image: another map, which names other pixels. Gaps are taken from each of an image's
-    `baselines` [N, B, C, H, W], in float64, for rounding is not the explainer's fault. Deletion and insertion take so
-    many `steps`; black is the blank image of both (Petsiuk et al. blur for insertion, which leaves nothing to insert in
-    images as small as these).
+    The map that the explainer returns is evaluated under its `name`. A rate is also evaluated as NAME_x_input,
+    multiplied by the image, which ranks pixels differently. Completeness gaps use each of an image's `baselines` [N, B,
+    C, H, W], in float64 to exclude rounding errors. Deletion and insertion take `steps` steps; the blank image of both
+    is black (Petsiuk et al. blur for insertion, which leaves nothing to insert in images as small as these).
     """
     maps, seconds = [], 0.0
     for image, number in zip(torch.split(x, BATCH), torch.split(target, BATCH), strict=True):
@@ -58,7 +57,7 @@ def examine(
 def followed(
     model: nn.Module, x: Tensor, target: Tensor, maps: Tensor, steps: int, gaps: Tensor | None, seconds: float
 ) -> Explained:
-    """What the model makes of images whose pixels go, and come, in the order of `maps`."""
+    """Deletion and insertion curves for pixels in the order of `maps`."""
     curves = []
     for image, number, values in zip(
         torch.split(x, BATCH), torch.split(target, BATCH), torch.split(maps, BATCH), strict=True
@@ -84,7 +83,7 @@ def completeness_gaps(explainer: Explainer, model: nn.Module, x: Tensor, target:
 
 
 def completeness_gap(explainer: Explainer, model: nn.Module, x: Tensor, target: Tensor, baseline: Tensor) -> Tensor:
-    """|sum of contributions − (F(x) − F(baseline))| of each image, in logits, [N]. 0 where nothing is left out.
+    """|sum of contributions − (F(x) − F(baseline))| of each image, in logits, [N]; 0 for a complete explainer.
 
     Sundararajan et al. 2017, arXiv 1703.01365, section 3; F is the logit of class `target`.
     """
@@ -99,12 +98,12 @@ def replacement_curve(
 ) -> Tensor:
     """Probability of class `target` while pixels of `start` are replaced by those of `end`, [N, steps + 1].
 
-    The most important pixels go first, all channels of a place at once, an equal number in each of `steps` steps;
-    `importance` [N, C, H, W] is summed over the channels. Petsiuk, Das and Saenko 2018, arXiv 1806.07421: deletion
-    goes from the image to a blank one, insertion the other way.
+    Pixels are replaced in order of decreasing importance, all channels at once, an equal number in each of `steps`
+    steps; `importance` [N, C, H, W] is summed over the channels. Petsiuk, Das and Saenko 2018, arXiv 1806.07421:
+    deletion goes from the image to a blank one, insertion the other way.
     """
     by_place = importance.sum(1).flatten(1)
-    rank = by_place.argsort(dim=1, descending=True, stable=True).argsort(dim=1)  # 0 for the most important place
+    rank = by_place.argsort(dim=1, descending=True, stable=True).argsort(dim=1)  # 0 for the most important pixel
     shares = []
     for step in range(steps + 1):
         replaced = (rank < round(step / steps * rank.shape[1])).view(-1, 1, *start.shape[2:])
@@ -119,7 +118,7 @@ def area_under(curve: Tensor) -> Tensor:
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Spearman's correlation of two maps [N, …] image by image, [N]; nan where one of them is the same everywhere."""
+    """Spearman's correlation of two maps [N, …] for each image, [N]; nan where one of them is constant."""
     ranks = [torch.from_numpy(rankdata(values.flatten(1).cpu().numpy(), axis=1)) for values in (a, b)]
     left, right = (values - values.mean(1, keepdim=True) for values in ranks)
     correlation: Tensor = (left * right).sum(1) / (left.norm(dim=1) * right.norm(dim=1))
@@ -127,6 +126,6 @@ def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
 
 
 def rank_correlations(maps: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """The rank correlation of each two kinds of maps, of the images where both say something, [≤ N]."""
+    """The rank correlation of each pair of map kinds, for the images where neither map is constant, [≤ N]."""
     each = {one: {other: rank_correlation(maps[one], maps[other]) for other in maps} for one in maps}
     return {one: {other: values[values.isfinite()] for other, values in row.items()} for one, row in each.items()}

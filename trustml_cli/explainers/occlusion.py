@@ -1,4 +1,4 @@
-"""Occlusion: what the logit loses when a window of the image is covered.
+"""Occlusion: the decrease of the logit when a window of the image is covered.
 
 Zeiler and Fergus 2013, "Visualizing and Understanding Convolutional Networks", arXiv 1311.2901.
 """
@@ -14,12 +14,12 @@ from trustml_cli.system.ranges import require
 
 @dataclass(frozen=True, kw_only=True)
 class Occlusion(Explainer):
-    """Each pixel's mean of F(x) − F(x with a window covered), over the windows that it lies in; in logits.
+    """Each pixel's mean of F(x) − F(x with a window covered), over the windows that contain it; in logits.
 
-    Square windows of `window` pixels, `stride` apart, cover all channels at once; the last ones are cut at the border.
-    `baseline` is the grey that covers, in [0, 1], where no other image is asked for. A window is covered while the
-    rest of the image still speaks for the class, so the parts do not add up to the whole: a large completeness gap is
-    the method's own.
+    Square windows of `window` pixels, `stride` apart, cover all channels; the last ones are cut at the border.
+    `baseline` is the grey value of the default cover, in [0, 1]. The rest of the image remains visible while a window
+    is covered, so the contributions do not add up to F(x) − F(baseline): a large completeness gap is inherent to the
+    method.
     """
 
     window: int
@@ -53,5 +53,5 @@ class Occlusion(Explainer):
         return total / windows
 
     def places(self, side: int) -> range:
-        """Where windows begin along a side of so many pixels: until all of it is covered."""
+        """Offsets of the windows along a side of `side` pixels, such that they cover all of it."""
         return range(0, -(-(side - self.window) // self.stride) * self.stride + 1, self.stride)

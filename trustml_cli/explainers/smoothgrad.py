@@ -14,9 +14,9 @@ from trustml_cli.system.ranges import require
 
 @dataclass(frozen=True, kw_only=True)
 class SmoothGrad(Explainer):
-    """Mean of ∂ logit / ∂x at x + n over `samples` draws of n ~ N(0, σ²), with its sign; a rate.
+    """Mean of ∂ logit / ∂x at x + n over `samples` draws of n ~ N(0, σ²), signed; a rate.
 
-    `noise` is σ as a share of each image's range of brightness, as in the paper.
+    `noise` is σ as a share of each image's range (maximum − minimum), as in the paper.
     """
 
     samples: int

@@ -1,1 +1,1 @@
-"""Model extraction: a victim that answers queries, and thieves that rebuild it from the answers."""
+"""Model extraction: a victim behind a query interface, and attacks ("thieves") that rebuild it from its answers."""

@@ -1,4 +1,4 @@
-"""Extraction of any classifier: a network of the thief's own, trained on the victim's answers.
+"""Extraction of any classifier: a student network is trained on the victim's answers.
 
 Tramèr et al. 2016, arXiv 1609.02943, section 6 (retraining); Papernot, McDaniel, Goodfellow, Jha, Celik and Swami
 2016, "Practical Black-Box Attacks against Machine Learning", arXiv 1602.02697 (Jacobian augmentation).
@@ -31,13 +31,13 @@ class Source(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Distill(Thief):
-    """Trains a student on the victim's answers, by cross-entropy with what it says.
+    """Trains a student on the victim's answers, with cross-entropy loss.
 
-    `answer` is the kind it asks for: `labels` are learned as they are, the softmax of `logits` and `probabilities` as
-    soft labels. With `source: jacobian` it begins with `seeds` own images; each round then doubles the queries by
-    x + `step`·sign(∂ student's logit of the victim's label / ∂x), clipped to [0, 1], until they are spent.
-    The student is trained by Adam in batches of `batch_size` over `epochs` of the answers (in each round, where there
-    are rounds), with a learning rate that falls from `lr` to zero along half a cosine.
+    `answer` is the kind of answer that is queried: `labels` are hard targets; `probabilities`, and the softmax of
+    `logits`, are soft targets. `source: jacobian` starts with `seeds` own images; each round then doubles the queries
+    by x + `step`·sign(∂ student's logit of the victim's label / ∂x), clipped to [0, 1], until the budget is used. The
+    student is trained with Adam in batches of `batch_size` for `epochs` (per round, where there are rounds), with a
+    learning rate that decays from `lr` to zero along half a cosine.
     """
 
     answer: Answer
@@ -69,7 +69,7 @@ class Distill(Thief):
         return student.eval().requires_grad_(False)
 
     def rounds(self, victim: Victim, queries: int, means: Means, student: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
-        """All queries so far with their answers, once for each training of the student; the last time all of them."""
+        """Yield all queries so far with their answers, once per training of the student."""
         if self.source is Source.noise:
             x = torch.rand(queries, *victim.shape, generator=means.random)
         else:
@@ -85,16 +85,16 @@ class Distill(Thief):
             yield x, answers
 
     def ask(self, victim: Victim, x: Tensor) -> Tensor:
-        """What the student shall say: classes [N], or probabilities [N, K]."""
+        """Training targets of the student: classes [N], or probabilities [N, K]."""
         if self.answer is Answer.labels:
             return victim.labels(x)
         if self.answer is Answer.logits:
             return victim.logits(x).softmax(1)
         told = victim.probabilities(x)
-        return told / told.sum(1, keepdim=True).clamp(min=1e-6)  # rounding may have taken a part
+        return told / told.sum(1, keepdim=True).clamp(min=1e-6)  # rounded probabilities need not add up to 1
 
     def train(self, student: nn.Module, x: Tensor, answers: Tensor, means: Means) -> None:
-        """Fit the student, from where it is, to the answers."""
+        """Train the student on the answers, starting from its current weights."""
         student.train()
         x, answers = x.to(means.device), answers.to(means.device)
         optimizer = torch.optim.Adam(student.parameters(), self.lr)
@@ -112,7 +112,7 @@ class Distill(Thief):
 
 
 def augmented(student: nn.Module, x: Tensor, labels: Tensor, step: float, device: torch.device) -> Tensor:
-    """Each x + step·sign(∂ logit of its label / ∂x), in [0, 1] and of x's shape; `labels` are the victim's, [N]."""
+    """Each x + step·sign(∂ logit of its label / ∂x), clipped to [0, 1]; `labels` are the victim's, [N]."""
     moved = []
     for part, label in zip(torch.split(x, CHUNK), torch.split(labels, CHUNK), strict=True):
         point = part.detach().to(device).requires_grad_(True)

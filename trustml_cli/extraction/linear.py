@@ -1,4 +1,4 @@
-"""Extraction of linear classifiers by solving equations, and by retraining where only labels are told.
+"""Extraction of linear classifiers by solving equations in logits or probabilities.
 
 Tramèr, Zhang, Juels, Reiter and Ristenpart 2016, "Stealing Machine Learning Models via Prediction APIs",
 arXiv 1609.02943.
@@ -14,11 +14,11 @@ from trustml_cli.extraction.thief import Means, Thief
 from trustml_cli.extraction.victim import Answer, Victim
 from trustml_cli.system.ranges import require
 
-ROUNDED_TO_NOTHING = 0.5  # of the last digit: where a probability that was rounded to zero lies at most
+ROUNDED_TO_NOTHING = 0.5  # in units of the last digit: upper bound for a probability that was rounded to zero
 
 
 class LinearClassifier(nn.Module):
-    """Wx + b on inputs as they are: weights [K, D], bias [K], inputs [N, …] of D values each."""
+    """Wx + b on unnormalised inputs [N, …] of D values each: weights [K, D], bias [K]."""
 
     def __init__(self, weights: Tensor, bias: Tensor) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class LinearClassifier(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class Linear(Thief):
-    """What the equation solvers share: their queries lie around grey of brightness `centre`, in (0, 1)."""
+    """Base class of the equation solvers: queries are spread around a grey of brightness `centre`, in (0, 1)."""
 
     centre: float
 
@@ -49,8 +49,8 @@ class Linear(Thief):
 class LinearLogits(Linear):
     """Solves Wx + b = logits for W and b: exact from D + 1 queries (section 4.1.1 of the paper).
 
-    More queries average out what rounding adds; from fewer, it is the solution of least norm. D is the number of
-    values of an input; the solution is in float64.
+    More queries average out rounding errors; with fewer, the result is the minimum-norm solution. D is the number of
+    values of an input; the system is solved in float64.
     """
 
     @property
@@ -58,7 +58,7 @@ class LinearLogits(Linear):
         return Answer.logits
 
     def comparable(self, parameters: Tensor) -> Tensor:
-        return parameters  # logits hide nothing
+        return parameters  # logits determine all parameters
 
     def __call__(self, victim: Victim, queries: int, means: Means) -> LinearClassifier:
         x = well_spread(queries, prod(victim.shape), self.centre, means.random)
@@ -69,9 +69,9 @@ class LinearLogits(Linear):
 class LinearSoftmax(Linear):
     """Solves (Wx + b)ₖ − mean over classes = log pₖ − mean of log p, exact from D + 1 queries (section 4.1.2).
 
-    The softmax hides what is added to all logits alike, so that W and b are found up to one row that all classes
-    share; predictions and probabilities do not depend on it. A probability that was rounded to zero is taken for half
-    of the last digit's unit.
+    The softmax is invariant to a constant added to all logits, so W and b are determined up to one row common to all
+    classes; predictions and probabilities do not depend on it. A probability that was rounded to zero is replaced by
+    half a unit of the last digit.
     """
 
     @property
@@ -89,10 +89,10 @@ class LinearSoftmax(Linear):
 
 @torch.no_grad()
 def well_spread(count: int, values: int, centre: float, random: torch.Generator) -> Tensor:
-    """So many random inputs [count, values] in [0, 1] whose equations are well conditioned, float64.
+    """`count` random inputs [count, values] in [0, 1] whose system of equations is well conditioned, float64.
 
-    Each block of values + 1 inputs is grey, `centre`, plus the rows of a random orthogonal matrix, as far as the range
-    goes. Its columns are orthogonal to the column of ones that stands for the bias.
+    Each block of values + 1 inputs is the grey `centre` plus the rows of a random orthogonal matrix, scaled to the
+    range. Its columns are orthogonal to the column of ones that belongs to the bias.
     """
     room = min(centre, 1 - centre)
     blocks = []
@@ -101,13 +101,13 @@ def well_spread(count: int, values: int, centre: float, random: torch.Generator)
         square[:, 0] = 1
         directions = torch.linalg.qr(square).Q[:, 1:]
         blocks.append(centre + directions * (room / directions.abs().max()))
-    return torch.cat(blocks)[:count].float().clamp(0, 1).double()  # exactly what a float32 victim will see
+    return torch.cat(blocks)[:count].float().clamp(0, 1).double()  # the values that a float32 victim will see
 
 
 def solve(x: Tensor, z: Tensor, centre: float) -> tuple[Tensor, Tensor]:
     """Weights [K, D] and bias [K] with xWᵀ + b ≈ z by least squares, in float64.
 
-    Where there are fewer equations than unknowns, it is the solution of least norm in coordinates around `centre`.
+    If the system is underdetermined, the minimum-norm solution in coordinates around `centre`.
     """
     centred = torch.cat([x - centre, torch.ones(len(x), 1, dtype=x.dtype)], 1)
     solution = torch.linalg.lstsq(centred, z, driver="gelsd").solution

@@ -1,4 +1,4 @@
-"""Extraction of a linear classifier that tells its labels and nothing else, by adaptive retraining.
+"""Extraction of a linear classifier that returns labels only, by adaptive retraining.
 
 Tramèr, Zhang, Juels, Reiter and Ristenpart 2016, arXiv 1609.02943, section 6.
 """
@@ -16,11 +16,11 @@ from trustml_cli.extraction.thief import Means, Thief
 from trustml_cli.extraction.victim import Answer, Victim
 from trustml_cli.system.ranges import require
 
-HALVINGS = 20  # of a line between two classes: 2^-20 of its length is below what float32 pixels can tell
+HALVINGS = 20  # bisection steps: 2^-20 of a line's length is below the resolution of float32 pixels
 
 
 class Start(Enum):
-    """Where the thief's first queries come from, and the ends of the lines that it searches."""
+    """Where the first queries, which are also the end points of the search lines, come from."""
 
     held_out = "held_out"
     """Its own images."""
@@ -30,13 +30,13 @@ class Start(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class LinearLabels(Thief):
-    """Fits a logistic regression to the victim's labels, and asks next where that one is in doubt.
+    """Fits a logistic regression to the victim's labels, and queries next at its decision boundary.
 
-    A quarter of the queries (at least five for each class, if there are as many) are starting points. The others come
-    in `rounds`: each draws lines between points that
-    the thief's model tells apart, and asks for the label of the place where its answer changes, so that queries
-    gather around the victim's borders. Labels hide the scale of the weights, so that parameters are not comparable.
-    `decay` is the factor of ‖W, b‖² in the loss of each fit (L-BFGS, at most `iterations`).
+    A quarter of the queries (at least five per class, if there are as many) are starting points. The others come in
+    `rounds`: each draws lines between points that the fitted model classifies differently, and queries the point where
+    its prediction changes, so that queries concentrate at the victim's decision boundaries. Labels do not determine the
+    scale of the weights, so parameters are not comparable. `decay` is the factor of ‖W, b‖² in the loss of each fit
+    (L-BFGS, at most `iterations`).
     """
 
     start: Start
@@ -72,10 +72,10 @@ class LinearLabels(Thief):
         return LinearClassifier(model[:, :-1], model[:, -1])
 
     def points(self, count: int, victim: Victim, means: Means) -> Tensor:
-        """So many starting points as rows, [count, D]."""
+        """`count` starting points as rows, [count, D]."""
         if self.start is Start.held_out:
             drawn = torch.randperm(max(count, len(means.images)), generator=means.random)[:count]
-            return means.images[drawn % len(means.images)].flatten(1)  # again from the first where there are too few
+            return means.images[drawn % len(means.images)].flatten(1)  # reused from the first if there are too few
         values = prod(victim.shape)
         density = torch.rand(count, 1, generator=means.random)
         bright = torch.rand(count, values, generator=means.random) < density
@@ -103,7 +103,7 @@ def scores(model: Tensor, x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def doubtful(model: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Where the answer of `model` changes between each a and b, all [N, D]; near b where both are of one class."""
+    """Where the prediction of `model` changes between each a and b, all [N, D]; near b if both are of one class."""
     label = scores(model, a).argmax(1)
     for _ in range(HALVINGS):
         middle = (a + b) / 2

@@ -1,4 +1,4 @@
-"""The victim as a thief sees it: a query goes in, an answer comes out, and somebody counts."""
+"""The victim's query interface: answers queries and counts them."""
 
 from enum import Enum
 
@@ -9,7 +9,7 @@ CHUNK = 250  # queries that are answered in one forward pass
 
 
 class Answer(Enum):
-    """What the victim gives away, from most to least."""
+    """What the victim returns, from most to least informative."""
 
     logits = "logits"
     """Unnormalised scores of all classes."""
@@ -20,20 +20,21 @@ class Answer(Enum):
 
     @property
     def rank(self) -> int:
-        """0 for the richest kind of answer; from each kind, those of a higher rank can be told."""
+        """0 for the most informative kind of answer; each kind can be converted into those of higher rank."""
         return list(Answer).index(self)
 
 
 class QueriesSpent(Exception):
-    """The victim was asked more often than its limit allows."""
+    """The victim was queried more often than its limit allows."""
 
 
 class Victim:
-    """A classifier behind a query interface; the only way by which a thief may reach it.
+    """A classifier behind a query interface, the thief's only access to it.
 
-    `network` maps inputs [N, *shape] in [0, 1] to logits [N, classes]. `returns` is the most that is given away,
-    `round_digits` the decimal places that logits and probabilities are rounded to (None: not at all), and `limit` the
-    number of queries after which `QueriesSpent` is raised. `queries` counts each input once, however it was batched.
+    `network` maps inputs [N, *shape] in [0, 1] to logits [N, classes]. `returns` is the most informative answer
+    allowed, `round_digits` the decimal places that logits and probabilities are rounded to (None: no rounding), and
+    `limit` the number of queries after which `QueriesSpent` is raised. `queries` counts each input once, independent of
+    batching.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Victim:
         self.queries = 0
 
     def logits(self, x: Tensor) -> Tensor:
-        """Scores of all classes, float [N, classes], for inputs x [N, *shape]."""
+        """Logits of all classes, float [N, classes], for inputs x [N, *shape]."""
         return self._rounded(self._ask(x, Answer.logits))
 
     def probabilities(self, x: Tensor) -> Tensor:
@@ -61,12 +62,12 @@ class Victim:
         return self._rounded(self._ask(x, Answer.probabilities).softmax(1))
 
     def labels(self, x: Tensor) -> Tensor:
-        """The likeliest class, int64 [N]."""
+        """The predicted class, int64 [N]."""
         return self._ask(x, Answer.labels).argmax(1)
 
     @torch.no_grad()
     def _ask(self, x: Tensor, wanted: Answer) -> Tensor:
-        """Logits of the network, on the CPU, once the queries are counted and found to be allowed."""
+        """The network's logits, on the CPU, after counting the queries and checking that they are allowed."""
         assert x.shape[1:] == self.shape, (x.shape, self.shape)
         if wanted.rank < self.returns.rank:
             raise ValueError(f"the victim hides its {wanted.value}; it returns {self.returns.value}")

@@ -1,1 +1,1 @@
-"""Fairness: how differently groups are treated, and how a classifier is made to treat them alike."""
+"""Fairness: metrics of how differently groups are treated, and methods of debiasing a classifier."""

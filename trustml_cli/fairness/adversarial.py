@@ -1,7 +1,7 @@
-"""Adversarial debiasing: a classifier learns to give nothing away about the groups that people belong to.
+"""Adversarial debiasing: a classifier is trained so that its score does not reveal the sensitive attributes.
 
-Zhang, Lemoine and Mitchell 2018, arXiv 1801.07593; the game without their projection term, as in Louppe, Kagan and
-Cranmer 2017, arXiv 1611.01046.
+Zhang, Lemoine and Mitchell 2018, arXiv 1801.07593; the minimax game without their projection term, as in Louppe,
+Kagan and Cranmer 2017, arXiv 1611.01046.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,14 +19,14 @@ PATIENCE = 50  # epochs
 
 
 def log_odds(logits: Tensor) -> Tensor:
-    """The log-odds of class 1, [N], of logits [N, 2]; their sigmoid is its probability."""
+    """The log-odds of class 1, [N], of logits [N, 2]; their sigmoid is the probability of class 1."""
     return logits[:, 1] - logits[:, 0]
 
 
 class Adversary(nn.Module):
-    """Guesses each person's group by every sensitive attribute from the classifier's log-odds alone.
+    """Predicts the group by each sensitive attribute from the classifier's log-odds alone.
 
-    `hidden` are the widths of its layers, with ReLU after each, and `groups` the numbers of groups by attribute.
+    `hidden` are the widths of the hidden layers, each followed by ReLU; `groups` the numbers of groups by attribute.
     """
 
     def __init__(self, hidden: Sequence[int], groups: Sequence[int]) -> None:
@@ -43,9 +43,10 @@ class Adversary(nn.Module):
         return self.body(odds[:, None]).split(self.groups, dim=1)  # type: ignore[no-any-return]
 
     def losses(self, odds: Tensor, sensitive: Tensor) -> Tensor:
-        """Mean cross-entropy (nats) of the guesses for each attribute, [A], with `sensitive` the groups, int64 [N, A].
+        """Mean cross-entropy (nats) for each attribute, [A]; `sensitive` are the true groups, int64 [N, A].
 
-        At the entropy of the groups' shares, it knows no more than these.
+        A loss equal to the entropy of the group shares means that the adversary has learned nothing beyond these
+        shares.
         """
         guesses = self(odds)
         return torch.stack([functional.cross_entropy(guess, sensitive[:, a]) for a, guess in enumerate(guesses)])
@@ -55,11 +56,11 @@ class Adversary(nn.Module):
 class AdversarialDebiasing:
     """min over the classifier, max over the adversary, of  L_y − Σ λ_A · L_A.
 
-    L_y is the classifier's cross-entropy, L_A the adversary's for attribute A, and `strength` holds the λ_A. In each
-    of `rounds`, the adversary goes once over all rows in batches of `adversary_batch_size`, down its own losses, then
-    the classifier takes one step on a random batch of `batch_size`. Both use Adam; the classifier's learning rate
-    falls from `lr` to zero along half a cosine, so that the game comes to rest. `weight_decay` (L2) keeps it from
-    learning by heart who of the rows is in which group, which would look fair on these rows alone.
+    L_y is the classifier's cross-entropy, L_A the adversary's for attribute A, and `strength` holds the λ_A. In each of
+    `rounds`, the adversary is trained for one epoch on its own losses, in batches of `adversary_batch_size`, then the
+    classifier takes one step on a random batch of `batch_size`. Both use Adam; the classifier's learning rate decays
+    from `lr` to zero along half a cosine, so that the game converges. `weight_decay` (L2) keeps the classifier from
+    memorising the groups of the training rows, which would look fair on these rows only.
     """
 
     strength: Sequence[float]
@@ -71,15 +72,15 @@ class AdversarialDebiasing:
     adversary_lr: float
 
     def pretrain(self, adversary: Adversary, odds: Tensor, sensitive: Tensor, epochs: int) -> None:
-        """Fit `adversary` to the groups of rows whose log-odds stay as they are."""
+        """Fit `adversary` to the groups for fixed log-odds."""
         optimizer = torch.optim.Adam(adversary.parameters(), self.adversary_lr)
         for _ in range(epochs):
             self.pursue(adversary, optimizer, odds, sensitive)
 
     def converge(self, adversary: Adversary, odds: Tensor, sensitive: Tensor, epochs: int) -> int:
-        """`pretrain` until its losses no longer fall, for `epochs` at most; returns how many it took.
+        """`pretrain` until the losses stop falling, for at most `epochs`; returns the number of epochs.
 
-        They no longer fall where their sum over all rows is less than `FALLS` below the lowest after `PATIENCE` epochs.
+        They have stopped when their sum has not fallen more than `FALLS` below its lowest value for `PATIENCE` epochs.
         """
         optimizer = torch.optim.Adam(adversary.parameters(), self.adversary_lr)
         lowest, since = inf, 0
@@ -93,7 +94,7 @@ class AdversarialDebiasing:
         return epochs
 
     def pursue(self, adversary: Adversary, optimizer: torch.optim.Optimizer, odds: Tensor, sensitive: Tensor) -> None:
-        """Let `adversary` go once over all rows."""
+        """Train `adversary` for one epoch over all rows."""
         fit_minibatches(
             lambda rows: adversary.losses(odds[rows], sensitive[rows]).sum(),
             optimizer,
@@ -104,7 +105,7 @@ class AdversarialDebiasing:
     def play(
         self, classifier: nn.Module, adversary: Adversary, x: Tensor, y: Tensor, sensitive: Tensor
     ) -> Iterator[Tensor]:
-        """Play on; yields the classifier's loss after each round. Draws from torch's global random numbers.
+        """Train both networks; yields the classifier's loss after each round. Uses torch's global random generator.
 
         `classifier` maps features x [N, D] to logits [N, 2], y are labels 0 or 1, [N], and `sensitive` the groups by
         attribute, int64 [N, A]. Both networks change in place.

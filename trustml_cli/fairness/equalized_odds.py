@@ -1,8 +1,8 @@
-"""Decisions with equal true-positive and equal false-positive rates in all groups, from scores: equalized odds.
+"""Post-processing for equalized odds: decisions with equal true- and false-positive rates in all groups.
 
-Hardt, Price and Srebro 2016, "Equality of Opportunity in Supervised Learning", arXiv 1610.02413, section 4. What a
-group's thresholds reach lies on its ROC curve, what a draw between two of them reaches on the convex hull of it, and
-what a further draw regardless of the score reaches below. Equal odds are the points that every group can reach.
+Hardt, Price and Srebro 2016, "Equality of Opportunity in Supervised Learning", arXiv 1610.02413, section 4. One
+threshold reaches a point on a group's ROC curve, randomising between two thresholds a point on its convex hull, and a
+further draw that ignores the score a point below. Equalized odds are possible at the points that every group reaches.
 """
 
 from collections.abc import Mapping
@@ -14,17 +14,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-BEYOND = 2.0  # how far the first and the last threshold lie from the scores
+BEYOND = 2.0  # distance of the first and the last threshold from the scores
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How one group is decided.
+    """The randomised decision rule of one group.
 
-    With the chance `ignored` it is selected with the chance `rate`, whatever its score. Otherwise it is where its score
-    is above `second`, with the chance `share`, or else above `first`.
+    With probability `ignored` a row is selected with probability `rate`, whatever its score. Otherwise the threshold is
+    `second` with probability `share`, else `first`, and rows with scores above it are selected.
     """
 
     first: float
@@ -34,16 +34,16 @@ class Rule:
     rate: float
 
     def chances(self, scores: Tensor) -> Tensor:
-        """The chance of each of the scores [N] to be selected, float64 [N]."""
+        """The probability of selection for each of the scores [N], float64 [N]."""
         by_score = self.share * (scores > self.second).double() + (1 - self.share) * (scores > self.first).double()
         return (1 - self.ignored) * by_score + self.ignored * self.rate
 
 
 def equalized_odds_rules(scores: Tensor, labels: Tensor, group: Tensor) -> dict[int, Rule]:
-    """The rule of each group: all have one pair of rates, the one that is right most often on these rows.
+    """The rule of each group: all groups get the same pair of rates, the one with the highest accuracy on these rows.
 
-    Scores are float [N], labels 0 or 1 [N], groups int64 [N] by any numbers, each with rows of both labels; raises
-    ValueError for one that has not. Rates are equal on these rows on average over the draws.
+    Scores are float [N], labels 0 or 1 [N], groups int64 [N] with any values, each with rows of both labels; raises
+    ValueError for a group without. Rates on these rows are equal in expectation over the draws.
     """
     hulls = {}
     for number in torch.unique(group).tolist():
@@ -59,11 +59,11 @@ def equalized_odds_rules(scores: Tensor, labels: Tensor, group: Tensor) -> dict[
 def roc_hull(scores: Tensor, labels: Tensor) -> Floats:
     """Corners of the upper convex hull of a ROC curve: rows of false- and true-positive rate and threshold, [K, 3].
 
-    The rates ascend, from the last one without a false positive on. Thresholds lie half way between two scores.
+    The rates ascend, starting at the last point without a false positive. Thresholds lie midway between two scores.
     """
     order = scores.double().argsort(descending=True, stable=True)
     ranked, positive = scores.double()[order].cpu().numpy(), labels[order].cpu().numpy() == 1
-    ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # the last row of each value
+    ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # the last row of each distinct score
     lower = np.append(ranked[ends[:-1] + 1], ranked[-1] - 2 * BEYOND)
     true = np.append(0, positive.cumsum()[ends] / positive.sum())
     false = np.append(0, (~positive).cumsum()[ends] / (~positive).sum())
@@ -71,7 +71,7 @@ def roc_hull(scores: Tensor, labels: Tensor) -> Floats:
     corners: list[tuple[float, float, float]] = []
     for corner in zip(false.tolist(), true.tolist(), thresholds.tolist(), strict=True):
         while corners and corners[-1][0] == corner[0]:
-            corners.pop()  # the same false positives for fewer true ones
+            corners.pop()  # the same false-positive rate at a lower true-positive rate
         while len(corners) > 1 and below(corners[-1], corners[-2], corner):
             corners.pop()
         corners.append(corner)
@@ -84,10 +84,10 @@ def below(point: tuple[float, ...], left: tuple[float, ...], right: tuple[float,
 
 
 def best_point(hulls: list[Floats], positives: int, negatives: int) -> tuple[float, float]:
-    """The false- and true-positive rate, on or below every hull [K, 2], that is right about most rows.
+    """The false- and true-positive rate, on or below every hull [K, 2], with the highest accuracy.
 
-    What counts is linear in both and the lowest of the hulls piecewise linear, so that the best is one of its corners:
-    a corner of a hull, or where two of them cross.
+    Accuracy is linear in both rates and the lowest of the hulls is piecewise linear, so the optimum is one of its
+    corners: a corner of a hull, or an intersection of two hulls.
     """
     false = np.unique(np.concatenate([hull[:, 0] for hull in hulls]))
     heights = np.stack([np.interp(false, hull[:, 0], hull[:, 1]) for hull in hulls])
@@ -114,13 +114,13 @@ def rule_for(hull: Floats, false: float, true: float) -> Rule:
 
 
 def decided(scores: Tensor, group: Tensor, rules: Mapping[int, Rule], generator: torch.Generator) -> Tensor:
-    """Whether each row is selected, by one draw for each: bool [N]. Groups without a rule are not."""
+    """Whether each row is selected, by one random draw per row: bool [N]; False for groups without a rule."""
     draws = torch.rand(len(scores), generator=generator, dtype=torch.float64)
     return draws < chances(scores, group, rules)
 
 
 def chances(scores: Tensor, group: Tensor, rules: Mapping[int, Rule]) -> Tensor:
-    """The chance of each row to be selected by the rule of its group, float64 [N]; 0 without a rule."""
+    """The probability that the rule of its group selects each row, float64 [N]; 0 for groups without a rule."""
     result = torch.zeros(len(scores), dtype=torch.float64)
     for number, rule in rules.items():
         result = torch.where(group == number, rule.chances(scores), result)

@@ -1,7 +1,7 @@
-"""Guesses of people's groups from a classifier's score, by other means than a network: the score itself, and boosting.
+"""Predictions of the sensitive group from a classifier's score, without a network: the score itself, and boosting.
 
-Whoever wants to know what a score gives away must not depend on how well one network was trained. Both are fitted to
-`known` rows and say of other ones how likely each group is, by attribute float64 [N, G].
+How much a score reveals should not be judged by how well one adversary network was trained. Both predictors are
+fitted to the rows `known` and return, for the rows `asked`, the likelihood of each group by attribute, float64 [N, G].
 """
 
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from torch import Tensor
 
 from trustml_cli.fairness.measure import Scored, area
 
-LEAF = 20  # rows at least
-FEWEST = 3  # rows of a group from which on boosting can hold some out to stop by
+LEAF = 20  # minimum rows per leaf
+FEWEST = 3  # minimum rows per group for boosting to hold some out for early stopping
 
 
 def guesses_by_score(known: Scored, asked: Scored, groups: Sequence[int]) -> list[Tensor]:
-    """The log-odds, with the sign that tells each group best from the others among the known rows."""
+    """The log-odds, with the sign that best separates each group from the others among the known rows."""
     every = []
     for group, count in zip(known.sensitive.T, groups, strict=True):
         upwards = [area(group == number, known.odds) >= 0.5 for number in range(count)]
@@ -27,7 +27,7 @@ def guesses_by_score(known: Scored, asked: Scored, groups: Sequence[int]) -> lis
 
 
 def guesses_by_boosting(known: Scored, asked: Scored, groups: Sequence[int], seed: int) -> list[Tensor]:
-    """The probabilities of gradient-boosted trees on the log-odds (Friedman 2001), small ones, stopped early."""
+    """Probabilities from small gradient-boosted trees on the log-odds (Friedman 2001), with early stopping."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     every = []

@@ -1,4 +1,4 @@
-"""What every stage of debiasing is judged by, whichever method made it."""
+"""Evaluation of every stage of debiasing, common to all methods."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from trustml_cli.metrics.bootstrap import (
 
 @dataclass(frozen=True)
 class Scored:
-    """Rows with what a classifier says of them: log-odds of the favourable class, float64 [N], above 0 if selected.
+    """Rows with a classifier's log-odds of the favourable class, float64 [N]; a row is selected if they are above 0.
 
     `labels` are 0 or 1, [N], and `sensitive` the groups by attribute, int64 [N, A].
     """
@@ -41,22 +41,22 @@ class Scored:
 
     @property
     def probability(self) -> Tensor:
-        """Of the favourable class, [N], in [0, 1]."""
+        """The probability of the favourable class, [N], in [0, 1]."""
         return self.odds.sigmoid()
 
     @property
     def right(self) -> Tensor:
-        """Whether the decision is the label, bool [N]."""
+        """Whether the decision equals the label, bool [N]."""
         return self.selected == (self.labels == 1)
 
     @property
     def accuracy(self) -> float:
-        """Share of right decisions."""
+        """The share of correct decisions."""
         return self.right.double().mean().item()
 
     @property
     def roc_auc(self) -> float:
-        """The chance that a row of the favourable class scores above one of the other; nan where one is absent."""
+        """The probability that a row of the favourable class scores above one of the other; nan where one is absent."""
         return area(self.labels == 1, self.odds)
 
     @property
@@ -67,7 +67,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class Point:
-    """Where a game stands after some rounds, on rows that are not trained on; p-rules in percent by attribute."""
+    """The state of the training after some rounds, on held-out rows; p-rules in percent by attribute."""
 
     round: int
     accuracy: float
@@ -75,11 +75,10 @@ class Point:
 
 
 def adversary_aucs(guesses: Sequence[Tensor], sensitive: Tensor) -> list[float]:
-    """How well groups are told apart, for each attribute: 0.5 is guessing, 1 is certainty.
+    """ROC AUC of the predicted groups, for each attribute: 0.5 is chance, 1 is perfect separation.
 
-    `guesses` say for each attribute how likely each group is, on any scale, [N, G]; `sensitive` are the groups, int64
-    [N, A]. With more than two groups, it is the mean over each group against the others; groups without rows do not
-    count.
+    `guesses` hold for each attribute a score of each group, on any scale, [N, G]; `sensitive` are the groups, int64
+    [N, A]. With more than two groups, the result is the mean over the one-vs-rest AUCs of all groups that have rows.
     """
     areas = []
     for guess, group in zip(guesses, sensitive.T, strict=True):
@@ -89,9 +88,9 @@ def adversary_aucs(guesses: Sequence[Tensor], sensitive: Tensor) -> list[float]:
 
 
 def area_interval(guess: Tensor, group: Tensor, seed: int) -> tuple[float, float]:
-    """The 95 % interval of one of `adversary_aucs`, where the rows of each group are drawn again."""
+    """The 95 % bootstrap interval of one of `adversary_aucs`, resampling the rows within each group."""
     numbers, sample = torch.unique(group, return_inverse=True)
-    shown = numbers[:1] if len(numbers) == 2 else numbers  # against the other group is the same as the other against it
+    shown = numbers[:1] if len(numbers) == 2 else numbers  # with two groups, both one-vs-rest AUCs are equal
     members = sample.cpu().numpy()
     orders = [by_value(guess[:, number].double().cpu().numpy()) for number in shown.tolist()]
     parts = []
@@ -115,11 +114,11 @@ def area(positive: Tensor, scores: Tensor) -> float:
 
 
 def group_intervals(selected: Tensor, labels: Tensor, group: Tensor, seed: int) -> dict[str, tuple[float, float]]:
-    """95 % intervals of the p-rule and of both differences: quantiles over draws of as many rows (Efron 1979).
+    """95 % bootstrap intervals of the p-rule and of both differences (percentile method, Efron 1979).
 
-    They depend on the rows only through their numbers for each group, label and decision, and these numbers are
-    multinomial in such draws. A difference of 0 cannot be exceeded downwards: its interval lies above what is true
-    where groups are treated alike.
+    They depend on the rows only through the counts by group, label and decision, which are multinomial under
+    resampling. The differences are absolute values, hence never below 0: where groups are treated alike, the interval
+    of a difference lies above the true value.
     """
     numbers = torch.unique(group).tolist()
     cells = [
@@ -129,7 +128,7 @@ def group_intervals(selected: Tensor, labels: Tensor, group: Tensor, seed: int) 
     shares = np.array(cells).ravel() / len(group)
     draws = np.random.default_rng(seed).multinomial(len(group), shares, size=RESAMPLES)
     draws = draws.reshape(RESAMPLES, len(numbers), 2, 2)
-    with np.errstate(invalid="ignore"):  # a draw may lack a group, or select nobody
+    with np.errstate(invalid="ignore"):  # a resample may lack a group, or select nobody
         rates = draws[..., 1].sum(2) / draws.sum((2, 3))
         by_label = draws[..., 1] / draws.sum(3)
         rules = 100 * rates.min(1) / rates.max(1)
@@ -139,5 +138,5 @@ def group_intervals(selected: Tensor, labels: Tensor, group: Tensor, seed: int) 
     return {
         "p_rule": percentile_interval(rules),
         "demographic_parity_difference": percentile_interval(rates.max(1) - rates.min(1)),
-        "equalized_odds_difference": percentile_interval(spread.max(1)),  # nan where one of both is
+        "equalized_odds_difference": percentile_interval(spread.max(1)),  # nan if either is
     }

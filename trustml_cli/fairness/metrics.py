@@ -1,8 +1,8 @@
-"""How differently a classifier's decisions treat the groups of one sensitive attribute.
+"""Group fairness metrics: how differently decisions treat the groups of one sensitive attribute.
 
-Every function takes decisions, bool [N], and each row's group, int64 [N], by any numbers; groups without rows do not
-count. With more than two groups, the two that are furthest apart count. With fewer there is nothing to compare, and
-the answer is nan.
+Every function takes decisions, bool [N], and each row's group, int64 [N], with any values; groups without rows are
+ignored. With more than two groups, the two that are furthest apart are compared. With fewer than two the result is
+nan.
 """
 
 from math import isnan, nan
@@ -20,31 +20,31 @@ def selection_rates(selected: Tensor, group: Tensor) -> Tensor:
 def p_rule(selected: Tensor, group: Tensor) -> float:
     """The lowest selection rate in percent of the highest one, in [0, 100]; nan where nobody is selected.
 
-    100 is demographic parity. Below 80, US authorities see adverse impact ("four-fifths rule", 29 CFR 1607.4).
+    100 is demographic parity. US authorities regard less than 80 as adverse impact ("four-fifths rule", 29 CFR 1607.4).
     """
     rates = selection_rates(selected, group)
     return float(100 * rates.min() / rates.max()) if len(rates) > 1 else nan
 
 
 def demographic_parity_difference(selected: Tensor, group: Tensor) -> float:
-    """The highest selection rate less the lowest one, in [0, 1]; 0 is demographic parity."""
+    """The highest selection rate minus the lowest one, in [0, 1]; 0 is demographic parity."""
     rates = selection_rates(selected, group)
     return float(rates.max() - rates.min()) if len(rates) > 1 else nan
 
 
 def equalized_odds_difference(selected: Tensor, labels: Tensor, group: Tensor) -> float:
-    """The difference of the groups' true-positive or of their false-positive rates, whichever is larger, in [0, 1].
+    """The larger of the differences in true-positive and in false-positive rates between groups, in [0, 1].
 
-    `labels` are 1 for the favourable class and 0 for the other, [N]. 0 are equalized odds (Hardt et al. 2016, arXiv
-    1610.02413). A group without a row of a class has no such rate and does not count in it (see `without_rate`); nan
-    where fewer than two groups have one of the two rates, for then it is not known whether that one is equal.
+    `labels` are 1 for the favourable class and 0 for the other, [N]. 0 means equalized odds (Hardt et al. 2016, arXiv
+    1610.02413). A rate is undefined for a group without rows of that class (see `without_rate`), and the group is left
+    out for it; nan where fewer than two groups have one of the two rates, because that difference is then unknown.
     """
     both = [demographic_parity_difference(selected[labels == truth], group[labels == truth]) for truth in (0, 1)]
     return nan if any(map(isnan, both)) else max(both)
 
 
 def without_rate(labels: Tensor, group: Tensor) -> list[tuple[int, int]]:
-    """Every (group, label) of which there is no row, among the groups that have rows: they have no such rate."""
+    """Every (group, label) without rows, among the groups that have rows: the corresponding rate is undefined."""
     return [
         (number, truth)
         for number in torch.unique(group).tolist()

@@ -1,4 +1,4 @@
-"""Reweighing: rows count as much as they would if label and group were independent.
+"""Reweighing: row weights that make label and group statistically independent.
 
 Kamiran and Calders 2012, "Data preprocessing techniques for classification without discrimination", Knowledge and
 Information Systems 33.
@@ -9,10 +9,10 @@ from torch import Tensor
 
 
 def reweighing(labels: Tensor, group: Tensor) -> Tensor:
-    """Every row's weight, float64 [N]: P(label)·P(group) / P(label, group), shares of the rows as they are.
+    """The weight of each row, float64 [N]: P(label)·P(group) / P(label, group), estimated from the rows.
 
-    Labels and groups are int64 [N], by any numbers. The weighted rows have every group's share of labels alike, and
-    the mean weight is 1 where every group has rows of every label.
+    Labels and groups are int64 [N], with any values. In the weighted rows, all groups have the same share of each
+    label; the mean weight is 1 if every group has rows of every label.
     """
     weights = torch.empty(len(labels), dtype=torch.float64)
     for label in torch.unique(labels):
@@ -24,10 +24,10 @@ def reweighing(labels: Tensor, group: Tensor) -> Tensor:
 
 
 def resample(weights: Tensor, generator: torch.Generator) -> Tensor:
-    """Indices of N rows, of which each comes as often as its weight [N] says, on average; int64 [N], shuffled.
+    """Indices of N rows, drawn with expected multiplicity equal to their weights [N]; int64 [N], shuffled.
 
-    Systematic sampling: a row of weight w comes ⌊w⌋ or ⌈w⌉ times, rows of one weight in a random order. It takes the
-    place of weights in the loss, so that any trainer can be used.
+    Systematic sampling: a row of weight w appears ⌊w⌋ or ⌈w⌉ times; rows of equal weight are ordered at random.
+    Resampling replaces weights in the loss, so that any trainer can be used.
     """
     order = torch.randperm(len(weights), generator=generator)
     order = order[weights[order].argsort(stable=True)]

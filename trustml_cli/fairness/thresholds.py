@@ -1,8 +1,8 @@
-"""A threshold for each group, so that all of them are selected at one rate: demographic parity.
+"""A threshold for each group, such that all groups have the same selection rate: demographic parity.
 
-Of all rules with demographic parity the one that is right most often has such thresholds (Corbett-Davies, Pierson,
-Feller, Goel and Huq 2017, arXiv 1701.08230). For equalized odds, see `equalized_odds.py`. Both need everyone's group at
-the moment of the decision, which the other methods do not, and which may not be known or may not be used.
+Of all rules with demographic parity, the most accurate one has this form (Corbett-Davies, Pierson, Feller, Goel and
+Huq 2017, arXiv 1701.08230). For equalized odds, see `equalized_odds.py`. Both methods, unlike the others, need the
+group of each person at prediction time, which may be unknown or not permitted.
 """
 
 import torch
@@ -10,10 +10,10 @@ from torch import Tensor
 
 
 def parity_thresholds(scores: Tensor, labels: Tensor, group: Tensor) -> dict[int, float]:
-    """The threshold of each group: all are selected at the one rate that is right most often on these rows.
+    """The threshold of each group at the common selection rate with the highest accuracy on these rows.
 
-    Scores are float [N], labels 0 or 1 [N], groups int64 [N] by any numbers. A row is selected where its score is
-    above its group's threshold. Rates in steps of one percent are tried.
+    Scores are float [N], labels 0 or 1 [N], groups int64 [N] with any values. A row is selected where its score is
+    above its group's threshold. Rates are searched in steps of one percent.
     """
     best: dict[int, float] = {}
     most_right = -1
@@ -27,7 +27,7 @@ def parity_thresholds(scores: Tensor, labels: Tensor, group: Tensor) -> dict[int
 
 
 def cut(scores: Tensor, rate: float) -> float:
-    """A threshold that the share `rate` of the scores, to the nearest row, lies above."""
+    """A threshold that the share `rate` of the scores, rounded to whole rows, exceeds."""
     selected = round(rate * len(scores))
     ranked = scores.double().sort(descending=True).values
     above = ranked[selected - 1] if selected > 0 else ranked[0] + 2
@@ -36,7 +36,7 @@ def cut(scores: Tensor, rate: float) -> float:
 
 
 def shifted(scores: Tensor, group: Tensor, thresholds: dict[int, float]) -> Tensor:
-    """Scores [N] less the thresholds of their groups: above zero where a row is selected. Unknown groups stay."""
+    """Scores [N] minus the thresholds of their groups: above 0 where a row is selected. Other groups are unchanged."""
     cuts = torch.zeros(len(scores), dtype=torch.float64)
     for number, threshold in thresholds.items():
         cuts[group == number] = threshold

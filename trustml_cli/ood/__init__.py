@@ -1,1 +1,1 @@
-"""Scores of how far an image is from the training distribution, one paper per file, and what is measured of them."""
+"""Out-of-distribution (OOD) scores, one paper per file, and their evaluation."""

@@ -1,4 +1,4 @@
-"""What every detector of unfamiliar images is."""
+"""The base class of OOD detectors."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ FittedState = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class ModelOutputs:
-    """A batch of images x [N, C, H, W] in [0, 1] and what a network makes of it.
+    """A batch of images x [N, C, H, W] in [0, 1] and a network's outputs for it.
 
     `logits` have shape [N, K], penultimate `features`, the input of the last linear layer, [N, D].
     """
@@ -25,24 +25,24 @@ class ModelOutputs:
 
 @dataclass(frozen=True, kw_only=True)
 class Detector(ABC):
-    """Says how far images are from the training distribution. Subclasses name their keys as fields.
+    """Scores how far images are from the training distribution. Subclasses declare their config keys as fields.
 
-    A detector keeps nothing: what `fit` returns is handed to `score`.
+    A detector is stateless: `fit` returns its fitted state, which is passed to `score`.
 
         learned = detector.fit(features, labels)
-        scores = detector.score(Seen(network, x, logits, features), learned)
+        scores = detector.score(ModelOutputs(network, x, logits, features), learned)
     """
 
     @property
     def learns(self) -> bool:
-        """Whether `fit` learns anything."""
+        """Whether `fit` learns anything from training images."""
         return type(self).fit is not Detector.fit
 
     def check(self, images: int) -> None:  # noqa: B027
-        """Raise ValueError if it cannot be fitted on so many training images. By default it can."""
+        """Raise ValueError if the detector cannot be fitted on `images` training images. By default it can."""
 
     def fit(self, features: Tensor, labels: Tensor) -> FittedState:
-        """What it learns from the training images: features [N, D] and classes, int64 [N]. By default nothing."""
+        """Fit to training features [N, D] and classes, int64 [N]; returns the fitted state, by default empty."""
         return {}
 
     @abstractmethod
@@ -51,5 +51,5 @@ class Detector(ABC):
 
 
 def exact(values: Tensor) -> Tensor:
-    """In double precision, on the CPU: not every device has it."""
+    """Convert to double precision, on the CPU, because not every device supports it."""
     return values.cpu().double()

@@ -13,7 +13,7 @@ from trustml_cli.system.ranges import require
 
 @dataclass(frozen=True, kw_only=True)
 class Energy(Detector):
-    """The energy at `temperature` above 0; the paper uses 1."""
+    """The free energy at `temperature` > 0; the paper uses 1."""
 
     temperature: float
 

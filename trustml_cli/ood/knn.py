@@ -14,7 +14,7 @@ from trustml_cli.system.ranges import require
 
 @dataclass(frozen=True, kw_only=True)
 class NearestNeighbours(Detector):
-    """Euclidean distance of the normalised features to the `k`-th nearest of the training images."""
+    """Euclidean distance of the normalised features to the `k`-th nearest normalised training features."""
 
     k: int
 
@@ -33,11 +33,11 @@ class NearestNeighbours(Detector):
 
 
 def nearest_neighbour_score(features: Tensor, references: Tensor, k: int) -> Tensor:
-    """‖z − z₍ₖ₎‖₂ with z = h/‖h‖₂ of features h [N, D], z₍ₖ₎ the k-th nearest of `references` [M, D], of length 1.
+    """‖z − z₍ₖ₎‖₂ with z = h/‖h‖₂ of features h [N, D], z₍ₖ₎ the k-th nearest of the unit vectors `references` [M, D].
 
-    float64 [N], in [0, 2]. Between vectors of length 1 the nearest are those with the largest product.
+    float64 [N], in [0, 2]. For unit vectors, the nearest are those with the largest inner product.
     """
     unit = functional.normalize(features, dim=1)
     largest = (unit @ references.T).topk(k, dim=1, sorted=False)
     kth = largest.indices.gather(1, largest.values.argmin(1, keepdim=True))[:, 0]
-    return exact((unit - references[kth]).norm(dim=1))  # of the difference: 2 − 2·product would lose small distances
+    return exact((unit - references[kth]).norm(dim=1))  # 2 − 2·product would cancel for small distances

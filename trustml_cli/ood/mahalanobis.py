@@ -13,7 +13,7 @@ from trustml_cli.ood.detector import Detector, FittedState, ModelOutputs, exact
 
 @dataclass(frozen=True, kw_only=True)
 class Mahalanobis(Detector):
-    """Squared distance to the nearest class mean under the covariance that all classes share."""
+    """Squared Mahalanobis distance to the nearest class mean, with a covariance shared by all classes."""
 
     def fit(self, features: Tensor, labels: Tensor) -> FittedState:
         means, precision = class_gaussians(features, labels)
@@ -24,10 +24,10 @@ class Mahalanobis(Detector):
 
 
 def class_gaussians(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean of each class that occurs [K, D] and the inverse of the covariance around them [D, D], both float64.
+    """Mean of each class that occurs [K, D] and the inverse of the shared covariance [D, D], both float64.
 
-    The pseudo-inverse, for features that never vary (dead units) make the covariance singular: along them, nothing
-    is known and nothing is counted.
+    The pseudo-inverse is used because constant features (dead units) make the covariance singular; deviations along
+    them do not contribute to the distance.
     """
     features, labels = exact(features), labels.cpu()
     classes, number = torch.unique(labels, return_inverse=True)

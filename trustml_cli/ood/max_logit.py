@@ -12,7 +12,7 @@ from trustml_cli.ood.detector import Detector, FittedState, ModelOutputs, exact
 
 @dataclass(frozen=True, kw_only=True)
 class MaxLogit(Detector):
-    """The largest logit, negated: unlike the softmax it tells much evidence from little."""
+    """The negative largest logit; unlike the softmax it keeps the magnitude of the logits."""
 
     def score(self, seen: ModelOutputs, learned: FittedState) -> Tensor:
         return max_logit_score(seen.logits)

@@ -12,7 +12,7 @@ from trustml_cli.ood.detector import Detector, FittedState, ModelOutputs, exact
 
 @dataclass(frozen=True, kw_only=True)
 class MaxSoftmax(Detector):
-    """The network's confidence in its answer, negated."""
+    """The negative maximum softmax probability."""
 
     def score(self, seen: ModelOutputs, learned: FittedState) -> Tensor:
         return max_softmax_score(seen.logits)
@@ -21,6 +21,6 @@ class MaxSoftmax(Detector):
 def max_softmax_score(logits: Tensor) -> Tensor:
     """−maxₖ softmax(z)ₖ of logits z [N, K]: float64 [N], in [−1, −1/K].
 
-    In double precision, for in single precision all that the network is very sure of would be tied at −1.
+    Computed in double precision: in single precision all highly confident predictions would be tied at −1.
     """
     return -exact(logits).softmax(1).amax(1)

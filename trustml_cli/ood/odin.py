@@ -1,4 +1,4 @@
-"""ODIN: a softmax at high temperature, after a small step that makes the network surer of itself.
+"""ODIN: softmax at high temperature, after a small input perturbation that increases the confidence.
 
 Liang, Li and Srikant 2018, arXiv 1706.02690.
 """
@@ -15,9 +15,9 @@ from trustml_cli.system.ranges import require
 
 @dataclass(frozen=True, kw_only=True)
 class Odin(Detector):
-    """The confidence at `temperature`, negated, of images moved by `epsilon` (pixel units) towards the answer.
+    """The negative confidence at `temperature` for images perturbed by `epsilon` (pixel units) towards the prediction.
 
-    The paper takes a temperature of 1000 and a step of 0.0014; the images that the step makes may leave [0, 1].
+    The paper uses temperature 1000 and step 0.0014; perturbed images are not clipped to [0, 1].
     """
 
     temperature: float
@@ -34,7 +34,7 @@ class Odin(Detector):
 def odin_score(network: nn.Module, x: Tensor, temperature: float, epsilon: float) -> Tensor:
     """−maxₖ softmax(f(x̃)/T)ₖ with x̃ = x − ε·sign(∇ₓ cross-entropy(f(x)/T, ŷ)): float64 [N].
 
-    ŷ is the network's own answer. Two forward passes and a backward pass.
+    ŷ is the predicted class. Costs two forward passes and one backward pass.
     """
     x = x.detach().requires_grad_(True)
     with torch.enable_grad():

@@ -1,7 +1,7 @@
-"""How well scores tell outliers from inliers, whichever of the two is called positive.
+"""How well scores separate outliers from inliers, with either of the two as the positive class.
 
-Papers disagree: Hendrycks and Gimpel 2017 (arXiv 1610.02136) report the AUPR of both, Liang et al. 2018 (arXiv
-1706.02690) and Liu et al. 2020 (arXiv 2010.03759) take inliers for the positive class in the false-positive rate,
+Papers disagree: Hendrycks and Gimpel 2017 (arXiv 1610.02136) report the AUPR of both; Liang et al. 2018 (arXiv
+1706.02690) and Liu et al. 2020 (arXiv 2010.03759) take inliers as the positive class for the false-positive rate,
 pytorch-ood takes outliers.
 """
 
@@ -21,19 +21,19 @@ from trustml_cli.metrics.bootstrap import (
 )
 from trustml_cli.metrics.intervals import wilson_interval
 
-FOUND = 0.95  # the true-positive rate at which false positives are counted
+FOUND = 0.95  # the true-positive rate at which the false-positive rate is measured
 
 
 @dataclass(frozen=True)
 class Separation:
-    """How well scores separate outliers from inliers; all in [0, 1].
+    """How well scores separate outliers from inliers; all values in [0, 1].
 
-    `auroc` is the chance that an outlier scores above an inlier, whichever is positive. With outliers for the positive
-    class, `aupr_outliers_positive` is the mean precision over the recall of outliers, and the false-positive rate at a
-    true-positive rate of 95 % the share of inliers flagged where 95 % of the outliers are: `flagged` of the `inliers`.
-    With inliers for it, `aupr_inliers_positive` is the mean precision over the recall of inliers, and the other rate
-    the share of outliers that pass where 95 % of the inliers do: `passed` of the `outliers`. `fpr` and `tpr` are the
-    ROC curve with outliers positive.
+    `auroc` is the probability that an outlier scores above an inlier; it does not depend on the positive class. With
+    outliers as positives, `aupr_outliers_positive` is the average precision, and the false-positive rate at 95 %
+    true-positive rate is the share of inliers that are flagged when 95 % of the outliers are: `flagged` of the
+    `inliers`. With inliers as positives, `aupr_inliers_positive` is the average precision, and the false-positive rate
+    is the share of outliers that pass when 95 % of the inliers do: `passed` of the `outliers`. `fpr` and `tpr` are the
+    ROC curve with outliers as positives.
     """
 
     auroc: float
@@ -48,12 +48,12 @@ class Separation:
 
     @property
     def fpr_at_95_tpr_outliers_positive(self) -> float:
-        """The share of inliers that is flagged with 95 % of the outliers."""
+        """The share of inliers that are flagged when 95 % of the outliers are."""
         return self.flagged / self.inliers
 
     @property
     def fpr_at_95_tpr_inliers_positive(self) -> float:
-        """The share of outliers that passes with 95 % of the inliers."""
+        """The share of outliers that pass when 95 % of the inliers do."""
         return self.passed / self.outliers
 
 
@@ -67,7 +67,7 @@ MEASURES = (
 
 
 def separation(inliers: Tensor, outliers: Tensor) -> Separation:
-    """What the scores of inliers [N] and of outliers [M] are worth; higher scores mean further away."""
+    """The metrics for scores of inliers [N] and outliers [M]; higher scores mean further from the training data."""
     is_outlier, begins = ranked(inliers, outliers)
     here, there = at_values(np.ones((1, len(is_outlier)), dtype=np.int64), is_outlier, begins)
     found = {name: float(values[0]) for name, values in measures(here, there).items()}
@@ -86,9 +86,9 @@ def separation(inliers: Tensor, outliers: Tensor) -> Separation:
 
 
 def separation_intervals(inliers: Tensor, outliers: Tensor, seed: int) -> dict[str, tuple[float, float]]:
-    """95 % intervals of `MEASURES`: inliers and outliers are both drawn again, for both decide on each of them.
+    """95 % bootstrap intervals of `MEASURES`; both inliers and outliers are resampled, since all measures need both.
 
-    That of a false-positive rate is not narrower than Wilson's, which is what the flagged sample alone would give.
+    The interval of a false-positive rate is at least as wide as Wilson's for the negative sample alone.
     """
     is_outlier, begins = ranked(inliers, outliers)
     parts = [measures(*at_values(often, is_outlier, begins)) for often in drawn_again(is_outlier, seed)]
@@ -105,14 +105,14 @@ def separation_intervals(inliers: Tensor, outliers: Tensor, seed: int) -> dict[s
 
 
 def ranked(inliers: Tensor, outliers: Tensor) -> tuple[Counts, Counts]:
-    """Whether each score is an outlier's (1) or an inlier's (0), the lowest first, and where each new value begins."""
+    """Labels (1 outlier, 0 inlier) in ascending order of score, and the index at which each distinct score begins."""
     scores = np.concatenate([part.detach().cpu().double().numpy() for part in (inliers, outliers)])
     order, begins = by_value(scores)
     return np.repeat([0, 1], [len(inliers), len(outliers)])[order], begins
 
 
 def at_values(often: Counts, is_outlier: Counts, begins: Counts) -> tuple[Counts, Counts]:
-    """How many inliers and how many outliers have each value, [draws, values] each, where rows come so `often`."""
+    """Inliers and outliers at each distinct score, two counts [draws, values]; `often` are the rows' multiplicities."""
     outliers = often * is_outlier
     if len(begins) < len(is_outlier):  # there are ties
         often, outliers = (np.add.reduceat(part, begins, axis=1) for part in (often, outliers))
@@ -120,9 +120,9 @@ def at_values(often: Counts, is_outlier: Counts, begins: Counts) -> tuple[Counts
 
 
 def measures(inliers: Counts, outliers: Counts) -> dict[str, Floats]:
-    """`MEASURES` of each draw, from the numbers at each value, the lowest first, [draws, values]."""
-    passed, missed = inliers.cumsum(1), outliers.cumsum(1)  # where what lies at or below each value passes
-    flagged = passed[:, -1:] - passed + inliers  # and where what lies at or above it is flagged
+    """`MEASURES` of each draw, from the numbers at each distinct score, in ascending order, [draws, values]."""
+    passed, missed = inliers.cumsum(1), outliers.cumsum(1)  # passed with the threshold at each score
+    flagged = passed[:, -1:] - passed + inliers  # flagged with the threshold at each score
     found = missed[:, -1:] - missed + outliers
     aupr_out, fpr_out = one_way(outliers, found, flagged, lowest_first=False)
     aupr_in, fpr_in = one_way(inliers, passed, missed, lowest_first=True)
@@ -131,10 +131,10 @@ def measures(inliers: Counts, outliers: Counts) -> dict[str, Floats]:
 
 
 def one_way(positives: Counts, true: Counts, false: Counts, lowest_first: bool) -> tuple[Floats, Floats]:
-    """Mean precision over recall, and false-positive rate at `FOUND`, [draws].
+    """Average precision, and false-positive rate at true-positive rate `FOUND`, [draws] each.
 
-    `positives` are the numbers of positives at each value, `true` and `false` those of positives and negatives that
-    are taken for positive with the threshold there, all [draws, values].
+    `positives` are the numbers of positives at each score, `true` and `false` those of true and false positives with
+    the threshold at that score, all [draws, values].
     """
     end = -1 if lowest_first else 0
     aupr = (positives * (true / np.maximum(true + false, 1))).sum(1) / true[:, end]
