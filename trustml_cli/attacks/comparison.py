@@ -1,7 +1,7 @@
-"""An attack held against others: whether images that stand it fall to one that was not tried.
+"""Comparison of an attack with reference attacks on the images that withstand it.
 
-Which others: Carlini et al. 2019 (arXiv 1902.06705), and AutoAttack's four kinds (Croce and Hein 2020, arXiv
-2003.01690): a robust accuracy that only attacks on the cross-entropy have seen may be far too high.
+The reference attacks follow Carlini et al. 2019 (arXiv 1902.06705) and the four kinds of AutoAttack (Croce and Hein
+2020, arXiv 2003.01690): a robust accuracy measured only by attacks on the cross-entropy may be far too high.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,14 +18,14 @@ from trustml_cli.attacks.measure import attack_curve
 from trustml_cli.attacks.power import POINT, clearly, needed, smallest_gap
 from trustml_cli.models.inference import logits_of
 
-BENT = 1e-3  # of the spread of the logits: a network whose logits leave a straight line by more is not linear
+BENT = 1e-3  # linearity tolerance, relative to the spread of the logits
 
 
 @dataclass(frozen=True)
 class ReferenceAttacks:
-    """Attacks that another is held against, in its norm, with its target and constraints.
+    """Reference attacks for an attack, with its norm, target and constraints.
 
-    None where a kind cannot be: it has no such norm, takes no target, or is not for this model.
+    None for a kind that does not support the norm, the target or the model.
     """
 
     one_step: Attack | None
@@ -38,12 +38,12 @@ class ReferenceAttacks:
 
     @classmethod
     def of(cls, attack: Attack, given: Mapping[str, Attack], model: nn.Module, x: Tensor) -> "ReferenceAttacks":
-        """The rivals of `attack` among those `given` by role, for a model of images like x [N, …]."""
+        """The reference attacks for `attack`, looked up in `given` by field name, for images like x [N, …]."""
         return cls(**{role.name: matched_to(attack, given.get(role.name), model, x) for role in fields(cls)})
 
 
 def matched_to(attack: Attack, rival: Attack | None, model: nn.Module, x: Tensor) -> Attack | None:
-    """`rival` in the norm, with the target and within the constraints of `attack`; None where it cannot be."""
+    """`rival` with the norm, target and constraints of `attack`; None if it does not support them."""
     if rival is None or attack.norm not in rival.norms or attack.ball(x[:1], 1.0) is None:
         return None
     try:
@@ -61,7 +61,7 @@ def matched_to(attack: Attack, rival: Attack | None, model: nn.Module, x: Tensor
 
 
 def is_unconstrained(attack: Attack) -> bool:
-    """Whether the attack may do all that its budget allows."""
+    """Whether the attack may use the whole ball of radius epsilon around x."""
     x = torch.zeros(1)
     ball = attack.ball(x, 1.0)
     return ball is not None and ball[0] is x and ball[1] == 1.0
@@ -69,7 +69,7 @@ def is_unconstrained(attack: Attack) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class ConstrainedAttack(Attack):
-    """A `rival` that keeps to the ball of `attack`, which is not all of the ball around x."""
+    """A `rival` restricted to the ball of `attack`, which is smaller than the ball of radius epsilon around x."""
 
     norms: ClassVar = tuple(Norm)
 
@@ -82,7 +82,7 @@ class ConstrainedAttack(Attack):
 
 
 class Clipped(nn.Module):
-    """A network that is shown images cut to [0, 1]: the centre of a ball may lie outside."""
+    """A network that clips its input to [0, 1], because the centre of a ball may lie outside."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class Clipped(nn.Module):
 
 @torch.no_grad()
 def is_linear(model: nn.Module, x: Tensor) -> bool:
-    """Whether the logits half way between images are half way between their logits; else no function is linear."""
+    """Whether the logits of the midpoint of two images are the mean of their logits, as for every affine function."""
     x, other = x[:16], x[:16].flip(0)
     ends, middle = (logits_of(model, x) + logits_of(model, other)) / 2, logits_of(model, (x + other) / 2)
     return bool((middle - ends).abs().max() <= BENT * (ends - ends.mean(0)).abs().max())
@@ -103,17 +103,17 @@ def is_linear(model: nn.Module, x: Tensor) -> bool:
 
 @dataclass
 class AttackComparison:
-    """Images that `attack` was tried on, for others to try: batches of x and y, and which of all N of them `stands`.
+    """Compares `attack` with reference attacks on batches of x and y; `stands` (bool [N]) marks what withstood it.
 
-    An image that stands the attack and falls to another of the same kind is proof that the robust accuracy is too
-    high, whatever else the first one fells and the other does not. So the others are shown the images that stand and
-    no more: the cheapest comparison that loses no proof. What counts is how many of all N images fall so: from 5 on,
-    and from more than a point, it is clear (see `power.clearly`). Where it is, and the question is whether gradients
-    are masked, the images that have fallen are shown to the other too: gradients are masked where it is the stronger
-    one altogether; where each fells what the other does not, the attack is too weak.
+    An image that withstands the attack but not a reference attack shows that the robust accuracy is too high. So the
+    reference attacks run only on the images that withstood the attack, which is cheapest and loses no evidence. The
+    difference is clear if they succeed on at least 5 of these, and on more than 1 % of all N images (see
+    `power.clearly`). For a check of gradient masking, the reference attack then also runs on the other images:
+    gradients are masked if it is clearly stronger overall; if each succeeds on images that withstand the other, the
+    attack is too weak.
 
-    `upright` is the share of all images attacked at this epsilon, these among them, that stand: no gap is larger.
-    Attacks ask whom `asked` names.
+    `upright` is the share of all images attacked at this epsilon that withstood it, an upper bound of the gap. `asked`
+    is the network that the attacks query.
     """
 
     model: nn.Module
@@ -125,7 +125,7 @@ class AttackComparison:
     asked: AttackView | None = None
 
     def compare(self, given: Mapping[str, Attack]) -> Comparison:
-        """Every check that needs other attacks, or this one with more effort or a larger budget."""
+        """Run all checks that need other attacks, or this attack with more effort or a larger budget."""
         if self.attack.optimal:
             return Comparison(optimal=True)
         rivals = ReferenceAttacks.of(self.attack, given, self.model, self.batches[0][0])
@@ -136,11 +136,11 @@ class AttackComparison:
 
     @property
     def shows(self) -> float:
-        """The smallest gap that would be found."""
+        """The smallest detectable gap, as a share of the images."""
         return min(smallest_gap(len(self.stands)), self.upright)
 
     def findings(self, rivals: ReferenceAttacks) -> list[CheckResult]:
-        """The checks, one after the other."""
+        """Run the checks and return their results in order."""
         stronger = with_more_effort(self.attack)
         tireless = rivals.iterative if stronger is None else stronger
         at_epsilon, without_limit = None, None
@@ -163,7 +163,7 @@ class AttackComparison:
     def masking(
         self, rivals: ReferenceAttacks, usual: Tensor | None, boxed: Tensor | None, one_step: bool
     ) -> list[CheckResult]:
-        """The checks of attacks that do or see less; `usual` is what many steps left, and `boxed` what a black box."""
+        """Checks for masked gradients; `usual` and `boxed` [N] mark what withstood many steps or a black box."""
         steps, boxes = "iterative steps are not weaker than one", "a white box is not weaker than a black box"
         if self.attack.access is Access.white_box:
             first = (
@@ -176,7 +176,7 @@ class AttackComparison:
         return [self.not_weaker(boxes, usual, rivals.iterative), more] if self.attack.access is Access.query else [more]
 
     def shown(self, rival: Attack, images: Tensor, *epsilons: float) -> list[Tensor]:
-        """For each epsilon which of these `images`, bool [N], stand the rival; False for the others."""
+        """For each epsilon, which of `images` (bool [N]) withstand the rival; False for all other images."""
         stands = [torch.zeros_like(images) for _ in epsilons]
         size, start = len(self.batches[0][0]), 0
         chosen: list[tuple[Tensor, Tensor]] = []
@@ -193,11 +193,11 @@ class AttackComparison:
         return stands
 
     def left(self, rival: Attack | None) -> Tensor | None:
-        """Which images stand both the attack and the rival, bool [N]; None where there is no rival."""
+        """Which images withstand both the attack and the rival, bool [N]; None if there is no rival."""
         return None if rival is None else self.shown(rival, self.stands, self.epsilon)[0]
 
     def not_beaten(self, name: str, left: Tensor | None, speaks_of: str = WEAK) -> CheckResult:
-        """A check that fails where clearly many images that stand the attack fall to another."""
+        """A check that fails if another attack succeeds on clearly many images that withstand this one."""
         if left is None:
             return CheckResult(name, None, "nothing to compare with", speaks_of)
         count, upright = len(left), int(self.stands.sum())
@@ -208,11 +208,11 @@ class AttackComparison:
 
     @property
     def sight(self) -> str:
-        """What would have been found, in words."""
+        """The smallest detectable gap, in words."""
         return f"a gap of {100 * self.shows:.1f} points would have shown" if self.shows <= 1 else "too few to show any"
 
     def not_masked(self, name: str, left: Tensor | None, rival: Attack | None) -> CheckResult:
-        """The same of a rival that should be weaker; gradients are masked where it is stronger altogether."""
+        """`not_beaten` for a rival that should be weaker; a failure means masking if the rival is stronger overall."""
         finding = self.not_beaten(name, left, MASKING)
         if left is None or rival is None or finding.passed:
             return finding
@@ -221,7 +221,7 @@ class AttackComparison:
         return finding if clearly(only_rival, only_attack, len(left)) else replace(finding, speaks_of=WEAK)
 
     def not_weaker(self, name: str, left: Tensor | None, rival: Attack | None) -> CheckResult:
-        """A check that fails where the attack is clearly stronger than a rival that should not be weaker."""
+        """A check that fails if the attack is clearly stronger than a rival that should be at least as strong."""
         if left is None or rival is None:
             return CheckResult(name, None, "nothing to compare with", MASKING)
         only_attack = int(self.shown(rival, ~self.stands, self.epsilon)[0].sum())
@@ -231,9 +231,9 @@ class AttackComparison:
         return CheckResult(name, passed, f"{each} (epsilon {self.epsilon:g})", MASKING)
 
     def beats_noise(self, noise: Attack | None) -> CheckResult:
-        """An attack that is no better than noise does nothing. It cannot be told where noise is enough, or too little.
+        """Check that the attack is clearly stronger than random noise.
 
-        Too little: where fewer images than it takes for a clear difference fall to only one of both.
+        Undecided (None) if noise succeeds on almost all images, or if too few images withstand only one of the two.
         """
         name = "the attack is stronger than random noise"
         if noise is None or self.attack.access is Access.none:
@@ -247,7 +247,7 @@ class AttackComparison:
         return CheckResult(name, passed, f"at epsilon {self.epsilon:g}, {left}", BROKEN)
 
     def unlimited(self, stands: Tensor | None) -> CheckResult:
-        """With a budget that turns any image into any other, nothing can stand."""
+        """Check that no image withstands a budget that can turn any image into any other."""
         name = "an unlimited budget leaves nothing standing"
         if stands is None:
             return CheckResult(name, None, "nothing to compare with", MASKING)
@@ -257,14 +257,14 @@ class AttackComparison:
 
 
 def survived(attack: Attack, predicted: Tensor, labels: Tensor) -> Tensor:
-    """Whether images of which the model says `predicted` [N] have not reached the attack's goal, bool [N]."""
+    """Whether images with predictions `predicted` [N] have not reached the attack's goal, bool [N]."""
     return predicted == labels if attack.target is None else predicted != int(attack.target)
 
 
 def with_more_effort(attack: Attack) -> Attack | None:
-    """The same attack with twice the steps or queries, begun anew; None where it has nothing of the kind.
+    """The attack with twice the steps or queries; None if it has neither.
 
-    It is for images that stood all of the attack's own restarts, so one more is enough.
+    It runs on images that withstood all restarts of the attack, so one restart is enough.
     """
     settings = vars(attack)
     more: dict[str, Any] = {name: 2 * settings[name] for name in ("steps", "queries") if name in settings}

@@ -1,7 +1,7 @@
-"""Steps until the model is sure of a wrong class, under constraints on what may be painted.
+"""Iterative attack until a wrong class has high confidence, with optional constraints on the perturbation.
 
-The step is that of Goodfellow et al. 2015 (arXiv 1412.6572); the two-valued perturbation is trained through the sign
-function as Hubara et al. 2016 (arXiv 1602.02830) train two-valued networks.
+The step is that of Goodfellow et al. 2015 (arXiv 1412.6572). The binary perturbation is trained with the
+straight-through estimator that Hubara et al. 2016 (arXiv 1602.02830) use for binarised networks.
 """
 
 from dataclasses import dataclass
@@ -23,10 +23,10 @@ from trustml_cli.system.ranges import require
 class Confident(Attack):
     """x ← x + `step_size`·sign(∇) until a wrong class (or the target) has `confidence`, or for `steps` steps.
 
-    ∇ leads towards the target, or towards the wrong class that is likeliest at each step. An image that has arrived is
-    left as it is. With `nothing_erased` no value may fall. With `binary` each value is raised by ε or not at all
-    (never beyond 1): the sign of a hidden score decides, which starts below zero and follows the gradient straight
-    through the sign; there a step is as large as the gradient, relative to its largest value.
+    ∇ points towards the target, or towards the most likely wrong class at each step. An image that has reached the
+    confidence is not changed further. With `nothing_erased` no value may decrease. With `binary` each value is raised
+    by ε or not at all (never beyond 1), by the sign of a latent score. The score starts below zero and is updated by
+    the straight-through gradient, scaled to a largest absolute value of `step_size`.
 
         attack = Confident(
             norm=Norm.linf, target=None, confidence=0.9, steps=100, step_size=0.01, nothing_erased=True, binary=False
@@ -73,18 +73,18 @@ class Confident(Attack):
 
     @torch.no_grad()
     def goal(self, model: nn.Module, x_adv: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """The class to go for, and whether it has the confidence that is wanted, both [N]."""
+        """The goal class and whether its probability is at least `confidence`, both [N]."""
         logits = logits_of(model, x_adv)
         goal = likeliest_wrong(logits, y, 1)[:, 0] if self.target is None else torch.full_like(y, int(self.target))
         return goal, of(logits.softmax(1), goal) >= self.confidence
 
     def followed(self, score: Tensor, direction: Tensor) -> Tensor:
-        """The hidden score after a step; beyond ±1 no gradient passes through the sign."""
+        """The latent score after a step; the straight-through gradient is zero beyond ±1."""
         with torch.enable_grad():
             leaf = score.detach().requires_grad_(True)
             (passed,) = torch.autograd.grad(Sign()(leaf), leaf, direction)
         return (score + self.step_size * normalised(passed, inf)).clamp(-1, 1)
 
     def painted(self, x: Tensor, score: Tensor, epsilon: float) -> Tensor:
-        """X with ε added where the score is positive and there is room for all of it."""
+        """The images x with ε added where the score is positive and x + ε ≤ 1."""
         return torch.where((score > 0) & (x + epsilon <= 1), x + epsilon, x)

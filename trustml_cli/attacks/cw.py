@@ -1,4 +1,4 @@
-"""Carlini and Wagner's attacks: the smallest perturbation in L2, L∞ and L0, by descent in a space without bounds.
+"""Carlini and Wagner's L2, L∞ and L0 attacks: smallest perturbations by gradient descent in tanh space.
 
 Carlini and Wagner 2017, arXiv 1608.04644.
 """
@@ -18,21 +18,22 @@ from trustml_cli.attacks.smallest import SmallestPerturbation
 from trustml_cli.models.inference import gradient_wrt, logits_of
 from trustml_cli.system.ranges import require
 
-INSIDE = 0.999999  # keeps 0 and 1 at a finite place
-GROWTH = 10  # of c, as long as nothing was found
-MANY = 10  # rounds, of which the last does not search for c any more
-LARGEST = 1e10  # c of that one, where there is none known to be enough
-PROGRESS = 1e-4  # a run that gains less in a tenth of its steps is over
-TIGHTER = 0.9  # what of the limit in L∞ is left after each success
-FINEST = 1 / 256  # of these limits
-LEFT_OUT = 0.2  # of the values that still change in L0, at once at most
+INSIDE = 0.999999  # scale before atanh, so that pixel values 0 and 1 map to finite values
+GROWTH = 10  # factor on c after a round without success
+MANY = 10  # from this number of rounds on, the last one reuses the smallest successful c
+LARGEST = 1e10  # c of that last round if no c was successful
+PROGRESS = 1e-4  # early abort if the loss falls by a smaller share in a tenth of the steps
+TIGHTER = 0.9  # factor on the limit τ (L∞) after each success
+FINEST = 1 / 256  # smallest limit τ
+LEFT_OUT = 0.2  # largest share of the free values that L0 fixes at once
 
 
 @dataclass(frozen=True)
 class Distance:
-    """What a descent keeps small: `loss` of perturbations [n, …] of the images with numbers [n], and their `size`.
+    """The distance that the descent minimises: `loss` of perturbations [n, …] of the images with indices [n].
 
-    An image that reached its goal within `enough` [N] goes on no further. `free` says which values may change.
+    `size` is the reported size of the perturbations. The descent stops for an image that reaches its goal with a size
+    of at most `enough` [N]. `free` (bool) marks the values that may change.
     """
 
     loss: Callable[[Tensor, Tensor], Tensor]
@@ -41,22 +42,22 @@ class Distance:
     free: Tensor
 
     def of(self, rows: Tensor) -> "Distance":
-        """The same for some of the images."""
+        """The distance restricted to the images `rows`."""
         return Distance(lambda change, n: self.loss(change, rows[n]), self.size, self.enough[rows], self.free[rows])
 
 
 @dataclass(frozen=True, kw_only=True)
 class CarliniWagner(SmallestPerturbation):
-    """Minimises distance(x′, x) + c·max(0, κ − lead) over w, x′ = (tanh w + 1)/2, with Adam.
+    """Minimises distance(x′, x) + c·max(0, κ − margin) over w, x′ = (tanh w + 1)/2, with Adam.
 
-    The lead is that of the best wrong class over the true one, or of the target over the best other. Of all images
-    that lead by more than `confidence` (κ, in logits) on the way the nearest is kept. A round has `steps` of size
-    `lr`, fewer for an image whose loss stops falling if `abort_early`.
+    The margin is the logit of the best wrong class minus that of the true one, or of the target minus the best other.
+    Of all iterates with a margin above `confidence` (κ, in logits) the nearest to x is kept. A round has `steps` steps
+    with learning rate `lr`; with `abort_early` it ends for an image whose loss stops falling.
 
-    In L2 the distance is ‖x′ − x‖₂², and a binary search of `rounds` finds the smallest c for each image, from
-    `constant` on. In L∞ it is Σ max(0, |x′ − x| − τ): τ falls by a tenth with each success, and c grows for at most
-    `rounds` without one. In L0 the values that mattered least to the nearest image in L2 are left out, and so on with
-    those that mattered least to what is found without them, until nothing is.
+    In L2 the distance is ‖x′ − x‖₂², and a binary search of `rounds` rounds finds the smallest c for each image,
+    starting at `constant`. In L∞ it is Σ max(0, |x′ − x| − τ): τ falls by a tenth or more after each success, and c
+    grows for at most `rounds` rounds without success. In L0 the attack starts from the L2 result and repeatedly fixes
+    the least important of the changed values to those of x, until the L2 attack on the remaining values fails.
 
         attack = CarliniWagner(
             norm=Norm.l2, target=None, rounds=9, steps=1000, lr=0.01, constant=1e-3, confidence=0.0,
@@ -91,21 +92,21 @@ class CarliniWagner(SmallestPerturbation):
         return nearest
 
     def search(self, model: nn.Module, x: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
-        """The nearest images found in L2 with any c; x where there is none."""
+        """The nearest adversarial images in L2 over all c tried; x where none was found."""
         nearest, size = x.clone(), x.new_full((len(x),), torch.inf)
         distance = squared(torch.zeros_like(size), everything(size, x))
         c = torch.full_like(size, self.constant)
         too_small, enough = torch.zeros_like(c), torch.full_like(c, torch.inf)
         for number in range(self.rounds):
             if number == self.rounds - 1 and self.rounds >= MANY:
-                c = enough.clamp(max=LARGEST)  # once more with what was enough
+                c = enough.clamp(max=LARGEST)  # a last round with the smallest successful c
             found = self.descend(model, x, x, y, target, c, distance, nearest, size)
             enough, too_small = torch.where(found, c, enough), torch.where(found, too_small, c)
             c = torch.where(enough.isinf(), c * GROWTH, (too_small + enough) / 2)
         return nearest
 
     def tighten(self, model: nn.Module, x: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
-        """The nearest images found in L∞: what goes beyond a limit is pressed back, and the limit falls."""
+        """The nearest adversarial images in L∞: penalise changes beyond a limit τ that shrinks with each success."""
         nearest, limit = x.clone(), x.new_ones(len(x))
         c = torch.full_like(limit, self.constant)
         rows = torch.arange(len(x), device=x.device)
@@ -121,7 +122,7 @@ class CarliniWagner(SmallestPerturbation):
         return nearest
 
     def thin_out(self, model: nn.Module, x: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
-        """Images in which few values changed: those that matter least are left out until nothing is found any more."""
+        """Adversarial images with few changed values: fix the least important values until no image is found."""
         fewest = self.search(model, x, y, target)
         free, weight = fewest != x, importance(model, x, fewest, y, target)
         share, c = x.new_full((len(x),), LEFT_OUT), x.new_full((len(x),), self.constant)
@@ -152,9 +153,9 @@ class CarliniWagner(SmallestPerturbation):
         target: Tensor | None,
         c: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """The first images found within what is enough, on from `start`, x where there is none; and c by then.
+        """The first adversarial images of size at most `distance.enough`, starting from `start`, and the c [n] used.
 
-        That grows for at most `rounds`; where it was for nothing it is returned as it came.
+        c grows for at most `rounds` rounds. Where none was found, returns x and the initial c.
         """
         found, size, grown = x.clone(), torch.full_like(c, torch.inf), c.clone()
         rows = torch.arange(len(x), device=x.device)
@@ -179,11 +180,11 @@ class CarliniWagner(SmallestPerturbation):
         nearest: Tensor,
         size: Tensor,
     ) -> Tensor:
-        """One round from `start` with c [N]: improves `nearest` and its `size` in place; says what reached the goal."""
+        """Run one round from `start` with c [N]; update `nearest` and `size` in place; return which succeeded."""
         rows = torch.arange(len(x), device=x.device)
         reached = torch.zeros_like(c, dtype=torch.bool)
         origin = from_pixels(x)
-        middle = to_pixels(origin)  # x, but for what the way there and back rounds
+        middle = to_pixels(origin)  # x up to the rounding of atanh and tanh
         delta, mean, square = from_pixels(start) - origin, torch.zeros_like(x), torch.zeros_like(x)
         checked = torch.full_like(c, torch.inf)
         for step in range(self.steps):
@@ -217,7 +218,7 @@ class CarliniWagner(SmallestPerturbation):
 
 
 def squared(enough: Tensor, free: Tensor) -> Distance:
-    """In L2: the sum of squares."""
+    """The L2 distance: its loss is the sum of squares."""
     return Distance(
         loss=lambda perturbation, rows: perturbation.flatten(1).square().sum(1),
         size=lengths,
@@ -227,7 +228,7 @@ def squared(enough: Tensor, free: Tensor) -> Distance:
 
 
 def beyond(limit: Tensor, x: Tensor) -> Distance:
-    """In L∞: how far values are beyond the `limit` [n] of their image, summed."""
+    """The L∞ distance: its loss is the sum of the excesses of |change| over the `limit` [n] of each image."""
     return Distance(
         loss=lambda perturbation, rows: (perturbation.flatten(1).abs() - limit[rows, None]).clamp(min=0).sum(1),
         size=lambda perturbation: perturbation.flatten(1).abs().amax(1),
@@ -237,27 +238,27 @@ def beyond(limit: Tensor, x: Tensor) -> Distance:
 
 
 def everything(of: Tensor, x: Tensor) -> Tensor:
-    """Every value of as many images as `of` has numbers, in the shape of x, bool."""
+    """A mask of True for `len(of)` images of the shape of x [N, …]."""
     return torch.ones(len(of), *x.shape[1:], dtype=torch.bool, device=x.device)
 
 
 def importance(model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
-    """How much of the lead each changed value accounts for, to first order; of x's shape."""
+    """First-order contribution of each changed value to the margin, |∇margin · (x_adv − x)|; of x's shape."""
     _, _, gradient = loss_gradient(model, x_adv, lambda logits: logit_margin(logits, y, target))
     return (gradient * (x_adv - x)).abs()
 
 
 def least(weight: Tensor, free: Tensor, count: Tensor) -> Tensor:
-    """The `count` [N] values of least weight among those that are free, bool, of their shape [N, …]."""
+    """A mask [N, …] of the `count` [N] free values of least weight."""
     order = weight.where(free, torch.inf).flatten(1).argsort(1).argsort(1)
     return (order < count[:, None]).view_as(free)
 
 
 def from_pixels(x: Tensor) -> Tensor:
-    """From [0, 1] to the space without bounds."""
+    """Map pixel values in [0, 1] to tanh space."""
     return (INSIDE * (2 * x - 1)).atanh()
 
 
 def to_pixels(w: Tensor) -> Tensor:
-    """From the space without bounds to [0, 1]."""
+    """Map tanh space to pixel values in [0, 1]."""
     return (w.tanh() + 1) / 2

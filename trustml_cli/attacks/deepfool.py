@@ -1,4 +1,4 @@
-"""DeepFool: the smallest perturbation, step by step to the nearest of the linearised boundaries.
+"""DeepFool: smallest perturbations by repeated steps to the nearest linearised decision boundary.
 
 Moosavi-Dezfooli, Fawzi and Frossard 2016, arXiv 1511.04599.
 """
@@ -16,19 +16,19 @@ from trustml_cli.attacks.smallest import SmallestPerturbation
 from trustml_cli.models.inference import gradient_wrt, logits_of
 from trustml_cli.system.ranges import require
 
-NUDGE = 1e-4  # added to every step: a boundary that is touched is not crossed
+NUDGE = 1e-4  # added to the length of every step, so that it crosses the boundary
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeepFool(SmallestPerturbation):
-    """Each of at most `steps` moves an image to where the nearest boundary would be if the logits were linear.
+    """Each of at most `steps` steps moves an image to the nearest decision boundary of the linearised logits.
 
-    By |f|/‖w‖₂² · w in L2 and |f|/‖w‖₁ · sign(w) in L∞, where f is how far a class is behind the true one and w the
-    gradient of that. The sum of the steps, (1 + `overshoot`)-fold and clipped to [0, 1], is the perturbation, where the
-    image is misread with it in the end.
+    The step is |f|/‖w‖₂² · w in L2 and |f|/‖w‖₁ · sign(w) in L∞, where f is the logit of a class minus that of the
+    true class, and w is the gradient of f. The perturbation is the sum of the steps times 1 + `overshoot`; the image is
+    clipped to [0, 1]. Returns x if the final image is classified correctly.
 
-    Only the boundaries to the `candidates` likeliest classes (the true one among them) are looked at: one backward
-    pass for each. It has no targeted form.
+    Only the boundaries to the `candidates` most likely classes (including the true one) are considered, with one
+    backward pass each. It has no targeted form.
 
         attack = DeepFool(norm=Norm.l2, target=None, steps=50, candidates=10, overshoot=0.02)
         x_adv = attack(model, x, y, epsilon=1.0)
@@ -71,7 +71,7 @@ class DeepFool(SmallestPerturbation):
 
 
 def boundaries(model: nn.Module, x: Tensor, y: Tensor, classes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits, how far each of `classes` [N, k] is ahead of y there [N, k], and the gradients of that [N, k, D]."""
+    """Logits [N, K], the logit differences of `classes` [N, k] to y [N, k], and their input gradients [N, k, D]."""
     x = x.detach().requires_grad_(True)
     with torch.enable_grad():
         logits = logits_of(model, x)
@@ -82,9 +82,9 @@ def boundaries(model: nn.Module, x: Tensor, y: Tensor, classes: Tensor) -> tuple
 
 
 def to_the_nearest(gaps: Tensor, normals: Tensor, norm: Norm) -> Tensor:
-    """The step [N, D] to the nearest of the hyperplanes at `gaps` [N, k] along `normals` [N, k, D].
+    """The step [N, D] to the nearest of k hyperplanes, for logit differences `gaps` [N, k] with gradients `normals`.
 
-    None where all normals are zero.
+    It is zero where all normals are zero.
     """
     slopes = lengths(normals.flatten(0, 1), 2 if norm is Norm.l2 else 1).view_as(gaps)
     distance, nearest = (gaps.abs() / slopes).where(slopes > 0, torch.inf).min(1)

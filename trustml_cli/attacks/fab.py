@@ -19,23 +19,23 @@ from trustml_cli.attacks.smallest import SmallestPerturbation
 from trustml_cli.models.inference import logits_of
 from trustml_cli.system.ranges import require
 
-PULL = 0.1  # the most that the projection of the original weighs against that of the iterate (the paper's α_max)
-OVERSHOOT = 1.05  # how far a step goes beyond the boundary (η)
-BACK = 0.9  # what is left of a perturbation that reached the goal, to go on from (β)
+PULL = 0.1  # largest weight of the projection of the original image against that of the iterate (the paper's α_max)
+OVERSHOOT = 1.05  # factor on each step, to cross the boundary (η)
+BACK = 0.9  # factor on a perturbation that reached the goal, before the search continues (β)
 ORDER = {Norm.linf: torch.inf, Norm.l2: 2.0, Norm.l1: 1.0}
 
 
 @dataclass(frozen=True, kw_only=True)
 class FAB(SmallestPerturbation):
-    """Walks along a decision boundary to where it is nearest, tangent by tangent.
+    """Follows a decision boundary to its point nearest to the image, by repeated linearisation.
 
-    In each of `steps` the boundary to one class is replaced by its tangent; the iterate and the original image are
-    projected onto it within [0, 1], exactly, and the next iterate lies between, a little beyond. What is misread is
-    kept if it is the nearest so far, and the search goes on from closer to the original.
+    Each of `steps` steps linearises the boundary to one class and projects the iterate and the original image exactly
+    onto this hyperplane within [0, 1]. The next iterate is a convex combination of the two, with a small overshoot.
+    A misclassified iterate is kept if it is the nearest so far; the search then continues closer to the original.
 
-    Runs for each of the `targets` likeliest wrong classes (the targeted form of the paper, the one that scales to many
-    classes); any wrong answer counts. With a target only that class does. Of `restarts` the first begins at the
-    image, the others at random within half of the smallest perturbation known.
+    It runs for each of the `targets` most likely wrong classes (the targeted form of the paper, which scales to many
+    classes); any wrong prediction is a success. With a target only that class is. The first of `restarts` runs starts
+    at the image, the others at a random point within half the size of the smallest perturbation found.
 
         attack = FAB(norm=Norm.linf, target=None, steps=100, restarts=1, targets=9)
         x_adv = attack(model, x, y, epsilon=8 / 255)
@@ -65,7 +65,7 @@ class FAB(SmallestPerturbation):
         return nearest
 
     def attack_remaining(self, state: AttackState, epsilon: float) -> None:
-        """Attack the images that stand; one has fallen as soon as it is misread within `epsilon`."""
+        """Attack the images without success so far; success is reaching the goal within `epsilon`."""
         for restart in range(self.restarts):
             for attempt in state.attempts(self.targets):
                 radius = torch.full_like(attempt.x[:, 0, 0, 0], epsilon / 2) if restart else None
@@ -77,10 +77,10 @@ class FAB(SmallestPerturbation):
                 state.take(attempt, found, reached.where(size <= epsilon, -torch.inf))
 
     def run(self, model: nn.Module, attempt: Attempt, radius: Tensor | None, enough: float) -> tuple[Tensor, Tensor]:
-        """One run from within `radius` of the images.
+        """Run once from a random point within `radius` [P] of the images, or from the images themselves if None.
 
-        For each row the nearest image that reaches the goal, and its distance, ∞ for none. A row is done when its
-        image has one within `enough`.
+        Returns for each row the nearest image that reaches the goal, and its distance, ∞ if there is none. A row stops
+        once its image has one within `enough`.
         """
         x, count = attempt.x, len(attempt.x)
         nearest, sizes = x.clone(), x.new_full((count,), torch.inf)
@@ -109,9 +109,9 @@ class FAB(SmallestPerturbation):
 
 
 def ahead_of(logits: Tensor, attempt: Attempt, rows: Tensor) -> Tensor:
-    """How far the goal is ahead of the true class; a target that counts alone must be ahead of all others.
+    """The margin of the goal over the true class [n], or of an attack's target over all other classes.
 
-    Less twice what rounding may take: an iterate that came to lie on the boundary itself would stay there.
+    Twice the rounding tolerance is subtracted: an iterate exactly on the boundary would stay there.
     """
     y, goal = attempt.labels(rows)
     if goal is None or attempt.target is not None:
@@ -120,7 +120,7 @@ def ahead_of(logits: Tensor, attempt: Attempt, rows: Tensor) -> Tensor:
 
 
 def between(x: Tensor, x_adv: Tensor, normal: Tensor, ahead: Tensor, norm: Norm) -> Tensor:
-    """The next iterate: between the projections of x_adv and of x onto the tangent, the nearer one weighing more."""
+    """The next iterate: a convex combination of the projections of x_adv and x; the nearer one has more weight."""
     origin, here, normal = x.flatten(1), x_adv.flatten(1), normal.flatten(1)
     at_origin = ahead + (normal * (origin - here)).sum(1)
     step, jump = onto_hyperplane(
@@ -133,5 +133,5 @@ def between(x: Tensor, x_adv: Tensor, normal: Tensor, ahead: Tensor, norm: Norm)
 
 
 def onto_hyperplane(x: Tensor, normal: Tensor, ahead: Tensor, norm: Norm) -> Tensor:
-    """The smallest change of x [N, D] after which `ahead` [N], which grows along `normal`, is 0; from either side."""
+    """The smallest change of x [N, D] after which `ahead` [N], linear with gradient `normal`, is 0; for either sign."""
     return into_halfspace(x, -normal * ahead.sign()[:, None], ahead.abs(), norm)

@@ -17,9 +17,9 @@ from trustml_cli.attacks.geometry import ascend
 class FGSM(Attack):
     """x + ε·sign(∇ₓ loss) for L∞; x + ε·∇ₓ loss / ‖∇ₓ loss‖₂ for L2; both clipped to [0, 1].
 
-    For L1 the values with the largest gradients go to the edge of [0, 1], one after the other, until ε is spent.
+    For L1 the values with the largest gradients move to 0 or 1, one after the other, until the budget ε is used.
 
-    With a target the loss is the target's and the step goes down. An image whose gradient is zero stays as it is.
+    With a target the step decreases the loss of the target class. An image with zero gradient is not changed.
 
         attack = FGSM(norm=Norm.linf, target=None)
         x_adv = attack(model, x, y, epsilon=8 / 255)

@@ -1,7 +1,7 @@
-"""Balls around images: the steepest step, the way back into the ball, and a random point in it.
+"""Norm balls around images: steepest ascent steps, projections and random points.
 
 Images x have shape [N, …] and values in [0, 1]; `epsilon` is in pixel units (L0: the number of values that change).
-Everything is done image by image.
+All functions treat each image independently.
 """
 
 import torch
@@ -11,10 +11,10 @@ from trustml_cli.attacks.attack import Norm
 
 
 def lengths(values: Tensor, order: float = 2) -> Tensor:
-    """The `order`-norm (1, 2, inf) of each row of `values` [N, …], over all else: [N].
+    """The `order`-norm (1, 2, inf) of each row of `values` [N, …] over all other axes, [N].
 
-    Computed on the rows over their largest entry: squares of gradients as small as 1e-23 round to 0 in float32, and
-    those of entries beyond 1e19 to infinity.
+    Rows are divided by their largest entry first, because in float32 squares of values below 1e-23 underflow to 0 and
+    squares of values above 1e19 overflow.
     """
     largest, scaled = over_largest(values)
     length: Tensor = torch.linalg.vector_norm(scaled, order, dim=1)
@@ -22,23 +22,23 @@ def lengths(values: Tensor, order: float = 2) -> Tensor:
 
 
 def normalised(values: Tensor, order: float = 2) -> Tensor:
-    """Each row of `values` [N, …] over its `order`-norm, however small or large that is; a row of zeros stays."""
+    """Divide each row of `values` [N, …] by its `order`-norm without under- or overflow; a zero row stays zero."""
     _, scaled = over_largest(values)
     length: Tensor = torch.linalg.vector_norm(scaled, order, dim=1, keepdim=True)
     return (scaled / length.where(length > 0, 1.0)).view_as(values)
 
 
 def over_largest(values: Tensor) -> tuple[Tensor, Tensor]:
-    """The size of the largest entry of each row [N], and the rows [N, D] over it; a row of zeros stays."""
+    """The largest absolute value of each row [N], and the rows [N, D] divided by it; a zero row stays zero."""
     flat = values.flatten(1)
     largest = flat.abs().amax(1, keepdim=True)
     return largest[:, 0], flat / largest.where(largest > 0, 1.0)
 
 
 def unit_step(gradient: Tensor, norm: Norm) -> Tensor:
-    """The step of size 1 in `norm` along which a linear loss rises most; zero where the gradient is.
+    """The steepest ascent step of size 1 in `norm`; zero where the gradient is zero.
 
-    In L1 it changes the value with the largest gradient alone (several that are equally large share it).
+    In L1 it changes only the value with the largest absolute gradient (ties share the step equally).
     """
     if norm is Norm.linf:
         return gradient.sign()
@@ -53,11 +53,11 @@ def unit_step(gradient: Tensor, norm: Norm) -> Tensor:
 
 
 def ascend(x: Tensor, gradient: Tensor, size: float, norm: Norm) -> Tensor:
-    """X after a step of `size` along which a linear loss rises most.
+    """The images x after a steepest ascent step of `size` in `norm`.
 
-    In L∞ and L2 it may leave [0, 1]. An L1 step that ends at the edge of [0, 1] would waste most of its size; so it
-    fills one value after the other, the largest gradients first: the steepest step within the L1 ball and [0, 1]
-    (Croce and Hein 2021, arXiv 2103.01208).
+    In L∞ and L2 the result may leave [0, 1]. Clipping an L1 step to [0, 1] would waste most of its size. So the L1
+    step moves one value after the other to 0 or 1, the largest gradients first: the steepest step within the
+    intersection of the L1 ball and [0, 1] (Croce and Hein 2021, arXiv 2103.01208).
     """
     if norm is not Norm.l1:
         return x + size * unit_step(gradient, norm)
@@ -72,9 +72,9 @@ def ascend(x: Tensor, gradient: Tensor, size: float, norm: Norm) -> Tensor:
 
 
 def project(x_adv: Tensor, x: Tensor, epsilon: float, norm: Norm) -> Tensor:
-    """The point of the ball around x that is nearest to x_adv (in L1 by sorting: Duchi et al. 2008), cut to [0, 1].
+    """The projection of x_adv onto the ball around x (in L1 by sorting: Duchi et al. 2008), clipped to [0, 1].
 
-    The cut moves towards x, so that the result is in both; it need not be the nearest point of both.
+    Clipping moves towards x, so the result is in both sets; it need not be the nearest point of their intersection.
     """
     if norm is Norm.linf:
         return x_adv.clamp(x - epsilon, x + epsilon).clamp(0, 1)
@@ -82,7 +82,7 @@ def project(x_adv: Tensor, x: Tensor, epsilon: float, norm: Norm) -> Tensor:
 
 
 def onto_ball(change: Tensor, epsilon: float, norm: Norm) -> Tensor:
-    """The nearest perturbations to `change` [N, …] of a size of at most `epsilon`."""
+    """The projection of perturbations `change` [N, …] onto the ball of radius `epsilon` around 0."""
     flat = change.flatten(1)
     if norm is Norm.linf:
         flat = flat.clamp(-epsilon, epsilon)
@@ -98,9 +98,9 @@ def onto_ball(change: Tensor, epsilon: float, norm: Norm) -> Tensor:
 
 
 def onto_l1_ball(change: Tensor, epsilon: float) -> Tensor:
-    """The nearest points to the rows of `change` [N, D] with an L1 norm of at most `epsilon`.
+    """The projection of the rows of `change` [N, D] onto the L1 ball of radius `epsilon`.
 
-    Every value comes nearer to zero by one threshold, which sorting finds (Duchi et al. 2008, figure 1).
+    It is soft thresholding; sorting finds the threshold of each row (Duchi et al. 2008, figure 1).
     """
     size = change.abs()
     falling = size.sort(dim=1, descending=True).values.double()
@@ -113,10 +113,10 @@ def onto_l1_ball(change: Tensor, epsilon: float) -> Tensor:
 
 
 def random_start(x: Tensor, epsilon: float, norm: Norm) -> Tensor:
-    """A point drawn uniformly from the ball around each image and cut to [0, 1], from torch's global random numbers.
+    """A uniformly random point of the ball around each image, clipped to [0, 1], from torch's global generator.
 
-    L1 after Barthe et al. 2005: exponential variables of random sign over the sum of one more of them. L0: so many
-    values at random places, each drawn from [0, 1].
+    L1 follows Barthe et al. 2005: exponential variables of random sign, divided by the sum of these and one more. L0:
+    `epsilon` values at random positions, each drawn from [0, 1].
     """
     flat = x.flatten(1)
     count, values = flat.shape

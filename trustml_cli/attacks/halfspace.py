@@ -1,4 +1,4 @@
-"""The smallest change of an image that takes it across a hyperplane without leaving [0, 1], exactly, in four norms."""
+"""The exact smallest change of an image that moves it into a half-space within [0, 1], in four norms."""
 
 import torch
 from torch import Tensor
@@ -10,12 +10,12 @@ from trustml_cli.attacks.geometry import over_largest
 def into_halfspace(x: Tensor, normal: Tensor, gap: Tensor, norm: Norm) -> Tensor:
     """The smallest d [N, D] in `norm` with normal·d ≥ gap and 0 ≤ x + d ≤ 1, for images x [N, D] and gaps [N] of ≥ 0.
 
-    Where [0, 1] does not allow as much, d goes as far as it does. A value gains |normal| for each unit that it moves
-    and has room as far as 0 or 1. L∞ moves all of them by one amount and L2 each in proportion to its gain, until
-    they run out of room; L1 fills one after the other, those that gain the most per unit first, and L0 those that
-    gain the most with all their room.
+    If no point of [0, 1] satisfies the constraint, d maximises normal·d. The gain of a value is |normal| per unit of
+    change; its room is the distance to 0 or 1 in that direction. L∞ moves all values by the same amount and L2 each in
+    proportion to its gain, limited by the room. L1 moves one value after the other by its full room, in descending
+    order of gain; L0 in descending order of gain times room.
     """
-    largest, normal = over_largest(normal)  # squares of gains that are far from 1 would round to 0 or infinity
+    largest, normal = over_largest(normal)  # squares of very small or large gains would under- or overflow
     gap = gap / largest.where(largest > 0, 1.0)
     gain = normal.abs()
     room = torch.where(normal > 0, 1 - x, x).where(gain > 0, 0.0)
@@ -27,10 +27,10 @@ def into_halfspace(x: Tensor, normal: Tensor, gap: Tensor, norm: Norm) -> Tensor
 
 
 def rising(gain: Tensor, room: Tensor, gap: Tensor, pace: Tensor) -> Tensor:
-    """min(level·pace, room) at the lowest level where the gains add up to the gap.
+    """min(level·pace, room) at the smallest level where the total gain equals the gap.
 
-    They grow with the level along a concave line of straight pieces: Newton's method, begun at 0, stays below the
-    answer and is there after a few pieces.
+    The total gain is a concave, piecewise linear function of the level. Newton's method from 0 therefore never
+    overshoots and ends after finitely many steps.
     """
     precision = 16 * torch.finfo(gain.dtype).eps
     level = torch.zeros_like(gap)
@@ -47,7 +47,7 @@ def rising(gain: Tensor, room: Tensor, gap: Tensor, pace: Tensor) -> Tensor:
 
 
 def filling(gain: Tensor, room: Tensor, gap: Tensor, worth: Tensor) -> Tensor:
-    """The room of one value after the other, the highest worth first, until the gains add up to the gap."""
+    """Moves by the full room in descending order of `worth`, until the total gain equals the gap."""
     order = worth.argsort(dim=1, descending=True, stable=True)
     gain, room = gain.gather(1, order), room.gather(1, order)
     before = (gain * room).cumsum(1) - gain * room

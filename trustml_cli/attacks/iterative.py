@@ -1,4 +1,4 @@
-"""The loop that iterative gradient attacks share: a step uphill, then back into the ball."""
+"""The loop of iterative gradient attacks: an ascent step, then a projection into the ball."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from trustml_cli.system.ranges import require
 
 @dataclass(frozen=True, kw_only=True)
 class Iterative(Attack):
-    """An attack of `steps` steps of the size `step_size` (pixel units).
+    """An attack of `steps` steps of size `step_size` (pixel units).
 
-    Where that is None, the size follows epsilon: all steps together could go `rel_path_length` epsilons far.
+    If `step_size` is None, the step size is `rel_path_length` · epsilon / `steps`.
     """
 
     norms: ClassVar = (Norm.linf, Norm.l2, Norm.l1)
@@ -31,16 +31,16 @@ class Iterative(Attack):
         require(self, "rel_path_length", above=0)
 
     def step(self, epsilon: float) -> float:
-        """The size of a step within the ball of `epsilon`."""
+        """The step size for a ball of radius `epsilon`."""
         return self.rel_path_length * epsilon / self.steps if self.step_size is None else self.step_size
 
 
 def iterate(
     uphill: Callable[[Tensor], Tensor], start: Tensor, x: Tensor, epsilon: float, norm: Norm, steps: int, size: float
 ) -> Tensor:
-    """From `start`, `steps` steps of `size` along what `uphill` returns for the images so far.
+    """Take `steps` ascent steps of `size` from `start` along the gradient that `uphill` returns.
 
-    After each step the images are brought back into the ball of `epsilon` around x and into [0, 1].
+    After each step the images are projected into the ball of radius `epsilon` around x and clipped to [0, 1].
     """
     x_adv = start
     for _ in range(steps):

@@ -1,4 +1,4 @@
-"""The smallest perturbation that there is for a linear model, exactly: what every other attack is held against."""
+"""The exact smallest perturbation for a linear model: a lower bound for every other attack."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,21 +14,21 @@ from trustml_cli.attacks.smallest import SmallestPerturbation
 from trustml_cli.models.inference import logits_of
 from trustml_cli.models.linear import linear_parameters
 
-NOTICED = 5e-7  # of the largest logit: a lead that a single linear layer does not lose by rounding
-BEYOND = (6e-7, 1.2e-6, 2.5e-6, 1e-5, 1e-4)  # of the largest logit: how far across, until the model's float32 notices
+NOTICED = 5e-7  # margin relative to the largest logit that exceeds the rounding error of one linear layer
+BEYOND = (6e-7, 1.2e-6, 2.5e-6, 1e-5, 1e-4)  # margins to aim for, relative to the largest logit, tried in turn
 
 
 @dataclass(frozen=True, kw_only=True)
 class LinearOptimum(SmallestPerturbation):
-    """The nearest point of the nearest half-space in which another class leads.
+    """The nearest point of the nearest half-space in which another class has a higher logit than y.
 
-    With logits w·x + b, an image is misread as class k where (w_k − w_y)·d exceeds what k is behind y. The nearest
-    such point within [0, 1] is known exactly in L∞, L2, L1 and L0 (see `into_halfspace`), and the smallest
-    perturbation is the smallest over the classes.
+    With logits w·x + b, class k is predicted over y where (w_k − w_y)·d exceeds the logit difference of y and k. The
+    nearest such point within [0, 1] is known exactly in L∞, L2, L1 and L0 (see `into_halfspace`); the smallest
+    perturbation is the minimum over the classes.
 
-    Computed in float64; then as little further as it takes for the model itself to notice. Raises ValueError for a
-    model that is not linear. A target is not taken: it must lead all other classes at once, and for that there is no
-    closed form.
+    It is computed in float64 and enlarged by the smallest step of `BEYOND` after which the float32 model is wrong too.
+    Raises ValueError for a model that is not linear. Targets are not supported: a target must exceed all other classes
+    at once, which has no closed form.
 
         attack = LinearOptimum(norm=Norm.l2, target=None)
         x_adv = attack(model, x, y, epsilon=1.0)
@@ -68,10 +68,10 @@ class LinearOptimum(SmallestPerturbation):
 
 
 def smallest_change(parameters: Tensor, x: Tensor, y: Tensor, beyond: float, norm: Norm) -> Tensor:
-    """The smallest change [N, D] of images x [N, D] that puts a class other than y ahead.
+    """The smallest change [N, D] of images x [N, D] after which a class other than y has the higher logit.
 
-    Ahead by `beyond`, a share of the largest logit; 0 where [0, 1] has no such image. `parameters` [K, D + 1] are the
-    weights and the bias.
+    The margin is `beyond` times the largest logit; the change is 0 if no image in [0, 1] has it. `parameters`
+    [K, D + 1] are the weights and the bias.
     """
     weights, bias = parameters[:, :-1], parameters[:, -1]
     logits = x @ weights.T + bias
