@@ -1,1 +1,1 @@
-"""The command line: what runs, lists, compares and shows."""
+"""The command line: run, list, compare and show."""

@@ -1,4 +1,4 @@
-"""The commands beside running: `trustml runs`, `report` and `show`. Each imports what it needs, none of them torch."""
+"""The commands `trustml runs`, `report` and `show`. Each imports only what it needs, and none imports torch."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from typing import NoReturn
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.printable import printable
 
-NARROWEST = 12  # characters that a column is never cut below
+NARROWEST = 12  # minimum width of a truncated column, in characters
 GAP = "  "
 COLOURS = {
     "completed": 32,
@@ -21,11 +21,11 @@ COLOURS = {
     "running": 36,
     "killed": 33,
     "unreadable": 31,
-}  # of a status, as ECMA-48 numbers them
+}  # ECMA-48 colour codes by status
 
 
 class Parser(ArgumentParser):
-    """Says what is wrong in one line, like the rest of the program."""
+    """An argument parser whose errors are one line, like all errors of the program."""
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; see {self.prog} --help")
@@ -33,7 +33,7 @@ class Parser(ArgumentParser):
 
 @dataclass(frozen=True)
 class Command:
-    """A word after `trustml`: its help, the arguments that it takes, and what it does with them."""
+    """A word after `trustml`: its help, its arguments, and the function that runs it."""
 
     help: str
     arguments: Callable[[ArgumentParser], None]
@@ -41,7 +41,7 @@ class Command:
 
 
 def answer(words: Sequence[str]) -> bool:
-    """Run the command that the first word names; False if it names none, and all is Hydra's."""
+    """Run the command named by the first word; False if there is none, so that Hydra handles the words."""
     if not words or words[0] not in COMMANDS:
         return False
     command = COMMANDS[words[0]]
@@ -56,7 +56,7 @@ def answer(words: Sequence[str]) -> bool:
 
 
 def runs_arguments(parser: ArgumentParser) -> None:
-    """What `trustml runs` takes."""
+    """Declare the arguments of `trustml runs`."""
     parser.add_argument("words", metavar="KEY=VALUE", nargs="*", help="only runs in which this holds")
     parser.add_argument("--output-dir", metavar="DIR", type=Path, help="where to look (outputs), sub-folders included")
     parser.add_argument("--sort", metavar="KEY", help="smallest first; without it the newest run comes first")
@@ -108,7 +108,7 @@ def runs(given: Namespace) -> None:
 
 
 def show_arguments(parser: ArgumentParser) -> None:
-    """What `trustml show` takes."""
+    """Declare the arguments of `trustml show`."""
     parser.add_argument(
         "group", metavar="GROUP", nargs="?", help="its choices, one in each line; all groups without it"
     )
@@ -121,7 +121,7 @@ def show_arguments(parser: ArgumentParser) -> None:
 
 
 def show(given: Namespace) -> None:
-    """Show what there is to choose from."""
+    """Show the groups, choices and keys of the configuration."""
     from trustml_cli.cli.show import choices_of, show_choice, show_group, show_groups
     from trustml_cli.config.groups import config_folder, description
 
@@ -141,7 +141,7 @@ def show(given: Namespace) -> None:
 
 
 def report_arguments(parser: ArgumentParser) -> None:
-    """What `trustml report` takes."""
+    """Declare the arguments of `trustml report`."""
     parser.add_argument("folders", metavar="DIR", nargs="+", type=Path, help="a run, or a folder with runs below it")
     parser.add_argument("--to", metavar="FILE", type=Path, default=Path("comparison.html"), help="(comparison.html)")
     parser.epilog = """\
@@ -150,13 +150,13 @@ def report_arguments(parser: ArgumentParser) -> None:
 
 
 def report(given: Namespace) -> None:
-    """Put runs side by side."""
+    """Compare runs on one page."""
     from trustml_cli.results.aggregate import read_runs
     from trustml_cli.results.report.page import write_comparison
 
     if given.to.is_dir():
         raise InputError(f"--to: {given.to} is a folder; give a file, e.g. comparison.html")
-    folders = [folder for folder in given.folders if not folder.is_file()]  # SWEEP/* names its tables and page too
+    folders = [folder for folder in given.folders if not folder.is_file()]  # SWEEP/* includes its tables and page
     for folder in folders or given.folders:
         if not folder.is_dir():
             raise InputError(f"{folder}: there is no such folder; see trustml runs for those with runs")
@@ -166,9 +166,9 @@ def report(given: Namespace) -> None:
 
 
 def print_table(rows: Sequence[Sequence[str]], wrap: bool = False) -> None:
-    """Rows as aligned columns, whole where nobody watches; control characters in them as escape sequences.
+    """Print rows as aligned columns; control characters become escape sequences.
 
-    On a terminal they keep to its width: the last column goes on below itself (`wrap`), or the widest ones are cut.
+    On a terminal they fit its width: the last column is wrapped (`wrap`), or the widest ones are truncated.
     """
     rows = [[printable(cell) for cell in row] for row in rows]
     watched = sys.stdout.isatty()
@@ -186,14 +186,14 @@ def print_table(rows: Sequence[Sequence[str]], wrap: bool = False) -> None:
 
 
 def cut(text: str, width: int) -> str:
-    """A text that is too long without its end, or a path without its beginning, for that is what tells it apart."""
+    """Truncate a text at its end, or a path at its beginning, since its end is what distinguishes it."""
     if len(text) <= width:
         return text
     return f"…{text[1 - width :]}" if "/" in text and " " not in text else f"{text[: width - 1]}…"
 
 
 def colour(cell: str) -> str:
-    """The word of a status in its colour; any other as it is."""
+    """A status in its terminal colour; any other text unchanged."""
     number = COLOURS.get(cell.strip())
     return f"\x1b[{number}m{cell}\x1b[0m" if number else cell
 

@@ -1,4 +1,4 @@
-"""The command line: which command was meant, which words and flags it has, and the exit status of each ending."""
+"""The entry point: dispatches commands, splits words and flags, and maps each outcome to an exit status."""
 
 import os
 import sys
@@ -37,7 +37,7 @@ from trustml_cli.system.streams import lost_output, print_error
 def main() -> None:
     """Run the command line and exit with the status that DESIGN's table gives."""
     os.environ[TRACEBACK] = os.environ.get("HYDRA_FULL_ERROR", "0")
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors instead of printing them over many lines
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise its errors instead of printing them over many lines
     try:
         if answer(sys.argv[1:]):
             printed()
@@ -69,16 +69,16 @@ def main() -> None:
 
 
 def uncomposed(error: Exception) -> str:
-    """An error that Hydra raised over a command line or a YAML file, in one line."""
+    """An error that Hydra raised about a command line or a YAML file, in one line."""
     if isinstance(error, ValueError):
         return one_line(error)
     return f"the configuration cannot be composed ({with_kind(error)}); look for lists, keys or names in a wrong place"
 
 
 def split_words(words: list[str]) -> tuple[list[str], list[str]]:
-    """The overrides in a command line, and its flags with their values; Hydra takes no overrides on both sides of one.
+    """The overrides and the flags (with values) of a command line; Hydra accepts no overrides on both sides of a flag.
 
-    Answers --version and --help for ourselves. Refuses an unknown flag in one line; Hydra would print its whole usage.
+    Handles --version and --help itself. Refuses an unknown flag in one line; Hydra would print its whole usage.
     """
     if "--version" in words:
         sys.stdout.write(f"trustml {version('trustml')}\n")
@@ -94,7 +94,7 @@ def split_words(words: list[str]) -> tuple[list[str], list[str]]:
         raise InputError(str(error)) from error
     if unknown:
         raise InputError(f"{unknown[0]}: no such flag; see trustml --help, and write keys as KEY=VALUE")
-    for flag in ("experimental_rerun", "config_path", "config_name"):  # the first runs what a pickle says
+    for flag in ("experimental_rerun", "config_path", "config_name"):  # the first would execute a pickle
         if getattr(known, flag) is not None:
             raise InputError(f"--{flag.replace('_', '-')}: not taken here; bring choices of your own by --config-dir")
     flags = list(words)
@@ -109,7 +109,7 @@ def split_words(words: list[str]) -> tuple[list[str], list[str]]:
 
 
 def require_current_folder() -> None:
-    """Raise `InputError` if the current directory is gone: half of Python asks for it."""
+    """Raise `InputError` if the current directory has been deleted, since many library calls need it."""
     try:
         Path.cwd()
     except FileNotFoundError:
@@ -117,7 +117,7 @@ def require_current_folder() -> None:
 
 
 def printed() -> NoReturn:
-    """End a command that only prints: with 0, or 1 where standard output did not take it."""
+    """End a command that only prints: with status 0, or 1 if writing to standard output failed."""
     if why := lost_output():
         print_error(f"standard output: {why}")
     sys.exit(1 if why else 0)

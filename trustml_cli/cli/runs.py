@@ -1,4 +1,4 @@
-"""`trustml runs`: the runs below a directory, one in each line."""
+"""`trustml runs`: lists the runs below a directory, one per line."""
 
 import csv
 import io
@@ -20,21 +20,21 @@ from trustml_cli.system.user_file import MB, read_text, read_yaml
 
 COLUMNS = ("started", "task", "model", "dataset", "seed", "status", "headline", "value", "figure", "seconds", "error",
            "directory")  # fmt: skip
-LARGEST_TABLE = 4 * MB  # bytes of a metrics.csv whose figures are listed
-LONGEST_VALUE = 1000  # characters of a value that may be other than a text
-LONGEST_ERROR = 80  # characters of one in the listing; run.json has it whole
+LARGEST_TABLE = 4 * MB  # maximum size in bytes of a metrics.csv whose values are listed
+LONGEST_VALUE = 1000  # maximum length in characters of a value that is parsed as other than text
+LONGEST_ERROR = 80  # maximum length in characters in the listing; run.json has the full text
 SHOWN = ("started", "task", "model", "dataset", "status", "figure", "directory")
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A run with what its files say, read when it is asked for."""
+    """A run with the content of its files, read lazily."""
 
     run: Run
 
     @cached_property
     def rows(self) -> list[dict[str, str]]:
-        """metrics.csv; no rows where there is none, or it cannot be read."""
+        """The rows of metrics.csv; empty if it is absent or cannot be read."""
         folder = self.run.folder
         try:
             return read_rows(io.StringIO(read_text(folder / "metrics.csv", LARGEST_TABLE, inside=folder), newline=""))
@@ -43,36 +43,36 @@ class Listed:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """config.yaml with its keys as they are on the command line."""
+        """The values of config.yaml by command-line key."""
         return config_in(self.run.folder)
 
     @cached_property
     def varied(self) -> list[str]:
-        """The conditions that tell the rows of metrics.csv apart."""
+        """The conditions that differ between rows of metrics.csv."""
         return [key for key in self.run.facts.conditions if len({row.get(key) for row in self.rows}) > 1]
 
     @cached_property
     def is_curve(self) -> bool:
-        """Whether one condition varies, and it is a number."""
+        """Whether exactly one condition varies and it is numeric."""
         return len(self.varied) == 1 and all(number(row.get(self.varied[0])) is not None for row in self.rows)
 
     @cached_property
     def figures(self) -> list[tuple[float, str]]:
-        """The headline of every row with its condition: along a curve, otherwise from the lowest to the highest."""
+        """The headline value of every row with its condition: in order of a curve's condition, otherwise ascending."""
         name = str(self.run.facts.headline)
         values = [(number(row.get(name)), self.label(row)) for row in self.rows]
         known = [(value, label) for value, label in values if value is not None]
         return sorted(known, key=lambda figure: float(figure[1]) if self.is_curve else figure[0])
 
     def label(self, row: Mapping[str, str]) -> str:
-        """What tells a row from the others; a number has its name with it where it does not stand alone."""
+        """The conditions that distinguish a row; a number is given with its name if there is more than one."""
         own = {key: str(row.get(key)) for key in self.varied}
         words = [value if self.is_curve or number(value) is None else f"{key} {value}" for key, value in own.items()]
         return ", ".join(words)
 
     @property
     def figure(self) -> str:
-        """The headline in a few words, or what went wrong."""
+        """A short text with the headline values, or the error."""
         if not self.figures:
             return shorten(self.run.facts.error or "", LONGEST_ERROR, placeholder=" …")
         name, (first, begin), (last, end) = str(self.run.facts.headline), self.figures[0], self.figures[-1]
@@ -86,14 +86,14 @@ class Listed:
 
     @property
     def columns(self) -> dict[str, Any]:
-        """What a line of the listing says."""
+        """The columns of a line in the listing."""
         ours = {"value": self.figures[-1][0] if self.figures else None, "figure": self.figure,
                 "status": self.run.status, "directory": str(self.run.folder)}  # fmt: skip
         return {name: ours[name] if name in ours else self.run.facts.get(name) for name in COLUMNS}
 
     @cached_property
     def values(self) -> dict[str, Any]:
-        """Everything that a run can be found by: its overrides, choices, config and facts, and what it measured."""
+        """All values that a run can be selected by: its overrides, choices, config, facts and measured values."""
         facts = self.run.facts
         last = self.rows[-1] if self.rows else {}
         return {**last, **self.run.overrides, **facts.choices, **self.config, **facts.known, **self.columns}
@@ -112,7 +112,7 @@ def selected(runs: Sequence[Run], words: Sequence[str]) -> list[Listed]:
 
 
 def ordered(listed: Sequence[Listed], key: str, descending: bool) -> list[Listed]:
-    """The runs sorted by a key, numbers before words; those that have no such key come last either way."""
+    """The runs sorted by a key, numbers before texts; runs without the key come last in either direction."""
     key = "value" if key == "headline" else key
     known_to(listed, key)
     ranked = [(place, one) for one in listed if (place := rank(one.values.get(key))) is not None]
@@ -121,7 +121,7 @@ def ordered(listed: Sequence[Listed], key: str, descending: bool) -> list[Listed
 
 
 def known_to(listed: Sequence[Listed], key: str) -> None:
-    """Raise `InputError` unless one of the runs has such a key."""
+    """Raise `InputError` unless one of the runs has the key."""
     if listed and not any(key in one.values for one in listed):
         known = sorted({name for one in listed for name in one.values})
         close = nearest(key, known)
@@ -131,13 +131,13 @@ def known_to(listed: Sequence[Listed], key: str) -> None:
 
 
 def holds(value: Any, wanted: str) -> bool:
-    """Whether a value is what was asked for, however either is written; a single value stands for a list of one."""
+    """Whether a value equals the wanted one after parsing; a single value matches a list of one."""
     one, other = understood(value), understood(wanted)
     return bool(one == other or str(value) == wanted or one == [other])
 
 
 def rank(value: Any) -> tuple[float, str] | None:
-    """Where a value comes in a sorted listing; None for one that is missing."""
+    """The sort key of a value; None if it is missing."""
     if value in (None, ""):
         return None
     plain = number(value)
@@ -145,7 +145,7 @@ def rank(value: Any) -> tuple[float, str] | None:
 
 
 def understood(value: Any) -> Any:
-    """A value as YAML reads it, but with every number a float."""
+    """A value parsed as YAML, with every number as float."""
     if isinstance(value, list | tuple):
         return [understood(item) for item in value]
     if isinstance(value, bool) or not isinstance(value, str | int):
@@ -161,7 +161,7 @@ def understood(value: Any) -> Any:
 
 
 def number(value: Any) -> float | None:
-    """A value as a number, or None if it is none; nan is none either."""
+    """A value as a number; None if it is not a number or is nan."""
     try:
         plain = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -170,7 +170,7 @@ def number(value: Any) -> float | None:
 
 
 def when(started: Any) -> str:
-    """A moment in UTC in words of the reader's own clock."""
+    """A UTC time in the local time zone, as text."""
     try:
         return datetime.fromisoformat(str(started)).astimezone().strftime("%Y-%m-%d %H:%M")
     except (ValueError, OverflowError):
@@ -178,20 +178,20 @@ def when(started: Any) -> str:
 
 
 def lines(listed: Sequence[Listed]) -> list[list[str]]:
-    """The listing for people, its head first."""
+    """The rows of the listing, header first."""
     head = ["when" if name == "started" else "headline" if name == "figure" else name for name in SHOWN]
     body = [[when(one.columns["started"]), *(str(one.columns[name] or "") for name in SHOWN[1:])] for one in listed]
     return [head, *body]
 
 
 def export(listed: Sequence[Listed], file: TextIO) -> None:
-    """The listing for other programs, as CSV."""
+    """Write the listing as CSV."""
     writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows({name: escape_formula(cell) for name, cell in one.columns.items()} for one in listed)
 
 
 def export_to(path: Path, listed: Sequence[Listed]) -> None:
-    """The listing as a CSV file."""
+    """Write the listing to a CSV file."""
     with path.open("w", encoding="utf-8", newline="") as file:
         export(listed, file)

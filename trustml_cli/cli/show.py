@@ -1,4 +1,4 @@
-"""`trustml show`: what there is to choose from and to set, read from the YAML itself."""
+"""`trustml show`: the available choices and their keys, read from the YAML files."""
 
 import re
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ Folders = Sequence[Path]
 
 
 def groups(folders: Folders) -> dict[str, dict[str, Path]]:
-    """The file of every choice by name, group by group; Hydra's own group is left out."""
+    """The file of every choice by group and name, except for Hydra's own group."""
     found: dict[str, dict[str, Path]] = {}
     for file in (file for folder in folders for file in sorted(folder.glob("*/*.yaml"))):
         if file.parent.name != "hydra" and file.is_file():
@@ -26,7 +26,7 @@ def groups(folders: Folders) -> dict[str, dict[str, Path]]:
 
 
 def show_groups(folders: Folders) -> list[list[str]]:
-    """A line for each group: its name, how many choices it has, and which."""
+    """One row per group: its name, the number of its choices, and their names."""
     return [[group, str(len(choices)), ", ".join(choices)] for group, choices in groups(folders).items()]
 
 
@@ -36,7 +36,7 @@ def show_group(group: str, folders: Folders) -> list[list[str]]:
 
 
 def show_choice(group: str, choice: str, folders: Folders) -> list[list[str]]:
-    """A line for each key that a choice sets: the key as on the command line, its default, and what the YAML says."""
+    """One row per key that a choice sets: the key as on the command line, its default, and its comment in the YAML."""
     files = choices_of(group, folders)
     if choice not in files:
         raise InputError(f"{group}={choice}: no such {group}; {nearest(choice, files)}")
@@ -44,7 +44,7 @@ def show_choice(group: str, choice: str, folders: Folders) -> list[list[str]]:
 
 
 def choices_of(group: str, folders: Folders) -> dict[str, Path]:
-    """The file of every choice of a group. Raises `InputError` where there is no such group."""
+    """The file of every choice of a group. Raises `InputError` for an unknown group."""
     known = groups(folders)
     if group not in known:
         owners = " and ".join(owner for owner, choices in known.items() if group in choices)
@@ -54,7 +54,7 @@ def choices_of(group: str, folders: Folders) -> dict[str, Path]:
 
 
 def content_of(file: Path) -> tuple[str, dict[str, Any]]:
-    """The text of a choice's file and the mapping in it. Raises `InputError` where it cannot be read as one."""
+    """The text of a choice's file and its parsed mapping. Raises `InputError` if it cannot be read or parsed."""
     try:
         text = read_text(file, LARGEST)
         content = read_yaml(text) or {}
@@ -66,10 +66,10 @@ def content_of(file: Path) -> tuple[str, dict[str, Any]]:
 
 
 def keys(file: Path, above: Sequence[Path] = ()) -> dict[str, tuple[str, str]]:
-    """Value and comment of every key in a YAML file, and in those of its group that it builds on, as they are written.
+    """Value and comment, as written, of every key in a YAML file and in the files of its group that it extends.
 
-    Groups that its defaults list brings along are among the keys, with the choice as value. The files `above` build on
-    this one. Raises `InputError` where one of the files cannot be read, or builds on itself.
+    Groups in its defaults list are included, with the choice as value. The files `above` extend this one. Raises
+    `InputError` if a file cannot be read, or extends itself.
     """
     if file in above:
         raise InputError(f"{file}: builds on itself")
@@ -88,7 +88,7 @@ def keys(file: Path, above: Sequence[Path] = ()) -> dict[str, tuple[str, str]]:
 
 
 def below(node: yaml.Node | None, text: str, prefix: str) -> dict[str, tuple[str, str]]:
-    """The keys below a YAML node with value and comment; `prefix` is the node's own path."""
+    """The keys below a YAML node with value and comment; `prefix` is the path of the node."""
     found: dict[str, tuple[str, str]] = {}
     for name, value in node.value if isinstance(node, yaml.MappingNode) else []:
         if not isinstance(name, yaml.ScalarNode):
@@ -104,5 +104,5 @@ def below(node: yaml.Node | None, text: str, prefix: str) -> dict[str, tuple[str
 
 
 def written(choice: object) -> str:
-    """A choice of a defaults list as on the command line."""
+    """A choice of a defaults list as written on the command line."""
     return f"[{', '.join(map(str, choice))}]" if isinstance(choice, list) else str(choice)

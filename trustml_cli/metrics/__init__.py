@@ -1,1 +1,1 @@
-"""How a measured value is written down: columns, intervals, draws with replacement."""
+"""Metric columns, confidence intervals and the bootstrap."""

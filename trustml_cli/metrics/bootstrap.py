@@ -1,4 +1,4 @@
-"""Intervals of what is measured between samples, by drawing each of them again (Efron 1979)."""
+"""Bootstrap intervals of statistics of several samples (Efron 1979)."""
 
 from collections.abc import Iterator
 from math import nan
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from trustml_cli.metrics.intervals import wilson_interval
 
 RESAMPLES = 1000
-AT_ONCE = 2**15  # numbers that are held at once: as many as fit into a processor's cache
+AT_ONCE = 2**15  # numbers processed at once, chosen to fit a processor's cache
 LEVELS = [0.025, 0.975]
 
 Counts = NDArray[np.int64]
@@ -17,9 +17,9 @@ Floats = NDArray[np.float64]
 
 
 def drawn_again(sample: Counts, seed: int, resamples: int = RESAMPLES) -> Iterator[Counts]:
-    """How often each of N rows comes in draws with replacement, [draws, N], a part of the `resamples` at a time.
+    """Bootstrap multiplicities of N rows, [draws, N], yielded in parts of the `resamples` draws.
 
-    `sample` [N] numbers the sample of each row, from 0; each is drawn by itself, as many rows as it has.
+    `sample` [N] is the sample number of each row, from 0; each sample is resampled separately, at its own size.
     """
     random = np.random.default_rng(seed)
     members = [np.flatnonzero(sample == number) for number in range(int(sample.max()) + 1)]
@@ -34,16 +34,17 @@ def drawn_again(sample: Counts, seed: int, resamples: int = RESAMPLES) -> Iterat
 
 
 def by_value(scores: Floats) -> tuple[Counts, Counts]:
-    """The order of scores [N] from the lowest to the highest, and where each new value begins in it."""
+    """The ascending order of scores [N], and the position in it at which each distinct value begins."""
     order = np.argsort(scores, kind="stable")
     ranked = scores[order]
     return order, np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
 
 
 def roc_area(negatives: Counts, positives: Counts, below: Counts) -> Floats:
-    """The chance that a positive scores above a negative, ties count half, [draws]; nan where one of them is absent.
+    """P(positive scores above negative), with ties counted half: the ROC AUC, [draws]; nan if either is absent.
 
-    They hold the number of rows at each value, the lowest first, [draws, values]; `below` counts negatives up to there.
+    Both hold the number of rows at each distinct score, ascending, [draws, values]; `below` is the cumulative count of
+    negatives up to and including each score.
     """
     pairs = below[:, -1] * positives.sum(1)
     with np.errstate(invalid="ignore"):
@@ -52,18 +53,18 @@ def roc_area(negatives: Counts, positives: Counts, below: Counts) -> Floats:
 
 
 def percentile_interval(values: Floats) -> tuple[float, float]:
-    """The 95 % interval from what came of the draws; draws that came to nothing (nan) do not count."""
+    """The 95 % percentile interval of bootstrap values; draws with undefined values (nan) are ignored."""
     known = values[np.isfinite(values)]
     low, high = np.quantile(known, LEVELS) if len(known) else (nan, nan)
     return float(low), float(high)
 
 
 def share_interval(value: float, values: Floats, smallest: int) -> tuple[float, float]:
-    """The interval of a `value` in [0, 1] of which the draws have made `values`.
+    """The 95 % interval of a `value` in [0, 1] with the bootstrap `values`.
 
-    The percentile interval is too narrow near 0 and 1, and has no width at all for samples that do not overlap. So it
-    reaches at least as far as Wilson's interval for a proportion with the same variance; without any variance, for one
-    of the `smallest` sample's rows: the variance of an area A under a ROC curve is A(1 − A) / min(N, M) at most (van
+    The percentile interval is too narrow near 0 and 1, and has no width for samples that do not overlap. It is
+    therefore extended to at least Wilson's interval for a proportion of equal variance or, without variance, for one of
+    the `smallest` sample's size: the variance of an area A under a ROC curve is at most A(1 − A) / min(N, M) (van
     Dantzig 1951).
     """
     low, high = percentile_interval(values)

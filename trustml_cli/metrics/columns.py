@@ -1,6 +1,6 @@
-"""What a task declares of the columns that it writes to metrics.csv: their names, and which way is better.
+"""The declaration of a task's columns in metrics.csv: their names, and which direction is better.
 
-A task's class has them as `columns`, in the order in which they stand in the file:
+A task's class declares them as `columns`, in the order of the file:
 
     columns: ClassVar[Columns] = (
         *conditions("attack", "norm", "epsilon"),
@@ -10,9 +10,9 @@ A task's class has them as `columns`, in the order in which they stand in the fi
         *sometimes(higher("p_rule_{attribute}")),
     )
 
-`{attribute}` stands for one of several names, which are the data's or the user's. Intervals and counts
-(`NAME_ci_low`, `NAME_ci_high`, `NAME_n`) come with their column and are not declared, nor is what every row begins
-with. The recorder refuses a column that is not declared, and writes into run.json which way the others are better.
+`{attribute}` stands for one of several names, given by the data or the user. Intervals and counts (`NAME_ci_low`,
+`NAME_ci_high`, `NAME_n`) belong to their column and are not declared, nor are the columns that begin every row. The
+recorder refuses an undeclared column, and writes the direction of all others to run.json.
 """
 
 import re
@@ -23,7 +23,7 @@ from math import inf
 from typing import TypeAlias
 
 PARTS = ("_ci_low", "_ci_high", "_n")
-OVER_SEEDS, POOLED = "_over_seeds", "_pooled"  # whose interval it is, in a summary: NAME_over_seeds_ci_low
+OVER_SEEDS, POOLED = "_over_seeds", "_pooled"  # kinds of interval in a summary: NAME_over_seeds_ci_low
 RANGES = (
     (r"(.*_)?p_rule(_.*)?", 0, 100),
     (r"(.*_)?(correlation|cosine)(_.*)?", -1, 1),
@@ -36,18 +36,18 @@ RANGES = (
 
 
 def natural_range(name: str) -> tuple[float, float]:
-    """The least and the most that the value called `name` can be; without bounds where nothing is known of it."""
+    """The bounds of the value called `name`; infinite if unknown."""
     return next(((least, most) for words, least, most in RANGES if re.fullmatch(words, name)), (-inf, inf))
 
 
 def within(name: str, low: float, high: float) -> tuple[float, float]:
-    """The ends of an interval of the value called `name`, no further out than it can be; nan stays."""
+    """The bounds of an interval of the value called `name`, clipped to its range; nan is kept."""
     least, most = natural_range(name)
     return (least if low < least else low), (most if high > most else high)
 
 
 class Better(Enum):
-    """Which values are better for whoever relies on the model."""
+    """Which direction of a value is better for users of the model."""
 
     higher = "higher"
     lower = "lower"
@@ -57,7 +57,7 @@ class Better(Enum):
 
 @dataclass(frozen=True)
 class Column:
-    """A column of metrics.csv, or with `{…}` in its name a family of them."""
+    """A column of metrics.csv or, with `{…}` in its name, a family of columns."""
 
     name: str
     better: Better
@@ -67,7 +67,7 @@ class Column:
     """Whether every row of every run has a value in it."""
 
     def holds(self, name: str) -> bool:
-        """Whether this is the declaration of the column `name`."""
+        """Whether this declares the column `name`."""
         words = re.split(r"\{\w+\}", self.name)
         return re.fullmatch(".*".join(map(re.escape, words)), name, re.DOTALL) is not None
 
@@ -76,34 +76,34 @@ Columns: TypeAlias = tuple[Column, ...]
 
 
 def conditions(*names: str) -> Columns:
-    """Columns that say under what a row was measured."""
+    """Columns that are conditions of a measurement."""
     return tuple(Column(name, Better.neither, condition=True) for name in names)
 
 
 def higher(*names: str) -> Columns:
-    """Values of which a higher one is better for whoever relies on the model."""
+    """Values of which a higher one is better for users of the model."""
     return tuple(Column(name, Better.higher) for name in names)
 
 
 def lower(*names: str) -> Columns:
-    """Values of which a lower one is better for whoever relies on the model."""
+    """Values of which a lower one is better for users of the model."""
     return tuple(Column(name, Better.lower) for name in names)
 
 
 def neither(*names: str) -> Columns:
-    """Values of which none is better than another."""
+    """Values without a better direction."""
     return tuple(Column(name, Better.neither) for name in names)
 
 
 def sometimes(columns: Columns) -> Columns:
-    """The same columns, which some runs lack, or in which some rows have no value."""
+    """Marks columns as optional: some runs lack them, or some rows have no value."""
     return tuple(replace(column, always=False) for column in columns)
 
 
 def declared(columns: Columns, names: Iterable[str], condition: bool = False) -> dict[str, Column]:
-    """The declaration of each of these `names`, conditions or values; intervals and counts have none.
+    """The declaration of each of these `names`, conditions or values, except intervals and counts.
 
-    Raises `LookupError` for a name that is not declared.
+    Raises `LookupError` for an undeclared name.
     """
     written = list(names)
     found = {}

@@ -1,4 +1,4 @@
-"""Proportions with their intervals, and how well confidence matches accuracy."""
+"""Proportions and means with confidence intervals, and the expected calibration error."""
 
 from math import nan, sqrt
 from typing import Any
@@ -13,7 +13,7 @@ Z_95 = 1.959963984540054  # the 97.5 % quantile of the standard normal distribut
 def wilson_interval(successes: float, n: float) -> tuple[float, float]:
     """The 95 % score interval of a proportion (Wilson 1927), both ends in [0, 1]; nan where n is 0.
 
-    Both may be fractions: a proportion with the variance that n independent rows would have.
+    Both arguments may be fractional: an effective sample size of equal variance.
     """
     if n == 0:
         return nan, nan
@@ -22,7 +22,7 @@ def wilson_interval(successes: float, n: float) -> tuple[float, float]:
     half_width = Z_95 * sqrt(share * (1 - share) / n + Z_95**2 / (4 * n**2))
     scale = 1 + Z_95**2 / n
     low, high = (centre - half_width) / scale, (centre + half_width) / scale
-    return max(0.0, min(low, share)), min(1.0, max(high, share))  # rounding must not leave the share outside
+    return max(0.0, min(low, share)), min(1.0, max(high, share))  # rounding errors must not exclude the share
 
 
 def proportion(name: str, successes: int, n: int) -> dict[str, Any]:
@@ -35,10 +35,9 @@ def proportion(name: str, successes: int, n: int) -> dict[str, Any]:
 def average(name: str, values: Tensor) -> dict[str, Any]:
     """The columns of a mean: NAME, NAME_ci_low, NAME_ci_high and NAME_n, with Student's 95 % interval.
 
-    Its ends are no further out than such a value can be.
-    `values` has shape [N]; the ends are nan where N is below 2.
+    The interval is clipped to the value's range. `values` has shape [N]; the bounds are nan if N is below 2.
     """
-    from scipy.special import stdtrit  # scipy.stats has it too and takes half a second to import
+    from scipy.special import stdtrit  # also in scipy.stats, whose import takes half a second
 
     n, mean = len(values), values.double().mean().item()
     half_width = float(stdtrit(n - 1, 0.975)) * values.double().std().item() / sqrt(n) if n > 1 else nan
@@ -47,10 +46,10 @@ def average(name: str, values: Tensor) -> dict[str, Any]:
 
 
 def expected_calibration_error(confidence: Tensor, correct: Tensor, bins: int = 15) -> float:
-    """Mean |accuracy − confidence| over equally wide bins of confidence, weighted by their size, in [0, 1].
+    """Mean |accuracy − confidence| over equal-width bins of confidence, weighted by their size, in [0, 1].
 
-    `confidence` is the probability of the predicted class, in [0, 1], and `correct` whether it is the right one; both
-    of shape [N]. Naeini et al. 2015; Guo et al. 2017, arXiv 1706.04599.
+    `confidence` is the probability of the predicted class, in [0, 1], and `correct` whether the prediction is correct;
+    both of shape [N]. Naeini et al. 2015; Guo et al. 2017, arXiv 1706.04599.
     """
     number = (confidence * bins).ceil().long().sub(1).clamp(0, bins - 1)  # bins are closed on the right
     gap = correct.double() - confidence.double()

@@ -1,1 +1,1 @@
-"""What a run leaves behind, how it is read again, and how many runs are put together."""
+"""Run directories: writing them, reading them, and aggregating many runs."""

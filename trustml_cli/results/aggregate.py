@@ -1,4 +1,4 @@
-"""Many runs as one table, and that table over seeds."""
+"""Tables of many runs, and summaries over seeds."""
 
 import os
 import shlex
@@ -15,7 +15,7 @@ from trustml_cli.results.recorder import DOES_NOT_COUNT, WHERE
 from trustml_cli.results.run_facts import RunFacts, read_facts
 from trustml_cli.system.files import is_in_use
 
-if TYPE_CHECKING:  # a listing has no need of it, and shall not wait for its import
+if TYPE_CHECKING:  # not imported at run time, because a listing does not need it
     import pandas
 
 IDENTITY = ("task", "dataset", "model", "seed")
@@ -23,7 +23,7 @@ IDENTITY = ("task", "dataset", "model", "seed")
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory and what its run.json says."""
+    """A run directory and the facts in its run.json."""
 
     folder: Path
     facts: RunFacts
@@ -32,40 +32,40 @@ class Run:
     def status(self) -> str:
         """`completed`, `failed`, `running`, `killed` or `unreadable`.
 
-        A run is killed if it is gone and never said how it ended, and unreadable if its run.json is.
+        A run is killed if its process is gone and run.json has no end status, and unreadable if its run.json is.
         """
         status = self.facts.status
         return "killed" if status == "running" and not is_in_use(self.folder) else status
 
     @cached_property
     def metrics(self) -> "pandas.DataFrame":
-        """What it measured; without rows where it came to nothing, and where the file cannot be read."""
+        """The run's metrics.csv; without rows if there is none or it cannot be read."""
         return table_in(self.folder, "metrics.csv")
 
     @property
     def conditions(self) -> list[str]:
-        """The columns that say under what each row was measured."""
+        """The columns of metrics.csv that are conditions, not measured values."""
         return [name for name in self.facts.conditions if name in self.metrics and name not in IDENTITY]
 
     @property
     def varied(self) -> list[str]:
-        """The conditions that are not the same in all rows."""
+        """The conditions that differ between rows."""
         return [name for name in self.conditions if self.metrics[name].nunique(dropna=False) > 1]
 
     @property
     def headline(self) -> str | None:
-        """The column that answers the task's question, if it was measured."""
+        """The main metric of the task, if it was measured."""
         name = self.facts.headline
         return name if name in self.metrics else None
 
     @property
     def command(self) -> str:
-        """What makes this run again, for a shell."""
+        """The shell command that repeats this run."""
         return shlex.join(self.facts.command)
 
     @property
     def overrides(self) -> dict[str, str]:
-        """What the command line said, key by key, beside what the row begins with anyway."""
+        """The command-line overrides by key, except those that every row of metrics.csv contains anyway."""
         words = [word.lstrip("+").partition("=") for word in self.facts.command[1:] if "=" in word]
         return {
             key: value
@@ -76,7 +76,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Refused(Run):
-    """A job that was refused its directory; whatever lies there is another's. Its facts say why."""
+    """A job that was refused its directory, whose content belongs to another run. Its facts hold the reason."""
 
     @property
     def status(self) -> str:
@@ -91,9 +91,9 @@ class Refused(Run):
 
 @dataclass(frozen=True)
 class Answers:
-    """A summary over seeds that answers one question: of the tasks that have the same headline, if they have one.
+    """A summary over seeds of the tasks that share a headline metric.
 
-    `conditions` are the columns that say under what each row was measured.
+    `conditions` are the columns that are conditions, not measured values.
     """
 
     headline: str | None
@@ -102,34 +102,34 @@ class Answers:
 
     @property
     def varied(self) -> list[str]:
-        """The conditions that are not the same in all rows."""
+        """The conditions that differ between rows."""
         return [name for name in self.conditions if self.summary[name].nunique(dropna=False) > 1]
 
 
 def read_run(folder: Path) -> Run:
-    """The run whose directory this is, whatever state it is in."""
+    """The run in this directory, in any state."""
     return Run(folder, read_facts(folder))
 
 
 def table_in(folder: Path, name: str) -> "pandas.DataFrame":
-    """A table in a run's directory; without rows where it is absent or cannot be read."""
+    """A table in a run's directory; without rows if it is absent or cannot be read."""
     import pandas
 
     try:
         return read_csv(folder / name, inside=folder)
-    except (OSError, ValueError, RecursionError):  # pandas' errors about a file that is no table are ValueErrors
+    except (OSError, ValueError, RecursionError):  # pandas raises ValueErrors for malformed tables
         return pandas.DataFrame()
 
 
 def read_runs(folder: Path) -> list[Run]:
-    """Every run in or below `folder`, in the order in which they started; hidden folders hold copies at most."""
+    """Every run in or below `folder`, by start time; hidden folders are skipped, they hold copies only."""
     runs, folders = [], [folder]
-    while folders:  # os.walk calls itself for every level
+    while folders:  # os.walk recurses for every level
         place = folders.pop()
         try:
             with os.scandir(place) as entries:
                 below = {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
-        except OSError:  # gone, somebody else's, or deeper than a path can be long
+        except OSError:  # deleted, of another user, or deeper than the longest possible path
             continue
         if below.get("run.json") is False:
             runs.append(read_run(Path(place)))
@@ -139,7 +139,7 @@ def read_runs(folder: Path) -> list[Run]:
 
 
 def sweep_table(runs: Sequence[Run]) -> "pandas.DataFrame":
-    """Every row of every run, with its overrides as columns and its status; a run without rows has one that says so."""
+    """Every row of every run, with its overrides and status as columns; a run without rows gets one row."""
     import pandas
 
     rows = []
@@ -154,7 +154,7 @@ def sweep_table(runs: Sequence[Run]) -> "pandas.DataFrame":
 
 
 def conditions_of(runs: Sequence[Run], table: "pandas.DataFrame") -> list[str]:
-    """The columns that say what was run, seed aside; an override that only repeats another of them is left out."""
+    """The columns that describe a run, except the seed; an override column equal to another one is left out."""
     done = table[table.status == "completed"]
     declared = [name for run in runs for name in run.facts.conditions]
     found = [name for name in dict.fromkeys(["task", "dataset", "model", *declared]) if name in done]
@@ -165,11 +165,11 @@ def conditions_of(runs: Sequence[Run], table: "pandas.DataFrame") -> list[str]:
 
 
 def same(column: "pandas.Series", other: "pandas.Series") -> bool:
-    """Whether two columns say the same, be it as numbers (0.10 and 0.1) or as words."""
+    """Whether two columns are equal, compared as numbers (0.10 and 0.1) or as texts."""
     import pandas
 
     one, two = (pandas.to_numeric(values, errors="coerce").astype(float) for values in (column, other))
-    if one.isna().equals(column.isna()) and one.equals(two):  # numbers throughout
+    if one.isna().equals(column.isna()) and one.equals(two):  # all values are numbers
         return True
     return column.astype(str).equals(other.astype(str))
 
@@ -177,12 +177,12 @@ def same(column: "pandas.Series", other: "pandas.Series") -> bool:
 def summarise(table: "pandas.DataFrame", conditions: Sequence[str]) -> "pandas.DataFrame":
     """Mean, standard deviation and 95 % intervals of every value over the seeds of each condition.
 
-    NAME_over_seeds_ci_low and _high are Student's t over the seeds: other networks of the same kind, on the same test
-    images. NAME_pooled_ci_low and _high add that other images might have been drawn, which the runs' own intervals tell
-    (each way by itself, as in Zou and Donner 2008, "Construction of confidence limits about effect measures"): since
-    all seeds are shown the same images, their mean knows no better. Values whose runs have no interval have none of
-    these. With one seed there is its run's own alone. No end is further out than the value can be. Column `seeds` says
-    how many there are.
+    NAME_over_seeds_ci_low and _high are Student's t interval over the seeds: retrained networks, same test images.
+    NAME_pooled_ci_low and _high add the sampling error of the test images, taken from the runs' own intervals (each
+    side separately, as in Zou and Donner 2008, "Construction of confidence limits about effect measures"); averaging
+    does not reduce this error, because all seeds use the same images. Values whose runs have no interval have no pooled
+    one. With one seed there is only its run's own interval. Intervals are clipped to the value's range. Column `seeds`
+    is the number of seeds.
     """
     import pandas
 
@@ -203,7 +203,7 @@ def summarise(table: "pandas.DataFrame", conditions: Sequence[str]) -> "pandas.D
 
 
 def over_seeds(group: "pandas.DataFrame", name: str) -> dict[str, float]:
-    """The columns of one value over the seeds of one condition; rows of one seed count as their mean."""
+    """The summary columns of one value over the seeds of one condition; rows of equal seed are averaged first."""
     from scipy.special import stdtrit
 
     own = [f"{name}{end}" for end in ("_ci_low", "_ci_high") if f"{name}_ci_low" in group]
@@ -222,15 +222,15 @@ def over_seeds(group: "pandas.DataFrame", name: str) -> dict[str, float]:
 
 
 def widest(summary: "pandas.DataFrame", name: str) -> str:
-    """Of which interval of value `name` a picture or a terminal shows the ends, the one that leaves least out."""
+    """Which interval of value `name` plots and terminals show: the one that includes most sources of error."""
     pooled = f"{name}{POOLED}_ci_low"
     return POOLED if pooled in summary and summary[pooled].notna().any() else OVER_SEEDS
 
 
 def answers_of(runs: Sequence[Run], table: "pandas.DataFrame") -> list[Answers]:
-    """`table`, the rows of these runs, over seeds: a part for each question, in the order in which they come up.
+    """Summarise `table`, the rows of these runs, over seeds: one part per headline metric, in order of appearance.
 
-    One part without rows where no run was completed.
+    One part without rows if no run was completed.
     """
     asked = {run.facts.task: run.headline for run in runs if run.status == "completed"}
     found = []

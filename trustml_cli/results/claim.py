@@ -1,4 +1,4 @@
-"""Whose a directory is: a run's, which may be cleared for another, or the user's, where nothing is touched."""
+"""Ownership of a directory: a run's may be cleared for the next run, the user's own files are never touched."""
 
 import re
 from contextlib import suppress
@@ -16,7 +16,7 @@ OURS = re.compile(rf"(({'|'.join(FOLDERS)})/)?[^./\0][^/\0]*\.(csv|png|safetenso
 
 
 def refuse_others(directory: Path) -> None:
-    """Raise `InputError` where there is no run in `directory`, but files that have the names of a run's."""
+    """Raise `InputError` if `directory` holds no run, but files with the names that a run uses."""
     for name in (*FIRST, *FOLDERS):
         if is_there(directory / name):
             raise InputError(
@@ -25,7 +25,7 @@ def refuse_others(directory: Path) -> None:
 
 
 def refuse_others_sweep(directory: Path) -> None:
-    """As `refuse_others` and `refuse_links`, for the directory of a sweep."""
+    """`refuse_others` and `refuse_links` for the directory of a sweep."""
     refuse_links(directory, ("multirun.yaml", ".submitit"))
     for name in TABLES:
         if is_there(directory / name) and not (directory / "multirun.yaml").is_file():
@@ -35,9 +35,9 @@ def refuse_others_sweep(directory: Path) -> None:
 
 
 def earlier_run(directory: Path) -> RunFacts:
-    """What the run.json in `directory` says. Raises `InputError` unless a run of ours wrote it.
+    """The facts in the run.json of `directory`. Raises `InputError` unless trustml wrote it.
 
-    An empty one was claimed by a run that was killed at once; it says nothing.
+    A run that was killed right after claiming the directory leaves an empty file, which has no facts.
     """
     known = read_facts(directory)
     file = directory / "run.json"
@@ -49,15 +49,15 @@ def earlier_run(directory: Path) -> RunFacts:
 
 
 def clear(directory: Path, known: RunFacts) -> None:
-    """Remove what the run of which this is `known` left in `directory`: the files that it names, its run.json last.
+    """Remove the files of the run with the facts `known` from `directory`: those that it lists, its run.json last.
 
-    Hydra's own files are the next run's already. Whatever else lies there stays.
+    Hydra's own files already belong to the next run. All other files stay.
     """
     told = known.get("files")
     files = [name for name in told if isinstance(name, str)] if isinstance(told, list) else []
     names = [*FIRST, *(name for name in files if OURS.fullmatch(name))]
     stems = "|".join(re.escape(Path(name).stem) for name in (*names, "run.json"))
-    half = re.compile(rf"\.({stems})-[0-9a-f]{{8}}\.\w+")  # that was being written when the run was killed
+    half = re.compile(rf"\.({stems})-[0-9a-f]{{8}}\.\w+")  # temporary files of a killed run
     for folder in (directory / name for name in ("", *FOLDERS)):
         if folder.is_dir():
             names += [str(path.relative_to(directory)) for path in folder.iterdir() if half.fullmatch(path.name)]
@@ -66,5 +66,5 @@ def clear(directory: Path, known: RunFacts) -> None:
         if (directory / name).is_file():
             (directory / name).unlink()
     for name in FOLDERS:
-        with suppress(OSError):  # there is something else in it, or it is not there
+        with suppress(OSError):  # the folder is not empty, or absent
             (directory / name).rmdir()

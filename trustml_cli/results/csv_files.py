@@ -1,4 +1,4 @@
-"""CSV that a spreadsheet and a terminal show without harm: no formulas, no control characters."""
+"""CSV files that are safe to open in a spreadsheet or terminal: no formulas, no control characters."""
 
 import csv
 from collections.abc import Iterable
@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 from trustml_cli.system.printable import printable
 from trustml_cli.system.user_file import MB, opened
 
-if TYPE_CHECKING:  # a listing has no need of it, and shall not wait for its import
+if TYPE_CHECKING:  # not imported at run time, because a listing does not need it
     import pandas
 
-LARGEST = 64 * MB  # bytes of a table that is read back
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'")  # OWASP, "CSV Injection"; the quote, so that it can be taken off
+LARGEST = 64 * MB  # maximum size in bytes of a table that is read
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'")  # OWASP, "CSV Injection"; and the quote, for reversibility
 
 
 def escape_formula(value: Any) -> Any:
-    """A value as a cell of a CSV file: a text that begins like a formula has a quote before it, a number has none.
+    """A value as a CSV cell: a text that begins like a formula is prefixed with a quote; numbers are unchanged.
 
-    Control characters in a text become their escape sequences, and stay so when it is read back.
+    Control characters in a text become escape sequences, and remain escaped when the file is read.
     """
     if not isinstance(value, str):
         return value
@@ -33,7 +33,7 @@ def escape_formula(value: Any) -> Any:
 
 
 def unescape_formula(cell: Any) -> Any:
-    """The value that `escape_formula` made a cell of."""
+    """The inverse of `escape_formula`."""
     return cell[1:] if isinstance(cell, str) and cell.startswith(tuple(f"'{first}" for first in FORMULA)) else cell
 
 
@@ -43,9 +43,9 @@ def as_csv(table: "pandas.DataFrame") -> str:
 
 
 def read_csv(path: Path, inside: Path | None = None) -> "pandas.DataFrame":
-    """The table in a file that `as_csv` made the text of.
+    """Read a table that was written with `as_csv`.
 
-    Raises `OSError` where `user_file.opened` does, and ValueError where it is no table.
+    Raises `OSError` as `user_file.opened` does, and ValueError for a malformed table.
     """
     import pandas
 
@@ -54,7 +54,7 @@ def read_csv(path: Path, inside: Path | None = None) -> "pandas.DataFrame":
 
 
 def read_rows(lines: Iterable[str]) -> list[dict[str, str]]:
-    """The rows of such a file without pandas: every value a text. Cells beyond the last column are left out."""
+    """The rows of such a file without pandas, all values as text. Cells beyond the last column are dropped."""
     rows = csv.DictReader(lines)
     return [
         {unescape_formula(name): unescape_formula(row[name] or "") for name in rows.fieldnames or []} for row in rows

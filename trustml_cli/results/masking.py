@@ -1,4 +1,4 @@
-"""What looks like a secret, replaced before it reaches a file or page that is handed on."""
+"""Masking of texts that look like secrets, before they are written to files and pages that may be shared."""
 
 import os
 import re
@@ -7,22 +7,22 @@ from typing import Any
 import yaml
 
 MASK = "***"
-SHORTEST = 6  # characters of an environment variable that are looked for in a text; `1` would be found everywhere
+SHORTEST = 6  # minimum length of an environment variable's value that is masked; `1` would match everywhere
 WORDS = r"(?:token|password|passwd|pwd|secret|api_?key|access_?key|private_?key|credentials?)"
 NAME = re.compile(rf"(?:.*[._\W])?{WORDS}", re.IGNORECASE | re.DOTALL)
-PLAIN = r"(?!(?:null|true|false|[-+]?[\d.]+)(?:[\s,}\]]|$))"  # what no secret is
+PLAIN = r"(?!(?:null|true|false|[-+]?[\d.]+)(?:[\s,}\]]|$))"  # values that are never secrets
 ONE = rf"{PLAIN}(?:\[[^\]]*\]|\"[^\"]*\"|'[^']*'|[^\s&,}}\]\"']+)"
 SAID = re.compile(rf"((?<![a-z]){WORDS}=|[{{,]\s*[\"']?[\w.-]*{WORDS}[\"']?:\s*){ONE}", re.IGNORECASE)
 LINE = re.compile(rf"^([ \t]*[\"']?[\w.-]*{WORDS}[\"']?:[ \t]+){PLAIN}.+$", re.IGNORECASE | re.MULTILINE)
-ADDRESS = re.compile(r"((?<![\w+.-])[\w+.-]+://)[^/\s@\"']+@")  # from the first letter only, or it takes n² steps
+ADDRESS = re.compile(r"((?<![\w+.-])[\w+.-]+://)[^/\s@\"']+@")  # anchored, or matching takes quadratic time
 QUERY = re.compile(rf"([?&][\w-]*(?:{WORDS}|key|sig|signature)=)[^&\s\"']+", re.IGNORECASE)
 
 
 def masked(value: Any, key: str = "") -> Any:
-    """`value` of plain Python, with *** for texts that look like secrets, at any depth.
+    """`value` of plain Python, with texts that look like secrets replaced by ***, at any depth.
 
-    These are texts under a key that is called so (token, password, secret, api_key …), what a text itself calls so
-    (`token=…`), user and password in an address, and the values of environment variables that are called so.
+    These are texts under a key with a secret's name (token, password, secret, api_key …), assignments to such a name
+    within a text (`token=…`), user and password in a URL, and values of environment variables with such names.
     """
     if isinstance(value, dict):
         return {name: masked(one, key if is_secret(key) else str(name)) for name, one in value.items()}
@@ -36,22 +36,22 @@ def masked(value: Any, key: str = "") -> Any:
         value = value.replace(secret, MASK)
     value = QUERY.sub(rf"\1{MASK}", ADDRESS.sub(rf"\1{MASK}@", value))
     value = SAID.sub(rf"\1{MASK}", value)
-    return LINE.sub(rf"\1{MASK}", value) if "\n" in value else value  # else it is a message about such a key
+    return LINE.sub(rf"\1{MASK}", value) if "\n" in value else value  # a single line is a message about such a key
 
 
 def masked_yaml(text: str) -> str:
-    """A YAML text with its values masked; as it is where there is nothing to mask."""
+    """A YAML text with its secrets masked; unchanged if there are none."""
     content = yaml.safe_load(text)
     hidden = masked(content)
     return text if hidden == content else yaml.safe_dump(hidden, sort_keys=False, allow_unicode=True)
 
 
 def is_secret(name: str) -> bool:
-    """Whether a key of a config, or an environment variable, is called like a secret."""
+    """Whether a config key or an environment variable has a name that suggests a secret."""
     return NAME.fullmatch(name) is not None
 
 
 def known_secrets() -> list[str]:
-    """The values of environment variables that are called like secrets, the longest first."""
+    """The values of environment variables with names that suggest a secret, the longest first."""
     found = {value for name, value in os.environ.items() if is_secret(name) and len(value) >= SHORTEST}
     return sorted(found, key=len, reverse=True)

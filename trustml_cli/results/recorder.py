@@ -1,4 +1,4 @@
-"""The run directory: everything that a run leaves behind is written here, whole or not at all."""
+"""The run directory: all files of a run are written here, atomically."""
 
 import logging
 import platform
@@ -44,14 +44,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DOES_NOT_COUNT = ("resume", "allow", "tracker")  # top-level keys that change nothing about what is measured
-WHERE = ("cache_dir", "output_dir")  # nor do these, a data set's own too; but config.yaml keeps them
+DOES_NOT_COUNT = ("resume", "allow", "tracker")  # top-level keys that do not affect what is measured
+WHERE = ("cache_dir", "output_dir")  # folders do not either, also within a data set; but config.yaml keeps them
 LIBRARIES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn", "matplotlib", "hydra-core")
 
 
 @dataclass(frozen=True)
 class Check:
-    """Something that must hold for a result to be believed. `passed` is None where it does not apply."""
+    """A condition that a result must satisfy to be trusted. `passed` is None if it does not apply."""
 
     name: str
     passed: bool | None
@@ -60,7 +60,7 @@ class Check:
 
 @dataclass
 class Recorder:
-    """Writes one run directory. `choices` says which YAML was taken from each group of the config."""
+    """Writes one run directory. `choices` holds the YAML chosen from each group of the config."""
 
     directory: Path
     choices: Mapping[str, str]
@@ -82,37 +82,36 @@ class Recorder:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What every row of metrics.csv begins with."""
+        """The columns with which every row of metrics.csv begins."""
         return {group: self.choices[group] for group in ("task", "dataset", "model")} | {"seed": self.seed}
 
     @property
     def own_choices(self) -> dict[str, str]:
-        """The choice made from each group, but for Hydra's own groups and those that do not count."""
+        """The choice of each group, except for Hydra's own groups and those that do not affect results."""
         taken = {group: choice for group, choice in self.choices.items() if choice is not None}
         return {group: taken[group] for group in taken if "/" not in group and group not in DOES_NOT_COUNT}
 
     @property
     def completed_before(self) -> bool:
-        """Whether the directory holds a completed run of this very configuration."""
+        """Whether the directory holds a completed run with an identical configuration."""
         return self.begun_before and read_facts(self.directory).status == "completed"
 
     @property
     def begun_before(self) -> bool:
-        """Whether the directory holds a run of this very configuration, however that ended."""
+        """Whether the directory holds a run with an identical configuration, in any state."""
         return bool(read_facts(self.directory).get("config_digest") == self.config_digest)
 
     @property
     def config_digest(self) -> str:
-        """What tells this configuration from others that measure something else."""
+        """A digest of the part of the configuration that affects what is measured."""
         values = flat(yaml.safe_load(self.config) or {})
         return digest({key: value for key, value in values.items() if key.rpartition(".")[2] not in WHERE})
 
     def start(self, again: bool = False) -> None:
-        """Claim the directory: run.json says `running` from here on, and config.yaml lies beside it.
+        """Claim the directory: write run.json with status `running`, and config.yaml.
 
-        Raises `InputError` if the directory holds a run already, unless it shall be done `again`; then what that run
-        left is removed, but not while it is still at work. Files that no run of ours wrote are neither removed nor
-        written over.
+        Raises `InputError` if the directory already holds a run, unless `again`; then that run's files are removed, but
+        not while it is still running. Files that no run of trustml wrote are neither removed nor overwritten.
         """
         self._clock = perf_counter()
         refuse_links(self.directory)
@@ -147,7 +146,7 @@ class Recorder:
         write_atomically(self.directory / "config.yaml", lambda path: path.write_text(self.config, encoding="utf-8"))
 
     def follow(self, tracker: Tracker) -> None:
-        """Have `tracker` show the run elsewhere from here on. Raises `InputError` if it cannot."""
+        """Send the run to `tracker` from here on. Raises `InputError` if that fails."""
         parameters = flat(OmegaConf.to_object(OmegaConf.create(self.config)))  # type: ignore[arg-type]
         tracker.start(self.directory, {**self.own_choices, **parameters}, masked(self.facts))
         self.tracker = tracker
@@ -158,9 +157,9 @@ class Recorder:
         self._write_facts()
 
     def finish(self, status: str, exit_code: int, error: str | None = None) -> None:
-        """Say in run.json how the run ended, and leave a page to look at where anything was computed.
+        """Write to run.json how the run ended, and write report.html if anything was computed.
 
-        Nothing of that if it never began, for then the directory may be another's.
+        Does nothing if the run never began, because the directory may belong to another run.
         """
         if not self.began:
             return
@@ -180,11 +179,11 @@ class Recorder:
                 self._track(lambda tracker: tracker.finish(status))
 
     def headline(self, name: str) -> None:
-        """Name the column of metrics.csv that answers the task's question; sweeps and listings show it first."""
+        """Name the column of metrics.csv that is the task's main metric; sweeps and listings show it first."""
         self.note(headline=name)
 
     def metrics(self, condition: Mapping[str, Any] | None = None, /, **values: Any) -> None:
-        """Append a row to metrics.csv: what the run is, then `condition` (under what), then the values measured.
+        """Append a row to metrics.csv: the run's identity, then `condition`, then the measured values.
 
         Raises `LookupError` for a column that the task does not declare.
         """
@@ -210,12 +209,12 @@ class Recorder:
         self._track(lambda tracker: tracker.epoch(epoch.epoch, epoch_values(epoch.columns(), stage)))
 
     def check(self, name: str, passed: bool | None, figure: str) -> None:
-        """Note in run.json whether something holds that must hold for the result to be believed."""
+        """Record in run.json whether a condition holds that the result must satisfy to be trusted."""
         self.checks.append(Check(name, passed, figure))
         self.note(checks=[asdict(check) for check in self.checks])
 
     def table(self, name: str, rows: list[dict[str, Any]]) -> None:
-        """Write NAME.csv: what is told by other rows than those of metrics.csv."""
+        """Write NAME.csv: a table whose rows are not those of metrics.csv."""
         self._write_table(f"{name}.csv", rows)
 
     def plot(self, name: str, figure: "Figure") -> None:
@@ -231,13 +230,13 @@ class Recorder:
         from safetensors.torch import save
 
         path = self._own_file(f"artifacts/{name}.safetensors")
-        # cloned, for safetensors refuses tensors that share memory
+        # cloned, because safetensors refuses tensors that share memory
         whole = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
         write_atomically(path, lambda partial: partial.write_bytes(save(whole)))
         return path
 
     def _track(self, tell: Callable[[Tracker], None]) -> None:
-        """Tell the tracker what is in the files already; the first time that it fails is the last that it is told."""
+        """Call the tracker; after its first failure it is not called again."""
         if self.tracker is None:
             return
         try:
@@ -252,7 +251,7 @@ class Recorder:
         write_json(self.directory / "run.json", masked(self.facts))
 
     def _write_last_facts(self) -> None:
-        """As `_write_facts`; on a full disk, what was said while the run went on makes room for how it ended."""
+        """`_write_facts`; on a full disk, the earlier run.json is removed first to make room."""
         try:
             self._write_facts()
         except OSError as error:
@@ -268,7 +267,7 @@ class Recorder:
         write_atomically(self._own_file(name), lambda partial: partial.write_text(text, encoding="utf-8"))
 
     def _own_file(self, name: str) -> Path:
-        """Where a file of this run lies. run.json names it before it is there, for who has to clear the directory."""
+        """The path of a file of this run. run.json lists it before it is written, so that it can be removed later."""
         path = self.directory / name
         if path.parent != self.directory:
             path.parent.mkdir(exist_ok=True)
@@ -278,7 +277,7 @@ class Recorder:
 
 
 def git_commit() -> str | None:
-    """The commit of the checkout that trustml runs from; None for an installed package, or where there is no git."""
+    """The commit of the checkout that trustml runs from; None for an installed package, or without git."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists() or shutil.which("git") is None:
         return None
@@ -287,7 +286,7 @@ def git_commit() -> str | None:
 
 
 def peak_memory() -> dict[str, float]:
-    """The most memory this process has held so far, in MB: of the machine, and of each GPU that was used."""
+    """Peak memory of this process in MB: of the machine, and of each GPU that was used."""
     unit = 1 if sys.platform == "darwin" else 1024
     peak = {"cpu": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)}
     torch = sys.modules.get("torch")

@@ -1,4 +1,4 @@
-"""What the run.json of a run says, read with the type of everything checked."""
+"""The facts in a run's run.json, read with all types checked."""
 
 import json
 import sys
@@ -11,11 +11,11 @@ from trustml_cli.config.groups import flat
 from trustml_cli.system.errors import one_line, short
 from trustml_cli.system.user_file import MB, read_text, read_yaml
 
-LARGEST = 4 * MB  # bytes of a run.json
-LARGEST_CONFIG = MB  # bytes of a config.yaml
-LONGEST = 100_000  # characters of a text in it
+LARGEST = 4 * MB  # maximum size in bytes of a run.json
+LARGEST_CONFIG = MB  # maximum size in bytes of a config.yaml
+LONGEST = 100_000  # maximum length of a text in it, in characters
 LARGEST_FLOAT = sys.float_info.max
-DEEPEST = 50  # nested lists and mappings in it
+DEEPEST = 50  # maximum nesting of lists and mappings in it
 ENDINGS = ("running", "completed", "failed")
 UNREADABLE = "unreadable"
 
@@ -25,7 +25,7 @@ Check = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
-    """The facts in a run.json by name; what it does not say is None or empty. `others` are facts of further names."""
+    """The facts in a run.json by name; missing ones are None or empty. `others` holds facts with unknown names."""
 
     status: str = "running"
     error: str | None = None
@@ -57,12 +57,12 @@ class RunFacts:
     others: Mapping[str, Any] = field(default_factory=dict)
 
     def get(self, name: str) -> Any:
-        """The fact of any name; None where there is none."""
+        """The fact with this name, known or not; None if there is none."""
         return getattr(self, name) if name in NAMES else self.others.get(name)
 
     @property
     def known(self) -> dict[str, Any]:
-        """Every fact that there is, by name."""
+        """All facts that are present, by name."""
         own = {name: getattr(self, name) for name in NAMES}
         return {**self.others, **{name: value for name, value in own.items() if value not in (None, "", (), {})}}
 
@@ -71,10 +71,10 @@ NAMES = tuple(one.name for one in fields(RunFacts) if one.name not in ("others",
 
 
 def read_facts(folder: Path) -> RunFacts:
-    """The facts of the run whose directory this is; none where it was killed while it claimed the directory.
+    """The facts of the run in this directory; none if it was killed while it claimed the directory.
 
-    Never raises: of a run.json that cannot be read, or in which anything has another type than it should, the status
-    is `unreadable` and the error says why.
+    Never raises: for a run.json that cannot be read, or that holds a value of a wrong type, the status is `unreadable`
+    and the error gives the reason.
     """
     try:
         text = read_text(folder / "run.json", LARGEST, inside=folder)
@@ -96,7 +96,7 @@ def unreadable(error: Exception) -> RunFacts:
 
 
 def config_in(folder: Path) -> dict[str, Any]:
-    """Every value of the config.yaml in a run's directory by its key; none where it is absent or cannot be read."""
+    """The values of the config.yaml in a run's directory by dotted key; none if it is absent or cannot be read."""
     try:
         content = read_yaml(read_text(folder / "config.yaml", LARGEST_CONFIG, inside=folder))
     except (OSError, ValueError):
@@ -105,7 +105,7 @@ def config_in(folder: Path) -> dict[str, Any]:
 
 
 def facts_of(content: Any) -> RunFacts:
-    """The facts in what a run.json holds. Raises ValueError where anything in it has another type than it should."""
+    """Parse the content of a run.json. Raises ValueError for a value of a wrong type."""
     if not isinstance(content, dict):
         raise ValueError(f"must be a mapping, got {short(content)}")
     check(content, "", 0)
@@ -119,7 +119,7 @@ def facts_of(content: Any) -> RunFacts:
 
 
 def check(value: Any, name: str, depth: int) -> None:
-    """Raise ValueError for a value of JSON that is nested too deep, or holds a text that is too long."""
+    """Raise ValueError for a JSON value that is nested too deeply, or that contains a text that is too long."""
     if depth > DEEPEST:
         raise ValueError("is nested too deep")
     if isinstance(value, dict | list):
@@ -131,7 +131,7 @@ def check(value: Any, name: str, depth: int) -> None:
 
 
 def typed(name: str, value: Any, read: Callable[[Any], Any]) -> Any:
-    """The value as `read` has it; its error with the name before it."""
+    """`read(value)`; errors are prefixed with the name."""
     try:
         return read(value)
     except ValueError as error:
@@ -139,7 +139,7 @@ def typed(name: str, value: Any, read: Callable[[Any], Any]) -> Any:
 
 
 def of_type(kind: type | tuple[type, ...], words: str) -> Callable[[Any], Any]:
-    """Reads a value of this type, which is called so; true and false are no numbers."""
+    """A reader of values of type `kind`, called `words` in errors; booleans are not numbers."""
 
     def read(value: Any) -> Any:
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
@@ -160,33 +160,33 @@ def status(value: Any) -> int:
 
 
 def number(value: Any) -> int | float:
-    """A number that is neither infinite nor nan."""
+    """Read a finite number."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not -LARGEST_FLOAT <= value <= LARGEST_FLOAT:
         raise ValueError("must be a number")
     return value
 
 
 def texts(value: Any) -> tuple[str, ...]:
-    """A list of texts."""
+    """Read a list of texts."""
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise ValueError("must be a list of texts")
     return tuple(value)
 
 
 def names(value: Any) -> tuple[str, ...]:
-    """A list of texts, each once."""
+    """Read a list of distinct texts."""
     return tuple(dict.fromkeys(texts(value)))
 
 
 def command(value: Any) -> tuple[str, ...]:
-    """A list of words, the first of which is the program."""
+    """Read a list of words, the first of which is the program."""
     if not (words := texts(value)):
         raise ValueError("must be a list of words")
     return words
 
 
 def mapping_of(read: Callable[[Any], Any]) -> Callable[[Any], dict[str, Any]]:
-    """Reads a mapping from names to values of one kind."""
+    """A reader of mappings from names to values that `read` accepts."""
 
     def whole_mapping(value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
@@ -197,14 +197,14 @@ def mapping_of(read: Callable[[Any], Any]) -> Callable[[Any], dict[str, Any]]:
 
 
 def change(value: Any) -> dict[str, Any]:
-    """What a key was and is."""
+    """Read the default and the current value of a changed key."""
     if not isinstance(value, dict) or not {"default", "value"} <= value.keys():
         raise ValueError("must have a default and a value")
     return {"default": value["default"], "value": value["value"]}
 
 
 def checks(value: Any) -> tuple[Check, ...]:
-    """The checks that were made."""
+    """Read the list of checks."""
     if not isinstance(value, list):
         raise ValueError("must be a list")
     for item in value:

@@ -1,1 +1,1 @@
-"""Multiruns: how one ends, how one is resumed, and what launchers need."""
+"""Multiruns: their results and exit status, resumption, and changes to Hydra's launchers."""

@@ -1,4 +1,4 @@
-"""Multiruns: how the whole command ended, the tables and the plot over its jobs."""
+"""Multiruns: the exit status of the whole command, and the tables and the plot over its jobs."""
 
 import json
 import logging
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FEW = 20  # rows of a summary that still fit on a terminal
+FEW = 20  # most rows of a summary that are printed on a terminal
 
 
 class SweepCallback(Callback):
-    """Hydra calls this when all jobs have ended, wherever they ran; `exit_code` is for `run.main` to read."""
+    """Hydra callback around single runs and multiruns; `run.main` reads `exit_code`."""
 
-    # environment variables, so that the processes of a launcher know them too
+    # environment variables, so that launcher processes inherit them
     JOBS = "TRUSTML_JOBS"
     ATTENDANCE = "TRUSTML_ATTENDANCE"
 
@@ -43,15 +43,15 @@ class SweepCallback(Callback):
     sweep: Path | None = None
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """What does not come to its end has not ended well; Hydra goes on when a callback fails."""
+        """Set the status to failure until the run ends, because Hydra continues when a callback fails."""
         SweepCallback.exit_code = 1
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Count the jobs there will be, and have the launcher bring them all to their end."""
+        """Count the jobs, and prepare the launcher so that a killed job does not end the others."""
         SweepCallback.exit_code = 1
         try:
             refuse_others_sweep(Path(config.hydra.sweep.dir))
-        except InputError as error:  # Hydra would go on, and write over what lies there
+        except InputError as error:  # Hydra would continue, and overwrite the directory
             write_if_possible(f"trustml: error: {error}\n", to=sys.stderr)
             sys.exit(2)
         SweepCallback.sweep = Path(config.hydra.sweep.dir)
@@ -63,23 +63,23 @@ class SweepCallback(Callback):
         check_each_kind_once()
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        """Let go of the job's configuration, which Hydra would keep until the last one has ended."""
+        """Release the job's config, which Hydra would keep until the last job has ended."""
         job_return.cfg = job_return.hydra_cfg = None
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """A single run: its own status."""
+        """Take over the exit status of a single run."""
         job_return: JobReturn = kwargs["job_return"]
-        SweepCallback.exit_code = job_return._return_value or 0  # its property raises what the job raised
+        SweepCallback.exit_code = job_return._return_value or 0  # the property would raise the job's exception
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """A multirun: add its jobs up, name those that failed, and take the worst of their statuses."""
+        """Summarise the jobs of a multirun, name those that failed, and take the worst of their exit statuses."""
         finish_sweep(Path(config.hydra.sweep.dir), registered_runs())
 
 
 def register_job(job: int, folder: Path, **refused: Any) -> None:
-    """Note that a job of this command runs in `folder`; or that it was `refused` there, with which error and status.
+    """Record that a job of this command runs in `folder`, or that it was `refused` there, with error and status.
 
-    What lies in a sweep's directory says nothing about who ran it.
+    The content of a sweep's directory does not tell which command wrote it.
     """
     notes = Path(os.environ[SweepCallback.ATTENDANCE])
     notes.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ def register_job(job: int, folder: Path, **refused: Any) -> None:
 
 
 def registered_runs() -> "list[Run]":
-    """The runs of this command's jobs, in their order, as far as they began; the notes about them are removed."""
+    """The runs of this command's jobs that began, in order; removes the records of `register_job`."""
     from trustml_cli.results.aggregate import Refused, read_run
     from trustml_cli.results.run_facts import RunFacts
 
@@ -104,18 +104,18 @@ def registered_runs() -> "list[Run]":
 
 
 def finish_sweep(sweep: Path, runs: "Sequence[Run]") -> int:
-    """Write what sums up `runs` into `sweep`, and name those that failed; returns the exit status for them all.
+    """Write the summary of `runs` into `sweep`, and name those that failed; returns the exit status of the sweep.
 
-    Files first, then the status, then the words: if nobody hears these, that changes nothing.
+    The files are written and the status is set before anything is printed, because printing may fail.
     """
     from trustml_cli.results.aggregate import Refused
 
     jobs = max(len(runs), int(os.environ.get(SweepCallback.JOBS, 0)))
     lost, summary, complaints = 0, "", []
     try:
-        if not all(isinstance(run, Refused) for run in runs):  # or else earlier jobs' tables stay as they are
+        if not all(isinstance(run, Refused) for run in runs):  # otherwise earlier jobs' tables stay unchanged
             summary = tabulate(sweep, runs)
-    except Exception as error:  # what the jobs measured lies in their own directories, and how they ended is told yet
+    except Exception as error:  # the jobs' own results are kept, and their statuses are still reported
         log.debug("traceback", exc_info=True)
         complaints.append(f"error: the jobs could not be summed up: {type(error).__name__}: {error}")
         lost = 1
@@ -127,7 +127,7 @@ def finish_sweep(sweep: Path, runs: "Sequence[Run]") -> int:
         logs = sweep / ".submitit"
         why = f"; their logs are in {logs}" if logs.is_dir() else ""
         complaints.append(f"{missing} of {jobs} jobs never began{why}")
-    # 1, a run that was lost after computing, be it interrupted, outweighs 2, an input that was wrong
+    # 1 (a run failed after computing began, or was interrupted) takes precedence over 2 (wrong input)
     codes = [2 if run.facts.exit_code == 2 else 1 for run in failed]
     SweepCallback.exit_code = lost or min(codes, default=1 if missing else 0)
     write_if_possible(summary, to=sys.stdout)
@@ -160,7 +160,7 @@ def tabulate(sweep: Path, runs: "Sequence[Run]") -> str:
 
 
 def as_text(answers: "Answers", headline: str) -> str:
-    """The headline over what was swept, for a terminal: what all rows have in common, then the table."""
+    """The headline metric over the swept overrides, for a terminal: first what all rows share, then the table."""
     from trustml_cli.results.aggregate import widest
     from trustml_cli.results.report.table import shown
 
@@ -174,7 +174,7 @@ def as_text(answers: "Answers", headline: str) -> str:
 
 
 def refuse_repetition(overrides: Sequence[str]) -> None:
-    """Raise `InputError` for an override that sweeps over the same value twice: its jobs would share a directory."""
+    """Raise `InputError` for an override that sweeps over a value twice: its jobs would share a directory."""
     for word in OverridesParser.create().parse_overrides(list(overrides)):
         values = list(word.sweep_string_iterator()) if word.is_sweep_override() else []
         if twice := [value for value in values if values.count(value) > 1]:

@@ -1,6 +1,6 @@
-"""What Hydra's launchers leave undone: a job whose process is killed takes no other job with it.
+"""Fixes for Hydra's launchers and sweepers.
 
-And what its sweepers overdo before the first job.
+A job whose process is killed does not end other jobs, and sweepers compose fewer configs before the first job.
 """
 
 import os
@@ -23,16 +23,16 @@ from trustml_cli.config.groups import share_of_cores
 from trustml_cli.system.signals import handle_termination
 from trustml_cli.system.streams import forgive_streams
 
-LAST_WORDS = 15.0  # seconds; whoever told this process to end waits for 30 of them, usually
+LAST_WORDS = 15.0  # seconds; most job managers wait 30 before they kill a process that they have asked to end
 
 Call = tuple[Callable[..., JobReturn], tuple[Any, ...], dict[str, Any]]
 """A function with its arguments, as joblib's `delayed` packs them."""
 
 
 def outlive_killed_jobs(launcher: str) -> None:
-    """Have the launcher of this class go on when one of its jobs is killed.
+    """Make the launcher of this class continue when one of its jobs is killed.
 
-    Of themselves, joblib gives up every job that has not ended, and submitit no longer waits for those that run.
+    By default, joblib cancels all jobs that have not ended, and submitit stops waiting for those that run.
     """
     if launcher.startswith("hydra_plugins.hydra_joblib_launcher."):
         from hydra_plugins.hydra_joblib_launcher import _core
@@ -46,10 +46,10 @@ def outlive_killed_jobs(launcher: str) -> None:
 
 
 def check_each_kind_once() -> None:
-    """Have sweepers compose one job of each kind before the first begins; Hydra composes them all, 0.1 s for each.
+    """Make sweepers compose one job of each kind before the first begins; Hydra composes them all, 0.1 s each.
 
-    Jobs are of one kind if they differ in plain values of keys that are no groups: these change nothing about whether
-    a config can be composed.
+    Jobs are of one kind if they differ only in plain values of keys that are not groups: these values do not affect
+    whether a config can be composed.
     """
 
     def validate(sweeper: Any, batch: Sequence[Sequence[str]]) -> None:
@@ -62,7 +62,7 @@ def check_each_kind_once() -> None:
 
 
 def kind(words: Sequence[str], loader: ConfigLoader) -> tuple[str, ...]:
-    """The overrides of a job, without the values that cannot keep it from being composed."""
+    """The overrides of a job, without the values that do not affect whether it can be composed."""
     pairs = [word.partition("=") for word in words]
     return tuple(
         key if re.fullmatch(r"[\w.-]+", value) and not loader.get_group_options(key) else f"{key}={value}"
@@ -71,22 +71,22 @@ def kind(words: Sequence[str], loader: ConfigLoader) -> tuple[str, ...]:
 
 
 def lost() -> JobReturn:
-    """What Hydra is given for a job that was killed: an ending like any other. Its run.json says that it was not."""
+    """The result passed to Hydra for a killed job: a regular end. Its run.json shows that it was killed."""
     return JobReturn(status=JobStatus.COMPLETED, _return_value=1)
 
 
 class SeparateProcesses:
-    """In place of joblib's `Parallel`: the same processes, but no pool of them that one could break for all.
+    """Replaces joblib's `Parallel`: one process per job instead of a pool, which one killed process would break.
 
-    They share the cores of the machine, unless OMP_NUM_THREADS says what each shall have. Options other than `n_jobs`
-    are for pools and mean nothing here.
+    The processes share the cores of the machine, unless OMP_NUM_THREADS sets the threads of each. Options other than
+    `n_jobs` configure pools and are ignored.
     """
 
     def __init__(self, n_jobs: int, **options: Any) -> None:
         self.n_jobs = n_jobs
 
     def __call__(self, calls: Iterable[Call]) -> list[JobReturn]:
-        """What the calls return, in their order."""
+        """The results of the calls, in order."""
         from joblib import effective_n_jobs
         from joblib.externals.loky import ProcessPoolExecutor
 
@@ -108,7 +108,7 @@ class SeparateProcesses:
             except BrokenProcessPool:
                 processes[number] = process()
                 return lost()
-            except KeyboardInterrupt:  # in that process alone; one in this process is not raised in a thread
+            except KeyboardInterrupt:  # in that process only; interrupts of this process are not raised in threads
                 return lost()
             finally:
                 idle.put(number)
@@ -121,7 +121,7 @@ class SeparateProcesses:
             jobs = [slots.submit(run, call) for call in calls]
             try:
                 returned = [job.result() for job in jobs]
-            except BaseException:  # an interrupt: begin none that waits, and give those that run time for last words
+            except BaseException:  # an interrupt: start no further job, and let running jobs write their final state
                 slots.shutdown(wait=False, cancel_futures=True)
                 running = {job for job in jobs if not job.cancelled()}
                 try:
@@ -137,21 +137,21 @@ class SeparateProcesses:
 
 
 def begin_process(parent: int) -> None:
-    """What a process of a sweep does first: it ends when told to, or after its parent, and not for want of words."""
+    """Set up a process of a sweep: it ends on termination signals and after its parent, and ignores output errors."""
     forgive_streams()
     handle_termination()
     die_with(parent)
 
 
 def tell_to_end(processes: Iterable[int]) -> None:
-    """Ask processes to end, as `kill` does."""
+    """Send processes SIGTERM."""
     for process in processes:
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGTERM)
 
 
 def die_with(parent: int) -> None:
-    """Have this process end soon after its parent, so that a sweep that was killed has no job that goes on."""
+    """End this process soon after its parent, so that a killed sweep leaves no running jobs."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -162,7 +162,7 @@ def die_with(parent: int) -> None:
 
 
 def results_or_lost(results: Callable[[Any], list[Any]]) -> Callable[[Any], list[Any]]:
-    """The `Job.results` of submitit, but a job that has none is lost instead of raising."""
+    """Wrap submitit's `Job.results`: a job without a result counts as lost instead of raising."""
     from submitit.core.utils import FailedJobError, UncompletedJobError
 
     def wait(job: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""One picture of a whole sweep."""
+"""The plot of a whole sweep."""
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from trustml_cli.metrics.columns import OVER_SEEDS, POOLED
 from trustml_cli.plots.style import new_figure, tidy
 from trustml_cli.results.aggregate import Answers, widest
 
-# Wong 2011, as in style, in an order in which neighbours differ in brightness
+# Wong 2011, as in the style, ordered such that neighbours differ in brightness
 SERIES = ("#0072B2", "#C44E00", "#007A59", "#7A4A8C", "#8C6D00", "#3A9BC9", "#B3446C", "#595959")
-LABEL = 0.075  # inches that a character of a label is wide, at most
+LABEL = 0.075  # maximum width of a label's character, in inches
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """What draws one panel, and the inches that it wants for that."""
+    """A function that draws one panel, and the size in inches that it needs."""
 
     draw: Callable[[Axes], None]
     width: float
@@ -27,7 +27,7 @@ class Drawing:
 
 
 def sweep_figure(answers: Sequence[Answers]) -> Figure:
-    """A panel for each question that the sweep answers, one below the other."""
+    """A figure with one panel per entry of `answers`, stacked vertically."""
     drawings = [
         drawing_of(one, str(one.headline), subject=of_tasks(one) if len(answers) > 1 else "") for one in answers
     ]
@@ -41,7 +41,7 @@ def sweep_figure(answers: Sequence[Answers]) -> Figure:
 
 
 def drawing_of(answers: Answers, value: str, subject: str) -> Drawing:
-    """`value` over what was swept: a line for each series over one number, a heat map over two, bars over names.
+    """Plot `value` over the swept overrides: lines over one number, a heat map over two numbers, bars over names.
 
     `subject` begins the title.
     """
@@ -64,19 +64,19 @@ def drawing_of(answers: Answers, value: str, subject: str) -> Drawing:
 
 
 def of_tasks(answers: Answers) -> str:
-    """'fgsm, attack: ', to begin a title with."""
+    """The beginning of a title with the tasks: 'fgsm, attack: '."""
     return f"{', '.join(map(str, answers.summary['task'].unique()))}: "
 
 
 def over_seeds(summary: pandas.DataFrame) -> str:
-    """Over how many seeds a mean was taken."""
+    """The number of seeds of a mean, as text."""
     seeds = sorted(set(summary["seeds"]))
     count = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     return "one seed" if seeds == [1] else f"mean of {count} seeds"
 
 
 def series_name(key: Hashable, names: Sequence[str]) -> str:
-    """'model=mlp, trainer.lr=0.1' for the values of one series."""
+    """The label of one series, such as 'model=mlp, trainer.lr=0.1'."""
     values = key if isinstance(key, tuple) else (key,)
     return ", ".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
 
@@ -97,7 +97,7 @@ def lines(panel: Axes, summary: pandas.DataFrame, x: str, names: Sequence[str], 
 
 
 def heat_map(panel: Axes, grid: pandas.DataFrame, title: str, value: str) -> None:
-    """A grid of values as cells, with the numbers of its columns and rows."""
+    """A heat map of a grid of values, labelled with its column and row values."""
     cells = grid.to_numpy()
     image = panel.imshow(cells, cmap="viridis", aspect="auto", origin="lower")
     panel.figure.colorbar(image, ax=panel, label=value)
@@ -112,7 +112,7 @@ def heat_map(panel: Axes, grid: pandas.DataFrame, title: str, value: str) -> Non
 
 
 def bars(panel: Axes, summary: pandas.DataFrame, labels: Sequence[str], names: str, value: str, title: str) -> None:
-    """A bar with its label and its interval for each row; `names` says what the labels are."""
+    """A labelled bar with its interval for each row; `names` is the axis label."""
     values = summary[value].to_numpy(dtype=float)
     whose = widest(summary, value)
     low, high = (summary[f"{value}{whose}_ci_{end}"].to_numpy(dtype=float) for end in ("low", "high"))
@@ -120,6 +120,6 @@ def bars(panel: Axes, summary: pandas.DataFrame, labels: Sequence[str], names: s
     spread = np.nan_to_num(np.maximum([values - low, high - values], 0))
     panel.errorbar(values, range(len(labels)), xerr=spread, fmt="none", ecolor="black", capsize=3)
     panel.set_yticks(range(len(labels)), labels)
-    margin = 0.5 if len(labels) > 1 else 1.0  # one bar alone stays as slim as others
+    margin = 0.5 if len(labels) > 1 else 1.0  # a single bar is drawn as narrow as one of several
     panel.set_ylim(len(labels) - 1 + margin, -margin)
     tidy(panel, title, value, names)

@@ -1,4 +1,4 @@
-"""How a sweep is resumed: its command from its directory, and from the user what a file may not decide."""
+"""Resuming a sweep: its command is read from its directory, except for what only the user may set."""
 
 import shlex
 from collections.abc import Iterable, Sequence
@@ -17,14 +17,14 @@ from trustml_cli.system.user_file import MB, read_text, read_yaml
 
 LARGEST = 4 * MB  # bytes of a multirun.yaml
 LAUNCHER = ("launcher=", "hydra.launcher.", "hydra.sweeper.")
-HOW = ("resume=", "launcher=", "hydra.", "hydra/")  # words that say how jobs are run; the others say what they are
+HOW = ("resume=", "launcher=", "hydra.", "hydra/")  # words that say how jobs are launched; all others define the jobs
 
 
 def resumed_words(overrides: Sequence[str], flags: Sequence[str]) -> list[str]:
-    """The command line with `resume=true` or `resume=DIRECTORY` made to go on with an earlier sweep.
+    """The command line with `resume=true` or `resume=DIRECTORY` replaced by the overrides that continue that sweep.
 
-    `resume=true` takes the newest sweep of the same command, or begins it if there is none; a directory brings its
-    command along. Either may take another launcher than before. Anything else is returned as it is.
+    `resume=true` continues the newest sweep of the same command, or starts a new one; a directory supplies the command.
+    Either may use another launcher than before. Any other command line is returned unchanged.
     """
     asked = next((word.partition("=")[2] for word in overrides if word.startswith("resume=")), "false")
     if asked.lower() == "false":
@@ -49,10 +49,9 @@ def resumed_words(overrides: Sequence[str], flags: Sequence[str]) -> list[str]:
 
 
 def words_of(saved: Path, typed_now: Sequence[str]) -> list[str]:
-    """The command of the sweep whose multirun.yaml this is, with what the user says of it now.
+    """The command of the sweep with this multirun.yaml, combined with the words typed now.
 
-    What is the user's to decide is for them to type again, for anybody may have written the file; how the jobs are
-    launched may be typed otherwise than before.
+    What only the user may set must be typed again, because anybody may have written the file. The launcher may differ.
     """
     before = [word for word in saved_words(saved) if launches(word) or overrides_of_run([word])]
     parse = OverridesParser.create().parse_override
@@ -77,7 +76,7 @@ def launches(word: str) -> bool:
 
 
 def saved_words(saved: Path) -> list[str]:
-    """The overrides in a sweep's multirun.yaml. Raises `InputError` for anything in their place that is none."""
+    """The overrides in a sweep's multirun.yaml. Raises `InputError` for an entry that is not an override."""
     try:
         content = read_yaml(read_text(saved, LARGEST))
         overrides: Any = content["hydra"]["overrides"]
@@ -90,7 +89,7 @@ def saved_words(saved: Path) -> list[str]:
 
 
 def is_of(saved: Path, command: Sequence[str]) -> bool:
-    """Whether this is the multirun.yaml of a sweep that ran `command`; a file that cannot be read is not."""
+    """Whether this is the multirun.yaml of a sweep that ran `command`; False for an unreadable file."""
     try:
         return command_of(saved) == command
     except InputError:
@@ -98,37 +97,37 @@ def is_of(saved: Path, command: Sequence[str]) -> bool:
 
 
 def command_of(saved: Path) -> list[str]:
-    """What is run by the sweep whose multirun.yaml this is."""
+    """The overrides that define the jobs of the sweep with this multirun.yaml."""
     return overrides_of_run(saved_words(saved))
 
 
 def own_choices(saved: Path) -> list[str]:
-    """The flag that brings the user's own folder of choices along, for the sweep whose multirun.yaml this is."""
+    """The `--config-dir` flag of the sweep with this multirun.yaml, if it had one."""
     try:
         sources = read_yaml(read_text(saved, LARGEST))["hydra"]["runtime"]["config_sources"]
         known = [source for source in sources if Path(source["path"]).is_absolute()]
-    except (TypeError, LookupError, ValueError, OSError):  # it had none, or is not as we wrote it
+    except (TypeError, LookupError, ValueError, OSError):  # it had none, or another program wrote the file
         return []
     return config_dir(known)
 
 
 def config_dir(sources: Iterable[Any]) -> list[str]:
-    """`--config-dir` as it was given, from Hydra's list of where choices come from; nothing without one."""
+    """`--config-dir` as the user gave it, from Hydra's list of config sources; empty without one."""
     given = [source["path"] for source in sources if source.get("provider") == "command-line"]
     return [word for path in given for word in ("--config-dir", path)]
 
 
 def as_written(words: Any) -> list[str]:
-    """The overrides in a list of Hydra's config with every ${...} as the user wrote it."""
+    """The overrides in a list of Hydra's config, with every ${...} unresolved."""
     written: Any = OmegaConf.to_container(words, resolve=False)
     return list(written)
 
 
 def overrides_of_run(words: Iterable[str]) -> list[str]:
-    """The overrides among the words of a command that say what its jobs are."""
+    """The overrides among the words of a command that define its jobs."""
     return [word for word in words if not word.lstrip("+~").startswith(HOW)]
 
 
 def into(sweep: Path) -> str:
-    """The override that makes Hydra use this directory again."""
+    """The override that makes Hydra reuse this sweep directory."""
     return f"hydra.sweep.dir={quoted(str(sweep))}"

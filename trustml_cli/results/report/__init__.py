@@ -1,1 +1,1 @@
-"""Pages that people read: a run, a sweep, or any runs side by side; each one file that opens without a network."""
+"""HTML reports of a run, a sweep, or several runs compared; each is one self-contained file."""

@@ -1,4 +1,4 @@
-"""Writes the pages: report.html of a run, index.html of a sweep, and any runs side by side."""
+"""Writes HTML pages: report.html of a run, index.html of a sweep, and comparisons of runs."""
 
 import base64
 import hashlib
@@ -22,14 +22,14 @@ from trustml_cli.system.files import write_atomically
 from trustml_cli.system.printable import printable
 from trustml_cli.system.user_file import MB, read_bytes, read_text
 
-FEW = 12  # headline figures that fit above everything else
-LARGEST_PICTURE = 16 * MB  # bytes of a picture on a page
-PNG = b"\x89PNG\r\n\x1a\n"  # the first bytes of every one
-PICTURED = 12  # runs whose pictures a comparison shows; each is some 100 kB of the page
+FEW = 12  # most headline values that are shown at the top
+LARGEST_PICTURE = 16 * MB  # maximum size in bytes of a picture on a page
+PNG = b"\x89PNG\r\n\x1a\n"  # the signature of a PNG file
+PICTURED = 12  # most runs whose pictures a comparison shows; each adds about 100 kB to the page
 
 
 def write_run(folder: Path) -> Path:
-    """report.html in a run's directory, from what lies there; returns the file."""
+    """Write report.html in a run's directory from the files in it; returns the file."""
     run = read_run(folder)
     history = table_in(folder, "history.csv")
     tasks = {file.stem: file for file in (config_folder() / "task").glob("*.yaml")}
@@ -57,9 +57,9 @@ def write_run(folder: Path) -> Path:
 
 
 def write_sweep(sweep: Path, runs: Sequence[Run], answers: Sequence[Answers], words: Sequence[str]) -> Path:
-    """index.html of a sweep's directory: the picture, the summary, and every job; returns the file.
+    """Write index.html in a sweep's directory: the plot, the summary, and every job; returns the file.
 
-    `words` are those of the command line.
+    `words` are the words of the command line.
     """
     picture = picture_in(sweep, sweep / "sweep.png")
     return write(
@@ -82,9 +82,9 @@ def write_sweep(sweep: Path, runs: Sequence[Run], answers: Sequence[Answers], wo
 
 
 def write_comparison(folders: Sequence[Path], to: Path) -> Path:
-    """Any runs side by side in the file `to`: what differs between them first, the best of each value marked.
+    """Write a comparison of runs to the file `to`: first their differences; the best of each value is marked.
 
-    A folder may be a run or hold many, as a sweep does; returns the file.
+    A folder may be a run or contain many, as a sweep does; returns the file.
     """
     runs = list({run.folder.resolve(): run for folder in folders for run in read_runs(folder)}.values())
     names = [str(number) for number in range(1, len(runs) + 1)]
@@ -127,14 +127,14 @@ def write(path: Path, template: str, **content: Any) -> Path:
 
 @cache
 def environment() -> Environment:
-    """Where the templates are; what they show is escaped, and a name that they were not given is an error."""
+    """The Jinja environment: templates beside this file, autoescaping, and errors for undefined names."""
     found = Environment(
         loader=PackageLoader("trustml_cli.results.report"),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=lambda value: (
             printable(masked(value), keep="\n\t") if type(value) is str else value
-        ),  # not our own markup
+        ),  # not our own markup, which is a subclass
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -143,14 +143,14 @@ def environment() -> Environment:
 
 
 def source(name: str) -> str:
-    """A file beside the templates, as it is."""
+    """The text of a file beside the templates."""
     loader = environment().loader
     assert loader is not None
     return loader.get_source(environment(), name)[0]
 
 
 def headlines(run: Run) -> list[tuple[str, Cell]]:
-    """The value that answers the task's question in each row, with what sets the row apart."""
+    """The headline value of each row, with the conditions that distinguish the row."""
     if run.headline is None:
         return []
     rows = run.metrics.to_dict("records")
@@ -160,24 +160,24 @@ def headlines(run: Run) -> list[tuple[str, Cell]]:
 
 
 def result(run: Run) -> str:
-    """The headline's value in words; of several rows, the first and the last."""
+    """The headline value as text; for several rows, the first and the last."""
     known = [(condition, cell) for condition, cell in headlines(run) if cell.text != NOTHING]
     figures = [f"{cell.text} ({condition})" if condition else cell.text for condition, cell in known]
     return f"{run.headline} {' … '.join(figures[:1] + figures[1:][-1:])}" if figures else ""
 
 
 def plots_of(folder: Path) -> list[tuple[str, str]]:
-    """The pictures of a run: a title made of the file's name, and the file as data."""
+    """The plots of a run: a title derived from the file name, and the picture as a data: URL."""
     paths = sorted((folder / "plots").glob("*.png"))
     pictures = [(path.stem.replace("_", " "), picture_in(folder, path)) for path in paths]
     return [(title, data) for title, data in pictures if data is not None]
 
 
 def picture_in(folder: Path, path: Path) -> str | None:
-    """A PNG in a run's directory as a data: address, so that the page needs no other file.
+    """A PNG in a run's directory as a data: URL, so that the page needs no other file.
 
-    None where it is absent or no PNG, and where it is a link out of the directory: a page that is handed on would take
-    along what lies there.
+    None if it is absent, not a PNG, or a link that leads out of the directory: a shared page must not include files
+    from elsewhere.
     """
     try:
         content = read_bytes(path, LARGEST_PICTURE, inside=folder)
@@ -187,7 +187,7 @@ def picture_in(folder: Path, path: Path) -> str | None:
 
 
 def config_of(run: Run) -> str:
-    """The whole configuration as YAML; empty if the run was killed before it was written, or it cannot be read."""
+    """The whole configuration as YAML; empty if config.yaml is absent or cannot be read."""
     try:
         return read_text(run.folder / "config.yaml", LARGEST_CONFIG, inside=run.folder)
     except (OSError, ValueError):
@@ -195,7 +195,7 @@ def config_of(run: Run) -> str:
 
 
 def rows_in_order(frame: pandas.DataFrame, conditions: Sequence[str]) -> pandas.DataFrame:
-    """The rows sorted by their conditions, each by number, or where there are words among them, all as words."""
+    """The rows sorted by their conditions, each numerically, or as text if any value is a text."""
 
     def key(column: pandas.Series) -> pandas.Series:
         values = column.map(sortable)
@@ -205,7 +205,7 @@ def rows_in_order(frame: pandas.DataFrame, conditions: Sequence[str]) -> pandas.
 
 
 def differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
-    """What was chosen and keys of the configuration, where they are not the same in all runs, with each run's value."""
+    """Choices and config keys that differ between the runs, with each run's value."""
     configs = [{name: run.facts.get(name) for name in IDENTITY} | config_in(run.folder) for run in runs]
     keys = [key for key in dict.fromkeys(key for config in configs for key in config) if not key.endswith("_target_")]
     rows = [(key, [as_written(config.get(key)) for config in configs]) for key in keys]
@@ -213,13 +213,13 @@ def differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
 
 
 def agreed(runs: Sequence[Run]) -> dict[str, str]:
-    """Which way each column is better, but for those that are better one way in one task and the other in another."""
+    """Which direction is better for each column, without columns on which the tasks disagree."""
     told = [(name, way) for run in runs for name, way in run.facts.better.items()]
     return {name: way for name, way in told if all(way == other for one, other in told if one == name)}
 
 
 def as_written(value: Any) -> str:
-    """A value as a command line has it; – for none."""
+    """A value as written on a command line; – for None."""
     return (
         NOTHING if value is None else json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
     )

@@ -1,4 +1,4 @@
-"""Measured values as the cells of a table that can be read and sorted."""
+"""Measured values as table cells that can be displayed and sorted."""
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ import pandas
 
 from trustml_cli.metrics.columns import OVER_SEEDS, PARTS, POOLED, Better
 
-MOST_ROWS = 10_000  # of a table on a page; a browser takes minutes to show more
-NOTHING = "–"  # where there is no value
+MOST_ROWS = 10_000  # maximum rows of a table on a page; a browser takes minutes to show more
+NOTHING = "–"  # shown for a missing value
 LARGEST = float_info.max
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One value: its text, a smaller line under it (interval and n), and what to sort by."""
+    """One value: its text, a smaller line under it (interval and n), and its sort key."""
 
     text: str
     note: str = ""
@@ -29,7 +29,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A title for each column, and the rows."""
+    """Column titles and rows."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
@@ -40,10 +40,10 @@ class Table:
 
 
 def readable(frame: pandas.DataFrame, conditions: Sequence[str], better: Mapping[str, str] | None = None) -> Table:
-    """`frame` with intervals and counts folded into the cells of their values; columns without a value are left out.
+    """Merge intervals and counts in `frame` into the cells of their values; columns without a value are left out.
 
-    So are rows after the first 10,000. The best value of each column that `better` says `higher` or `lower` of is
-    marked, among the rows of equal `conditions` after the first, which names the row.
+    Rows after the first 10,000 are left out. For columns that are `higher` or `lower` in `better`, the best value is
+    marked among rows with equal `conditions`, except the first one, which names the row.
     """
     left_out = max(0, len(frame) - MOST_ROWS)
     frame = frame.head(MOST_ROWS)
@@ -65,7 +65,7 @@ def readable(frame: pandas.DataFrame, conditions: Sequence[str], better: Mapping
 
 
 def is_part(name: str, columns: Iterable[str]) -> bool:
-    """Whether a column holds the interval, deviation or count of another."""
+    """Whether a column holds the interval, standard deviation or count of another column."""
     over = tuple(f"{whose}{end}" for whose in (OVER_SEEDS, POOLED) for end in PARTS)
     return any(name.endswith(end) and name.removesuffix(end) in columns for end in (*PARTS, *over, "_std"))
 
@@ -80,7 +80,7 @@ def measured(row: dict[Hashable, Any], name: str, best: bool = False) -> Cell:
     notes, bar = [], None
     for whose in ("", OVER_SEEDS, POOLED):
         low, high = (row.get(f"{name}{whose}_ci_{end}") for end in ("low", "high"))
-        if is_number(low) and is_number(high) and low <= value <= high:  # false where an end is nan
+        if is_number(low) and is_number(high) and low <= value <= high:  # False if a bound is nan
             notes.append(f"{shown(low)} to {shown(high)}{whose.replace('_', ' ')}")
             bar = (100 * value, 100 * low, 100 * high) if low >= 0 and high <= 1 else None
     if is_number(n) and isfinite(n):
@@ -89,14 +89,14 @@ def measured(row: dict[Hashable, Any], name: str, best: bool = False) -> Cell:
 
 
 def is_number(value: Any) -> TypeGuard[int | float]:
-    """Whether a cell of a table holds a number; a file that was tampered with may hold anything."""
+    """Whether a table cell holds a number; a modified file may hold anything."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def best_rows(frame: pandas.DataFrame, name: str, conditions: Sequence[str], better: str) -> set[int]:
-    """Positions of the rows whose value is the best among those of equal conditions, where there are two or more.
+    """Positions of the rows with the best value among two or more rows with equal conditions.
 
-    `better` is `higher` or `lower`; anything else marks none.
+    `better` is `higher` or `lower`; for anything else, no row.
     """
     direction = {Better.higher.value: 1, Better.lower.value: -1}.get(better)
     if direction is None or not pandas.api.types.is_numeric_dtype(frame[name]):
@@ -112,7 +112,7 @@ def best_rows(frame: pandas.DataFrame, name: str, conditions: Sequence[str], bet
 
 
 def shown(value: Any) -> str:
-    """A value as people write it: four significant digits, thousands apart."""
+    """A value for display: four significant digits, with thousands separators."""
     if value is None or (isinstance(value, float) and pandas.isna(value)):
         return NOTHING
     if not is_number(value) or abs(value) > LARGEST:
@@ -123,7 +123,7 @@ def shown(value: Any) -> str:
 
 
 def sortable(value: Any) -> float | str:
-    """A number where the value is one, so that 10 comes after 9."""
+    """The value as a number if possible, so that 10 sorts after 9."""
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):

@@ -1,1 +1,1 @@
-"""Where else a run can be looked at while it goes on, one tracker per file."""
+"""Experiment trackers that show a run in progress, one tracker per file."""

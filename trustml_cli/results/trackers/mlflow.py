@@ -1,4 +1,4 @@
-"""MLflow: a server's or, by default, a file of its own that `mlflow ui` shows."""
+"""The MLflow tracker: logs to a server or, by default, to a local file that `mlflow ui` shows."""
 
 import logging
 import os
@@ -16,8 +16,8 @@ from trustml_cli.system.locks import locked
 from trustml_cli.system.owners import name_of_user
 
 LOCAL = "sqlite:///"
-ARTIFACTS = ".mlflow"  # beside a local file; hidden, for what lies there are copies of run directories
-AT_ONCE = 100  # parameters that MLflow takes in one call
+ARTIFACTS = ".mlflow"  # beside a local file; hidden, because it holds copies of run directories
+AT_ONCE = 100  # maximum number of parameters per MLflow call
 STATUS = {"completed": "FINISHED", "failed": "FAILED"}
 
 
@@ -29,14 +29,14 @@ class MLflow(Tracker):
     experiment: str
 
     def start(self, folder: Path, parameters: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-        """Create the MLflow run, and what it needs; one of the same folder that was killed is called so."""
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a run shall call nobody that it was not told to
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # MLflow's own seven keep a run waiting minutes
+        """Create the MLflow run and the experiment; marks an earlier MLflow run of the same folder as killed."""
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # send no data that the user did not ask for
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # MLflow's default of seven retries takes minutes
         with needing("mlflow"):
             from mlflow.entities import Param
             from mlflow.tracking import MlflowClient
         logging.getLogger("mlflow").setLevel(logging.WARNING)
-        logging.getLogger("urllib3").setLevel(logging.ERROR)  # a server that does not answer is told of once, below
+        logging.getLogger("urllib3").setLevel(logging.ERROR)  # an unreachable server is reported once, below
         tags = {
             "trustml.directory": str(folder.absolute()),
             "mlflow.user": name_of_user(os.geteuid()),
@@ -45,7 +45,7 @@ class MLflow(Tracker):
         }
         self._folder = folder
         try:
-            with needing("mlflow"), alone(self.uri):  # one process at a time makes the tables
+            with needing("mlflow"), alone(self.uri):  # only one process at a time creates the tables
                 self._client = MlflowClient(self.uri)
                 experiment = self._experiment_id()
             for stale in self._client.search_runs([experiment], "attributes.status = 'RUNNING'"):
@@ -65,11 +65,11 @@ class MLflow(Tracker):
             raise InputError(f"tracker.uri: MLflow cannot use {self.uri} ({text[:200]})") from error
 
     def epoch(self, number: int, values: Mapping[str, float]) -> None:
-        """A point on each curve."""
+        """Log the values of one epoch."""
         self._log(values, number)
 
     def metrics(self, values: Mapping[str, float]) -> None:
-        """Values of the whole run."""
+        """Log values of the whole run."""
         self._log(values, 0)
 
     def finish(self, status: str) -> None:
@@ -85,7 +85,7 @@ class MLflow(Tracker):
         self._client.log_batch(self._run, metrics=metrics)
 
     def _experiment_id(self) -> str:
-        """The experiment of this name, created if it is not there yet."""
+        """The id of the experiment, which is created if it does not exist."""
         found = self._client.get_experiment_by_name(self.experiment)
         if found is not None:
             return str(found.experiment_id)
@@ -94,25 +94,25 @@ class MLflow(Tracker):
         try:
             return str(self._client.create_experiment(self.experiment, artifact_location=location))
         except Exception:
-            found = self._client.get_experiment_by_name(self.experiment)  # another process was faster
+            found = self._client.get_experiment_by_name(self.experiment)  # another process has created it
             if found is None:
                 raise
             return str(found.experiment_id)
 
 
 def allowed(name: str) -> str:
-    """A name with nothing in it but what MLflow allows."""
+    """A name restricted to the characters that MLflow allows."""
     return re.sub(r"[^\w\-. :/]", "_", name)
 
 
 def local_file(uri: str) -> Path | None:
-    """The SQLite file behind `uri`; None if it is no local file."""
+    """The path of the SQLite file in `uri`; None if it is not a local file."""
     return Path(uri.removeprefix(LOCAL)) if uri.startswith(LOCAL) else None
 
 
 @contextmanager
 def alone(uri: str) -> Iterator[None]:
-    """One process at a time inside, where `uri` is a local file; its folder is made."""
+    """Mutual exclusion between processes if `uri` is a local file; creates its folder."""
     file = local_file(uri)
     if file is None:
         yield

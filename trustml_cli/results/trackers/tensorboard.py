@@ -1,4 +1,4 @@
-"""TensorBoard: `tensorboard --logdir outputs`."""
+"""The TensorBoard tracker; view with `tensorboard --logdir outputs`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from trustml_cli.results.trackers.tracker import Tracker, needing
 
 @dataclass(kw_only=True)
 class TensorBoard(Tracker):
-    """Curves, figures and parameters in an event file in the run directory."""
+    """Writes curves, figures and parameters to an event file in the run directory."""
 
     def start(self, folder: Path, parameters: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-        """Begin a new event file."""
+        """Create the event file."""
         with needing("tensorboard"):
             from torch.utils.tensorboard import SummaryWriter
         self._writer: Any = SummaryWriter(str(folder))
@@ -22,16 +22,16 @@ class TensorBoard(Tracker):
         self._writer.add_text("command", f"    {' '.join(facts.get('command', []))}")
 
     def epoch(self, number: int, values: Mapping[str, float]) -> None:
-        """A point on each curve."""
+        """Add a point to each curve."""
         self._scalars(values, number)
 
     def metrics(self, values: Mapping[str, float]) -> None:
-        """A curve of one point each; the HPARAMS tab has them, too."""
+        """Write each value as a curve of one point; the HPARAMS tab shows it too."""
         self._scalars(values, 0)
         self._measured |= values
 
     def plot(self, name: str, file: Path) -> None:
-        """The picture as it lies in plots/."""
+        """Add the picture from plots/."""
         import numpy as np
         from PIL import Image
 
@@ -39,7 +39,7 @@ class TensorBoard(Tracker):
             self._writer.add_image(f"plots/{name}", np.asarray(image.convert("RGB")), dataformats="HWC")
 
     def finish(self, status: str) -> None:
-        """The parameters, now that it is known which metrics stand beside them in the HPARAMS tab."""
+        """Write the parameters, together with the metrics that belong to them in the HPARAMS tab."""
         from torch.utils.tensorboard.summary import hparams
 
         for summary in hparams(self._parameters, self._measured):  # type: ignore[no-untyped-call]
@@ -53,5 +53,5 @@ class TensorBoard(Tracker):
 
 
 def plain(value: Any) -> bool | float | str:
-    """A parameter as TensorBoard takes it."""
+    """A parameter as a type that TensorBoard accepts."""
     return value if isinstance(value, bool | int | float | str) else str(value)

@@ -1,4 +1,4 @@
-"""What every tracker is, and the names under which it shows what was measured."""
+"""The base class of trackers, and the names under which they log values."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,46 +12,46 @@ from trustml_cli.system.errors import InputError
 
 @dataclass(kw_only=True)
 class Tracker:
-    """Shows a run elsewhere while it goes on. This one shows it nowhere; subclasses name their keys as fields.
+    """Shows a run in progress elsewhere. The base class shows nothing; subclasses declare their config keys as fields.
 
-    The recorder writes its files first and asks the tracker then, so that nothing depends on it: once a method other
-    than `start` has raised anything, the run goes on without it.
+    The recorder writes its files before it calls the tracker, so results never depend on it: after the first exception
+    from a method other than `start`, the run continues without the tracker.
     """
 
     def start(self, folder: Path, parameters: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """A run begins in `folder`; `facts` are those of run.json. Raises `InputError` if it cannot be shown."""
 
     def epoch(self, number: int, values: Mapping[str, float]) -> None:
-        """An epoch of training has ended."""
+        """Called after each epoch of training."""
 
     def metrics(self, values: Mapping[str, float]) -> None:
-        """Something was measured: a row of metrics.csv."""
+        """Called for each row of metrics.csv."""
 
     def plot(self, name: str, file: Path) -> None:
-        """A plot was drawn; `file` is a PNG."""
+        """Called for each plot; `file` is a PNG."""
 
     def finish(self, status: str) -> None:
-        """The run has ended, `completed` or `failed`, and its folder is whole."""
+        """Called when the run has ended, `completed` or `failed`, and its folder is complete."""
 
 
 def epoch_values(epoch: Mapping[str, Any], stage: str | None) -> dict[str, float]:
-    """A row of history.csv as history/NAME or, where the network has a name, history/STAGE/NAME."""
+    """A row of history.csv with names history/NAME or, if the network has a name, history/STAGE/NAME."""
     prefix = f"history/{stage}" if stage else "history"
     return {f"{prefix}/{name}": float(value) for name, value in numbers(epoch).items() if name != "epoch"}
 
 
 def metric_values(condition: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers in a row of metrics.csv as NAME or, under a condition, NAME/fgsm/linf/epsilon_0.1.
+    """The numbers in a row of metrics.csv with names NAME or, under a condition, NAME/fgsm/linf/epsilon_0.1.
 
-    The condition is part of the name, for trackers know whole steps only; so the same measurement has the same name
-    in every run, whatever else was measured there.
+    The condition is part of the name because trackers only have integer steps; so a measurement has the same name in
+    every run, whatever else was measured.
     """
     words = [f"{name}_{written(value)}" if is_number(value) else str(value) for name, value in condition.items()]
     return {"/".join([name, *words]): float(value) for name, value in numbers(values).items()}
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value would say nothing without its name: a number, also as a word such as the class 3."""
+    """Whether a value is a number, also as text such as the class 3, and needs its name to be understood."""
     try:
         float(value)
     except (TypeError, ValueError):
@@ -65,13 +65,13 @@ def numbers(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def written(value: Any) -> str:
-    """A value in a name: 0.1 rather than 0.10000000000000001."""
+    """A value as part of a name: 0.1 rather than 0.10000000000000001."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 @contextmanager
 def needing(extra: str) -> Iterator[None]:
-    """Imports inside belong to an extra of ours; `InputError` says how to install it."""
+    """Turn an ImportError inside into an `InputError` that says how to install the `extra`."""
     try:
         yield
     except ImportError as error:
