@@ -1,4 +1,4 @@
-"""What an attack does to a model, image by image, and what must hold for the numbers to be believed."""
+"""Evaluation of an attack on a model, image by image: predictions, perturbation sizes and costs."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,22 +13,22 @@ from trustml_cli.attacks.geometry import lengths
 from trustml_cli.models.inference import logits_of, predicted_classes
 from trustml_cli.system.hardware import BatchSplitter
 
-TOLERANCE = 1e-6  # float32 rounds x + ε·d: a perturbation may be over its budget by as much
-ROUNDING = 2**-24  # and each of its values by as much
+TOLERANCE = 1e-6  # tolerated excess of a perturbation over its budget, for the rounding of x + ε·d in float32
+ROUNDING = 2**-24  # tolerated rounding error of each value
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a network says of images: classes and their softmax probabilities, both [N], on the CPU.
+    """Predicted classes and their softmax probabilities, both [N], on the CPU.
 
-    The class is −1 and the probability 0 where it has no answer.
+    If the logits are not finite, the class is −1 and the probability 0.
     """
 
     predicted: Tensor
     confidence: Tensor
 
     def where_none(self, other: "Predictions") -> "Predictions":
-        """The same, with what `other` says of images to which there is no answer."""
+        """The predictions, with those of `other` for images without a valid prediction."""
         answered = self.predicted >= 0
         return Predictions(
             self.predicted.where(answered, other.predicted), self.confidence.where(answered, other.confidence)
@@ -37,58 +37,58 @@ class Predictions:
 
 @dataclass
 class EpsilonResult:
-    """The images of one epsilon after the attack: answers and sizes of the perturbation, each of shape [N]."""
+    """Results of the attack at one epsilon: predictions and perturbation sizes, each of shape [N]."""
 
     epsilon: float
     answers: Predictions
     transferred: dict[str, Predictions]
-    """What other networks say of the same images, by name."""
+    """Predictions of other networks for the same adversarial images, by name."""
     sizes: dict[Norm, Tensor]
     seconds: float
     queries: float
-    """Forward passes for each image, on average."""
+    """Mean number of forward passes per image."""
     gradients: float
-    """Backward passes for each image, on average."""
+    """Mean number of backward passes per image."""
     unanswered: Tensor
-    """Whether the attack made an image that has no answer or is none; the original counts in its place. Bool [N]."""
+    """Whether the adversarial image or its logits are not finite; the original image replaces it. Bool [N]."""
     broken_gradients: float
-    """Of the gradients for each image, how many had values that are NaN or infinite, on average."""
+    """Mean number of gradients per image that contain NaN or infinity."""
     examples: Tensor
-    """The first few adversarial images themselves, [n, C, H, W]."""
+    """The first few adversarial images, [n, C, H, W]."""
 
 
 @dataclass
 class RobustnessCurve:
-    """A model under an attack at several epsilons; the tensors of the images before it have shape [N]."""
+    """Results of an attack at several epsilons; `labels`, `clean` and `zero_gradient` have shape [N]."""
 
     labels: Tensor
     clean: Predictions
     clean_transferred: dict[str, Predictions]
     zero_gradient: Tensor | None
-    """Whether the loss does not depend on the image at all; None for an attack that takes no gradients."""
+    """Whether the input gradient of the loss is zero, bool [N]; None for an attack without gradients."""
     examples: Tensor
     """The first few images before the attack, [n, C, H, W]."""
     attacked: list[EpsilonResult] = field(default_factory=list)
     batch_size: int | None = None
-    """The size to which batches were cut because memory ran out; None where it did not."""
+    """The reduced batch size after running out of memory; None if memory was sufficient."""
     asked: AttackView | None = None
-    """Whom the attack asked."""
+    """The network that the attack queried."""
 
     @property
     def initially_right(self) -> Tensor:
-        """Whether the model is right before the attack, bool [N]."""
+        """Whether the clean image is classified correctly, bool [N]."""
         return self.clean.predicted == self.labels
 
 
 class QueryCounter(nn.Module):
-    """The same network, counting how many images it is asked about and how many gradients are taken."""
+    """Wraps a network and counts the images in forward and in backward passes."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
         self.queries, self.gradients = 0, 0
         self.broken: Tensor | int = 0
-        """Gradients by an image with values that are NaN or infinite; on the device, where they are not waited for."""
+        """Number of input gradients with NaN or infinity; a tensor on the device, which avoids synchronisation."""
 
     def forward(self, x: Tensor) -> Tensor:
         self.queries += len(x)
@@ -117,14 +117,14 @@ def attack_curve(
 ) -> RobustnessCurve:
     """Attack every batch at every epsilon; `keep` images are kept as examples. All results are on the CPU.
 
-    The attack asks the network of `asked`, or the one that `choose_attack_view` finds with the first batch; the
-    predictions are those of `model` itself. Where a copy predicts another class than the model for an adversarial
-    image, that batch and those that follow are attacked through the model. The networks `transfer_models` are shown the
-    same images. Where memory runs out the batch is halved, and those that follow are cut to that size.
+    The attack queries the network of `asked`, or the one that `choose_attack_view` chooses on the first batch. The
+    predictions are those of `model`. If the logits of a copy differ from the model's for the adversarial images of the
+    last epsilon, this batch and all later ones are attacked through the model. `transfer_models` are evaluated on the
+    same images. If memory runs out, the batch is halved, and later batches are split to that size.
 
-    `seconds`, `queries` and `gradients` are what it took to make the images of an epsilon, and `seconds` to judge them.
-    Where the attack shares work between epsilons, its time is counted with the first of them, and each has all queries
-    and gradients up to its own.
+    `queries` and `gradients` count the passes of the attack at an epsilon; `seconds` is its time plus that of the
+    evaluation by `model`. If the attack shares work between epsilons, its time counts for the first of them, and
+    queries and gradients are cumulative.
     """
     parts: list[RobustnessCurve] = []
 
@@ -142,7 +142,7 @@ def attack_curve(
 
     halving = BatchSplitter()
     for part in halving.over(batches, attacked):
-        parts.append(part)  # one by one, for `attacked` counts them
+        parts.append(part)  # not a comprehension: `attacked` reads `parts`
     curve = concatenate(parts)
     curve.batch_size, curve.asked = halving.size, asked
     return curve
@@ -158,9 +158,9 @@ def attack_batch(
     keep: int,
     transfer_models: Mapping[str, nn.Module],
 ) -> tuple[RobustnessCurve, Tensor]:
-    """`attack_curve` of one batch, and the images of the last epsilon.
+    """`attack_curve` of one batch, and the adversarial images of the last epsilon.
 
-    The attack asks `attack_view`, and `model` judges what comes of it.
+    The attack queries `attack_view`; `model` classifies the adversarial images.
     """
 
     def others(images: Tensor) -> dict[str, Predictions]:
@@ -204,7 +204,7 @@ def attack_batch(
 def attacked_images(
     attack: Attack, model: nn.Module, x: Tensor, y: Tensor, epsilons: Sequence[float]
 ) -> Iterator[Tensor]:
-    """The attack's images for one epsilon after the other; at 0 they are x, and no attack is run."""
+    """Yield the adversarial images for each epsilon in turn; for epsilon 0 they are x, without an attack."""
     budgets = [epsilon for epsilon in epsilons if epsilon]
     found = attack.curve(model, x, y, budgets) if budgets else iter(())
     for epsilon in epsilons:
@@ -212,7 +212,7 @@ def attacked_images(
 
 
 def concatenate(parts: Sequence[RobustnessCurve]) -> RobustnessCurve:
-    """The curves of several batches as one."""
+    """Concatenate the curves of several batches; queries and gradients are averaged over the images."""
     count = torch.tensor([len(part.labels) for part in parts]).double()
 
     def mean(values: Iterator[float]) -> float:
@@ -252,14 +252,14 @@ def concatenate(parts: Sequence[RobustnessCurve]) -> RobustnessCurve:
 
 @torch.no_grad()
 def says_the_same(model: nn.Module, copy: nn.Module, x: Tensor) -> bool:
-    """Whether both give images x the same logits but for rounding."""
+    """Whether both networks give the same logits for images x up to rounding."""
     both = BatchSplitter().over([(x, x)], lambda part, _: torch.stack([logits_of(model, part), logits_of(copy, part)]))
     return same_logits(*torch.cat(list(both), 1))
 
 
 @torch.no_grad()
 def predict_images(model: nn.Module, x: Tensor) -> Predictions:
-    """The classes that the model sees. Where memory runs out, it is asked about fewer images at a time."""
+    """The model's predictions for images x; if memory runs out, the batch is split."""
     logits = torch.cat(list(BatchSplitter().over([(x, x)], lambda part, _: logits_of(model, part))))
     return Predictions(predicted_classes(logits).cpu(), logits.softmax(1).amax(1).nan_to_num().cpu())
 
@@ -277,7 +277,7 @@ def sizes(perturbation: Tensor) -> dict[Norm, Tensor]:
 
 
 def within_budget(x_adv: Tensor, x: Tensor, epsilon: float, norm: Norm) -> bool:
-    """Whether every image is in [0, 1] and within `epsilon` of its original, but for what float32 rounds."""
+    """Whether every image is in [0, 1] and within `epsilon` of its original, up to float32 rounding."""
     values = x[0].numel()
     rounding = {Norm.linf: 1, Norm.l2: values**0.5, Norm.l1: values, Norm.l0: 0}[norm] * ROUNDING
     in_range = bool((x_adv >= 0).all() and (x_adv <= 1).all())

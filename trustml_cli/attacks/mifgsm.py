@@ -17,7 +17,7 @@ from trustml_cli.system.ranges import require
 class MIFGSM(Iterative):
     """g ← `decay`·g + ∇/‖∇‖₁, then a step along g (its sign in L∞, its direction in L2).
 
-    Momentum carries the images over small bumps and makes them fool other networks more often.
+    According to the paper, momentum helps to escape poor local maxima and improves transfer to other networks.
 
         attack = MIFGSM(norm=Norm.linf, target=None, steps=10, step_size=None, rel_path_length=1.0, decay=1.0)
         x_adv = attack(model, x, y, epsilon=8 / 255)

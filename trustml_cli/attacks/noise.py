@@ -1,4 +1,4 @@
-"""Random noise: what every attack must beat."""
+"""Random noise: the baseline that every attack must exceed."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,7 +11,7 @@ from trustml_cli.attacks.geometry import random_start
 
 @dataclass(frozen=True, kw_only=True)
 class Noise(Attack):
-    """A uniformly random point of the ball, cut to [0, 1]; the model is not asked.
+    """A uniformly random point of the ball, clipped to [0, 1]; the model is not queried.
 
     x_adv = Noise(norm=Norm.linf, target=None)(model, x, y, epsilon=8 / 255)
     """

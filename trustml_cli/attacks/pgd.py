@@ -1,4 +1,4 @@
-"""Projected gradient descent: from a random point of the ball, many steps, and that several times.
+"""Projected gradient descent from random starting points in the ball, with restarts.
 
 Madry, Makelov, Schmidt, Tsipras and Vladu 2018, arXiv 1706.06083.
 """
@@ -18,11 +18,11 @@ from trustml_cli.system.ranges import require
 
 @dataclass(frozen=True, kw_only=True)
 class PGD(Iterative):
-    """`restarts` climbs of `steps` steps; an image that has reached its goal is not tried again.
+    """`restarts` runs of `steps` ascent steps; images that have reached the goal are not attacked again.
 
-    They climb `loss`: the paper's cross-entropy, the margin between logits (Carlini and Wagner 2017), or the difference
-    of logits ratio. Each begins at a uniformly random point of the ball, or at x itself where `random_start` is False.
-    Of an image's climbs the one that came nearest to its goal is returned, judged by the margin between logits.
+    The runs maximise `loss`: the paper's cross-entropy, the logit margin (Carlini and Wagner 2017), or the difference
+    of logits ratio. Each starts at a uniformly random point of the ball, or at x if `random_start` is False. For each
+    image the run with the largest logit margin of the goal is returned.
 
         attack = PGD(
             norm=Norm.linf, target=None, loss=Loss.ce, steps=40, step_size=None, rel_path_length=2.5, random_start=True,
@@ -57,13 +57,13 @@ class PGD(Iterative):
         return best
 
     def run(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
-        """One climb."""
+        """Run the attack once."""
         start = random_start(x, epsilon, self.norm) if self.random_start else x
         uphill = partial(self.uphill, model, y=y)
         return iterate(uphill, start, x, epsilon, self.norm, self.steps, self.step(epsilon))
 
     def uphill(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        """The gradient of the loss by each image's own pixels, of x's shape."""
+        """The gradient of each image's loss with respect to the image, of x's shape."""
         if self.loss is Loss.ce:
             return self.loss_gradient(model, x, y)
         loss = per_image_loss(self.loss, y, self.goal(y), above_all=self.target is not None)
@@ -75,5 +75,5 @@ class PGD(Iterative):
 
     @torch.no_grad()
     def reached(self, model: nn.Module, x_adv: Tensor, y: Tensor) -> Tensor:
-        """How far each image is beyond its goal, [N]; above 0 once it is reached."""
+        """The logit margin of each image's goal, [N]; above 0 if the goal is reached."""
         return logit_margin(logits_of(model, x_adv), y, self.goal(y))

@@ -1,4 +1,4 @@
-"""A random step, then the fast gradient step: gets past a loss that is bent just around the image.
+"""A random step followed by FGSM: escapes the non-smooth vicinity of the image.
 
 Tramèr, Kurakin, Papernot, Goodfellow, Boneh and McDaniel 2018, arXiv 1705.07204.
 """
@@ -20,7 +20,7 @@ from trustml_cli.system.ranges import require
 class RFGSM(Attack):
     """x' = x + α·sign(z) with z from a standard normal distribution, then FGSM from x' with what is left, ε − α.
 
-    α is the share `random_share` of ε. In L2 both steps have their direction instead of their sign.
+    α is `random_share` · ε. In L2 both steps use the normalised vector instead of the sign.
 
         attack = RFGSM(norm=Norm.linf, target=None, random_share=0.5)
         x_adv = attack(model, x, y, epsilon=8 / 255)

@@ -1,4 +1,4 @@
-"""Attacks that look for the smallest perturbation instead of the worst within a budget."""
+"""The base class of attacks that search for the smallest perturbation instead of the worst within a budget."""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -12,11 +12,10 @@ from trustml_cli.attacks.geometry import project
 
 @dataclass(frozen=True, kw_only=True)
 class SmallestPerturbation(Attack):
-    """An attack whose images do not depend on epsilon: it applies to them only afterwards.
+    """An attack whose search does not depend on epsilon; the budget is applied afterwards.
 
-    An image whose smallest perturbation is within epsilon is returned with it. One whose is larger is taken back to
-    the ball and is most likely read right: still a valid image, and no success at this epsilon. One without any
-    returns as it is.
+    If the smallest perturbation found is larger than epsilon, the image is projected into the ball. It is then most
+    likely classified correctly, so the attack has failed at this epsilon. If none was found, the image is unchanged.
     """
 
     @abstractmethod

@@ -21,13 +21,13 @@ HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries of 10,000
 
 @dataclass(frozen=True, kw_only=True)
 class Square(MultiAttemptAttack):
-    """Paints one random square after the other anew, and keeps what brings the goal nearer.
+    """Random search: changes one random square per query and keeps the change if the margin increases.
 
     Starts from vertical stripes of ±ε (L2: from a grid of small peaks) and stays within the budget. `area` is the
-    share of the image that the first squares cover; it halves along the paper's schedule.
+    share of the image that the first squares cover; it is halved by the paper's schedule.
 
-    Asks the model for its logits, never for a gradient: at most `queries` times for each image in each of `restarts`,
-    and only of images that still stand.
+    It uses logits but no gradients: at most `queries` queries per image in each of `restarts` runs, only for images
+    without success so far.
 
         attack = Square(norm=Norm.linf, target=None, queries=5000, restarts=1, area=0.8)
         x_adv = attack(model, x, y, epsilon=8 / 255)
@@ -52,7 +52,7 @@ class Square(MultiAttemptAttack):
                 state.take(attempt, *self.run(state.model, attempt, epsilon))
 
     def run(self, model: nn.Module, attempt: Attempt, epsilon: float) -> tuple[Tensor, Tensor]:
-        """One run: for each row of `attempt` the image found and its margin."""
+        """Run the attack once; return the image found for each row of `attempt` and its margin."""
         found = (stripes if self.norm is Norm.linf else peaks)(attempt.x, epsilon)
         margins = attempt.x.new_full((len(found),), -torch.inf)
         rows = torch.arange(len(found), device=found.device)
@@ -76,17 +76,17 @@ class Square(MultiAttemptAttack):
         return found, margins
 
     def share(self, query: int) -> float:
-        """Of the image that the square of this query covers."""
+        """The share of the image that the square of this query covers."""
         return self.area * 0.5 ** sum(query > halving for halving in HALVINGS)
 
 
 def stripes(x: Tensor, epsilon: float) -> Tensor:
-    """Every column of every channel brighter or darker by epsilon."""
+    """The images with ±epsilon added to every column of every channel, with random signs."""
     return (x + epsilon * signs(x[:, :, :1, :])).clamp(0, 1)
 
 
 def repaint(x: Tensor, x_adv: Tensor, epsilon: float, side: int) -> Tensor:
-    """A random square of x_adv, every channel of it brighter or darker than x by epsilon."""
+    """Set one random square of x_adv to x ± epsilon, with a random sign for each channel."""
     side = min(side, *x.shape[2:])
     top, left = corner(x, side), corner(x.transpose(2, 3), side)
     row, column = (torch.arange(size, device=x.device) for size in x.shape[2:])
@@ -95,7 +95,7 @@ def repaint(x: Tensor, x_adv: Tensor, epsilon: float, side: int) -> Tensor:
 
 
 def peaks(x: Tensor, epsilon: float) -> Tensor:
-    """A grid of about 5 × 5 small peaks, each up or down in every channel, at the distance epsilon."""
+    """Add a grid of about 5 × 5 small peaks with random signs per channel, of L2 norm epsilon."""
     count, channels, height, width = x.shape
     side = max(min(height, width) // 5, 1)
     change = torch.zeros_like(x)
@@ -108,7 +108,7 @@ def peaks(x: Tensor, epsilon: float) -> Tensor:
 
 
 def move_mass(x: Tensor, x_adv: Tensor, epsilon: float, side: int) -> Tensor:
-    """The perturbation of one random square removed, and all that it and the budget leave put into another one."""
+    """Set the perturbation of one random square to zero, and move its and the unused L2 budget to another square."""
     side = min(max(side, 3) // 2 * 2 + 1, *x.shape[2:])
     change = x_adv - x
     into, out_of = window(x, side), window(x, side)
@@ -124,14 +124,14 @@ def move_mass(x: Tensor, x_adv: Tensor, epsilon: float, side: int) -> Tensor:
 
 
 def peak(side: int, x: Tensor) -> Tensor:
-    """A square of length 1 in L2, [side, side]: a peak in one half, a trough in the other; which way is drawn."""
+    """A square of L2 norm 1, [side, side]: positive in one half, negative in the other; randomly transposed."""
     half = pyramid(side // 2, side), -pyramid(side - side // 2, side)
     both = normalised(torch.cat([part / part.square().sum().sqrt() for part in half if len(part)])[None])[0].to(x)
     return both.T if torch.rand(()) > 0.5 else both
 
 
 def pyramid(height: int, width: int) -> Tensor:
-    """Nested squares around the middle, the i-th of weight 1/i² (the paper's equation 2)."""
+    """Nested squares around the centre, the i-th with weight 1/i² (the paper's equation 2); [height, width]."""
     row, column = torch.arange(height) - height // 2, torch.arange(width) - width // 2
     ring = torch.maximum(row.abs()[:, None], column.abs()[None])
     rings = max(height, width) // 2 + 1
@@ -140,12 +140,12 @@ def pyramid(height: int, width: int) -> Tensor:
 
 
 def corner(x: Tensor, side: int) -> Tensor:
-    """Where along the height a square may begin, drawn for each image: [N, 1]."""
+    """A random first row of a square for each image, int64 [N, 1]."""
     return torch.randint(0, x.shape[2] - side + 1, (len(x), 1), device=x.device)
 
 
 def window(x: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """A random square of each image, as the index that reads and writes it, [N, C, side, side]."""
+    """The index of a random square of each image; it selects [N, C, side, side]."""
     span = torch.arange(side, device=x.device)
     rows = (corner(x, side) + span)[:, None, :, None]
     columns = (corner(x.transpose(2, 3), side) + span)[:, None, None, :]
@@ -154,10 +154,10 @@ def window(x: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def signs(like: Tensor) -> Tensor:
-    """−1 or 1 at random."""
+    """Random values −1 or 1, of the shape of `like`."""
     return torch.randint_like(like, 0, 2) * 2 - 1
 
 
 def by_channel(change: Tensor) -> Tensor:
-    """Each channel of the images over its length in L2."""
+    """Each channel of each image divided by its L2 norm."""
     return normalised(change.flatten(0, 1)).view_as(change)

@@ -1,4 +1,4 @@
-"""AutoAttack: four different attacks, one after the other, on what still stands; the number to report.
+"""AutoAttack: four different attacks in sequence, each on the images without success so far.
 
 Croce and Hein 2020, arXiv 2003.01690.
 """
@@ -19,8 +19,8 @@ class Standard(MultiAttemptAttack):
     """The ensemble of the paper, in its order.
 
     Auto-PGD with cross-entropy; Auto-PGD with the DLR loss towards the `targets` likeliest wrong classes; FAB towards
-    the same classes; Square. `steps` and `restarts` are those of the first three, `queries` those of Square; `rho`
-    and `area` are as in `apgd` and `square`. With a target, all four seek that class.
+    the same classes; Square. `steps` is for the first three, `queries` for Square and `restarts` for all; `rho` and
+    `area` are as in `apgd` and `square`. With a target, all four attack towards that class.
 
         attack = Standard(
             norm=Norm.linf, target=None, steps=100, restarts=1, targets=9, queries=5000, rho=0.75, area=0.8
@@ -42,7 +42,7 @@ class Standard(MultiAttemptAttack):
         self.attacks()
 
     def attacks(self) -> tuple[APGD, APGD, FAB, Square]:
-        """The four, in their order. Raises ValueError for a key that one of them refuses."""
+        """The four attacks in order. Raises ValueError if one of them rejects a parameter."""
         norm, target, steps, restarts, rho = self.norm, self.target, self.steps, self.restarts, self.rho
         apgd = APGD(norm=norm, target=target, loss=Loss.ce, steps=steps, restarts=restarts, rho=rho, targets=None)
         apgd_t = APGD(

@@ -1,4 +1,4 @@
-"""A substitute of the victim, trained on its labels alone, attacked in its place.
+"""Black-box attack through a substitute network that is trained only on the victim's labels.
 
 Papernot, McDaniel, Goodfellow, Jha, Celik and Swami 2017, arXiv 1602.02697.
 """
@@ -20,12 +20,12 @@ from trustml_cli.system.ranges import require
 
 @dataclass(frozen=True, kw_only=True)
 class Substitute(Attack):
-    """FGSM on a network of the attacker's own; the images are carried over to the victim.
+    """FGSM on a substitute network; the adversarial images transfer to the victim.
 
-    The victim labels `training_images` images, and the substitute is trained on them for `epochs`. Then each image
-    known so far gives another one, `jump` further along the sign of the gradient of its label's probability
-    (Jacobian-based augmentation, clipped to [0, 1]), which the victim labels too: `rounds` times, the images doubling
-    each time, until there are `labels` at most. From then on nobody asks the victim anything.
+    The victim labels `training_images` images, and the substitute is trained on them for `epochs` epochs. Then each of
+    `rounds` rounds doubles the images by Jacobian-based augmentation, up to `labels` images in total: a step of `jump`
+    along the sign of the gradient of the label's probability, clipped to [0, 1]. The victim labels the new images, and
+    a new substitute is trained. The attack itself does not query the victim.
 
     The substitute has two convolutions with max pooling and one hidden layer, of `width` channels, twice that, and
     eight times that; it is trained by Adam in batches of `batch_size`.
@@ -66,7 +66,7 @@ class Substitute(Attack):
         return self.training_images
 
     def fit(self, model: nn.Module, x: Tensor, y: Tensor) -> "TransferredAttack":
-        """Nothing is made of y: the victim labels the images."""
+        """Train the substitute on x [n, C, H, W]; y is ignored, because the victim labels the images."""
         return TransferredAttack(norm=self.norm, target=self.target, substitute=self.learn(model, x))
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
@@ -83,7 +83,7 @@ class Substitute(Attack):
             if round_ == self.rounds or room < 1:
                 break
             chosen = torch.randperm(len(x), device=x.device)[:room]
-            # where the label's probability rises its cross-entropy falls
+            # the ascent direction of the label's probability is the descent direction of its cross-entropy
             uphill = -input_gradient(substitute, x[chosen], labels[chosen])
             further = (x[chosen] + self.jump * uphill.sign()).clamp(0, 1)
             said = answers(model, further)
@@ -91,7 +91,7 @@ class Substitute(Attack):
         return substitute
 
     def trained(self, substitute: nn.Module, x: Tensor, labels: Tensor) -> nn.Module:
-        """The network after `epochs` on the victim's labels."""
+        """Train the network for `epochs` epochs on the victim's labels; return it frozen, in eval mode."""
         optimizer = torch.optim.Adam(substitute.train().parameters(), lr=self.lr)
         fit_minibatches(
             lambda rows: cross_entropy(substitute(x[rows]), labels[rows]),
@@ -105,7 +105,7 @@ class Substitute(Attack):
 
 @dataclass(frozen=True, kw_only=True)
 class TransferredAttack(Attack):
-    """FGSM on a trained `substitute`; the victim is asked nothing."""
+    """FGSM on a trained `substitute`; the victim is not queried."""
 
     norms: ClassVar = Substitute.norms
     access: ClassVar = Substitute.access
@@ -117,7 +117,7 @@ class TransferredAttack(Attack):
 
 
 def network(shape: tuple[int, ...], classes: int, width: int) -> nn.Sequential:
-    """Two convolutions with ReLU and max pooling, a hidden layer, the classes."""
+    """Two convolutions with ReLU and max pooling, one hidden layer, and a linear output layer."""
     channels, height, rest = shape
     return nn.Sequential(
         nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),

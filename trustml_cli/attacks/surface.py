@@ -1,7 +1,7 @@
-"""The loss around an image, in the direction that an attack takes and in a random one.
+"""The loss surface around an image, along the gradient direction and a random direction.
 
-Where it is flat and then breaks off, or is folded just around the image, gradients point nowhere useful (Tramèr et al.
-2018, arXiv 1705.07204, figure 1).
+Where the loss is flat or strongly curved near the image, gradients are uninformative (Tramèr et al. 2018, arXiv
+1705.07204, figure 1).
 """
 
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ from trustml_cli.models.inference import logits_of
 
 @dataclass(frozen=True)
 class Surface:
-    """Loss (nats) and margin of the right class on a square grid around one image: [points, points], on the CPU.
+    """Loss (nats) and logit margin of the true class on a grid around one image: [points, points], on the CPU.
 
-    Row i, column j is the image moved by `offsets[i]` in a random direction and by `offsets[j]` in the gradient's.
+    Row i, column j is the image plus `offsets[i]` times a random direction plus `offsets[j]` times the gradient's.
     """
 
     offsets: Tensor
@@ -31,10 +31,10 @@ class Surface:
 
 @torch.no_grad()
 def loss_surface(model: nn.Module, x: Tensor, y: Tensor, epsilon: float, norm: Norm, points: int) -> Surface:
-    """The surface around image x [1, …] of class y [1], `epsilon` far to each side.
+    """The loss surface around image x [1, …] of class y [1], for offsets from −`epsilon` to `epsilon`.
 
-    Both directions have size 1 in `norm`; the random one is drawn from torch's global random numbers. The images are
-    not cut to [0, 1], which would fold the surface.
+    Both directions have size 1 in `norm`; the random one is drawn from torch's global generator. The images are not
+    clipped to [0, 1], which would distort the surface.
     """
     uphill = unit_step(input_gradient(model, x, y), norm)
     aside = unit_step(torch.randn_like(x), norm)

@@ -1,4 +1,4 @@
-"""One perturbation for all images, by the smallest step for one after the other.
+"""A universal perturbation, accumulated from DeepFool steps on one image after the other.
 
 Moosavi-Dezfooli, Fawzi, Fawzi and Frossard 2017, arXiv 1610.08401, algorithm 1.
 """
@@ -17,11 +17,11 @@ from trustml_cli.system.ranges import require
 
 @dataclass(frozen=True, kw_only=True)
 class Universal(UniversalAttack):
-    """Takes the attacker's images one at a time and in random order.
+    """Processes the attacker's images one at a time, in random order.
 
-    Where the answer to x + v is still that to x, DeepFool in L2 (`steps`, `candidates`, `overshoot`) finds the smallest
-    step that changes it; where it finds one, v takes that step and is brought back into the ball. It ends once the
-    fooling rate reaches 1 − `delta`; the best v of all rounds is kept. It has no targeted form.
+    If the predictions for x + v and x agree, L2 DeepFool (`steps`, `candidates`, `overshoot`) computes the smallest
+    step that changes the prediction; the step is added to v, and v is projected onto the ball. Training ends once the
+    fooling rate reaches 1 − `delta`; the v of the best epoch is returned. It has no targeted form.
 
         attack = Universal(
             norm=Norm.linf, target=None, training_images=1000, epochs=5, delta=0.05, steps=10, candidates=10,
@@ -41,7 +41,7 @@ class Universal(UniversalAttack):
         self.step()
 
     def step(self) -> DeepFool:
-        """What changes the answer to one image. Raises ValueError for a key that it refuses."""
+        """The attack that changes the prediction for one image. Raises ValueError if it rejects a parameter."""
         return DeepFool(
             norm=Norm.l2, target=self.target, steps=self.steps, candidates=self.candidates, overshoot=self.overshoot
         )

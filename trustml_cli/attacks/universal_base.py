@@ -1,4 +1,4 @@
-"""One perturbation for all images: what the attacks share that learn it."""
+"""The base class of attacks that learn one universal perturbation for all images."""
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
@@ -14,11 +14,11 @@ from trustml_cli.system.ranges import require
 
 @dataclass(frozen=True, kw_only=True)
 class UniversalAttack(Attack):
-    """Learns one v with ‖v‖ ≤ ε from the attacker's own images.
+    """Learns one perturbation v with ‖v‖ ≤ ε from the attacker's own images.
 
-    There are `training_images` of them, and at most `epochs` passes over them. Every image then becomes x + v, clipped
-    to [0, 1]. What counts is the fooling rate: the share of images whose class changes, right or wrong; so v is learnt
-    from the model's answers, and no labels are needed.
+    It makes at most `epochs` passes over `training_images` images. The adversarial images are x + v, clipped to [0, 1].
+    The objective is the fooling rate: the share of images whose predicted class changes. So v is learnt from the
+    model's predictions, without labels.
     """
 
     norms: ClassVar[tuple[Norm, ...]] = (Norm.linf, Norm.l2)
@@ -33,7 +33,7 @@ class UniversalAttack(Attack):
 
     @abstractmethod
     def learn(self, model: nn.Module, x: Tensor, epsilon: float) -> Tensor:
-        """The perturbation [1, C, H, W] of size `epsilon` at most, learnt from images x [n, C, H, W]."""
+        """Learn the perturbation [1, C, H, W] of size at most `epsilon` from images x [n, C, H, W]."""
 
     @property
     def learns_from(self) -> int:
@@ -48,7 +48,7 @@ class UniversalAttack(Attack):
 
 @dataclass(frozen=True, kw_only=True)
 class FittedUniversal(Attack):
-    """A `learner` with the attacker's `own` images and the `model`; it learns once for each epsilon, when asked."""
+    """A `learner` with the attacker's `own` images and the `model`; it learns once per epsilon, on first use."""
 
     norms: ClassVar = UniversalAttack.norms
     access: ClassVar = UniversalAttack.access
@@ -59,7 +59,7 @@ class FittedUniversal(Attack):
     learnt: dict[float, Tensor] = field(default_factory=dict)
 
     def perturbation(self, epsilon: float) -> Tensor:
-        """The perturbation itself, [1, C, H, W]."""
+        """The perturbation for this epsilon, [1, C, H, W]; learnt on first use, then cached."""
         if epsilon not in self.learnt:
             nothing = torch.zeros_like(self.own[:1])
             self.learnt[epsilon] = self.learner.learn(self.model, self.own, epsilon) if epsilon else nothing
@@ -71,10 +71,10 @@ class FittedUniversal(Attack):
 
 @dataclass(frozen=True)
 class TransferResult:
-    """A perturbation [1, C, H, W], the model that it was found on, and its fooling rates.
+    """A perturbation [1, C, H, W], the model that it was learnt on, and its fooling rates.
 
-    `own_rate` is that on the images that it was learnt from; `rates` are those on the test images by model, beside
-    that of noise.
+    `own_rate` is the rate on the images that it was learnt from. `rates` holds for each model the rate on the test
+    images and that of random noise.
     """
 
     found_on: str
@@ -86,14 +86,14 @@ class TransferResult:
 
 @torch.no_grad()
 def answers(model: nn.Module, x: Tensor, batch: int = 250) -> Tensor:
-    """The classes that the model sees in images x [n, …], int64 [n]; −1 where it has no answer."""
+    """The predicted classes of images x [n, …], int64 [n]; −1 if the logits are not finite."""
     return torch.cat([predicted_classes(logits_of(model, part)) for part in torch.split(x, batch)])
 
 
 def answered(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Those of images x to which the model has an answer, and the classes that it sees in them.
+    """The images x with finite logits, and their predicted classes.
 
-    Raises ValueError where there are none.
+    Raises ValueError if there are none.
     """
     classes = answers(model, x)
     if not (classes >= 0).any():
@@ -102,9 +102,9 @@ def answered(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def fooled(model: nn.Module, x: Tensor, v: Tensor, before: Tensor) -> Tensor:
-    """Whether the class that the model sees in each image is not that of `before` [n] v was added, bool [n].
+    """Whether the predicted class of each x + v differs from `before` [n], the prediction for x; bool [n].
 
-    An image without an answer is not fooled.
+    False for an image without a valid prediction.
     """
     after = answers(model, (x + v).clamp(0, 1))
     return (after != before) & (after >= 0) & (before >= 0)

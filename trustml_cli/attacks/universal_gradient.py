@@ -1,4 +1,4 @@
-"""One perturbation for all images, by gradients of many at once.
+"""A universal perturbation, learnt by stochastic gradient ascent on batches of images.
 
 Shafahi, Najibi, Xu, Dickerson, Davis and Goldstein 2020, arXiv 1811.11304, algorithm 1.
 """
@@ -16,13 +16,14 @@ from trustml_cli.system.ranges import require
 
 @dataclass(frozen=True, kw_only=True)
 class UniversalGradient(UniversalAttack):
-    """Climbs the mean over a batch of how far the goal leads, each image's lead capped at `cap`.
+    """Maximises the mean logit margin of the goal over a batch, with each image's margin capped at `cap`.
 
-    The cap (in logits) keeps images that are fooled already from pulling v along; the paper caps the cross-entropy
-    likewise. Each step is the mean gradient with `momentum` (sign in L∞, direction in L2), of the size `step_size` as a
-    share of ε, which falls to 0 along a line; then v is brought back into the ball. The best v of all rounds is kept.
+    The cap (in logits) removes the gradient of images that are already fooled; the paper caps the cross-entropy for the
+    same purpose. Each step follows the mean gradient with `momentum` (its sign in L∞, normalised in L2). The step size
+    starts at `step_size` · ε and falls linearly to 0 over the epochs; after each step v is projected onto the ball.
+    The v of the best epoch is returned.
 
-    Without a target v starts from nothing and moves each answer away from what it was; with one, towards that class.
+    v starts at zero. Without a target each prediction is moved away from the original one; with one, towards the target.
 
         attack = UniversalGradient(
             norm=Norm.linf, target=None, training_images=2000, epochs=10, batch_size=100, step_size=0.3,
@@ -58,7 +59,7 @@ class UniversalGradient(UniversalAttack):
         return best
 
     def uphill(self, model: nn.Module, shown: Tensor, seen: Tensor) -> Tensor:
-        """The mean gradient [1, C, H, W] of the capped lead."""
+        """The mean input gradient [1, C, H, W] of the capped margin."""
         goal = None if self.target is None else torch.full_like(seen, int(self.target))
         _, _, gradient = loss_gradient(
             model, shown, lambda logits: logit_margin(logits, seen, goal).clamp(max=self.cap)
@@ -66,7 +67,7 @@ class UniversalGradient(UniversalAttack):
         return gradient.mean(0, keepdim=True).nan_to_num()
 
     def success(self, model: nn.Module, x: Tensor, v: Tensor, seen: Tensor) -> float:
-        """The share of images that v takes to the goal."""
+        """The share of images for which x + v reaches the goal."""
         if self.target is None:
             return fooled(model, x, v, seen).double().mean().item()
         return (answers(model, (x + v).clamp(0, 1)) == int(self.target)).double().mean().item()
