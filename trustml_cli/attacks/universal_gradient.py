@@ -23,7 +23,7 @@ class UniversalGradient(UniversalAttack):
     starts at `step_size` · ε and falls linearly to 0 over the epochs; after each step v is projected onto the ball.
     The v of the best epoch is returned.
 
-    v starts at zero. Without a target each prediction is moved away from the original one; with one, towards the target.
+    v starts at zero. Untargeted, each prediction is moved away from the original one; targeted, towards the target.
 
         attack = UniversalGradient(
             norm=Norm.linf, target=None, training_images=2000, epochs=10, batch_size=100, step_size=0.3,

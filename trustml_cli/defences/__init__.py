@@ -1,1 +1,1 @@
-"""Ways to make a network resist attacks, one paper per file."""
+"""Defences against adversarial examples, one paper per file."""

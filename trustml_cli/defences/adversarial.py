@@ -1,8 +1,8 @@
-"""Adversarial training: learn from images that are attacked as they come.
+"""Adversarial training: each batch is replaced by adversarial examples against the current network.
 
-In one step: Goodfellow, Shlens and Szegedy 2015, arXiv 1412.6572. In many from a random start: Madry, Makelov,
-Schmidt, Tsipras and Vladu 2018, arXiv 1706.06083. In one long step from a random start: Wong, Rice and Kolter 2020,
-arXiv 2001.03994.
+With one step: Goodfellow, Shlens and Szegedy 2015, arXiv 1412.6572. With many steps from a random start: Madry,
+Makelov, Schmidt, Tsipras and Vladu 2018, arXiv 1706.06083. With one large step from a random start: Wong, Rice and
+Kolter 2020, arXiv 2001.03994.
 """
 
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ from trustml_cli.training.step import TrainingState
 
 @dataclass(frozen=True, kw_only=True)
 class AdversarialTraining(RobustTraining):
-    """Each batch is attacked by PGD on the network as it is now; the loss of the clean images counts `clean_share`.
+    """Attacks each batch with PGD on the current network; the loss of the clean images has weight `clean_share`.
 
-    `steps`, `step_size` (pixel units; None: `rel_path_length`·epsilon/`steps`) and `random_start` are those of the
-    attack. One step of reach 1 from the image itself is FGSM: the network may learn to bend its loss around the images
-    instead of resisting (Tramèr et al. 2018, arXiv 1705.07204).
+    `steps`, `step_size` (pixel units; None: `rel_path_length`·epsilon/`steps`) and `random_start` are those of PGD. One
+    step with `rel_path_length` 1 and no random start is FGSM: the network may then learn to mask its gradients near the
+    images instead of becoming robust (Tramèr et al. 2018, arXiv 1705.07204).
     """
 
     steps: int
@@ -33,10 +33,10 @@ class AdversarialTraining(RobustTraining):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_share(self.clean_share)
-        self.attack()  # it knows the ranges of its keys
+        self.attack()  # PGD validates its parameters
 
     def attack(self) -> PGD:
-        """The attack of the training images."""
+        """The attack on the training images."""
         return PGD(
             norm=self.norm,
             target=None,

@@ -1,4 +1,4 @@
-"""What every defence is, and what it is given to train a network with."""
+"""The base classes of defences, and their shared training functions."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -20,26 +20,26 @@ from trustml_cli.training.wrapper import Wrapper
 
 @dataclass(frozen=True, kw_only=True)
 class Defence:
-    """Makes a network resist attacks. This one does nothing; subclasses name their keys as fields."""
+    """A defence against attacks; this base class does nothing, and subclasses add parameters as fields."""
 
     needs_images: ClassVar[bool] = False
-    """Whether it takes images only, and no rows of a table."""
+    """Whether it supports only images, not tabular data."""
 
     def around(self, network: nn.Module, shape: tuple[int, ...]) -> nn.Module:
-        """What is asked in place of `network` about images of this shape; nothing in it is trained yet."""
+        """The untrained module that replaces `network`, for images of this shape."""
         return network
 
 
 @dataclass(frozen=True, kw_only=True)
 class InFront(Defence, Wrapper, ABC):
-    """A network of its own in front of a classifier that is trained as usual, frozen, and not touched."""
+    """A separate network in front of a classifier; the classifier is trained as usual and then frozen."""
 
     needs_images: ClassVar = True
     place: ClassVar = "in front of"
 
     @abstractmethod
     def around(self, network: nn.Module, shape: tuple[int, ...]) -> nn.Sequential:
-        """What stands in front, and `network`."""
+        """The preceding network followed by `network`."""
 
     def part(self, wrapped: nn.Sequential) -> nn.Module:
         return wrapped[0]
@@ -47,10 +47,10 @@ class InFront(Defence, Wrapper, ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class RobustTraining(Defence, TrainingStep, ABC):
-    """A training step against an attacker who may change an image by `epsilon` (pixel units) in `norm`.
+    """A training step against perturbations of size at most `epsilon` (pixel units) in `norm`.
 
-    After each epoch the accuracy on `monitor_images` training images under the same `probe` is reported, which changes
-    nothing. Where training stops by validation images, all of these are attacked, and the most accurate network is
+    After each epoch the accuracy on `monitor_images` training images under `probe` is reported; this does not affect
+    the training. With early stopping, all validation images are attacked, and the weights with the highest accuracy are
     kept.
     """
 
@@ -70,11 +70,11 @@ class RobustTraining(Defence, TrainingStep, ABC):
 
     @property
     def monitor(self) -> Monitor:
-        """Accuracy under the probe."""
+        """Reports the accuracy under `probe`."""
         return Monitor("robust_accuracy", self.monitor_images, self.correct_under_attack)
 
     def correct_under_attack(self, network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        """Whether each image x [N, C, H, W] of class y [N] is classified right under the probe, bool [N]."""
+        """Whether each image x [N, C, H, W] of class y [N] is classified correctly under `probe`, bool [N]."""
         x_adv = self.probe(network, x, y, self.epsilon)
         with torch.no_grad():
             correct: Tensor = network(x_adv).argmax(1) == y
@@ -82,7 +82,7 @@ class RobustTraining(Defence, TrainingStep, ABC):
 
     @property
     def probe(self) -> PGD:
-        """PGD in ten steps from a random start."""
+        """PGD with ten steps from a random start."""
         return PGD(
             norm=self.norm,
             target=None,
@@ -97,10 +97,10 @@ class RobustTraining(Defence, TrainingStep, ABC):
 
 @contextmanager
 def eval_mode(network: nn.Module) -> Iterator[None]:
-    """The network in eval mode while it is attacked, so that each image is attacked as if alone in its batch.
+    """Put the network in eval mode during an attack, so that images are attacked independently of their batch.
 
-    That is the network that will be attacked later; in training mode BatchNorm would tie the images of a batch
-    together and its statistics would follow the attack's intermediate steps. The TRADES authors do it so too.
+    The evaluation attacks the network in eval mode too. In training mode BatchNorm would couple the images of a batch,
+    and its running statistics would include the intermediate iterates. The TRADES authors do the same.
     """
     training = network.training
     network.eval()
@@ -111,7 +111,7 @@ def eval_mode(network: nn.Module) -> Iterator[None]:
 
 
 def learn_both(state: TrainingState, x: Tensor, x_adv: Tensor, y: Tensor, clean_share: float) -> tuple[Tensor, Tensor]:
-    """One step down `clean_share` · loss(x) + (1 − `clean_share`) · loss(x_adv); the logits are those of x_adv."""
+    """Take one step on `clean_share` · loss(x) + (1 − `clean_share`) · loss(x_adv); return loss and logits of x_adv."""
     if clean_share == 0:
         return CROSS_ENTROPY(state, x_adv, y)
 
@@ -124,6 +124,6 @@ def learn_both(state: TrainingState, x: Tensor, x_adv: Tensor, y: Tensor, clean_
 
 
 def check_share(clean_share: float) -> None:
-    """Raise ValueError for a share of the loss that leaves nothing of the attacked images."""
+    """Raise ValueError unless 0 ≤ `clean_share` < 1, so that the adversarial images have a positive weight."""
     if not 0 <= clean_share < 1:
         raise ValueError(f"clean_share: must be at least 0 and below 1, got {clean_share:g}")

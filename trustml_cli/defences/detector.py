@@ -1,4 +1,4 @@
-"""Tells perturbed images by what a rectifying network wants to change in them.
+"""Detects perturbed images from the change that a rectifying network makes to them.
 
 Akhtar, Liu and Mian 2018, arXiv 1711.05929, section 3.3.
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trustml_cli.system.ranges import require
 
-FLOOR = 0.01  # pixel units, added under the logarithm: what is smaller than a grey level or two is alike
+FLOOR = 0.01  # pixel units (about 2.5 of 255 grey levels), added before the logarithm to suppress small coefficients
 
 
 def features(change: Tensor) -> NDArray[np.float64]:
@@ -26,7 +26,7 @@ def features(change: Tensor) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, kw_only=True)
 class PerturbationDetector:
-    """A linear support vector machine on standardised `features`; `C` is its C: larger fits closer."""
+    """A linear support vector machine on standardised `features`; a larger `C` means less regularisation."""
 
     C: float
 
@@ -34,7 +34,7 @@ class PerturbationDetector:
         require(self, "C", above=0)
 
     def fit(self, clean: Tensor, perturbed: Tensor) -> "FittedDetector":
-        """Learn from the changes of clean and of perturbed images, both [N, C, H, W]."""
+        """Fit to the rectifier's changes of clean and of perturbed images, both [N, C, H, W]."""
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
         from sklearn.svm import LinearSVC
@@ -47,10 +47,10 @@ class PerturbationDetector:
 
 @dataclass(frozen=True)
 class FittedDetector:
-    """A trained `machine`, scikit-learn's."""
+    """A fitted scikit-learn pipeline, `machine`."""
 
     machine: object
 
     def score(self, change: Tensor) -> Tensor:
-        """How perturbed images look by their changes [N, C, H, W]: float64 [N], higher is more so."""
+        """The SVM score of changes [N, C, H, W]: float64 [N]; higher means more likely perturbed."""
         return torch.from_numpy(self.machine.decision_function(features(change)))  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Ensemble adversarial training: learn from images that were made to fool somebody else.
+"""Ensemble adversarial training: train on adversarial examples against other, static networks too.
 
 Tramèr, Kurakin, Papernot, Goodfellow, Boneh and McDaniel 2018, arXiv 1705.07204.
 """
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class EnsembleTraining(RobustTraining):
-    """FGSM images of each batch come from one network at random: the one in training or one of `static` others.
+    """Attacks each batch with FGSM on one random network: the one in training or one of `static` other networks.
 
-    The others do not learn any more, so that the network cannot teach them to make easy images. They are of the same
-    kind, trained without a defence from seeds of their own (the paper takes other architectures too). The loss of the
-    clean images counts `clean_share`.
+    The other networks are not trained further, so the generation of examples is decoupled from the trained network.
+    They have the same architecture and are trained without a defence from different seeds (the paper uses other
+    architectures too). The loss of the clean images has weight `clean_share`.
     """
 
     norms: ClassVar[tuple[Norm, ...]] = FGSM.norms

@@ -1,4 +1,4 @@
-"""Free adversarial training: the gradient that teaches the network also moves the images.
+"""Free adversarial training: one backward pass updates both the weights and the perturbation.
 
 Shafahi, Najibi, Ghiasi, Xu, Dickerson, Studer, Davis, Taylor and Goldstein 2019, arXiv 1904.12843, algorithm 1.
 """
@@ -17,11 +17,11 @@ from trustml_cli.training.step import CROSS_ENTROPY, TrainingState
 
 @dataclass(frozen=True, kw_only=True)
 class FreeTraining(RobustTraining):
-    """Each batch is learned from `replays` times in a row; each time one backward pass serves both sides.
+    """Trains on each batch `replays` times in a row; each backward pass updates the weights and the perturbation.
 
-    The perturbation δ moves by ε·sign(∇δ loss) at each replay, is cut to [−ε, ε], and the next batch begins with the
-    one that the last batch ended with. The optimiser steps at each replay, so the epochs are divided by `replays`: the
-    cost is that of plain training. The network is in training mode throughout, for there is one pass only.
+    At each replay the perturbation δ changes by ε·sign(∇δ loss) and is clipped to [−ε, ε]. The next batch starts from
+    the final δ of the last one. The optimiser steps at each replay, so the number of epochs is divided by `replays`:
+    the cost equals that of standard training. The network stays in training mode, because both updates share one pass.
     """
 
     norms: ClassVar[tuple[Norm, ...]] = (Norm.linf,)
@@ -44,7 +44,7 @@ class FreeTraining(RobustTraining):
             perturbation.requires_grad_(True)
             loss, logits = CROSS_ENTROPY(state, (x + perturbation).clamp(0, 1), y)
             assert perturbation.grad is not None
-            direction = perturbation.grad.nan_to_num().sign()  # a loss scaled for fp16 may overflow; no move then
+            direction = perturbation.grad.nan_to_num().sign()  # NaN after an overflow of the scaled fp16 loss: no step
             perturbation = (perturbation.detach() + self.epsilon * direction).clamp(-self.epsilon, self.epsilon)
         state.memory["perturbation"] = perturbation
         return loss, logits

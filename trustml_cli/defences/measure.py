@@ -1,4 +1,4 @@
-"""What a rectifier and its detector make of images."""
+"""Evaluation of a rectifier and its detector."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,16 +10,17 @@ from torch.nn.functional import cosine_similarity
 from trustml_cli.defences.detector import FittedDetector
 from trustml_cli.defences.rectify import RectifyingNetwork
 
-KEPT = 100  # images of each kind that are kept to be looked at
+KEPT = 100  # number of example images of each kind that are kept
 
 
 @dataclass(frozen=True)
 class RectifiedResult:
-    """What was said of N images after they were changed, on the CPU; each of shape [N].
+    """Predictions for N perturbed images, on the CPU; each of shape [N].
 
-    `before` is the bare classifier's answer to the image as it was, `bare` that to the image as shown, and `rectified`
-    that behind the rectifier. `score` is the detector's, `likeness` the largest |cosine| of the perturbation with one
-    that the rectifier learnt from (0 where there is none). `examples` are the first images as shown, [M, C, H, W].
+    `before` is the classifier's prediction for the clean image, `bare` that for the perturbed image, and `rectified`
+    that for the rectified image. `score` is the detector's score. `likeness` is the largest |cosine similarity| of the
+    perturbation to one that the rectifier was trained on (0 for no perturbation). `examples` are the first perturbed
+    images, [M, C, H, W].
     """
 
     labels: Tensor
@@ -31,7 +32,7 @@ class RectifiedResult:
     examples: Tensor
 
     def combined(self, threshold: float) -> Tensor:
-        """The answers where the images that score above `threshold` are rectified and the others go straight."""
+        """The predictions if only the images with a score above `threshold` are rectified, [N]."""
         return self.rectified.where(self.score > threshold, self.bare)
 
 
@@ -39,7 +40,7 @@ class RectifiedResult:
 def ask_rectified(
     guarded: nn.Sequential, machine: FittedDetector, x: Tensor, x_adv: Tensor, y: Tensor
 ) -> RectifiedResult:
-    """What is said of images x_adv, which were x [N, C, H, W]; `guarded` is a rectifier and its classifier."""
+    """Predictions for images x_adv, perturbed from x [N, C, H, W]; `guarded` is a rectifier and its classifier."""
     rectifier, classifier = guarded
     assert isinstance(rectifier, RectifyingNetwork), type(rectifier)
     rectified = rectifier(x_adv)
@@ -52,6 +53,6 @@ def ask_rectified(
 
 
 def concatenate(parts: Sequence[RectifiedResult]) -> RectifiedResult:
-    """All parts in one."""
+    """Concatenate the results of several batches; at most `KEPT` examples are kept."""
     whole = {name: torch.cat([getattr(part, name) for part in parts]) for name in RectifiedResult.__dataclass_fields__}
     return RectifiedResult(**{**whole, "examples": whole["examples"][:KEPT]})

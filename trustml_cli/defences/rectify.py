@@ -1,4 +1,4 @@
-"""A network in front of a frozen classifier that takes perturbations out of its images.
+"""A network in front of a frozen classifier that removes universal perturbations from its input.
 
 Akhtar, Liu and Mian 2018, "Defense against Universal Adversarial Perturbations", arXiv 1711.05929.
 """
@@ -20,14 +20,15 @@ from trustml_cli.models.minibatches import fit_minibatches
 from trustml_cli.system.ranges import require
 from trustml_cli.training.wrapper import WrapperEpoch
 
-NEAR = 0.1  # of the usual weights, in the last layer at the start
+NEAR = 0.1  # factor on the initial weights of the last layer
 
 
 class RectifyingNetwork(nn.Module):
-    """Images [N, C, H, W] to x + r(x): a convolution, `blocks` residual blocks of `width` channels, two convolutions.
+    """Maps images x [N, C, H, W] to x + r(x); r has one convolution, `blocks` residual blocks and two convolutions.
 
-    All are 3×3 and keep the size. It begins near the identity, and its output is not clipped, so that a gradient passes
-    everywhere. `perturbations` [P, C, H, W] are those that it learnt from, kept with the weights.
+    All convolutions are 3×3 and keep height and width; the blocks have `width` channels. The network is initialised
+    near the identity. Its output is not clipped, so that gradients do not vanish. The buffer `perturbations`
+    [P, C, H, W] holds the perturbations that it was trained on.
     """
 
     perturbations: Tensor
@@ -48,7 +49,7 @@ class RectifyingNetwork(nn.Module):
 
 
 class Block(nn.Module):
-    """ReLU(x + two convolutions of x)."""
+    """A residual block: ReLU(x + two convolutions of x, each with BatchNorm)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -67,17 +68,17 @@ def conv(channels: int, out: int) -> nn.Conv2d:
 
 @dataclass(frozen=True, kw_only=True)
 class Rectifier(InFront):
-    """Learns to give the classifier an image that it answers as it answers the clean one.
+    """Trains a rectifier so that the classifier predicts the same for the rectified image as for the clean one.
 
-    The loss is the classifier's cross-entropy with its own answer to the clean image, whose weights stay as they are,
-    and `fidelity` times the mean squared distance to the clean image (pixel units). The paper has the first part alone;
-    then clean images may be changed as much as perturbed ones, which leaves a detector of 8×8 digits little to go by.
+    The loss is the cross-entropy of the frozen classifier with its own prediction for the clean image, plus `fidelity`
+    times the mean squared distance to the clean image (pixel units). The paper uses the first term alone. Then clean
+    images may be changed as much as perturbed ones, which makes detection difficult for 8×8 digits.
 
-    Half of the images are shown clean, the others with a perturbation of size `epsilon` (pixel units) at most in `norm`
-    each. `perturbations` of them are learnt on the bare classifier, the first without a target and the others towards
-    one class after the other; synthetic ones are made of these as they are needed, where the paper makes a set of them
-    by random steps along learnt ones (its algorithm 1). Adam takes `epochs` rounds through `training_images` training
-    images in batches of `batch_size`; its rate begins at `lr` and falls to 0 along half a cosine.
+    On average half of the images are clean; each of the others has a perturbation of size at most `epsilon` (pixel
+    units) in `norm`. `perturbations` universal perturbations are learnt on the classifier: the first is untargeted, the
+    others are targeted at one class after the other. Synthetic perturbations are random combinations of these, drawn
+    for each batch; the paper precomputes them by random steps along learnt ones (its algorithm 1). Adam makes `epochs`
+    passes over `training_images` training images in batches of `batch_size`, with cosine annealing from `lr` to 0.
     """
 
     norm: Norm
@@ -104,7 +105,7 @@ class Rectifier(InFront):
         return self.training_images
 
     def around(self, network: nn.Module, shape: tuple[int, ...]) -> nn.Sequential:
-        """`network` behind a fresh rectifying network, as layers `rectifier` and `classifier`."""
+        """A new rectifying network followed by `network`, as submodules `rectifier` and `classifier`."""
         rectifier = RectifyingNetwork(shape, self.blocks, self.width, self.perturbations)
         return nn.Sequential(OrderedDict(rectifier=rectifier, classifier=network))
 
@@ -115,7 +116,7 @@ class Rectifier(InFront):
         optimizer = torch.optim.Adam(part.parameters(), lr=self.lr)
         steps = self.epochs * -(-len(x) // self.batch_size)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-        told: list[tuple[float, int]] = []  # of each batch: the sum of its losses, and how many answers are unchanged
+        told: list[tuple[float, int]] = []  # per batch: summed loss, and number of unchanged predictions
 
         def loss_of(rows: Tensor) -> Tensor:
             clean, noisy = x[rows], perturbed(x[rows], perturbations, self.epsilon, self.norm)
@@ -138,7 +139,7 @@ class Rectifier(InFront):
             yield WrapperEpoch(lr, sum(loss for loss, _ in told) / len(x), sum(same for _, same in told) / len(x))
 
     def learnt(self, network: nn.Module, x: Tensor) -> Tensor:
-        """The perturbations [P, C, H, W] of the classifier, each from other images and towards another class."""
+        """Learn the perturbations [P, C, H, W], each from a random subset of x and with the next target in turn."""
         with torch.no_grad():
             classes = network(x[:1]).shape[1]
         goals = [None, *range(classes)]
@@ -150,7 +151,7 @@ class Rectifier(InFront):
         return torch.cat(found)
 
     def learner(self, target: int | None) -> UniversalGradient:
-        """What finds a perturbation."""
+        """The attack that learns one universal perturbation."""
         return UniversalGradient(
             norm=self.norm,
             target=target,
@@ -164,10 +165,10 @@ class Rectifier(InFront):
 
 
 def perturbed(x: Tensor, learnt: Tensor, epsilon: float, norm: Norm) -> Tensor:
-    """Images x [N, C, H, W] with a perturbation each, clipped to [0, 1].
+    """Add a random perturbation to each image x [N, C, H, W], clipped to [0, 1].
 
-    Half of them are drawn from the `learnt` [P, C, H, W]. The others are synthetic: sums of these with random weights,
-    positive or negative, brought to the edge of the ball.
+    Half of the perturbations, on average, are drawn from `learnt` [P, C, H, W]. The others are synthetic: sums of these
+    with normally distributed weights, scaled to size `epsilon` (in L∞, their sign times `epsilon`).
     """
     as_learnt = learnt[torch.randint(len(learnt), (len(x),), device=x.device)]
     weights = torch.randn(len(x), len(learnt), device=x.device)
@@ -176,5 +177,5 @@ def perturbed(x: Tensor, learnt: Tensor, epsilon: float, norm: Norm) -> Tensor:
 
 
 def coins(x: Tensor) -> Tensor:
-    """For each image x [N, C, H, W] true or false, half of the time each; bool [N, 1, 1, 1]."""
+    """A fair coin toss for each image x [N, C, H, W]: bool [N, 1, 1, 1]."""
     return torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5

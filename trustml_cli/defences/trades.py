@@ -1,4 +1,4 @@
-"""TRADES: be right on clean images, and say the same of those around them.
+"""TRADES: cross-entropy on clean images plus a divergence to the predictions in the ball around them.
 
 Zhang, Yu, Jiao, Xing, El Ghaoui and Jordan 2019, arXiv 1901.08573.
 """
@@ -16,15 +16,15 @@ from trustml_cli.defences.defence import RobustTraining, eval_mode
 from trustml_cli.system.ranges import require
 from trustml_cli.training.step import TrainingState
 
-NUDGE = 0.001  # pixel units: at the image itself the divergence is at its minimum and has no gradient
+NUDGE = 0.001  # pixel units, standard deviation of the random start: at x itself the divergence has zero gradient
 
 
 @dataclass(frozen=True, kw_only=True)
 class TradesTraining(RobustTraining):
     """Loss: cross-entropy(x) + `beta` · max KL(p(x) ‖ p(x')) over the images x' in the ball around x.
 
-    The maximum is sought in `steps` steps of `step_size` (pixel units; None: `rel_path_length`·epsilon/`steps`). A
-    larger `beta` (the paper's 1/λ) buys robustness with clean accuracy.
+    The maximum is approximated by `steps` ascent steps of `step_size` (pixel units; None:
+    `rel_path_length`·epsilon/`steps`). A larger `beta` (the paper's 1/λ) trades clean accuracy for robustness.
     """
 
     beta: float
@@ -35,10 +35,10 @@ class TradesTraining(RobustTraining):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, "beta", at_least=0)
-        self.drift()  # it knows the ranges of its keys
+        self.drift()  # `Drift` validates its parameters
 
     def drift(self) -> "Drift":
-        """What seeks the maximum."""
+        """The attack that maximises the divergence."""
         return Drift(
             norm=self.norm,
             target=None,
@@ -61,7 +61,7 @@ class TradesTraining(RobustTraining):
 
 @dataclass(frozen=True, kw_only=True)
 class Drift(Iterative):
-    """The images around x of which the model says something else than of x, whatever it is; labels do not count."""
+    """Maximises KL(p(x) ‖ p(x')) over the ball around x; the labels are ignored."""
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
         with torch.no_grad():

@@ -1,1 +1,1 @@
-"""Patterns put into the scene, one paper per file, and how they are seen."""
+"""Physical attacks, one paper per file, and the random transformations under which they are trained."""

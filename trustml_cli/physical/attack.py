@@ -1,4 +1,4 @@
-"""Patterns that are put into a scene: what a patch and a sticker share."""
+"""The base class of physical attacks, which place a pattern in the scene (patch and sticker)."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from trustml_cli.system.ranges import require
 
 @dataclass(frozen=True, kw_only=True)
 class PhysicalAttack(Ranges):
-    """A pattern that makes scenes be taken for the class `target`, from wherever they are seen.
+    """A pattern that makes the network predict the class `target` for scenes under random transformations.
 
-    Learnt on `training_images` images by `steps` steps of Adam (`lr`), each on `batch_size` of them in poses drawn from
-    the ranges: the mean cross-entropy with the target falls, and with it `penalty`. Subclasses say where the pattern
-    is.
+    It is trained on `training_images` images by `steps` steps of Adam with learning rate `lr`. Each step minimises the
+    mean cross-entropy with the target plus `penalty` on `batch_size` images in random poses. Subclasses define where
+    the pattern is.
     """
 
     target: int | str
@@ -33,35 +33,35 @@ class PhysicalAttack(Ranges):
 
     @property
     def ranges(self) -> Ranges:
-        """What poses are drawn from."""
+        """The ranges that poses are drawn from."""
         return Ranges(rotation=self.rotation, scale=self.scale, place=self.place, brightness=self.brightness)
 
     @abstractmethod
     def pattern_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of the pattern for images of this shape. Raises ValueError where it does not fit them."""
+        """The shape of the pattern for images of this shape. Raises ValueError if it does not fit."""
 
     @abstractmethod
     def where(self, shape: tuple[int, ...]) -> Tensor:
-        """1 where the pattern covers what is below it, 0 elsewhere, [1, h, w] as the pattern."""
+        """The mask of the pattern: 1 where it is opaque, 0 elsewhere; [1, h, w] for a pattern [C, h, w]."""
 
     @abstractmethod
     def apply(self, x: Tensor, pattern: Tensor | None, pose: Pose) -> Tensor:
-        """Scenes x [n, C, H, W] with the pattern (one, or n of them) in them, seen in `pose`; bare where it is None."""
+        """Scenes x [n, C, H, W] with the pattern (one, or n of them), transformed by `pose`; None: no pattern."""
 
     @abstractmethod
     def penalty(self, x: Tensor, pattern: Tensor) -> Tensor:
-        """What the pattern costs beside missing its goal, a number."""
+        """The scalar term that is added to the cross-entropy with the target."""
 
     def finished(self, pattern: Tensor) -> Tensor:
-        """The pattern as it is made in the end."""
+        """The final pattern, postprocessed after training."""
         return pattern
 
     def shown(self, pattern: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """The pattern to look at, grey where it is not."""
+        """The pattern for display, grey (0.5) outside its mask."""
         return pattern.where(self.where(shape).to(pattern) > 0, 0.5)
 
     def learn(self, model: nn.Module, x: Tensor) -> Tensor:
-        """The pattern learnt from images x [n, C, H, W], values in [0, 1], starting from grey noise."""
+        """Train the pattern (values in [0, 1]) on images x [n, C, H, W], starting from grey plus noise."""
         pattern = (0.5 + 0.1 * torch.randn(self.pattern_shape(tuple(x.shape[1:])), device=x.device)).clamp(0, 1)
         pattern.requires_grad_(True)
         optimizer = torch.optim.Adam([pattern], lr=self.lr)

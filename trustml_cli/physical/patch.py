@@ -1,4 +1,4 @@
-"""A round patch that works wherever it lies.
+"""The adversarial patch: a round pattern that is effective at any position in the image.
 
 Brown, Mané, Roy, Abadi and Gilmer 2017, arXiv 1712.09665.
 """
@@ -16,10 +16,10 @@ from trustml_cli.system.ranges import require
 
 @dataclass(frozen=True, kw_only=True)
 class Patch(PhysicalAttack):
-    """A disc of the share `area` of the image, laid over it; nothing else of the image changes but its brightness.
+    """A disc that covers the share `area` of the image; the rest of the image changes only in brightness.
 
-    It is turned, resized and laid anywhere inside the image (`place` is a share of the way to the edges); at rest it
-    lies in the middle.
+    The pose rotates, scales and translates the disc within the image; `place` is the largest shift as a share of the
+    distance to the edges. Without a pose it is in the centre.
 
         patch = Patch(
             target=0, training_images=1000, steps=500, batch_size=64, lr=0.05, area=0.1, rotation=22.5, scale=0.2,
@@ -45,7 +45,7 @@ class Patch(PhysicalAttack):
         return disc(self.pattern_shape(shape)[-1])
 
     def diameter(self, height: int, width: int) -> float:
-        """In pixels."""
+        """The diameter of the disc in pixels."""
         return 2 * sqrt(self.area * height * width / pi)
 
     def apply(self, x: Tensor, pattern: Tensor | None, pose: Pose) -> Tensor:
@@ -53,14 +53,14 @@ class Patch(PhysicalAttack):
             return lit(x, pose)
         n, _, height, width = x.shape
         radius = self.diameter(height, width) / 2
-        # its middle stays so far from the edges that none of it is lost
+        # limit the shift so that the whole disc stays inside the image
         room = torch.tensor([width / 2, height / 2], device=x.device) - radius * pose.size[:, None]
         shift = pose.place * room.clamp(min=0)
         size = pose.size * (2 * radius / pattern.shape[-1])
         views = (pose.angle, size, shift, (height, width))
         colour = moved(pattern.expand(n, *pattern.shape[-3:]), *views, border=True)
         cover = moved(disc(pattern.shape[-1]).to(pattern)[None].expand(n, -1, -1, -1), *views, border=False)
-        return lit(torch.where(cover > 0.5, colour, x), pose)  # a soft rim would be neither patch nor scene
+        return lit(torch.where(cover > 0.5, colour, x), pose)  # hard mask: no blending at the rim
 
     def penalty(self, x: Tensor, pattern: Tensor) -> Tensor:
         return pattern.new_zeros(())

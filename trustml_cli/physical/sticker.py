@@ -1,4 +1,4 @@
-"""Stickers on an object, in colours that a printer has.
+"""Stickers on an object, in printable colours.
 
 Eykholt et al. 2018, arXiv 1707.08945; the printability term is that of Sharif et al. 2016.
 """
@@ -17,12 +17,12 @@ from trustml_cli.system.ranges import require
 
 @dataclass(frozen=True, kw_only=True)
 class Sticker(PhysicalAttack):
-    """Covers the object where the mask is, and is seen with it: turned, resized and moved as one.
+    """Covers the object inside a mask; the pose transforms the object and the sticker together.
 
-    The mask is white in the picture file `mask`, or else two bars of the height `bar`, a share of the image's, above
-    and below its middle. The penalty is `size_weight` times the L2 size of what the sticker changes plus
-    `print_weight` times its non-printability: for each value the product of its distances to all `printable` levels,
-    summed over the mask. In the end each value is printed: it becomes the nearest printable level.
+    The mask is the white area of the image file `mask`. If `mask` is None, it is two horizontal bars above and below
+    the centre, each of height `bar` as a share of the image height. The penalty is `size_weight` times the L2 norm of
+    the change inside the mask plus `print_weight` times the non-printability score: the product of the distances of a
+    value to all `printable` levels, summed over the mask. After training each value is rounded to the nearest level.
 
         sticker = Sticker(
             target=0, training_images=1000, steps=500, batch_size=64, lr=0.05, mask=None, bar=0.15, size_weight=0.01,
@@ -64,7 +64,7 @@ class Sticker(PhysicalAttack):
     def apply(self, x: Tensor, pattern: Tensor | None, pose: Pose) -> Tensor:
         height, width = x.shape[2:]
         scene = x if pattern is None else torch.where(self.where(tuple(x.shape[1:])).to(x) > 0, pattern, x)
-        # a shift by a share of half the image
+        # `pose.place` is a share of half the image size
         shift = pose.place * torch.tensor([width / 2, height / 2], device=x.device)
         return lit(moved(scene, pose.angle, pose.size, shift, (height, width), border=True), pose)
 
@@ -80,7 +80,7 @@ class Sticker(PhysicalAttack):
 
 
 def bars(height: int, width: int, share: float) -> Tensor:
-    """Two bars across four fifths of the image, at a third and two thirds of its height, [1, H, W]."""
+    """A mask of two bars over 80 % of the width, at one third and two thirds of the height, [1, H, W]."""
     mask = torch.zeros(1, height, width)
     thick, margin = max(round(share * height), 1), width // 10
     for middle in (height / 3, 2 * height / 3):
@@ -90,7 +90,7 @@ def bars(height: int, width: int, share: float) -> Tensor:
 
 
 def non_printability(pattern: Tensor, mask: Tensor, printable: list[float]) -> Tensor:
-    """The sum over the mask of Π |value − level|; 0 where every value is a level."""
+    """The sum over the mask of Π |value − level|; 0 if every value is a printable level."""
     levels = torch.tensor(printable, device=pattern.device)
     distance: Tensor = (pattern[..., None] - levels).abs().prod(-1)
     return (distance * mask).sum()

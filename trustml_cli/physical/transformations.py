@@ -1,7 +1,7 @@
-"""How a scene looks from elsewhere: rotation, scale, place and brightness, drawn at random and differentiable.
+"""Random differentiable transformations of a scene: rotation, scale, translation and brightness.
 
-A pattern that fools under all of them on average fools in the world (expectation over transformation: Athalye et al.
-2018, arXiv 1707.07397).
+A pattern that is trained under random transformations stays effective in the physical world (expectation over
+transformation: Athalye et al. 2018, arXiv 1707.07397).
 """
 
 from dataclasses import dataclass, replace
@@ -14,9 +14,9 @@ from torch.nn.functional import affine_grid, grid_sample
 
 @dataclass(frozen=True)
 class Pose:
-    """One view for each of n images: angle in degrees (anticlockwise), size and brightness as factors, all [n].
+    """A transformation for each of n images: angle in degrees (anticlockwise), size and brightness as factors, all [n].
 
-    `place` [n, 2] says how far to the right and down, each from −1 to 1, where 0 is where it is at rest.
+    `place` [n, 2] is the shift to the right and down, each from −1 to 1; 0 means no shift.
     """
 
     angle: Tensor
@@ -27,9 +27,9 @@ class Pose:
 
 @dataclass(frozen=True, kw_only=True)
 class Ranges:
-    """What poses are drawn from, uniformly: angles up to ±`rotation` degrees, sizes 1 ± `scale`.
+    """The ranges of uniformly distributed poses: angles up to ±`rotation` degrees, size factors 1 ± `scale`.
 
-    Places up to ±`place`, brightness 1 ± `brightness`. A range of 0 keeps things as they are.
+    Shifts up to ±`place`, brightness factors 1 ± `brightness`. A range of 0 disables the transformation.
     """
 
     rotation: float
@@ -43,7 +43,7 @@ class Ranges:
                 raise ValueError(f"{name}: must be between 0 and {most:g}, got {getattr(self, name):g}")
 
     def draw(self, count: int, device: torch.device) -> Pose:
-        """So many poses, from torch's global random numbers."""
+        """Draw `count` poses from torch's global random generator."""
 
         def around(width: float, *shape: int) -> Tensor:
             return width * (2 * torch.rand(count, *shape, device=device) - 1)
@@ -51,26 +51,26 @@ class Ranges:
         return Pose(around(self.rotation), 1 + around(self.scale), around(self.place, 2), 1 + around(self.brightness))
 
     def only(self, name: str) -> "Ranges":
-        """One range alone and nothing else."""
+        """These ranges with all but the range `name` set to 0."""
         return replace(self.nothing(), **{name: getattr(self, name)})
 
     @staticmethod
     def nothing() -> "Ranges":
-        """Nothing changes."""
+        """Ranges of 0: the identity transformation."""
         return Ranges(rotation=0, scale=0, place=0, brightness=0)
 
 
 def moved(images: Tensor, angle: Tensor, size: Tensor, shift: Tensor, to: tuple[int, int], border: bool) -> Tensor:
-    """Images [n, C, h, w] turned, resized and laid on a canvas of height and width `to`.
+    """Rotate and scale images [n, C, h, w] and place them on a canvas of height and width `to`.
 
-    Their middle is `shift` [n, 2] pixels to the right of the canvas's and below it. Beyond the edge of an image comes
-    its `border`, or else black. Bilinear: gradients reach the images.
+    The image centre is shifted by `shift` [n, 2] pixels right and down from the canvas centre. Outside the image the
+    canvas repeats the image border if `border`, and is black otherwise. Bilinear and differentiable.
     """
     height, width = to
     rows, columns = images.shape[2:]
     turn = angle * radians(1)
     cos, sin = turn.cos() / size, turn.sin() / size
-    # from a place on the canvas back to one on the image: each in halves of its own size
+    # affine_grid maps canvas coordinates to image coordinates, both normalised to [−1, 1]
     back = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
     offset = -(back @ shift[:, :, None])
     own = torch.tensor([2 / columns, 2 / rows], device=images.device)[:, None]
@@ -81,5 +81,5 @@ def moved(images: Tensor, angle: Tensor, size: Tensor, shift: Tensor, to: tuple[
 
 
 def lit(images: Tensor, pose: Pose) -> Tensor:
-    """Brighter or darker, clipped to [0, 1]."""
+    """Multiply images [n, C, H, W] by the brightness factors of `pose`, clipped to [0, 1]."""
     return (images * pose.brightness.view(-1, 1, 1, 1)).clamp(0, 1)
