@@ -13,7 +13,7 @@ from trustml_cli.system.errors import InputError, one_line
 from trustml_cli.system.user_file import read_text, read_yaml
 
 Folders = Sequence[Path]
-"""Where YAML is looked for; of two files with one name the first counts."""
+"""Folders of YAML files in order of precedence: of two files with one name the first is used."""
 
 
 def groups(folders: Folders) -> dict[str, dict[str, Path]]:

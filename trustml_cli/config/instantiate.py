@@ -27,7 +27,7 @@ RENAMED = {
     "reach": ("rel_path_length",),
     "steps": ("bins",),
 }
-"""Keys that had another name, with the names that they have now in one group or another."""
+"""Old names of keys, with their current names (several if they differ between groups)."""
 
 
 def build(node: DictConfig, key: str, leave: Permissions = NO_PERMISSIONS) -> Any:

@@ -75,7 +75,7 @@ class CarefulLoader(ConfigLoaderImpl):
     """
 
     words: tuple[str, ...] = ()
-    """The command line. What parts of the program compose in between is not typed."""
+    """The command line. Overrides that trustml itself composes later are not part of it."""
 
     def load_configuration(
         self,

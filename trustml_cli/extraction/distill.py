@@ -22,11 +22,11 @@ class Source(Enum):
     """Where queries come from."""
 
     noise = "noise"
-    """Pixels drawn at random from [0, 1]."""
+    """Uniformly random pixels in [0, 1]."""
     held_out = "held_out"
     """The thief's own images."""
     jacobian = "jacobian"
-    """A few own images, and steps from them in the direction in which the student's answer changes most."""
+    """A few own images, augmented along the sign of the student's Jacobian."""
 
 
 @dataclass(frozen=True, kw_only=True)

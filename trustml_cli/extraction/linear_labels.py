@@ -23,9 +23,9 @@ class Start(Enum):
     """Where the first queries, which are also the end points of the search lines, come from."""
 
     held_out = "held_out"
-    """Its own images."""
+    """The thief's own images."""
     noise = "noise"
-    """Bright pixels on black, of all densities; needs no data."""
+    """Random white pixels on black, at all densities; needs no data."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,11 +12,11 @@ class Answer(Enum):
     """What the victim returns, from most to least informative."""
 
     logits = "logits"
-    """Unnormalised scores of all classes."""
+    """The logits of all classes."""
     probabilities = "probabilities"
-    """Their softmax."""
+    """The softmax probabilities of all classes."""
     labels = "labels"
-    """The likeliest class alone."""
+    """The predicted class only."""
 
     @property
     def rank(self) -> int:

@@ -32,7 +32,7 @@ RANGES = (
     (r"(.*_)?(loss|nll|seconds|per_second|epochs|queries|gradients|bytes|images|size|error|gap|temperature)", 0, inf),
     (r"brier|queries_used|outliers|mean_l(0|1|2|inf)", 0, inf),
 )
-"""By the whole name of a value, what is the least and the most that it can be; the first that fits counts."""
+"""Patterns of value names with the minimum and maximum of such values; the first full match is used."""
 
 
 def natural_range(name: str) -> tuple[float, float]:
@@ -52,7 +52,7 @@ class Better(Enum):
     higher = "higher"
     lower = "lower"
     neither = "neither"
-    """It depends, or it is good for somebody else: a thief's accuracy, the size of a perturbation."""
+    """No better direction, or better for others than users: a thief's accuracy, the size of a perturbation."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,9 @@ class Column:
     name: str
     better: Better
     condition: bool = False
-    """Whether it says under what a row was measured."""
+    """Whether the column is a condition of the measurement."""
     always: bool = True
-    """Whether every row of every run has a value in it."""
+    """Whether every row of every run has a value in this column."""
 
     def holds(self, name: str) -> bool:
         """Whether this declares the column `name`."""

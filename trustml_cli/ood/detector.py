@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 FittedState = Mapping[str, Tensor]
-"""What a detector has learned from the training images."""
+"""The state that a detector has fitted to the training images."""
 
 
 @dataclass(frozen=True)

@@ -73,12 +73,12 @@ class Recorder:
     checks: list[Check] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     write_page: Callable[[Path], object] | None = None
-    """Writes report.html from what lies in a run directory."""
+    """Writes report.html from the files in a run directory."""
     tracker: Tracker | None = None
     columns: Columns | None = None
-    """What the task declares of metrics.csv; None for somebody's own task that declares nothing."""
+    """The columns of metrics.csv that the task declares; None for a user's own task without a declaration."""
     began: bool = False
-    """Whether the directory is this run's."""
+    """Whether this run has claimed the directory."""
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ ENDINGS = ("running", "completed", "failed")
 UNREADABLE = "unreadable"
 
 Check = Mapping[str, Any]
-"""`name`, `passed` (true, false or null) and `figure` of something that must hold for a result to be believed."""
+"""A condition that a result must satisfy to be trusted: `name`, `passed` (true, false or null) and `figure`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class RunFacts:
     dataset: str | None = None
     model: str | None = None
     seed: int | float | str | None = None
-    """A whole number, but in a run that was refused because it is none."""
+    """An integer, except in a run that was refused because its seed is not one."""
     started: str = ""
     seconds: float | None = None
     device: str | None = None
@@ -50,10 +50,10 @@ class RunFacts:
     libraries: Mapping[str, str] = field(default_factory=dict)
     peak_memory_mb: Mapping[str, float] = field(default_factory=dict)
     changed: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """For each key, its `default` and its `value`."""
+    """The `default` and the `value` of each changed key."""
     checks: Sequence[Check] = ()
     notes: Sequence[str] = ()
-    """What whoever compares figures measured on the data has to know."""
+    """Caveats about the data for comparisons of results."""
     others: Mapping[str, Any] = field(default_factory=dict)
 
     def get(self, name: str) -> Any:

@@ -31,7 +31,7 @@ THROUGH = (
     "plots",
     "artifacts",
 )
-"""Names that Hydra, or a run in its folders, would write to through a link."""
+"""Names of files that Hydra or a run writes, and that could be links."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], object], new: bool = False) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 BIDI = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # control the direction of text
 CONTROLS = re.compile(rf"[\x00-\x1f\x7f-\x9f\u2028\u2029{BIDI}\ud800-\udfff]")
-"""C0 and C1 (ANSI's sequences begin with one), line and paragraph separators, and halves of UTF-16 pairs."""
+"""C0 and C1 controls (one of which begins ANSI sequences), line and paragraph separators, and lone surrogates."""
 
 
 def printable(text: str, keep: str = "") -> str:

@@ -20,10 +20,10 @@ from trustml_cli.system.files import file_digest
 
 OURS = __name__.partition(".")[0]
 CHANGES_NOTHING = MappingProxyType({"changes nothing": True})
-"""The metadata of a dataclass field that decides nothing about the weights, as in `field(metadata=CHANGES_NOTHING)`."""
+"""Metadata of a dataclass field that does not affect the weights, as in `field(metadata=CHANGES_NOTHING)`."""
 
 Code = tuple[str, frozenset[str], bool]
-"""Of a module: the digest of its file, the modules that it may import, and whether it imports by computed names."""
+"""Of a module: the digest of its file, the modules that it may import, and whether it computes names of imports."""
 
 
 def recipe_of(thing: Any) -> Any:

@@ -24,7 +24,7 @@ class Cell:
     sort: float | str = ""
     best: bool = False
     bar: tuple[float, float, float] | None = None
-    """Value and both ends of its interval in percent of the whole, for a share."""
+    """For a share: value and both ends of its interval, in percent."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     conditions: int
-    """How many of the first columns say under what the values of the others were measured."""
+    """The number of leading columns that are conditions of the measured values."""
     left_out: int = 0
-    """How many further rows there are in the file."""
+    """The number of further rows in the file."""
 
 
 def readable(frame: pandas.DataFrame, conditions: Sequence[str], better: Mapping[str, str] | None = None) -> Table:
