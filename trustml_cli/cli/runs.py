@@ -65,7 +65,7 @@ class Listed:
         return sorted(known, key=lambda figure: float(figure[1]) if self.is_curve else figure[0])
 
     def label(self, row: Mapping[str, str]) -> str:
-        """The conditions that distinguish a row; a number is given with its name if there is more than one."""
+        """The conditions that distinguish a row; numbers are given with their names, except along a curve."""
         own = {key: str(row.get(key)) for key in self.varied}
         words = [value if self.is_curve or number(value) is None else f"{key} {value}" for key, value in own.items()]
         return ", ".join(words)

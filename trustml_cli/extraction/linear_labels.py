@@ -25,7 +25,7 @@ class Start(Enum):
     held_out = "held_out"
     """The thief's own images."""
     noise = "noise"
-    """Random white pixels on black, at all densities; needs no data."""
+    """Pixels of random brightness on black, at all densities; needs no data."""
 
 
 @dataclass(frozen=True, kw_only=True)

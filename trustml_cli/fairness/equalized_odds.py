@@ -43,7 +43,7 @@ def equalized_odds_rules(scores: Tensor, labels: Tensor, group: Tensor) -> dict[
     """The rule of each group: all groups get the same pair of rates, the one with the highest accuracy on these rows.
 
     Scores are float [N], labels 0 or 1 [N], groups int64 [N] with any values, each with rows of both labels; raises
-    ValueError for a group without. Rates on these rows are equal in expectation over the draws.
+    ValueError for a group that lacks one. Rates on these rows are equal in expectation over the draws.
     """
     hulls = {}
     for number in torch.unique(group).tolist():

@@ -30,7 +30,8 @@ def words_for(interrupt: KeyboardInterrupt) -> str:
 def handle_termination(whatever_was_set: bool = False) -> None:
     """Make termination signals raise `Terminated`, so that files are completed and no partial ones remain.
 
-    Signals that are ignored (as under `nohup`) or handled already are left alone, unless `whatever_was_set`.
+    Signals that are ignored (as under `nohup`) or handled already are left alone; `whatever_was_set` replaces any
+    handler of SIGTERM.
     """
     if current_thread() is not main_thread():  # only the main thread can receive signals
         return
