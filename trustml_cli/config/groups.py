@@ -71,7 +71,7 @@ def named(group: str, key: str, *, _root_: DictConfig) -> DictConfig:
 
 
 def for_norm(key: str, values: DictConfig, like: str = "", *, _root_: DictConfig, _parent_: DictConfig) -> Any:
-    """The entry of `values` for the norm at `key`, a key relative to the node that uses the resolver.
+    """The entry of `values` for the norm at `key`; a leading dot makes `key` relative to the resolver's node.
 
     If the group `like` has an epsilon in this norm, its value is used. If no norm is set, the first entry is returned:
     `build` reports the missing norm later, after the check whether the code in question may be run.
