@@ -21,7 +21,7 @@ ROUNDING = 2**-24  # tolerated rounding error of each value
 class Predictions:
     """Predicted classes and their softmax probabilities, both [N], on the CPU.
 
-    If the logits are not finite, the class is −1 and the probability 0.
+    For invalid logits (see `logits_of`) the class is −1 and the probability 0.
     """
 
     predicted: Tensor
@@ -50,7 +50,7 @@ class EpsilonResult:
     gradients: float
     """Mean number of backward passes per image."""
     unanswered: Tensor
-    """Whether the adversarial image or its logits are not finite; the original image replaces it. Bool [N]."""
+    """Whether the adversarial image is not finite or has invalid logits; the original image replaces it. Bool [N]."""
     broken_gradients: float
     """Mean number of gradients per image that contain NaN or infinity."""
     examples: Tensor

@@ -86,12 +86,12 @@ class TransferResult:
 
 @torch.no_grad()
 def answers(model: nn.Module, x: Tensor, batch: int = 250) -> Tensor:
-    """The predicted classes of images x [n, …], int64 [n]; −1 if the logits are not finite."""
+    """The predicted classes of images x [n, …], int64 [n]; −1 for invalid logits (see `logits_of`)."""
     return torch.cat([predicted_classes(logits_of(model, part)) for part in torch.split(x, batch)])
 
 
 def answered(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The images x with finite logits, and their predicted classes.
+    """The images x with valid logits (see `logits_of`), and their predicted classes.
 
     Raises ValueError if there are none.
     """

@@ -1,1 +1,1 @@
-"""Pictures of results. Every function returns a matplotlib figure; the recorder saves it."""
+"""Plots of results; every function returns a matplotlib figure, and the recorder saves it."""

@@ -1,4 +1,4 @@
-"""Pictures of a backdoor: what was planted, and what it opens."""
+"""Plots of a backdoor: poisoned training images, predictions for triggered images, and accuracies."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,12 +15,12 @@ from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, label_answer, new
 from trustml_cli.training.predict import Answers
 
 COLORS = (BLUE, ORANGE)
-CLASSES_SHOWN = 20  # bars beyond would be too thin to read
-WIDTH = 1.25  # inches for an image and its caption
+CLASSES_SHOWN = 20  # largest number of classes; more bars would be too thin to read
+WIDTH = 1.25  # inches per image with its caption
 
 
 def poisoned_samples(clean: Split, poisoned: Split, chosen: Tensor, classes: Sequence[str], subject: str) -> Figure:
-    """The training images `chosen` (int64 [M]) as they were and as they are poisoned, each with its label."""
+    """The training images `chosen` (int64 [M]) before and after poisoning, each with its label."""
     figure, axes = new_figure(WIDTH * max(4, len(chosen)) + 0.4, 3.7, rows=2, columns=len(chosen))
     for panels, split, color in zip(axes, (clean, poisoned), (GREEN, ORANGE), strict=True):
         raw, labels = next(split.stream(chosen, len(chosen)))
@@ -35,7 +35,7 @@ def poisoned_samples(clean: Split, poisoned: Split, chosen: Tensor, classes: Seq
 def triggered_predictions(
     triggered: Split, answers: Mapping[str, Answers], classes: Sequence[str], count: int, subject: str
 ) -> Figure:
-    """The first triggered images of each true class in turn, with the answer of every network in `answers`."""
+    """The first triggered images of each true class in turn, with the prediction of every network in `answers`."""
     shown = in_turn(triggered.labels, count)
     figure, axes = new_figure(
         WIDTH * max(4, len(shown)) + 0.4, 1.75 * len(answers) + 0.4, rows=len(answers), columns=len(shown)
@@ -53,7 +53,7 @@ def triggered_predictions(
 
 
 def answers_by_class(answers: Mapping[str, Answers], classes: Sequence[str], subject: str) -> Figure:
-    """How often each network in `answers` names each class, with 95 % intervals; the likeliest classes only."""
+    """Shares of the most frequently predicted classes for each network in `answers`, with 95 % intervals."""
     counts = {name: torch.bincount(answer.predicted, minlength=len(classes)) for name, answer in answers.items()}
     often = torch.stack(list(counts.values())).sum(0).argsort(descending=True, stable=True)
     shown = often[:CLASSES_SHOWN].sort().values
@@ -78,7 +78,7 @@ def accuracy_bars(answers: Mapping[str, tuple[Answers, ...]], kinds: Sequence[st
 
 
 def grouped_bars(panel: Axes, groups: Sequence[str], shares: Mapping[str, Sequence[tuple[int, int]]]) -> None:
-    """For each group a bar of each kind: so many of so many, with the 95 % interval."""
+    """For each group one bar per kind, from (count, total) pairs, with 95 % Wilson intervals."""
     width = 0.8 / len(shares)
     for number, (kind, counts) in enumerate(shares.items()):
         heights = [count / n for count, n in counts]
@@ -96,7 +96,7 @@ def grouped_bars(panel: Axes, groups: Sequence[str], shares: Mapping[str, Sequen
 
 
 def in_turn(labels: Tensor, count: int) -> Tensor:
-    """Indices of `count` examples (or all, where there are fewer): the first of each class, then the second."""
+    """Indices of `count` examples (or all, if there are fewer): the first of each class, then the second."""
     rank = torch.zeros(len(labels), dtype=torch.int64)
     for number in set(labels.tolist()):
         of_class = labels == number
@@ -105,6 +105,6 @@ def in_turn(labels: Tensor, count: int) -> Tensor:
 
 
 def name_rows(panels: Sequence[Axes], names: Sequence[str]) -> None:
-    """A word to the left of each row of images."""
+    """Label each row of images on the left."""
     for panel, name in zip(panels, names, strict=True):
         panel.set_ylabel(name, fontsize=9, color=GREY)

@@ -1,4 +1,4 @@
-"""Pictures of networks with different activations, side by side."""
+"""Plots that compare networks with different activations."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,11 +11,11 @@ from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, new_figure, tidy
 from trustml_cli.training.trainer import Epoch
 
 COLORS = (BLUE, ORANGE, GREEN)
-REACH = 0.995  # share of the values that a histogram shows
+REACH = 0.995  # share of the values within the range of a histogram
 
 
 def compared_curves(histories: Mapping[str, Sequence[Epoch]], subject: str) -> Figure:
-    """Loss and accuracy over the epochs, a colour for each network, dashed on training images."""
+    """Loss and accuracy over the epochs, one colour per network; dashed for training images, solid for test images."""
     figure, axes = new_figure(9, 3.8, columns=2)
     for panel, what in zip(axes[0], ("loss", "accuracy"), strict=True):
         for (name, history), color in zip(histories.items(), COLORS, strict=False):
@@ -34,9 +34,9 @@ def compared_curves(histories: Mapping[str, Sequence[Epoch]], subject: str) -> F
 
 
 def pre_activation_histograms(pre_activations: Mapping[str, Sequence[Tensor]], subject: str) -> Figure:
-    """What each hidden layer (a row) gives its activation, in each network (a column).
+    """Histograms of the pre-activations of each hidden layer (rows) in each network (columns).
 
-    Between the lines at ±1 the straight-through gradient passes.
+    Between the lines at ±1 the straight-through gradient is not zero.
     """
     layers = max(len(tensors) for tensors in pre_activations.values())
     figure, axes = new_figure(4.2 * len(pre_activations), 0.8 + 1.35 * layers, layers, len(pre_activations))

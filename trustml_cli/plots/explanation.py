@@ -1,4 +1,4 @@
-"""Pictures of explanations."""
+"""Plots of attribution maps and their evaluation."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,9 +17,9 @@ SCALE = "blue above zero, red below; each map on its own scale"
 
 
 def one_method(images: Tensor, captions: Sequence[str], maps: Mapping[str, Tensor], subject: str) -> Figure:
-    """Image and maps below one another, for each of a few images [n, C, H, W].
+    """One column per image [n, C, H, W]: the image above its maps.
 
-    `maps` are what the method returns and, for a rate, its product with the input, each [≥ n, C, H, W].
+    `maps` holds the method's map and, for a gradient, its product with the input, each [≥ n, C, H, W].
     """
     count = len(images)
     figure, axes = new_figure(1.45 * count + 0.5, 1.55 * (len(maps) + 1) + 0.8, len(maps) + 1, count)
@@ -35,7 +35,7 @@ def one_method(images: Tensor, captions: Sequence[str], maps: Mapping[str, Tenso
 
 
 def methods_side_by_side(images: Tensor, captions: Sequence[str], maps: Mapping[str, Tensor], subject: str) -> Figure:
-    """All maps [≥ n, C, H, W] in a row for each image [n, C, H, W]."""
+    """One row per image [n, C, H, W]: the image, then the maps [≥ n, C, H, W] of all methods."""
     count = len(images)
     figure, axes = new_figure(1.5 * (len(maps) + 1) + 0.3, 1.5 * count + 0.9, count, len(maps) + 1)
     for row in range(count):
@@ -50,21 +50,21 @@ def methods_side_by_side(images: Tensor, captions: Sequence[str], maps: Mapping[
 
 
 def broken(name: str) -> str:
-    """A long name on two lines."""
+    """A method name with a line break before "gradient" or "× input"."""
     return name.replace("_gradient", "\ngradient").replace("_x_input", "\n× input")
 
 
 def show_map(axes: Axes, values: Tensor) -> None:
-    """One map [C, H, W], summed over its channels, blue where above zero and red where below."""
+    """Show one map [C, H, W], summed over its channels: blue where positive, red where negative."""
     summed = values.detach().cpu().float().sum(0)
-    largest = summed.abs().flatten().quantile(0.995).item() or 1.0  # a single bright pixel must not hide the others
+    largest = summed.abs().flatten().quantile(0.995).item() or 1.0  # robust colour scale, not set by outliers
     axes.imshow(summed.numpy(), cmap="RdBu", vmin=-largest, vmax=largest, interpolation="nearest")
     axes.set_xticks([])
     axes.set_yticks([])
 
 
 def replacement_curves(explained: Mapping[str, Explained], subject: str) -> Figure:
-    """Mean probability of the class while pixels are deleted and inserted, the most important ones first."""
+    """Deletion and insertion curves: mean class probability over the share of pixels, most important pixels first."""
     figure, axes = new_figure(10, 4.0, columns=2)
     directions = (
         ("deletion", "deleted: lower is better", "upper right"),
@@ -88,7 +88,7 @@ def replacement_curves(explained: Mapping[str, Explained], subject: str) -> Figu
 
 
 def correlation_matrix(correlations: Mapping[str, Mapping[str, Tensor]], subject: str, n: int) -> Figure:
-    """How much the maps agree: the mean of the rank correlations of each two."""
+    """The mean rank correlation of the maps of each pair of methods."""
     names = list(correlations)
     values = torch.tensor([[correlations[one][other].mean().item() for other in names] for one in names])
     side = 2.2 + 0.75 * len(names)

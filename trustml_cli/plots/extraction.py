@@ -1,4 +1,4 @@
-"""Pictures of what a thief got."""
+"""Plots of model extraction: agreement with the victim and extracted weights."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ LINES = [(BLUE, "o-"), (ORANGE, "s--"), (GREEN, "^-."), ("#8A3E86", "D:"), (GREY
 
 
 def agreement_curve(rows: Sequence[Mapping[str, Any]], subject: str) -> Figure:
-    """Agreement with the victim against the number of queries, a line with its 95 % interval for each method."""
+    """Agreement with the victim over the number of queries, one line with its 95 % interval per method."""
     figure, axes = new_figure(6.8, 4.2)
     panel = axes[0, 0]
     for number, method in enumerate(dict.fromkeys(row["method"] for row in rows)):
@@ -41,10 +41,10 @@ def agreement_curve(rows: Sequence[Mapping[str, Any]], subject: str) -> Figure:
 def weights_side_by_side(
     parameters: Mapping[str, Tensor], shape: tuple[int, ...], classes: Sequence[str], subject: str
 ) -> Figure:
-    """The weights of linear classifiers as images, one row each, one column for each class.
+    """The weights of linear classifiers as images, one row per classifier and one column per class.
 
-    `parameters` are weights and bias [K, D + 1]. Weights that all classes share are taken out, for the softmax hides
-    them, and each row has its own scale, for labels hide it. Channels are averaged.
+    `parameters` are weights and bias [K, D + 1]. The mean over the classes is subtracted, because the softmax is
+    invariant to it. Each row has its own scale, because labels do not determine it. Channels are averaged.
     """
     count = min(len(classes), 10)
     figure, axes = new_figure(1.0 * count + 1.1, 1.12 * len(parameters) + 0.75, len(parameters), count)

@@ -1,4 +1,4 @@
-"""Pictures of how groups are treated, before and after debiasing, and of the way there."""
+"""Plots of predictions by group before and after debiasing, and of the debiasing game."""
 
 from collections.abc import Sequence
 
@@ -16,9 +16,9 @@ BINS = 40
 
 
 def densities(before: Scored, after: Scored, number: int, attribute: Attribute, subject: str) -> Figure:
-    """The predicted probability of the favourable class in each group, before and after, as histograms of area 1.
+    """Densities of the predicted probability of the favourable class in each group, before and after debiasing.
 
-    `number` is that of the attribute among the sensitive ones; `subject` says what was made fair and how.
+    `number` is the index of the attribute among the sensitive ones; `subject` names the model and the method.
     """
     figure, axes = new_figure(9, 3.8, columns=2)
     for panel, stage, scored in zip(axes[0], ("baseline", "debiased"), (before, after), strict=True):

@@ -1,4 +1,4 @@
-"""Pictures of noise that is taken for something."""
+"""Plots of fooling images: noise that is classified as a target class with high confidence."""
 
 from collections.abc import Mapping
 
@@ -16,7 +16,7 @@ def fooling_images(
 ) -> Figure:
     """One image [C, H, W] for each method (rows) and target (columns), with the confidence in the target.
 
-    Orange where the target is the class that the model sees: it is fooled.
+    The caption is orange if the target is the predicted class.
     """
     labels = list(next(iter(shown.values())))
     figure, axes = new_figure(max(1.15 * len(labels) + 0.6, 5), 1.4 * len(shown) + 0.9, len(shown), len(labels))
@@ -30,7 +30,7 @@ def fooling_images(
 
 
 def fooling_rates(rates: Mapping[str, Mapping[str, float]], subject: str, n: int, confidence: float) -> Figure:
-    """The share of images that fool, for each target, a bar for each method."""
+    """The share of fooling images for each target, one bar per method."""
     labels = list(next(iter(rates.values())))
     figure, axes = new_figure(max(0.75 * len(labels) + 1.6, 5), 3.8)
     panel, width = axes[0, 0], 0.8 / len(rates)

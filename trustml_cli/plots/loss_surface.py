@@ -1,4 +1,4 @@
-"""The loss around images, as a map."""
+"""Plots of the loss surface around images."""
 
 from collections.abc import Sequence
 
@@ -10,9 +10,9 @@ from trustml_cli.plots.style import ORANGE, new_figure, tidy
 
 
 def loss_surfaces(surfaces: Sequence[Surface], classes: Sequence[str], subject: str) -> Figure:
-    """A map of the loss for each image, which is in the middle; beyond the line the model's answer is wrong.
+    """A colour map of the loss around each image (at the centre), with the decision boundary of the true class.
 
-    All maps share their colours, which go with the root of the loss.
+    All maps share one colour scale, proportional to the square root of the loss.
     """
     figure, axes = new_figure(3.3 * len(surfaces) + 0.9, 3.7, columns=len(surfaces))
     highest = max(surface.loss.max().item() for surface in surfaces) or 1.0

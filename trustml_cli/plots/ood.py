@@ -1,4 +1,4 @@
-"""Pictures of how well scores tell outliers from inliers."""
+"""Plots of how well scores separate outliers from inliers."""
 
 from collections.abc import Mapping
 
@@ -9,20 +9,20 @@ from matplotlib.ticker import MaxNLocator
 from trustml_cli.ood.measure import DetectionResult
 from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, logarithmic, new_figure, tidy
 
-LINES = (  # colour and dashes of each curve: told apart in black and white too
+LINES = (  # colour and dash pattern of each curve, distinguishable in black and white too
     (BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), ("#8C3C78", ":"), ("#8A6A00", (0, (6, 1, 1, 1))), ("black", (0, (1, 1)))
 )  # fmt: skip
 
 
 def percent(share: float, _: int) -> str:
-    """'0.1%': a tick's label with as many digits as it needs, on logarithmic axes too."""
+    """A tick label in percent with as few digits as possible, such as '0.1%'."""
     return f"{100 * share:g}%"
 
 
 def score_histograms(results: Mapping[str, DetectionResult], subject: str) -> Figure:
-    """For each score, how inliers and outliers are distributed, and where the threshold lies.
+    """For each score, histograms of inliers and outliers, and the threshold.
 
-    What lies beyond the outermost 0.2 % is drawn at the edge.
+    Scores are clipped to the range between their 0.2 % and 99.8 % quantiles.
     """
     columns = min(3, len(results))
     rows = -(-len(results) // columns)
@@ -58,9 +58,9 @@ def score_histograms(results: Mapping[str, DetectionResult], subject: str) -> Fi
 def roc_curves(
     results: Mapping[str, DetectionResult], subject: str, kinds: tuple[str, str] = ("inliers", "outliers")
 ) -> Figure:
-    """Outliers found against inliers flagged by mistake (on a logarithmic axis), for every threshold of every score.
+    """ROC curves of every score: true positive rate (outliers) over false positive rate (inliers, logarithmic axis).
 
-    `kinds` is what the two are called.
+    `kinds` are the names of the negatives and the positives in the axis labels.
     """
     figure, axes = new_figure(6.6, 5.4)
     panel = axes[0, 0]
@@ -78,7 +78,7 @@ def roc_curves(
     panel.set_ylim(-0.01, 1.01)
     for axis in (panel.xaxis, panel.yaxis):
         axis.set_major_formatter(percent)
-    columns = 2 if max(map(len, results)) < 15 else 1  # longer names do not fit beside each other
+    columns = 2 if max(map(len, results)) < 15 else 1  # longer names do not fit in two columns
     figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
     tidy(panel, subject, f"{kinds[0]} flagged (false positives)", f"{kinds[1]} flagged (true positives)")
     return figure

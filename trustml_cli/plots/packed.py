@@ -1,4 +1,4 @@
-"""Pictures of what a network in bits saves."""
+"""Plots of the memory and time of a bit-packed network."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from trustml_cli.plots.style import BLUE, GREY, ORANGE, logarithmic, new_figure,
 
 
 def packed_layers(rows: Sequence[Cost], subject: str) -> Figure:
-    """Weights and time of each layer, as floats and in bits; on a logarithmic axis, how far apart is how much less."""
+    """Weight memory and time of each layer, float32 against packed, on logarithmic axes with their ratio."""
     figure, axes = new_figure(10, 0.42 * len(rows) + 1.7, columns=2)
     kib = [(row.float32_bytes / 1024, row.packed_bytes / 1024) for row in rows]
     ms = [(row.float32_ms, row.packed_ms) for row in rows]
@@ -26,7 +26,7 @@ def packed_layers(rows: Sequence[Cost], subject: str) -> Figure:
         panel.scatter([after for _, after in pairs], places, color=BLUE, label="packed")
         logarithmic(panel.xaxis)
         low, high = min(map(min, pairs)), max(map(max, pairs))
-        panel.set_xlim(low / 2, high * (high / low) ** 0.4)  # room for the words
+        panel.set_xlim(low / 2, high * (high / low) ** 0.4)  # room for the annotations
         panel.set_yticks(places, [f"{row.layer}: {row.kind}" for row in rows], fontsize=8)
         panel.set_ylim(len(rows) - 0.5, -0.5)
     axes[0, 1].set_yticklabels([])

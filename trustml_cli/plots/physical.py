@@ -1,4 +1,4 @@
-"""Pictures of patches and stickers, and of what they do."""
+"""Plots of adversarial patches and stickers, and of their success rates."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ SCENES = {"pattern": ("with the pattern", ORANGE), "noise": ("with noise in its 
 
 @dataclass(frozen=True)
 class PatchedResult:
-    """What a network sees in n scenes under one transformation.
+    """Predictions for n scenes under one transformation.
 
-    `predicted` holds the classes [n] by what is in the scene (`pattern`, `noise`, `bare`), `confidence` [n] that in the
-    target with the pattern; `examples` are the first few scenes with the pattern.
+    `predicted` holds the predicted classes [n] for scenes with the `pattern`, with `noise` in its place, and `bare`.
+    `confidence` [n] is the probability of the target with the pattern. `examples` are the first scenes with it.
     """
 
     name: str
@@ -28,12 +28,12 @@ class PatchedResult:
     examples: Tensor
 
     def success(self, scene: str, target: int) -> Tensor:
-        """Which scenes are taken for the target, bool [n]."""
+        """Which scenes are classified as the target, bool [n]."""
         return self.predicted[scene] == target
 
 
 def success_bars(worn: Sequence[PatchedResult], target: int, subject: str) -> Figure:
-    """The share of scenes that are taken for the target under each transformation, with 95 % intervals."""
+    """The share of scenes classified as the target under each transformation, with 95 % intervals."""
     figure, axes = new_figure(7.6, 4.0)
     panel, width = axes[0, 0], 0.27
     n = len(worn[0].labels)
@@ -54,7 +54,7 @@ def success_bars(worn: Sequence[PatchedResult], target: int, subject: str) -> Fi
 
 
 def worn_images(worn: Sequence[PatchedResult], classes: Sequence[str], target: int, subject: str) -> Figure:
-    """The same images in each transformation (rows), with the network's answers."""
+    """The same images under each transformation (rows), with the network's predictions."""
     count = len(worn[0].examples)
     figure, axes = new_figure(max(1.25 * count + 0.8, 5), 1.4 * len(worn) + 0.9, len(worn), count)
     for row, one in enumerate(worn):
@@ -71,7 +71,7 @@ def worn_images(worn: Sequence[PatchedResult], classes: Sequence[str], target: i
 
 
 def pattern_picture(pattern: Tensor, subject: str) -> Figure:
-    """The pattern itself [C, h, w], large."""
+    """The pattern [C, h, w], enlarged."""
     figure, axes = new_figure(4.6, 4.9)
     height, width = pattern.shape[1:]
     show_image(axes[0, 0], pattern, "")

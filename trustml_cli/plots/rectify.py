@@ -1,4 +1,4 @@
-"""Pictures of what a rectifier does to images, and what it brings."""
+"""Plots of rectified images and of the accuracy with a rectifier."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,7 +14,7 @@ from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, label_answer, new
 
 
 def accuracies(shown: Mapping[tuple[str, str], RectifiedResult], threshold: float, subject: str) -> Figure:
-    """Accuracy of the bare classifier, of the rectified one, and where the detector decides, for each kind of image."""
+    """Accuracy without rectifier, with it, and with it only on detected images, for each kind of image."""
     figure, axes = new_figure(max(6.4, 1.5 * len(shown) + 1.5), 4.4)
     panel = axes[0, 0]
     kinds = {
@@ -53,7 +53,7 @@ def rectified_images(
     count: int,
     subject: str,
 ) -> Figure:
-    """A few images clean, perturbed and rectified with the classifier's answers, and what the rectifier changes."""
+    """Clean, perturbed and rectified images with the classifier's predictions, and the rectifier's changes."""
     device = next(guarded.parameters()).device
     before, perturbed = (one.examples[:count].to(device) for one in (clean, shown))
     rectified = guarded[0](perturbed)

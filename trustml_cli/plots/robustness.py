@@ -1,4 +1,4 @@
-"""Pictures of what an attack does."""
+"""Plots of accuracy under attack and of adversarial examples."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,15 +10,14 @@ from trustml_cli.attacks.measure import EpsilonResult, RobustnessCurve
 from trustml_cli.metrics.intervals import wilson_interval
 from trustml_cli.plots.style import BLUE, GREEN, ORANGE, label_answer, name_rows, new_figure, tidy, tile
 
-MARKERS = "s^Dv<>"  # of other networks
+MARKERS = "s^Dv<>"  # for the other networks
 NORM_SYMBOLS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
 
 
 def robustness_curve(curve: RobustnessCurve, subject: str, norm: str) -> Figure:
-    """Accuracy against epsilon, with the 95 % interval as a band and the clean accuracy as a line.
+    """Accuracy over epsilon, with the 95 % interval as a band and the clean accuracy as a line.
 
-    Other networks that were shown the same images have dotted lines.
-    `subject` says what is attacked by what.
+    Other networks that were evaluated on the same images have dotted lines. `subject` names the model and the attack.
     """
     figure, axes = new_figure(6.4, 4.2)
     panel = axes[0, 0]
@@ -35,7 +34,7 @@ def robustness_curve(curve: RobustnessCurve, subject: str, norm: str) -> Figure:
 
 
 def defended_curves(curves: Mapping[str, RobustnessCurve], subject: str, norm: str) -> Figure:
-    """Accuracy against epsilon of networks called by their defences, with 95 % intervals as bands."""
+    """Accuracy over epsilon of several networks, labelled by their defences, with 95 % intervals as bands."""
     figure, axes = new_figure(6.4, 4.2)
     panel = axes[0, 0]
     for (name, curve), color, marker in zip(curves.items(), (BLUE, ORANGE, GREEN), "so^", strict=False):
@@ -49,7 +48,7 @@ def defended_curves(curves: Mapping[str, RobustnessCurve], subject: str, norm: s
 def accuracy_line(
     panel: Axes, curve: RobustnessCurve, color: str, marker: str, label: str, band: str | None = None
 ) -> None:
-    """Accuracy under attack over epsilon, with its 95 % interval as a `band`, which has a label if it is given one."""
+    """Draw accuracy under attack over epsilon and its 95 % interval; `band` is the interval's legend label, if any."""
     n = len(curve.labels)
     epsilons = [attacked.epsilon for attacked in curve.attacked]
     right = [int((attacked.answers.predicted == curve.labels).sum()) for attacked in curve.attacked]
@@ -59,12 +58,12 @@ def accuracy_line(
 
 
 def clean_accuracy(curve: RobustnessCurve) -> float:
-    """The share of images that the model has right before the attack."""
+    """The model's accuracy before the attack."""
     return curve.initially_right.double().mean().item()
 
 
 def over_epsilon(panel: Axes, title: str, norm: str, what: str) -> None:
-    """Axes for shares in percent over epsilon, from 0 on."""
+    """Format the axes of a plot of percentages over epsilon, starting at 0."""
     panel.set_ylim(-0.02, 1.02)
     panel.set_xlim(left=0)
     panel.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -75,10 +74,10 @@ def over_epsilon(panel: Axes, title: str, norm: str, what: str) -> None:
 def adversarial_examples(
     curve: RobustnessCurve, attacked: EpsilonResult, classes: Sequence[str], count: int, subject: str, norm: str
 ) -> Figure:
-    """Original, perturbation and adversarial image side by side, for images that the model had right."""
+    """Original, perturbation and adversarial image in a column each, images fooled by the attack first."""
     kept = len(curve.examples)
     fell = curve.initially_right[:kept] & (attacked.answers.predicted[:kept] != curve.labels[:kept])
-    chosen = fell.int().argsort(descending=True, stable=True)[:count].tolist()  # those that fell come first
+    chosen = fell.int().argsort(descending=True, stable=True)[:count].tolist()  # fooled images first
     perturbation = attacked.examples - curve.examples
     largest = perturbation[chosen].abs().max().item() or 1.0
     figure, axes = new_figure(max(1.45 * len(chosen) + 0.4, 5), 5.3)
@@ -96,7 +95,7 @@ def adversarial_examples(
     name_rows(panel, ["original", f"perturbation\n×{factor:.3g} around grey", "adversarial"])
     figure.suptitle(f"{subject}, {NORM_SYMBOLS[norm]} epsilon {attacked.epsilon:g}", fontsize=11)
     figure.supxlabel("green: the right class, orange: a wrong one; with the model's confidence", fontsize=8)
-    # all is known of these tiles, and laying them out by search takes longer than all else in a sweep's job
+    # the layout is fixed; constrained layout would take longer than the rest of a sweep's job
     figure.set_layout_engine(None)
     figure.subplots_adjust(left=0.5 / figure.get_figwidth(), right=0.99, top=0.9, bottom=0.06)
     return figure

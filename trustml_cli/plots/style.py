@@ -1,4 +1,4 @@
-"""The look that all plots share."""
+"""The shared style and helper functions of all plots."""
 
 import warnings
 from collections.abc import Sequence
@@ -12,25 +12,25 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:  # the picture of a sweep needs no torch
+if TYPE_CHECKING:  # the plot of a sweep must not import torch
     from torch import Tensor
 
-# after Wong 2011 (Nature Methods 8, 441), a shade darker for text: told apart with any colour vision
+# after Wong 2011 (Nature Methods 8, 441), slightly darker for text: distinguishable with colour-blindness
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#C44E00", "#007A59", "#595959"
-GAP = 0.06  # between tiles, in widths of one; three of them between rows, for the captions
+GAP = 0.06  # gap between tiles in tile widths; three times as much between rows, for the captions
 
-rcParams["text.parse_math"] = False  # a dollar in the name of a class is a dollar
+rcParams["text.parse_math"] = False  # show "$" in class names literally
 
 
 class PlainLogFormatter(LogFormatter):
-    """Numbers on a logarithmic axis as they are, where matplotlib writes powers by mathematics."""
+    """Tick labels of a logarithmic axis as plain numbers instead of powers in mathtext."""
 
     def _num_to_string(self, x: float, vmin: float, vmax: float) -> str:
         return f"{x:g}"
 
 
 def logarithmic(axis: Axis) -> None:
-    """Have an axis go in powers of ten."""
+    """Make an axis logarithmic, with plain numbers as tick labels."""
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})  # type: ignore[attr-defined]
     axis.set_major_formatter(PlainLogFormatter())
     axis.set_minor_formatter(PlainLogFormatter())
@@ -39,20 +39,20 @@ def logarithmic(axis: Axis) -> None:
 def new_figure(
     width: float, height: float, rows: int = 1, columns: int = 1, heights: Sequence[float] | None = None
 ) -> tuple[Figure, NDArray[Any]]:
-    """A figure of so many inches and its axes as an array [rows, columns]; rows of equal height unless `heights`."""
+    """A figure (`width` × `height` inches) and its axes [rows, columns]; `heights` are the relative row heights."""
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, height_ratios=heights)
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure to a file. A letter that the font has not becomes a box, without a word."""
+    """Write a figure to a file; characters missing in the font become boxes, without a warning."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")
         figure.savefig(path)
 
 
 def tidy(axes: Axes, title: str, x: str, y: str) -> None:
-    """Title, axis labels, and a grid that stays in the background."""
+    """Set title, axis labels and a grid behind the data, and hide the top and right spines."""
     axes.set_title(title, fontsize=11)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
@@ -62,13 +62,13 @@ def tidy(axes: Axes, title: str, x: str, y: str) -> None:
 
 
 def as_picture(pixels: "Tensor") -> NDArray[Any]:
-    """An image [C, H, W] as matplotlib takes it: [H, W, 3], or [H, W] where it is grey."""
+    """An image [C, H, W] in matplotlib's layout: [H, W, 3], or [H, W] if it is grey."""
     image = pixels.detach().cpu().float().clamp(0, 1).permute(1, 2, 0).numpy()
     return image[:, :, 0] if image.shape[2] == 1 else image
 
 
 def show_image(axes: Axes, pixels: "Tensor", caption: str, color: str = "black") -> None:
-    """One image [C, H, W] with values in [0, 1] and a caption above it; axes without ticks."""
+    """Show one image [C, H, W] (values in [0, 1]) with a caption above it, without ticks."""
     axes.imshow(as_picture(pixels), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_title(caption, fontsize=8, color=color)
     axes.set_xticks([])
@@ -76,7 +76,7 @@ def show_image(axes: Axes, pixels: "Tensor", caption: str, color: str = "black")
 
 
 def tile(axes: Axes, row: int, column: int, pixels: "Tensor", caption: str = "", color: str = "black") -> None:
-    """One image in a grid of equal ones that share `axes`: an axes for each would take longer than its picture."""
+    """Show one image in a grid of equally sized images in one `axes`, which is faster than one axes per image."""
     image, height = as_picture(pixels), pixels.shape[1] / pixels.shape[2]
     left, top = column * (1 + GAP), row * (height + 3 * GAP)
     axes.imshow(image, extent=(left, left + 1, top + height, top), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
@@ -84,7 +84,7 @@ def tile(axes: Axes, row: int, column: int, pixels: "Tensor", caption: str = "",
 
 
 def name_rows(axes: Axes, names: Sequence[str]) -> None:
-    """Names beside the rows of tiles; to be called once all of them are there."""
+    """Label the rows of tiles on the left; call it after all calls of `tile`."""
     tiles = [image.get_extent() for image in axes.images]
     for row, name in enumerate(names):
         _, _, bottom, top = tiles[row]
@@ -95,5 +95,5 @@ def name_rows(axes: Axes, names: Sequence[str]) -> None:
 
 
 def label_answer(name: str, confidence: float) -> str:
-    """'dog (97%)'."""
+    """A predicted class with its confidence, such as 'dog (97%)'."""
     return f"{name} ({confidence:.0%})"

@@ -1,4 +1,4 @@
-"""Pictures of training and of what a classifier gets wrong."""
+"""Plots of training and of a classifier's errors."""
 
 from collections.abc import Sequence
 
@@ -12,11 +12,11 @@ from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, label_answer, new
 from trustml_cli.training.predict import Answers
 from trustml_cli.training.trainer import Epoch
 
-NAMED_CLASSES = 30  # a confusion matrix of more has no room for names and counts
+NAMED_CLASSES = 30  # largest number of classes for which a confusion matrix shows names and counts
 
 
 def training_curves(history: Sequence[Epoch]) -> Figure:
-    """Loss and accuracy on training and test images over the epochs, and under attack where a defence trains."""
+    """Loss and accuracy on training and test images over the epochs, and accuracy under attack for robust training."""
     figure, axes = new_figure(9, 3.6, columns=2)
     epochs = [row.epoch for row in history]
     marker = "o" if len(history) < 30 else None
@@ -41,7 +41,7 @@ def training_curves(history: Sequence[Epoch]) -> Figure:
 
 
 def confusion_matrix(answers: Answers, classes: Sequence[str]) -> Figure:
-    """How often each class is taken for each other; rows add up to 100 %."""
+    """The confusion matrix, true classes in rows; each row adds up to 100 %."""
     count = len(classes)
     pairs = torch.bincount(answers.labels * count + answers.predicted, minlength=count**2).view(count, count)
     shares = pairs / pairs.sum(1, keepdim=True).clamp(min=1)
@@ -67,7 +67,7 @@ def confusion_matrix(answers: Answers, classes: Sequence[str]) -> Figure:
 
 
 def misclassified(answers: Answers, split: Split, classes: Sequence[str]) -> Figure:
-    """Up to 24 wrong answers, the most confident ones first."""
+    """Up to 24 misclassified images, those with the highest confidence first."""
     wrong = (~answers.correct).nonzero()[:, 0]
     worst = wrong[answers.confidence[wrong].argsort(descending=True)][:24]
     columns = min(6, len(worst))

@@ -1,4 +1,4 @@
-"""Pictures of perturbations that fit all images."""
+"""Plots of universal perturbations."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from trustml_cli.plots.style import GREEN, GREY, ORANGE, label_answer, new_figur
 
 
 def transfer_matrix(carried: Sequence[TransferResult], subject: str, norm: str) -> Figure:
-    """Fooling rates of one epsilon: found on (rows), scored on (columns); the last row is noise of the same size."""
+    """Fooling rates at one epsilon: learnt on (rows), evaluated on (columns); the last row is noise of equal size."""
     names = list(carried[0].rates)
     rows = [[one.rates[name][0] for name in names] for one in carried]
     rows.append([sum(one.rates[name][1] for one in carried) / len(carried) for name in names])
@@ -35,7 +35,7 @@ def transfer_matrix(carried: Sequence[TransferResult], subject: str, norm: str) 
 
 
 def perturbations(carried: Sequence[TransferResult], subject: str, norm: str) -> Figure:
-    """The perturbations themselves around grey: a row for each model, a column for each epsilon."""
+    """The perturbations, centred at grey: one row per model, one column per epsilon."""
     names = list(dict.fromkeys(one.found_on for one in carried))
     epsilons = list(dict.fromkeys(one.epsilon for one in carried))
     figure, axes = new_figure(max(1.9 * len(epsilons) + 0.6, 5), 2.1 * len(names) + 0.7, len(names), len(epsilons))
@@ -55,7 +55,7 @@ def perturbations(carried: Sequence[TransferResult], subject: str, norm: str) ->
 def fooled_images(
     x: Tensor, carried: TransferResult, network: nn.Module, classes: Sequence[str], subject: str, norm: str
 ) -> Figure:
-    """A few images before and after the same perturbation, with the answers of the model that it was found on."""
+    """Images before and after the same perturbation, with the predictions of the model that it was learnt on."""
     shown = torch.stack([x, (x + carried.perturbation).clamp(0, 1)])
     before, after = (predict_images(network, images) for images in shown)
     figure, axes = new_figure(max(1.45 * len(x) + 0.5, 5), 3.9, 2, len(x))
