@@ -29,7 +29,7 @@ class APGD(MultiAttemptAttack):
     `rho` of the steps since the last checkpoint, or if its best loss has not improved over an interval that was not
     preceded by a halving. The image then restarts from its best point.
 
-    Each of `restarts` runs has `steps` steps and attacks only images not yet misclassified. `targets` is the number of
+    Each of `restarts` runs has `steps` steps and attacks only images without success so far. `targets` is the number of
     most likely wrong classes tried in turn with the targeted loss (APGD-T in the paper); None maximises the untargeted
     loss.
 
