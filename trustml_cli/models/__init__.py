@@ -1,1 +1,1 @@
-"""Networks, each built for a data set's shape and classes. Pixels in [0, 1] go in, logits come out."""
+"""Networks, each built for a data set's input shape and classes; they map pixels in [0, 1] to logits."""

@@ -1,7 +1,7 @@
-"""Networks of two values: sign activations and sign weights, trained through them as if they were the identity.
+"""Binary networks: sign activations and sign weights, trained with the straight-through estimator.
 
-Courbariaux, Hubara, Soudry, El-Yaniv and Bengio 2016, arXiv 1602.02830; the straight-through gradient is Hinton's,
-after Bengio, Léonard and Courville 2013, arXiv 1308.3432.
+Courbariaux, Hubara, Soudry, El-Yaniv and Bengio 2016, arXiv 1602.02830; the straight-through estimator is Hinton's,
+according to Bengio, Léonard and Courville 2013, arXiv 1308.3432.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from trustml_cli.models.model import Model
 
 
 class SignFunction(torch.autograd.Function):
-    """+1 where x ≥ 0, −1 elsewhere; its gradient is taken to be 1 where |x| ≤ 1, and 0 elsewhere."""
+    """+1 where x ≥ 0, −1 elsewhere; its derivative is defined as 1 where |x| ≤ 1, and 0 elsewhere."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ class SignFunction(torch.autograd.Function):
 
 
 def sign(x: Tensor) -> Tensor:
-    """The sign of x, of its shape, with the straight-through gradient."""
+    """The elementwise sign of x (+1 or −1), with the straight-through gradient."""
     return SignFunction.apply(x)  # type: ignore[no-any-return]
 
 
@@ -42,21 +42,21 @@ class Sign(nn.Module):
 
 
 class BinaryLinear(nn.Linear):
-    """A linear layer that computes with the signs of its weights; while it trains, these stay in [−1, 1]."""
+    """A linear layer that uses the signs of its weights; in training the latent weights are clipped to [−1, 1]."""
 
     def forward(self, input: Tensor) -> Tensor:
         return functional.linear(input, sign(clipped(self)), self.bias)
 
 
 class BinaryConv2d(nn.Conv2d):
-    """A convolution that computes with the signs of its weights; while it trains, these stay in [−1, 1]."""
+    """A convolution that uses the signs of its weights; in training the latent weights are clipped to [−1, 1]."""
 
     def forward(self, input: Tensor) -> Tensor:
         return self._conv_forward(input, sign(clipped(self)), self.bias)  # type: ignore[no-any-return]
 
 
 def clipped(layer: nn.Linear | nn.Conv2d) -> Tensor:
-    """The latent weights of a layer; in training they are first brought back into [−1, 1], where gradients pass."""
+    """The latent weights of a layer; in training they are first clipped to [−1, 1], where the gradient is not 0."""
     if layer.training:
         with torch.no_grad():
             layer.weight.clamp_(-1, 1)
@@ -64,7 +64,7 @@ def clipped(layer: nn.Linear | nn.Conv2d) -> Tensor:
 
 
 class Activation(Enum):
-    """What follows each hidden layer."""
+    """The activation function of the hidden layers."""
 
     relu = "relu"
     sign = "sign"
@@ -73,17 +73,17 @@ class Activation(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class BinarizableModel(Model):
-    """A model whose hidden `activation` can be chosen, and which can compute with the signs of its weights.
+    """A model with a choice of the hidden `activation`, and optionally binary weights.
 
-    With `binary_weights`, BatchNorm follows every layer: sums of so many ±1 are far outside [−1, 1], where the
-    gradient of the sign is 0.
+    With `binary_weights`, BatchNorm follows every layer: sums of many ±1 are far outside [−1, 1], where the gradient
+    of the sign is 0.
     """
 
     activation: Activation
     binary_weights: bool
 
     def convolution(self, channels: int, out_channels: int, stride: int) -> list[nn.Module]:
-        """A hidden 3×3 convolution with padding 1 and what follows it."""
+        """A hidden 3×3 convolution with padding 1, its BatchNorm if the weights are binary, and its activation."""
         kind = BinaryConv2d if self.binary_weights else nn.Conv2d
         return [
             kind(channels, out_channels, kernel_size=3, stride=stride, padding=1),
@@ -92,7 +92,7 @@ class BinarizableModel(Model):
         ]
 
     def linear(self, width: int, out_width: int) -> list[nn.Module]:
-        """A linear layer without activation."""
+        """A linear layer, with BatchNorm if the weights are binary, without activation."""
         kind = BinaryLinear if self.binary_weights else nn.Linear
         return [kind(width, out_width), *([nn.BatchNorm1d(out_width)] if self.binary_weights else [])]
 

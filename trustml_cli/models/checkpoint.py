@@ -1,4 +1,4 @@
-"""Weights from a file, without ever running what a file says."""
+"""Loading of weights from files, without running code from the file."""
 
 import pickle
 import warnings
@@ -14,9 +14,9 @@ from trustml_cli.system.user_file import opened
 
 
 def load_checkpoint(network: nn.Sequential, path: Path) -> None:
-    """Put the weights in `path` into a network made by `Model.build`.
+    """Load the weights in `path` into a network made by `Model.build`.
 
-    The file may hold the whole of it, as the store writes it, or only what follows the normalisation. Raises
+    The file may hold the whole network, as the store writes it, or only the layers after the normalisation. Raises
     ValueError if it cannot be read safely or belongs to another architecture.
     """
     weights = read_weights(path)
@@ -35,12 +35,12 @@ def load_checkpoint(network: nn.Sequential, path: Path) -> None:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Names and tensors in a .safetensors file, or in a .pt file that holds nothing but tensors.
+    """The state_dict in a .safetensors file, or in a .pt file that holds tensors only.
 
-    Raises ValueError for any other file, and for tensors that no network takes: sparse, quantised, complex, meta.
+    Raises ValueError for any other file, and for unsupported tensors: sparse, quantised, complex, meta.
     """
     try:
-        with opened(path):  # a regular file
+        with opened(path):  # raises OSError unless it is a regular file
             pass
         content = load_file(path) if path.suffix == ".safetensors" else read_pickled(path)
     except (NotWeights, pickle.UnpicklingError) as error:
@@ -62,8 +62,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def read_pickled(path: Path) -> object:
-    """What a file of torch.save holds, once it is sure that loading it does no harm."""
+    """The content of a file of torch.save, loaded after `check_pickled` has found it safe."""
     check_pickled(path)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of an unusual pickle protocol
+        warnings.simplefilter("ignore", UserWarning)  # warns of an unusual pickle protocol
         return torch.load(path, map_location="cpu", weights_only=True)

@@ -9,10 +9,10 @@ from trustml_cli.models.model import InputSpec, Model, require_images
 
 @dataclass(frozen=True, kw_only=True)
 class CifarCnn(Model):
-    """Three convolutions, one hidden layer, BatchNorm throughout; for images of 8×8 and more.
+    """Three convolutions and one hidden linear layer, all with BatchNorm; for images of at least 8×8.
 
-    The convolutions are 5×5 with 32, 32 and 64 channels, each with BatchNorm, ReLU and 2×2 average pooling; then come
-    a linear layer of 64 with BatchNorm and ReLU, and the classes.
+    The convolutions are 5×5 with 32, 32 and 64 channels, each with BatchNorm, ReLU and 2×2 average pooling. A linear
+    layer of width 64 with BatchNorm and ReLU and the output layer follow.
     """
 
     def network(self, inputs: InputSpec) -> nn.Sequential:

@@ -1,4 +1,4 @@
-"""What a network in bits costs, and what the same network of floats does, layer by layer."""
+"""Memory and time of each layer of a bit-packed network, compared with the same network in float32."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from trustml_cli.models.model import shape_text
 
 @dataclass(frozen=True)
 class Cost:
-    """One layer, with its BatchNorm and sign, as torch computes it in float32 and packed.
+    """The costs of one layer, with its BatchNorm and sign, in float32 (torch) and packed.
 
-    Bytes are those of the weights and what else it holds, and of what comes out for one image. Milliseconds are medians
-    over `n` runs on a batch, in turn, on `threads` threads.
+    Bytes are those of parameters and buffers; activation bytes are those of the output for one image. Milliseconds are
+    medians over `n` runs of each form, alternating, on a batch of `batch` images, on `threads` threads.
     """
 
     layer: str
@@ -32,14 +32,14 @@ class Cost:
     batch: int
     threads: int
     computes_in: str
-    """What the packed form multiplies: `bits`, or `float32` where it is given pixels."""
+    """The arithmetic of the packed form: `bits`, `float32` for the first layer (its input is pixels), or `both`."""
     float32_activation_bytes: int
     packed_activation_bytes: int
 
 
 @torch.no_grad()
 def costs(floats: Sequence[nn.Sequential], packed: nn.Sequential, x: Tensor, n: int) -> list[Cost]:
-    """A row for each layer of `packed` beside the layer of floats that it stands for, and one for all of them."""
+    """A row for each layer of `packed` and the float32 layer that it replaces, and one for the whole network."""
     rows, of_floats, of_bits = [], x, x
     for number, (layer, bits) in enumerate(zip(floats, packed, strict=True), start=1):
         rows.append(cost(str(number), kind(layer), layer, bits, of_floats, of_bits, n))
@@ -48,8 +48,8 @@ def costs(floats: Sequence[nn.Sequential], packed: nn.Sequential, x: Tensor, n: 
 
 
 def cost(name: str, what: str, layer: nn.Module, bits: nn.Module, of_floats: Tensor, of_bits: Tensor, n: int) -> Cost:
-    """One row; each form is given its own input."""
-    made, made_bits = layer(of_floats), bits(of_bits)  # first, for then the kernels are compiled
+    """One row; each form has its own input, `of_floats` or `of_bits`."""
+    made, made_bits = layer(of_floats), bits(of_bits)  # run once before timing, to compile the kernels
     float32_ms, packed_ms = in_turn([lambda: layer(of_floats), lambda: bits(of_bits)], n)
     float32_bytes, packed_bytes = held(layer), held(bits)
     return Cost(
@@ -72,7 +72,7 @@ def cost(name: str, what: str, layer: nn.Module, bits: nn.Module, of_floats: Ten
 
 
 def kind(layer: nn.Sequential) -> str:
-    """'linear' or 'convolution 3×3, stride 2'."""
+    """The kind of a layer as text: 'linear' or, for example, 'convolution 3×3, stride 2'."""
     for part in layer:
         if isinstance(part, nn.Conv2d):
             return f"convolution {shape_text(part.kernel_size)}, stride {part.stride[0]}"
@@ -80,12 +80,12 @@ def kind(layer: nn.Sequential) -> str:
 
 
 def held(module: nn.Module) -> int:
-    """Bytes of everything that a module needs to compute; counters of training are not among them."""
+    """Bytes of a module's parameters and buffers, without BatchNorm's batch counters."""
     return sum(value.nbytes for name, value in module.state_dict().items() if "num_batches" not in name)
 
 
 def in_turn(runs: Sequence[Callable[[], object]], n: int) -> list[float]:
-    """Median milliseconds of each of `runs`, each run `n` times, in turn."""
+    """Median milliseconds of each of `runs`, each timed `n` times, alternating."""
     times: list[list[float]] = [[] for _ in runs]
     for _ in range(n):
         for own, run in zip(times, runs, strict=True):

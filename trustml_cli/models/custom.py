@@ -1,4 +1,4 @@
-"""One's own network, named by the function that makes it."""
+"""A user's own network, given by the function that builds it."""
 
 import importlib
 import inspect
@@ -16,10 +16,10 @@ from trustml_cli.system.errors import with_kind
 
 @dataclass(frozen=True, kw_only=True)
 class Custom(Model):
-    """The network that `factory`, given as package.module:function, returns; modules beside you are found too.
+    """The network returned by `factory`, given as package.module:function; the working directory is on the path.
 
-    The function is called with `arguments` and, where it has parameters of these names, with `shape` (of one
-    example, [C, H, W]) and `num_classes`.
+    The function is called with `arguments` and, if it has parameters of these names, with `shape` (of one example,
+    [C, H, W]) and `num_classes`.
     """
 
     names_code: ClassVar = ("factory",)
@@ -32,7 +32,7 @@ class Custom(Model):
         self.function()
 
     def function(self) -> Callable[..., nn.Module]:
-        """The function itself; ValueError where there is none of that name."""
+        """Import the function; raises ValueError where that fails or there is none of that name."""
         module_name, _, function_name = self.factory.partition(":")
         if not function_name:
             raise ValueError(f"factory: must be package.module:function, got {self.factory!r}")
@@ -40,7 +40,7 @@ class Custom(Model):
             sys.path.append(str(Path.cwd()))
         try:
             module = importlib.import_module(module_name)
-        except (Exception, SystemExit) as error:  # importing somebody's module may raise anything
+        except (Exception, SystemExit) as error:  # importing a user's module may raise anything
             raise ValueError(f"factory: cannot import {module_name} ({with_kind(error)})") from error
         function = getattr(module, function_name, None)
         if not callable(function):

@@ -1,4 +1,4 @@
-"""Networks of linear layers; they take images and tables alike."""
+"""Networks of linear layers, for images and tables."""
 
 from dataclasses import dataclass
 from math import prod
@@ -11,7 +11,7 @@ from trustml_cli.system.ranges import require
 
 @dataclass(frozen=True, kw_only=True)
 class Logistic(Model):
-    """Multinomial logistic regression: one linear layer from all pixels to the logits."""
+    """Multinomial logistic regression: one linear layer from the flattened input to the logits."""
 
     def network(self, inputs: InputSpec) -> nn.Sequential:
         return nn.Sequential(nn.Flatten(), nn.Linear(prod(inputs.shape), inputs.classes))

@@ -1,4 +1,4 @@
-"""A convolutional network that takes few steps to learn CIFAR-10."""
+"""A convolutional network for fast training on CIFAR-10."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from trustml_cli.models.model import InputSpec, Model, require_images
 from trustml_cli.system.ranges import require
 
 EPSILON = 5e-4  # added to the mean squares before whitening divides by their root, as in the paper
-AT_ONCE = 500  # images whose patches are laid out in memory together
+AT_ONCE = 500  # images whose patches are unfolded at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,12 +18,13 @@ class FastCnn(Model):
     """The network of Jordan 2024, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", arXiv 2404.00498.
 
     A 2×2 convolution that whitens patches of training images, then three blocks of two 3×3 convolutions, with `width`,
-    4 `width` and 4 `width` channels; for images of 8×8 and more. BatchNorm shifts but does not scale, and 1/9 of the
-    largest value of each channel goes into the last linear layer, which has no bias. Beside the paper, BatchNorm has
-    torch's usual epsilon.
+    4 `width` and 4 `width` channels; for images of at least 8×8. BatchNorm has a bias but no scale, and the last linear
+    layer, which has no bias, takes 1/9 of each channel's maximum. Unlike in the paper, BatchNorm has torch's default
+    epsilon.
 
-    `views` is how many views of an image are answered together, in eval mode only: 1 is the image; 2 its mirror image
-    too; 6 both, and both moved by one pixel up left and down right, whose four logits count half. Attacks see it so.
+    `views` is the number of views of an image whose logits are averaged in eval mode (test-time augmentation): 1 is
+    the image; 2 adds its mirror image; 6 adds both shifted by one pixel to the upper left and the lower right, at half
+    weight. Attacks see the averaged logits.
     """
 
     width: int
@@ -52,11 +53,11 @@ class FastCnn(Model):
 
 
 class Whitening(nn.Conv2d):
-    """A 2×2 convolution to twice as many channels as a patch has values, whose weights are given and not trained.
+    """A 2×2 convolution with fixed whitening weights and a trained bias, [C] to [8C] channels.
 
-    After `initialize_from`, half of its channels, less their bias, are uncorrelated and of mean square 1 over the
-    patches of the images; the others are the same with the opposite sign. Before, they are the values of the patch.
-    Such layers are from Page 2018, "How to Train Your ResNet".
+    After `initialize_from`, half of its channels, without their bias, are uncorrelated and of mean square 1 over the
+    patches of the images; the others are their negatives. Before, they are the pixels of the patch and their
+    negatives. From Page 2018, "How to Train Your ResNet".
     """
 
     def __init__(self, channels: int) -> None:
@@ -68,12 +69,12 @@ class Whitening(nn.Conv2d):
         nn.init.zeros_(self.bias)  # type: ignore[arg-type]
 
     def both_signs(self, directions: Tensor) -> Tensor:
-        """Directions [values, values] as the weights of a convolution."""
+        """Rows of `directions` [4C, 4C] and their negatives as convolution weights [8C, C, 2, 2]."""
         return torch.cat([directions, -directions]).view(2 * len(directions), self.in_channels, 2, 2)
 
     @torch.no_grad()
     def initialize_from(self, x: Tensor) -> None:
-        """Whiten the patches of x [N, C, H, W]."""
+        """Set the weights so that they whiten the 2×2 patches of images x [N, C, H, W]."""
         values = 4 * self.in_channels
         products, patches = torch.zeros(values, values, dtype=torch.float64), 0
         for part in torch.split(x, AT_ONCE):
@@ -86,7 +87,7 @@ class Whitening(nn.Conv2d):
 
 
 class Views(nn.Sequential):
-    """Layers that, in eval mode, answer so many views of an image together."""
+    """Layers whose logits, in eval mode, are averaged over `views` views of an image (see `FastCnn`)."""
 
     def __init__(self, views: int, *layers: nn.Module) -> None:
         super().__init__(*layers)
@@ -110,14 +111,14 @@ class Views(nn.Sequential):
         return (self.once(x) + self.once(x.flip(-1))) / 2
 
     def once(self, x: Tensor) -> Tensor:
-        """Logits of images as they are."""
+        """Logits of the images themselves, without further views."""
         for layer in self:
             x = layer(x)
         return x
 
 
 class Largest(nn.Module):
-    """The largest value of each channel, [N, C, H, W] to [N, C], times `scale`."""
+    """Global max pooling, [N, C, H, W] to [N, C], times `scale`."""
 
     def __init__(self, scale: float) -> None:
         super().__init__()
@@ -128,14 +129,14 @@ class Largest(nn.Module):
 
 
 def nearly_identity(before: int, after: int) -> nn.Conv2d:
-    """A 3×3 convolution without bias that hands on what it gets in its first `before` channels; the rest is random."""
+    """A 3×3 convolution without bias whose first `before` output channels copy its input; the others are random."""
     layer = nn.Conv2d(before, after, kernel_size=3, padding=1, bias=False)
     nn.init.dirac_(layer.weight.data[:before])
     return layer
 
 
 def shift(channels: int) -> nn.BatchNorm2d:
-    """BatchNorm with a bias but no scale, whose statistics are mostly those of the latest batches."""
+    """BatchNorm with a trained bias but no scale, and momentum 0.4 for its running statistics."""
     layer = nn.BatchNorm2d(channels, momentum=0.4)
     del layer.weight
     layer.register_buffer("weight", torch.ones(channels))

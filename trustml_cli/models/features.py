@@ -1,4 +1,4 @@
-"""What a network knows of its input just before it decides."""
+"""Penultimate features of a network."""
 
 from torch import Tensor, nn
 

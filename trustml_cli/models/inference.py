@@ -1,7 +1,7 @@
-"""How attacks ask a network: for its logits, and for gradients by the image.
+"""Evaluation of a network by attacks: its logits, and gradients by the image.
 
-Every attack and check asks through here, so that what a network's arithmetic may do is dealt with once: logits in any
-number format, logits and gradients that are not a number, and networks that give no gradient.
+All attacks and checks use these functions, so that special cases are handled in one place: logits in any precision,
+logits and gradients that are NaN or infinite, and networks without gradients.
 """
 
 from math import inf
@@ -13,18 +13,18 @@ from trustml_cli.system.hardware import is_out_of_memory
 
 
 class NoGradient(ValueError):
-    """The network gives no gradient by the image: it is constant, quantised, or detached from the image inside."""
+    """The network has no gradient by the image: it is constant, quantised, or detaches its input."""
 
     def __init__(self) -> None:
         super().__init__("needs gradients by the image, and this network gives none; take one without, such as square")
 
 
 def logits_of(model: nn.Module, x: Tensor) -> Tensor:
-    """The logits [N, K] of images x, in float32 whatever the network computes in.
+    """The logits [N, K] of images x, in float32 whatever the network's precision.
 
-    An image has an answer where its largest logit is finite; minus infinity for other classes rules them out. Where an
-    image has none (a logit is NaN or infinity), all of its logits are NaN here, and no comparison with them holds.
-    Raises ValueError where the network returns anything but a tensor [N, K].
+    A prediction is valid if its largest logit is finite; other logits may be minus infinity. Otherwise (a logit is NaN
+    or +infinity, or all are −infinity) all logits of the image are NaN in the result, and every comparison with them is
+    false. Raises ValueError where the network returns anything but a tensor [N, K].
     """
     logits: object = model(x)
     if not (isinstance(logits, Tensor) and logits.dim() == 2 and len(logits) == len(x)):
@@ -35,18 +35,18 @@ def logits_of(model: nn.Module, x: Tensor) -> Tensor:
 
 
 def predicted_classes(logits: Tensor) -> Tensor:
-    """The class of each image, int64 [N]: that of its largest logit, −1 where it has no answer.
+    """The class with the largest logit for each image, int64 [N]; −1 where the logits are NaN.
 
-    Of the logits, not of their softmax: that rounds to the same for all classes where they are small.
+    It is taken from the logits, because softmax rounds small differences of logits to equal probabilities.
     """
     return logits.argmax(1).where(~logits.isnan().any(1), -1)
 
 
 def gradient_wrt(x: Tensor, value: Tensor, retain_graph: bool = False) -> Tensor:
-    """The gradient of the number `value` by images x [N, …], finite: NaN counts as zero.
+    """The gradient of the scalar `value` by images x [N, …], made finite: NaN is replaced by zero.
 
-    Infinity counts as the largest finite entry of its image (1 where there is none): a direction with much more of it
-    than of all others would lead nowhere else. Raises NoGradient where `value` does not hang on x.
+    Infinity is replaced by the largest finite absolute entry of its image (1 where all are 0), so that it does not
+    dominate the direction. Raises NoGradient where `value` does not depend on x.
     """
     gradient = None
     if value.requires_grad:
@@ -59,7 +59,7 @@ def gradient_wrt(x: Tensor, value: Tensor, retain_graph: bool = False) -> Tensor
 
 
 def gives_gradients(model: nn.Module, x: Tensor) -> bool:
-    """Whether the network gives a gradient by images x; one of zeros is one."""
+    """Whether the network has a gradient by images x, which may be zero."""
     x = x.detach().requires_grad_(True)
     try:
         with torch.enable_grad():

@@ -1,4 +1,4 @@
-"""Networks that are one linear function of the pixels, whatever layers they are made of."""
+"""Parameters of networks that are one affine function of the pixels, whatever layers they consist of."""
 
 from copy import deepcopy
 
@@ -6,15 +6,15 @@ import torch
 from torch import Tensor, nn
 
 PROBES = 16
-TOLERANCE = 1e-6  # of how far the logits spread; the arithmetic is in float64
+TOLERANCE = 1e-6  # relative to the spread of the logits; the arithmetic is in float64
 
 
 def linear_parameters(network: nn.Module, shape: tuple[int, ...]) -> Tensor:
     """Weights and bias [K, D + 1] of a linear `network` in pixel space, float64 on the CPU.
 
-    Normalisation and whatever else comes before or after the linear layer is folded in: the weights are the gradients
-    of the logits at zero, the bias their value there. Raises ValueError where the logits of random inputs
-    [N, *shape] in [0, 1] are not what these parameters make of them: the network is not linear.
+    Normalisation and all other layers are folded in: the weights are the gradients of the logits at zero, and the bias
+    is their value there. Raises ValueError where these parameters do not reproduce the logits of random inputs
+    [N, *shape] in [0, 1], that is, where the network is not linear.
     """
     network = deepcopy(network).double().cpu().eval().requires_grad_(False)
     zero = torch.zeros(1, *shape, dtype=torch.float64, requires_grad=True)
@@ -24,7 +24,7 @@ def linear_parameters(network: nn.Module, shape: tuple[int, ...]) -> Tensor:
     weights = torch.stack([torch.zeros_like(zero) if row is None else row for row in rows]).flatten(1)
     probes = torch.rand(PROBES, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     logits, bias = network(probes), bias.detach()
-    spread = (logits - logits.mean(0)).abs().max()  # a deep network says much the same of every image
+    spread = (logits - logits.mean(0)).abs().max()  # relative to it, because a deep network's logits may hardly vary
     if not torch.allclose(logits, probes.flatten(1) @ weights.T + bias, rtol=0, atol=TOLERANCE * spread):
         raise ValueError("is not linear")
     return torch.cat([weights, bias[:, None]], 1)

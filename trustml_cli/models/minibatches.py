@@ -1,4 +1,4 @@
-"""The loop for what is trained beside the networks of a run: substitutes, adversaries, rectifiers."""
+"""The mini-batch loop for auxiliary networks: substitutes, adversaries, rectifiers."""
 
 from collections.abc import Callable
 
@@ -15,10 +15,10 @@ def fit_minibatches(
     epochs: int = 1,
     schedule: LRScheduler | None = None,
 ) -> None:
-    """Take a step of `optimizer` down `loss` for each batch, over `epochs`.
+    """Minimize `loss` with one step of `optimizer` for each batch, for `epochs` epochs.
 
-    `shuffled` returns the indices of all examples, int64 [N], in the order of an epoch; `loss` maps those of a batch to
-    its mean loss. `schedule` is stepped after each batch.
+    `shuffled` returns the indices of all examples, int64 [N], in the order of an epoch; `loss` maps the indices of a
+    batch to its mean loss. `schedule` is stepped after each batch.
     """
     with torch.enable_grad():
         for _ in range(epochs):
@@ -29,7 +29,7 @@ def fit_minibatches(
 
 
 def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    """One step of `optimizer` down the gradient of `loss`."""
+    """Take one step of `optimizer` with the gradient of `loss`."""
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()

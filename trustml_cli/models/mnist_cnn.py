@@ -1,4 +1,4 @@
-"""A convolutional network without pooling, sized for MNIST, of real or binary values."""
+"""A convolutional network without pooling for MNIST, with real or binary activations and weights."""
 
 from dataclasses import dataclass
 
@@ -12,8 +12,8 @@ from trustml_cli.models.model import InputSpec, require_images
 class MnistCnn(BinarizableModel):
     """Five convolutions and one hidden layer.
 
-    The convolutions are 3×3 with 32, 64, 128, 128 and 128 channels, the last four with stride 2; then come a linear
-    layer of 100 and the classes. `activation` follows all but the last.
+    The convolutions are 3×3 with 32, 64, 128, 128 and 128 channels, the last four with stride 2. A linear layer of
+    width 100 and the output layer follow. `activation` follows all layers but the last.
     """
 
     def network(self, inputs: InputSpec) -> nn.Sequential:

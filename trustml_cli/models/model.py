@@ -1,4 +1,4 @@
-"""The base class of all models: what a network is built for, and how pixels are normalised."""
+"""The base class of all models, the specification of a network's inputs, and the normalisation of pixels."""
 
 from abc import ABC, abstractmethod
 from collections import OrderedDict
@@ -16,21 +16,21 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Normalization(Enum):
-    """What the first layer makes of the pixels."""
+    """The normalisation of pixels by the first layer."""
 
     none = "none"
-    """Nothing: pixels in [0, 1] as they are."""
+    """No normalisation: pixels in [0, 1]."""
     dataset = "dataset"
-    """Zero mean and unit deviation for each channel of the training images."""
+    """Zero mean and unit standard deviation for each channel of the training images."""
     imagenet = "imagenet"
-    """The constants that torchvision's pretrained weights expect."""
+    """ImageNet's mean and standard deviation, as torchvision's pretrained weights expect."""
     symmetric = "symmetric"
-    """Pixels in [−1, 1]."""
+    """Pixels scaled to [−1, 1]."""
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a network is built for: the shape of one example, the number of classes, mean and deviation by channel."""
+    """Shape of one example, number of classes, and mean and standard deviation of each channel."""
 
     shape: tuple[int, ...]
     classes: int
@@ -56,21 +56,21 @@ class Normalize(nn.Module):
 
 @runtime_checkable
 class DataDependentInit(Protocol):
-    """A network that takes something from training images before its weights are trained.
+    """A network whose buffers are initialized from training images before its weights are trained.
 
-    What it takes lies in its buffers, so that a network with those is the same without looking again.
+    The result is stored in buffers only, so that loading a state_dict restores it.
     """
 
     def initialize_from(self, x: Tensor) -> None:
-        """Normalised training images [N, C, H, W], shown once, without gradients."""
+        """Initialize from normalised training images x [N, C, H, W]; called once, without gradients."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Model(ABC):
-    """A recipe for a network. Subclasses name their keys as fields and implement `network`.
+    """The configuration of a network. Subclasses declare their keys as fields and implement `network`.
 
-    `checkpoint` is a file of weights, in safetensors or a weights-only .pt; nothing is trained with it unless `train`,
-    which goes on from them.
+    `checkpoint` is a file of weights, in safetensors or a weights-only .pt. With it the network is not trained unless
+    `train`, which starts training from these weights.
     """
 
     normalization: Normalization
@@ -83,19 +83,19 @@ class Model(ABC):
 
     @abstractmethod
     def network(self, inputs: InputSpec) -> nn.Module:
-        """A fresh network from normalised inputs [N, *shape] to logits [N, classes]; weights are random."""
+        """A network with random weights, from normalised inputs [N, *shape] to logits [N, classes]."""
 
     def build(self, inputs: InputSpec) -> nn.Sequential:
-        """`network` behind its normalisation, as layers `normalize` and `network`.
+        """The normalisation followed by `network`, as layers `normalize` and `network`.
 
-        Raises ValueError where it cannot take such inputs or does not return one logit per class.
+        Raises ValueError where it does not accept inputs of this shape or does not return one logit per class.
         """
         layers = [("normalize", self.normalize(inputs)), ("network", self.network(inputs))]
         network = nn.Sequential(OrderedDict(layers))
         try:
             with torch.no_grad():
                 logits = network.eval()(torch.zeros(2, *inputs.shape))
-        except Exception as error:  # whatever else a layer raises, it means that the shapes do not fit
+        except Exception as error:  # any other error of a layer means that the shapes do not fit
             if is_out_of_memory(error):
                 raise
             raise ValueError(f"cannot take inputs of shape {shape_text(inputs.shape)} ({error})") from error
@@ -105,7 +105,7 @@ class Model(ABC):
         return network
 
     def normalize(self, inputs: InputSpec) -> nn.Module:
-        """The first layer."""
+        """The first layer, which normalises the pixels."""
         if self.normalization is Normalization.none:
             return nn.Identity()
         if self.normalization is Normalization.dataset:
@@ -120,7 +120,7 @@ class Model(ABC):
 
 
 def require_images(inputs: InputSpec) -> tuple[int, int, int]:
-    """Channels, height and width of the inputs; ValueError for a table."""
+    """Channels, height and width of the inputs; raises ValueError for a table."""
     if len(inputs.shape) != 3:
         raise ValueError(f"needs images, but the data set holds rows of shape {shape_text(inputs.shape)}")
     channels, height, width = inputs.shape
@@ -128,5 +128,5 @@ def require_images(inputs: InputSpec) -> tuple[int, int, int]:
 
 
 def shape_text(shape: tuple[int, ...]) -> str:
-    """'3×32×32'."""
+    """A shape as text, for example '3×32×32'."""
     return "×".join(map(str, shape))

@@ -1,9 +1,9 @@
-"""A trained network of signs in bits, with the same outputs: `pack` makes it, `load_packed` reads it from its file.
+"""Bit-packed inference of a trained binary network, with the same outputs: `pack` converts, `load_packed` reads a file.
 
 After Courbariaux et al. 2016, arXiv 1602.02830, and Rastegari et al. 2016, arXiv 1603.05279. BatchNorm and the sign
-after it are one threshold for each channel, found by asking that BatchNorm itself: between floats, too, it only rises
-or only falls, for rounding never changes an order. Where it falls, the channel's weights change their signs, so that
-it rises. The first layer sees pixels, and its sums are those of floats; the last gives its sums to its BatchNorm.
+after it are replaced by one threshold for each channel, found by bisection on that BatchNorm: in float32, too, it is
+monotone in its input, because rounding preserves order. Where it decreases, the channel's weights are negated, so that
+it increases. The first layer computes float sums of pixels; the last passes its integer sums to its BatchNorm.
 """
 
 import copy
@@ -21,14 +21,14 @@ from trustml_cli.models.binary import BinaryConv2d, BinaryLinear, Sign, sign
 from trustml_cli.models.model import Normalize
 from trustml_cli.models.popcount import WORD, fire, reach, sums
 
-GREATEST = 0x7F7FFFFF  # the bits of the greatest finite float32, which is the last of them in order
+GREATEST = 0x7F7FFFFF  # bit pattern of the largest finite float32
 
 Weighted = nn.Conv2d | nn.Linear
 Norm = nn.BatchNorm1d | nn.BatchNorm2d
 
 
 class FromPixels(nn.Module):
-    """The first layer: floats [N, C, H, W] to bits [N, H, W, words]; its weights are ±1, kept as floats."""
+    """The first layer: floats [N, C, H, W] to bits [N, H, W, words]; its weights are ±1, stored as floats."""
 
     weight: Tensor
     bias: Tensor
@@ -40,7 +40,7 @@ class FromPixels(nn.Module):
         self.normalize = normalize
         keep(self, tensors)
         if self.weight.dim() == 4:
-            self.weight = self.weight.to(memory_format=torch.channels_last)  # as the network of floats has them
+            self.weight = self.weight.to(memory_format=torch.channels_last)  # as in the float32 network
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ class FromPixels(nn.Module):
 
 
 class Bits(nn.Module):
-    """A hidden layer: bits to bits [N, H, W, words]."""
+    """A hidden layer: bits [N, H, W, words] to bits of the same layout."""
 
     weight: Tensor
     threshold: Tensor
@@ -88,7 +88,7 @@ class ToLogits(nn.Module):
 
 
 def keep(layer: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Hold tensors as buffers of `layer`, by name."""
+    """Register tensors as buffers of `layer`, by name."""
     for name, tensor in tensors.items():
         layer.register_buffer(name, tensor)
 
@@ -96,7 +96,7 @@ def keep(layer: nn.Module, tensors: dict[str, Tensor]) -> None:
 def load_packed(path: Path) -> nn.Sequential:
     """The packed network in a .safetensors file, from pixels [N, *shape] in [0, 1] to logits [N, classes].
 
-    Raises ValueError where the file holds something else.
+    Raises ValueError where the file holds no packed network.
     """
     tensors: dict[str, dict[str, Tensor]] = {}
     for name, tensor in load_file(path).items():
@@ -119,9 +119,9 @@ def load_packed(path: Path) -> nn.Sequential:
 
 @torch.no_grad()
 def pack(network: nn.Module, shape: tuple[int, ...]) -> nn.Sequential:
-    """A trained `network`, for inputs of `shape`, in bits: a layer for each of `in_layers`. It runs on the CPU.
+    """Pack a trained `network` for inputs of `shape` into bits: one layer for each of `in_layers`, on the CPU.
 
-    Raises ValueError where a layer has no form in bits.
+    Raises ValueError where a layer cannot be packed.
     """
     layers, x = in_layers(network), torch.zeros(1, *shape)
     packed: list[nn.Module] = []
@@ -140,9 +140,9 @@ def pack(network: nn.Module, shape: tuple[int, ...]) -> nn.Sequential:
 
 
 def in_layers(network: nn.Module) -> list[nn.Sequential]:
-    """`network` on the CPU, cut after each sign; its weights are ±1 and its layers plain ones.
+    """`network` on the CPU, split after each sign, as plain torch layers with weights ±1.
 
-    Raises ValueError where a part is not a binary layer with BatchNorm and, but for the last, a sign.
+    Raises ValueError where a part is not a binary layer with BatchNorm and, except for the last, a sign.
     """
     parts: list[list[nn.Module]] = [[]]
     for leaf in leaves(network):
@@ -162,7 +162,7 @@ def in_layers(network: nn.Module) -> list[nn.Sequential]:
 
 
 def leaves(module: nn.Module) -> Iterator[nn.Module]:
-    """The layers of nested sequences, in order."""
+    """The layers of nested `nn.Sequential` modules, in order."""
     if isinstance(module, nn.Sequential):
         for child in module:
             yield from leaves(child)
@@ -171,7 +171,10 @@ def leaves(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def plain(layer: Weighted) -> Weighted:
-    """A binary layer as one that holds the signs of its weights, and need not ask for them at each call."""
+    """A plain torch layer with the signs of a binary layer's weights.
+
+    Raises ValueError unless the layer is binary, without groups or dilation, and pads with zeros.
+    """
     bias = layer.bias is not None
     if isinstance(layer, BinaryLinear):
         made: Weighted = nn.Linear(layer.in_features, layer.out_features, bias)
@@ -187,7 +190,7 @@ def plain(layer: Weighted) -> Weighted:
 
 
 def first(normalize: nn.Module, layer: Weighted, norm: Norm) -> FromPixels:
-    """The layer that is given pixels."""
+    """The packed first layer, whose input is pixels."""
     direction, key = rises(norm, torch.zeros(len(layer.weight)), as_float, GREATEST)
     each = direction.view(-1, *[1] * (layer.weight.dim() - 1))
     return FromPixels(
@@ -200,7 +203,7 @@ def first(normalize: nn.Module, layer: Weighted, norm: Norm) -> FromPixels:
 
 
 def hidden(layer: Weighted, norm: Norm, shape: torch.Size) -> Bits:
-    """A layer that is given bits, once of a float map of `shape` [N, C, H, W] or [N, C]."""
+    """A packed hidden layer, whose float32 input has `shape` [N, C, H, W] or [N, C]."""
     weight = windows(layer, shape)
     most = weight[0].numel()
     direction, threshold = rises(norm, bias_of(layer), Tensor.float, most)
@@ -213,7 +216,7 @@ def hidden(layer: Weighted, norm: Norm, shape: torch.Size) -> Bits:
 
 
 def last(layer: Weighted, norm: Norm, shape: torch.Size) -> ToLogits:
-    """The layer whose sums, as floats after BatchNorm, are the logits."""
+    """The packed last layer, which applies BatchNorm to its sums in float32."""
     weight = windows(layer, shape)
     assert norm.running_mean is not None, norm
     assert norm.running_var is not None, norm
@@ -227,7 +230,7 @@ def last(layer: Weighted, norm: Norm, shape: torch.Size) -> ToLogits:
 
 
 def steps(layer: Weighted) -> list[int]:
-    """Stride and padding."""
+    """Stride and padding of a layer, [1, 0] if linear; raises ValueError unless equal in both directions."""
     if isinstance(layer, nn.Linear):
         return [1, 0]
     (stride, across), padding = layer.stride, layer.padding
@@ -237,7 +240,7 @@ def steps(layer: Weighted) -> list[int]:
 
 
 def windows(layer: Weighted, shape: torch.Size) -> Tensor:
-    """The weights as [outputs, C, H, W]; a linear layer looks through one window as large as its input."""
+    """The weights as [outputs, C, H, W]; a linear layer is a convolution with one window of the input's size."""
     _, channels, *size = shape
     if isinstance(layer, nn.Conv2d):
         return layer.weight.detach()
@@ -247,15 +250,15 @@ def windows(layer: Weighted, shape: torch.Size) -> Tensor:
 
 
 def bias_of(layer: Weighted) -> Tensor:
-    """The bias, of zeros where there is none."""
+    """The bias, zeros if there is none."""
     return torch.zeros(len(layer.weight)) if layer.bias is None else layer.bias.detach()
 
 
 def rises(norm: Norm, bias: Tensor, value: Callable[[Tensor], Tensor], most: int) -> tuple[Tensor, Tensor]:
-    """From which key in −most … most on `norm` of direction · value(key) + bias is at least 0, for each channel.
+    """The least key in −most … most with norm(direction · value(key) + bias) ≥ 0, for each channel, by bisection.
 
-    `value` rises with its key. Returns the direction, −1 where `norm` falls and +1 elsewhere, and the key, which is
-    most + 1 where it never is.
+    `value` increases with its key. Returns the direction, −1 where `norm` decreases and +1 elsewhere, and the key,
+    which is most + 1 where no key satisfies it.
     """
     direction = torch.ones(len(bias))
     low, high = torch.full((len(bias),), -most), torch.full((len(bias),), most)
@@ -275,7 +278,7 @@ def rises(norm: Norm, bias: Tensor, value: Callable[[Tensor], Tensor], most: int
 
 
 def as_float(key: Tensor) -> Tensor:
-    """The float32 at place `key` among all of them in order, 0 at place 0."""
+    """The float32 with rank `key` among all float32 in ascending order, where 0 has rank 0."""
     size: Tensor = key.abs().int().view(torch.float32)
     return key.sign() * size
 

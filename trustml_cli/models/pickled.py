@@ -1,8 +1,8 @@
-"""What a file written by torch.save would make, read from its opcodes alone: nothing is imported, called or allocated.
+"""Safety check of a file of torch.save by its pickle opcodes alone: nothing is imported, called or allocated.
 
 `torch.load(weights_only=True)` runs no code, but it calls types that take any amount of memory, such as
-`bytearray(4_000_000_000)`, and computes hashes that take for ever, such as that of a tuple of the same tuple twice,
-forty deep. Here a file may do no more than a state_dict needs.
+`bytearray(4_000_000_000)`, and computes hashes in exponential time, such as that of a tuple of the same tuple twice,
+nested forty deep. This check accepts only what a state_dict needs.
 """
 
 import io
@@ -15,7 +15,7 @@ from zipfile import BadZipFile, ZipFile
 
 from trustml_cli.system.user_file import MB, opened
 
-MAGIC = 0x1950A86A20F9469CFC6C  # what a file of torch.save from before 1.6 begins with, pickled
+MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle in a file of torch.save before 1.6
 PROTOCOL = 2
 PARTS = 5  # pickles in such a file: magic, version, system, content, keys of the storages
 LARGEST_PICKLE = 64 * MB
@@ -26,7 +26,7 @@ REBUILT = {
     "_rebuild_sparse_tensor": "sparse", "_rebuild_sparse_csr_tensor": "sparse", "_rebuild_qtensor": "quantised",
     "_rebuild_nested_tensor": "nested", "_rebuild_meta_tensor_no_storage": "on the device meta, without values",
 }  # fmt: skip
-"""The functions of torch._utils that make tensors, and what is odd about those that a network cannot take."""
+"""The functions of torch._utils that make tensors, and why a network does not accept the result; empty if it does."""
 
 BYTES = {
     "Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1, "Byte": 1,
@@ -36,11 +36,11 @@ BYTES = {
 """Bytes of an element in each kind of storage."""
 
 CALLED = {"collections.OrderedDict", "torch.Size", "torch.device", "torch.serialization._get_layout", "_codecs.encode"}
-"""What else may be called: none takes more memory than what it is given."""
+"""The other functions that may be called; none takes more memory than its arguments."""
 
 
 class NotWeights(Exception):
-    """The file would do more than a state_dict needs, or holds a tensor that no network can take."""
+    """The file does more than a state_dict needs, or holds a tensor of an unsupported kind."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,16 @@ class Named:
 
 @dataclass(frozen=True)
 class Made:
-    """What a call would return; `odd` says what is odd about a tensor, or is empty."""
+    """Placeholder for the result of a call; `odd` names the unsupported kind of a tensor, or is empty."""
 
     odd: str = ""
 
 
 def check_pickled(path: Path) -> None:
-    """Raise `NotWeights` unless loading the file makes tensors, numbers, texts, and lists and mappings of these.
+    """Raise `NotWeights` unless the file holds only tensors, numbers, strings, and lists and mappings of these.
 
-    ValueError where it is no file of torch.save at all, or damaged. All storages together may take no more bytes than
-    the file has.
+    The storages together must not take more bytes than the file has. Raises ValueError where it is no file of
+    torch.save, or damaged.
     """
     with opened(path) as file:
         size = path.stat().st_size
@@ -101,7 +101,7 @@ def check_legacy(file: BinaryIO) -> int:
 
 
 class Machine:
-    """Follows the opcodes of a pickle as Python's own machine does, but makes nothing of what they name."""
+    """A pickle machine that follows the opcodes like Python's own, but builds placeholders for what they name."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
@@ -110,7 +110,7 @@ class Machine:
         self.storages: dict[str, int] = {}
 
     def run(self, file: BinaryIO) -> int:
-        """Follow one pickle to its end; returns the bytes of the storages that it names."""
+        """Follow one pickle to its end; returns the total bytes of the storages that it names."""
         try:
             for opcode, argument, _ in pickletools.genops(file):
                 if opcode.name == "STOP":
@@ -121,7 +121,7 @@ class Machine:
         raise ValueError("its pickle has no end")
 
     def follow(self, name: str, argument: Any) -> None:
-        """What one opcode does to the stack."""
+        """Apply one opcode to the stack."""
         if name in VALUES:
             self.stack.append(VALUES[name](argument))
         elif name == "PROTO":
@@ -135,7 +135,7 @@ class Machine:
         elif name in ("BINGET", "LONG_BINGET"):
             self.stack.append(self.memo[argument])
         elif name == "TUPLE":
-            items = self.since_mark()  # which changes what the stack is
+            items = self.since_mark()  # before the append, because it replaces self.stack
             self.stack.append(tuple(items))
         elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
             count = int(name[-1])
@@ -157,7 +157,7 @@ class Machine:
             arguments, function = self.stack.pop(), self.stack.pop()
             self.stack.append(self.called(function, arguments))
         elif name == "BUILD":
-            self.stack.pop()  # the attributes of an OrderedDict, which state_dict keeps its version in
+            self.stack.pop()  # the attributes of an OrderedDict, where state_dict stores its version
             if not isinstance(self.stack[-1], dict | Made):
                 raise NotWeights("it sets attributes of something else than a mapping")
         elif name == "BINPERSID":
@@ -166,13 +166,13 @@ class Machine:
             raise NotWeights(f"its pickle has an opcode that no state_dict needs ({name})")
 
     def since_mark(self) -> list[Any]:
-        """What was put on the stack since the last mark."""
+        """Pop the items pushed since the last mark."""
         items, self.stack = self.stack, self.below.pop()
         return items
 
     def put(self, key: Any, value: Any) -> None:
-        """An entry of the mapping on top of the stack."""
-        if not isinstance(key, str | int):  # a tuple takes for ever to compute the hash of
+        """Set an entry of the mapping on top of the stack."""
+        if not isinstance(key, str | int):  # the hash of a nested tuple can take exponential time
             raise NotWeights("it has a mapping with other keys than names and numbers")
         if isinstance(key, str) and len(key) > LONGEST_NAME:
             raise NotWeights(f"it has a name of {len(key):,} characters")
@@ -181,7 +181,7 @@ class Machine:
         self.stack[-1][key] = value
 
     def called(self, function: Any, arguments: Any) -> Any:
-        """What the call of a function that a pickle names returns."""
+        """A placeholder for the result of calling a function that a pickle names."""
         name = function.name if isinstance(function, Named) else "?"
         module, _, last = name.rpartition(".")
         if module == "torch._utils" and last in REBUILT:
@@ -194,7 +194,7 @@ class Machine:
         return Made()
 
     def ordered(self, arguments: Any) -> dict[Any, Any]:
-        """The mapping that an OrderedDict is made of: empty, or a list of pairs."""
+        """The mapping for the arguments of an OrderedDict: none, or a list of pairs."""
         made: dict[Any, Any] = {}
         self.stack.append(made)
         for pairs in arguments:
@@ -203,7 +203,7 @@ class Machine:
         return self.stack.pop()  # type: ignore[no-any-return]
 
     def storage(self, wanted: Any) -> Made:
-        """A storage beside the pickle: ('storage', type, key, device, elements), and in old files a view of it."""
+        """A storage outside the pickle: ('storage', type, key, device, elements), and in old files a view of it."""
         kind, type_, key, device, elements = wanted[:5]
         name = type_.name.rpartition(".")[2].removesuffix("Storage") if isinstance(type_, Named) else ""
         if kind != "storage" or name not in BYTES or not isinstance(key, str) or not isinstance(elements, int):
@@ -223,4 +223,4 @@ VALUES: dict[str, Callable[[Any], Any]] = {
     "EMPTY_LIST": lambda _: [],
     "EMPTY_DICT": lambda _: {},
 }  # fmt: skip
-"""The opcodes that put a value on the stack, and which; those in `Machine.follow` are the others that torch reads."""
+"""The opcodes that push a value, and the value; `Machine.follow` handles the others that torch reads."""

@@ -1,11 +1,11 @@
-"""Sums of products of ±1 by XOR and popcount: of n products, those of differing signs are −1, so n − 2 · differing.
+"""Sums of products of ±1 by XOR and popcount: a sum of n products is n − 2 · (number of differing signs).
 
-A sign is a bit, 1 for +1. Activations lie channels last, [N, H, W, words] of int64: channel c is bit c % 64 of word
+A sign is a bit, 1 for +1. Activations are channels last, [N, H, W, words] of int64: channel c is bit c % 64 of word
 c // 64, and bits beyond the channels are 0. Weights are [blocks, kernel H, kernel W, words, 64] of int64: output o is
-lane o % 64 of block o // 64, so that one block of sums becomes one word of the next layer's input. Taps in the padding
-are left out of both counts, as a zero adds nothing to a float's sum; so all sums are those of the convolution exactly.
+lane o % 64 of block o // 64, so that one block of sums becomes one word of the next layer's input. Kernel positions in
+the padding are left out of both counts, like zeros in a float sum, so that all sums equal the convolution's exactly.
 
-Compiled by numba at the first call, for the processor at hand; LLVM makes its vector popcount of it where it has one.
+numba compiles the kernels at the first call, for the processor in use, with its vector popcount if it has one.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,21 +20,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 WORD = 64
-ENOUGH = 2**21  # words to compare, a tenth of a millisecond or two: with fewer, a thread costs more than it brings
+ENOUGH = 2**21  # words to compare, 0.1 to 0.2 ms: with fewer, a further thread does not pay
 Array = NDArray[Any]
 
 
 @intrinsic
 def ones(_: Any, word: Any) -> Any:
-    """How many bits of a word are 1."""
+    """The number of bits of a word that are 1 (popcount)."""
     return word(word), lambda context, builder, signature, arguments: builder.ctpop(arguments[0])
 
 
 @njit(nogil=True)
 def differ(image: Array, weights: Array, top: int, left: int, channels: int, differing: Array) -> int:
-    """Count into `differing` [64] where signs differ, window at (top, left); returns how many were compared.
+    """Count differing signs in the window at (top, left) into `differing` [64]; returns the number compared.
 
-    `image` is [H, W · words] and `weights` [kernel H, kernel W · words, 64]: the taps of a row are one run in both.
+    `image` is [H, W · words] and `weights` [kernel H, kernel W · words, 64]: a kernel row is contiguous in both.
     """
     words = (channels + WORD - 1) // WORD
     first_row, last_row = max(0, -top), min(weights.shape[0], image.shape[0] - top)
@@ -70,7 +70,7 @@ def fire_kernel(
 
 @njit(nogil=True)
 def sums_kernel(x: Array, made: Array, weights: Array, channels: int, stride: int, padding: int) -> None:
-    """Write the sums themselves into `made` [N, H, W, outputs]."""
+    """Write the sums into `made` [N, H, W, outputs]."""
     differing = np.empty(WORD, np.int64)
     for block in range(len(weights)):
         for number in range(len(x)):
@@ -103,7 +103,7 @@ def fire(x: Tensor, weights: Tensor, thresholds: Tensor, channels: int, stride: 
 
 
 def sums(x: Tensor, weights: Tensor, outputs: int, channels: int, stride: int, padding: int) -> Tensor:
-    """The sum over each window of x, float32 [N, H, W, outputs]; whole numbers, exact."""
+    """The sum over each window of x, float32 [N, H, W, outputs]; exact integers."""
     made = np.empty((len(x), *out_size(x, weights, stride, padding), outputs), np.float32)
     work = made.size // outputs * weights.numel()
     in_threads(sums_kernel, work, rows_of(x), made, rows_of(weights), channels, stride, padding)
@@ -120,21 +120,21 @@ def reach(values: Tensor, thresholds: Tensor) -> Tensor:
 
 
 def rows_of(bits: Tensor) -> Array:
-    """Activations or weights [N, H, W, words, …] with each row as one run of words."""
+    """Activations or weights [N, H, W, words, …] as contiguous [N, H, W · words, …]."""
     return bits.contiguous().flatten(2, 3).numpy()
 
 
 def out_size(x: Tensor, weights: Tensor, stride: int, padding: int) -> Sequence[int]:
-    """Height and width of what a convolution makes of x."""
+    """Output height and width of a convolution of x."""
     return [(x.shape[side] + 2 * padding - weights.shape[side]) // stride + 1 for side in (1, 2)]
 
 
 def in_threads(kernel: Callable[..., None], work: int, given: Array, made: Array, *rest: object) -> None:
-    """Run `kernel` on as many parts of `given` and `made` as torch has threads and `work` is enough for."""
+    """Run `kernel` on parts of `given` and `made` in threads, at most torch's number and one per `ENOUGH` of `work`."""
     parts = min(torch.get_num_threads(), len(given), 1 + work // ENOUGH)
     if parts <= 1:
         kernel(given, made, *rest)
         return
-    with ThreadPoolExecutor(parts) as pool:  # kernels release the lock
+    with ThreadPoolExecutor(parts) as pool:  # kernels release the GIL
         pairs = zip(np.array_split(given, parts), np.array_split(made, parts), strict=True)
         list(pool.map(lambda pair: kernel(*pair, *rest), pairs))

@@ -1,8 +1,8 @@
-"""Convolutions of few channels, whose gradient by the image is the most expensive step of an attack on a CPU.
+"""Convolutions of few input channels with a faster gradient by the image, the most expensive step of an attack on CPU.
 
-A CPU computes sixteen channels at once, so that three cost as much as sixteen. Here the pixels of a block take the
-places of the missing channels: one convolution with a stride and a larger kernel makes the whole block, and its
-channels are then laid out as pixels (the sub-pixel convolution of Shi et al. 2016, arXiv 1609.05158).
+A CPU computes 16 channels at once, so that 3 channels cost as much as 16. Here the pixels of a block fill the unused
+channels: one strided convolution with a larger kernel computes the gradient of a whole block, and its channels are
+rearranged as pixels (the sub-pixel convolution of Shi et al. 2016, arXiv 1609.05158).
 """
 
 from math import isqrt
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad, pixel_shuffle
 
-AT_ONCE = 16  # channels: the float32 values of a 512-bit register
+AT_ONCE = 16  # channels: the number of float32 values in a 512-bit register
 
 
 class ThinConv2d(nn.Module):
-    """The frozen convolution `layer`, with the same gradient by its input for less work; weights get none.
+    """The frozen convolution `layer` with a faster computation of the same gradient by its input; weights get none.
 
     Raises ValueError for a layer that is not thin.
     """
@@ -38,14 +38,14 @@ class ThinConv2d(nn.Module):
 
 
 class BlockGradient(torch.autograd.Function):
-    """A convolution of x [N, C, H, W] whose gradient by x is made block by block."""
+    """A convolution of x [N, C, H, W] whose gradient by x is computed block by block."""
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, padding: tuple[int, int], kernel: Tensor, block: int
     ) -> Tensor:
         ctx.save_for_backward(kernel)
-        # so far does the gradient of the outermost pixel reach beyond the output
+        # padding of the backward convolution: how far the outermost pixel's gradient reaches beyond the output
         ctx.reach = [size - 1 - beyond for size, beyond in zip(weight.shape[2:], padding, strict=True)]
         ctx.block = block
         return conv2d(x, weight, bias, padding=padding)
@@ -58,7 +58,7 @@ class BlockGradient(torch.autograd.Function):
 
 
 def is_thin(layer: nn.Module) -> bool:
-    """Whether it is a frozen convolution on a CPU with so few channels that two pixels by two fit into a register."""
+    """Whether it is a frozen stride-1 convolution on a CPU with at most 4 input channels, so that 2×2 blocks fit."""
     return (
         type(layer) is nn.Conv2d
         and 4 * layer.in_channels <= AT_ONCE
@@ -72,10 +72,10 @@ def is_thin(layer: nn.Module) -> bool:
 
 
 def block_kernel(weight: Tensor, block: int) -> Tensor:
-    """The kernel [C·block², O, h+block−1, w+block−1] that makes the gradient of all pixels of a block.
+    """The kernel [C·block², O, h+block−1, w+block−1] that computes the gradient of all pixels of a block.
 
-    `weight` [O, C, h, w] is the forward one; the gradient of a pixel is a convolution with it turned by 180 degrees,
-    and that of its neighbours the same, moved.
+    `weight` [O, C, h, w] is the forward kernel. The gradient of a pixel is a convolution with that kernel rotated by
+    180 degrees, and that of its neighbours the same with the kernel shifted.
     """
     turned = weight.detach().flip(2, 3).transpose(0, 1)
     room = block - 1

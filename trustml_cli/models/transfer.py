@@ -1,4 +1,4 @@
-"""A trained network's body under a new head, as whoever downloads a network and adapts it does."""
+"""Transfer learning: the frozen body of a trained network with a new linear head."""
 
 import copy
 from collections import OrderedDict
@@ -13,12 +13,12 @@ from trustml_cli.system.recipe import CHANGES_NOTHING
 
 @dataclass(frozen=True, kw_only=True)
 class NewHead(Model):
-    """`donor`, frozen, with a fresh linear layer in place of its last one, which alone is trained.
+    """`donor`, frozen, with a new linear layer in place of its last one; only the new layer is trained.
 
-    The donor is a network made by `Model.build`, its normalisation included; `donor_key` stands for its weights.
+    The donor is a network made by `Model.build`, including its normalisation; `donor_key` identifies its weights.
     """
 
-    donor: nn.Module = field(metadata=CHANGES_NOTHING)  # that is not told by its key
+    donor: nn.Module = field(metadata=CHANGES_NOTHING)  # `donor_key` determines it
     donor_key: str
 
     def network(self, inputs: InputSpec) -> nn.Sequential:
@@ -27,14 +27,14 @@ class NewHead(Model):
 
 
 def new_head(donor: nn.Module, key: str) -> NewHead:
-    """A new head on the trained network `donor`, which the store or a checkpoint keeps under `key`."""
+    """A new head on the trained network `donor`, whose key in the store (or of its checkpoint) is `key`."""
     return NewHead(normalization=Normalization.none, checkpoint=None, train=False, donor=donor, donor_key=key)
 
 
 def body_of(network: nn.Module) -> tuple[nn.Module, int]:
-    """A copy of `network` that returns what its last linear layer takes, and how many features that are.
+    """A copy of `network` without its last linear layer, and the number of features that it returns.
 
-    Raises ValueError where nothing but that layer is ever trained, or where there is none.
+    Raises ValueError where there is no linear layer, or no other layer with parameters.
     """
     body = copy.deepcopy(network)
     linear = [(path, layer) for path, layer in body.named_modules() if isinstance(layer, nn.Linear)]

@@ -14,14 +14,14 @@ from trustml_cli.models.model import InputSpec, Model, require_images
 
 
 class RepeatGrey(nn.Module):
-    """One grey channel [N, 1, H, W] as three equal ones; three channels pass as they are."""
+    """Repeats one grey channel [N, 1, H, W] as three equal ones; three channels are not changed."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.expand(-1, 3, -1, -1)
 
 
 class Frozen(nn.Module):
-    """`body` with weights that do not train and BatchNorm statistics that do not move."""
+    """`body` with frozen weights, always in eval mode, so that BatchNorm statistics stay fixed."""
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__()
@@ -39,8 +39,8 @@ class ResNet18(Model):
     """ResNet-18 (He et al. 2015, arXiv 1512.03385).
 
     Up to 64 px and without `weights`, the stem is one 3×3 convolution without max-pool, as is usual for CIFAR;
-    otherwise it is torchvision's. `weights` is null, `imagenet` or one of torchvision's names for them. `freeze`
-    trains the head alone; `head` lists the widths of hidden layers between the body and the classes.
+    otherwise it is torchvision's. `weights` is null, `imagenet` or the name of torchvision weights. With `freeze` only
+    the head is trained; `head` lists the widths of hidden layers between the body and the output layer.
     """
 
     weights: str | None
@@ -80,7 +80,7 @@ class ResNet18(Model):
 class TorchvisionModel(Model):
     """Any classifier of torchvision, by `name`; grey images are repeated as three channels.
 
-    With `weights` (`imagenet` or one of torchvision's names) the last linear layer is made anew for the classes.
+    With `weights` (`imagenet` or the name of torchvision weights) the last linear layer is replaced by a new one.
     """
 
     name: str
@@ -108,7 +108,7 @@ class TorchvisionModel(Model):
 
 
 class FirstOutput(nn.Module):
-    """The logits alone, of networks that return auxiliary ones while they train."""
+    """Returns the main logits of networks that also return auxiliary logits in training mode."""
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ class FirstOutput(nn.Module):
 
 
 def linear_head(features: int, hidden: list[int], classes: int) -> nn.Sequential:
-    """Linear layers from `features` over the widths in `hidden`, with ReLU between them, to the classes."""
+    """Linear layers with the widths `features`, `hidden` and `classes`, with ReLU between them."""
     widths = [features, *hidden, classes]
     layers: list[nn.Module] = []
     for before, after in pairwise(widths):
@@ -129,7 +129,7 @@ def linear_head(features: int, hidden: list[int], classes: int) -> nn.Sequential
 
 
 def replace_last_linear(network: nn.Module, classes: int) -> None:
-    """Give `network` a fresh last linear layer with one output per class; ValueError where it has none."""
+    """Replace the last linear layer of `network` by a new one for `classes`; raises ValueError where it has none."""
     linear = [(path, layer) for path, layer in network.named_modules() if isinstance(layer, nn.Linear)]
     if not linear:
         raise ValueError("weights: this model has no linear layer to make anew for the classes; take weights=null")
@@ -139,7 +139,10 @@ def replace_last_linear(network: nn.Module, classes: int) -> None:
 
 
 def pretrained_state(name: str, weights: str) -> dict[str, Tensor]:
-    """Pretrained weights of torchvision's model `name`, from torch's hub folder or downloaded into it."""
+    """Pretrained weights of torchvision's model `name`, from torch's hub folder, downloaded if absent.
+
+    Raises ValueError for unknown weights or where the download fails.
+    """
     from torchvision.models import get_model_weights
 
     choices = get_model_weights(name)
@@ -149,7 +152,7 @@ def pretrained_state(name: str, weights: str) -> dict[str, Tensor]:
         known = ", ".join(["imagenet", *choices.__members__])
         raise ValueError(f"weights: no weights {weights!r} for {name}; there are {known}") from None
     try:
-        with redirect_stderr(io.StringIO()):  # torch announces a download there, where only errors belong
+        with redirect_stderr(io.StringIO()):  # torch announces downloads on stderr, which is reserved for errors
             state: dict[str, Tensor] = chosen.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (URLError, RuntimeError, OSError) as error:
         folder, file = f"{torch.hub.get_dir()}/checkpoints", chosen.url.rpartition("/")[2]
