@@ -1,1 +1,1 @@
-"""Data sets: read once, kept as uint8, handed out in batches."""
+"""Data sets: decoded once, stored as uint8, and iterated in batches."""

@@ -1,4 +1,4 @@
-"""UCI Adult: who earns more than 50,000 dollars a year, from the US census of 1994."""
+"""UCI Adult: predict whether a person earns more than 50,000 dollars a year, from the US census of 1994."""
 
 import hashlib
 import logging
@@ -17,7 +17,7 @@ from trustml_cli.system.files import write_atomically
 log = logging.getLogger(__name__)
 
 HOME = "https://archive.ics.uci.edu/ml/machine-learning-databases/adult"
-FILES = {  # with the SHA-256 of UCI's own
+FILES = {  # with the SHA-256 of UCI's files
     "adult.data": "5b00264637dbfec36bdeaab5676b0b309ff9eb788d63554ca0a249491c86603d",
     "adult.test": "a2a9044bc167a35b2361efbabec64e89d69ce82d9790d2980119aac5fd7e9c05",
 }
@@ -30,21 +30,21 @@ MEANING = Columns(label="income", positive=">50K", sensitive=["race", "sex"])
 
 
 class AdultSplit(Enum):
-    """Which rows are the test rows."""
+    """The choice of the test rows."""
 
     random = "random"
-    """A share of adult.data."""
+    """A random share of adult.data."""
     official = "official"
-    """Those of adult.test."""
+    """The rows of adult.test."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Adult(TableSource):
     """32,561 + 16,281 people (Kohavi 1996); the favourable label is an income above 50,000 dollars.
 
-    Race and sex are sensitive and not among the features. Rows of the `races` are kept, `all` keeps every one. With
-    `split=random`, the test rows are a share of adult.data. The files lie in `data_dir/adult` and are downloaded there
-    if absent.
+    Race and sex are sensitive attributes and not features. Only rows of the given `races` are kept (`all`: every row).
+    With `split=random`, the test rows are a share of adult.data. The files are in `data_dir/adult` and are downloaded
+    there if absent.
     """
 
     data_dir: Path
@@ -60,7 +60,7 @@ class Adult(TableSource):
         return tabulate(train, test, MEANING, self.bins, source=str(folder), key="dataset.races")
 
     def people(self, path: Path) -> pandas.DataFrame:
-        """The rows of one file whose race is wanted."""
+        """The rows of one file whose race is among `races`; raises `InputError` for an unknown race."""
         if not path.is_file():
             download(path)
         frame = read_adult(path)
@@ -73,7 +73,7 @@ class Adult(TableSource):
 
 
 def read_adult(path: Path) -> pandas.DataFrame:
-    """UCI's file as it is: no header, a remark in the first line of adult.test, whose labels end in a full stop."""
+    """Read UCI's file: no header; adult.test has a comment in its first line and labels that end with a full stop."""
     frame = read_frame(path, names=COLUMNS, comment="|", na_values="?")
     frame["income"] = frame["income"].astype(str).str.removesuffix(".")
     if not set(frame["income"]) <= {"<=50K", ">50K"} or not all(is_numeric_dtype(frame[name]) for name in NUMERIC):
@@ -82,7 +82,7 @@ def read_adult(path: Path) -> pandas.DataFrame:
 
 
 def download(path: Path) -> None:
-    """Fetch one of the two files from UCI."""
+    """Download one of the two files from UCI; raises `InputError` where that fails or the checksum differs."""
     url = f"{HOME}/{path.name}"
     log.info("downloading %s", url)
     try:

@@ -1,4 +1,4 @@
-"""From stored examples to the batches a network sees."""
+"""Batches of stored examples, converted to floats and augmented."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,22 +10,22 @@ from torch.nn import functional
 from trustml_cli.data.dataset import Split
 from trustml_cli.system.hardware import release_freed_memory
 
-TIDY_EVERY = 8  # batches, in a pass over all examples
+TIDY_EVERY = 8  # batches between two releases of freed memory, in a pass over all examples
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes of training images, drawn for each image on its own.
+    """Random augmentation of training images, drawn independently for each image.
 
-    `flip` mirrors an image left to right with probability one half. `crop_padding` pads each side with so many black
-    pixels and cuts a window of the old size out at a random place.
+    `flip` mirrors an image left to right with probability one half. `crop_padding` pads each side with that many black
+    pixels and crops a window of the original size at a random position.
     """
 
     flip: bool
     crop_padding: int
 
     def __call__(self, images: Tensor, indices: Tensor) -> Tensor:
-        """Images [N, C, H, W], which are those at `indices` [N] of the split, augmented: same shape and type."""
+        """Augment images [N, C, H, W], which have `indices` [N] in the split; shape and dtype are kept."""
         if self.crop_padding:
             images = random_crop(images, self.pad(images))
         if self.flip:
@@ -33,7 +33,7 @@ class Augmentation:
         return images
 
     def pad(self, images: Tensor) -> Tensor:
-        """The images with `crop_padding` more pixels on each side."""
+        """The images padded by `crop_padding` pixels on each side."""
         return functional.pad(images, [self.crop_padding] * 4)
 
     def mirrors(self, indices: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class SettledAugmentation(Augmentation):
-    """`mirrored` settles for each image of the split, bool, whether it is mirrored; padding reflects the image."""
+    """Augmentation with reflection padding and fixed mirroring: `mirrored` is bool [N] over all images of the split."""
 
     mirrored: Tensor
 
@@ -57,9 +57,9 @@ class SettledAugmentation(Augmentation):
 
 
 def reflected(size: int, padding: int) -> Tensor:
-    """Which pixels of a row of `size` make one with `padding` more on both sides; those at its ends do not repeat.
+    """Indices of reflection padding for a row of `size` pixels, int64 [size + 2 · padding]; edges are not repeated.
 
-    `functional.pad` reflects no bytes on a GPU.
+    Needed because `functional.pad` does not support reflection of uint8 on a GPU.
     """
     there_and_back = max(1, 2 * (size - 1))
     places = torch.arange(-padding, size + padding) % there_and_back
@@ -67,7 +67,7 @@ def reflected(size: int, padding: int) -> Tensor:
 
 
 def random_crop(images: Tensor, padded: Tensor) -> Tensor:
-    """From each of the `padded` images a window at a random place of its own, as large as `images` [N, C, H, W]."""
+    """Crop each of the `padded` images at its own random position to the shape of `images` [N, C, H, W]."""
     count, _, height, width = images.shape
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view: [N, C, 2p+1, 2p+1, H, W]
     places = windows.shape[2]
@@ -76,7 +76,7 @@ def random_crop(images: Tensor, padded: Tensor) -> Tensor:
 
 
 def as_pixels(raw: Tensor) -> Tensor:
-    """Stored examples as floats: uint8 images become pixels in [0, 1], anything else is taken as it is."""
+    """Stored examples as float32: uint8 images are scaled to [0, 1], other types are only converted."""
     return raw.float().div_(255) if raw.dtype == torch.uint8 else raw.float()
 
 
@@ -88,11 +88,11 @@ def batches(
     augmentation: Augmentation | None = None,
     memory_format: torch.memory_format = torch.channels_last,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Inputs (float32, images in [0, 1]) and labels (int64) on `device`, in `order` (all in their order if None).
+    """Yield inputs (float32, images in [0, 1]) and labels (int64) on `device`, in `order` (None: all, in order).
 
-    Images come with their channels last in memory unless told otherwise: convolutions are faster that way.
+    Images are channels last in memory by default, because convolutions are faster that way.
     """
-    whole = order is None  # whoever goes through all of them once keeps what they were answered
+    whole = order is None  # a pass over all examples accumulates its results in memory
     order = torch.arange(len(split)) if order is None else order
     parts = torch.split(order.to(device), batch_size)
     stream = zip(parts, split.stream(order, batch_size), strict=True)

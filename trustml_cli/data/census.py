@@ -1,4 +1,4 @@
-"""A synthetic table of incomes with a bias that is known because it was put there."""
+"""A synthetic table of incomes with a known bias."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +19,12 @@ MIGRANTS = 0.3  # their share of the rows
 
 @dataclass(frozen=True, kw_only=True)
 class Census(TableSource):
-    """`rows` made-up people, always the same ones, whose favourable label is a high income.
+    """`rows` synthetic people, generated with a fixed seed, whose favourable label is a high income.
 
-    Merit comes from education, hours and age, which are drawn alike for everyone, and the better 40 % deserve a high
-    income. Of those who do, a share `origin_bias` of the migrants and a share `sex_bias` of the women are denied it at
-    random. So the p-rule of the labels is 100·(1 − origin_bias) by origin and 100·(1 − sex_bias) by sex, up to
-    sampling. Origin and sex are no features, but district and job give them away.
+    Merit depends on education, hours and age, whose distributions are the same in all groups, and the best 40 % by
+    merit deserve a high income. Of these, a share `origin_bias` of the migrants and a share `sex_bias` of the women
+    are denied it at random. So the p-rule of the labels is 100·(1 − origin_bias) by origin and 100·(1 − sex_bias) by
+    sex, up to sampling. Origin and sex are not features, but correlate with district and job.
     """
 
     rows: int
@@ -43,7 +43,7 @@ class Census(TableSource):
 
 
 def make_people(rows: int, origin_bias: float, sex_bias: float) -> pandas.DataFrame:
-    """The whole table."""
+    """Generate the whole table, always with seed 0."""
     random = np.random.default_rng(0)
     origin = np.where(random.random(rows) < MIGRANTS, "migrant", "native")
     sex = np.where(random.random(rows) < 0.5, "female", "male")

@@ -1,4 +1,4 @@
-"""CIFAR-10, from whichever of three places has it."""
+"""CIFAR-10, in torchvision's layout, as parquet files, or downloaded."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +21,8 @@ BATCH_FILES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"
 class Cifar10(DatasetSource):
     """50,000 + 10,000 photographs in ten classes, 3×32×32 (Krizhevsky 2009).
 
-    Looked for in `data_dir/cifar-10-batches-py` (torchvision's layout, lossless), then in
-    `data_dir/cifar10/{train,test}.parquet` (Hugging Face layout), and downloaded by torchvision otherwise.
+    Read from `data_dir/cifar-10-batches-py` (torchvision's layout, lossless), else from
+    `data_dir/cifar10/{train,test}.parquet` (Hugging Face layout), else downloaded by torchvision.
     """
 
     data_dir: Path
@@ -50,7 +50,7 @@ class Cifar10(DatasetSource):
         )
 
     def download(self, parquet: Path) -> None:
-        """Let torchvision fetch and unpack the archive into `data_dir`."""
+        """Download and unpack the archive into `data_dir` with torchvision; raises `InputError` where that fails."""
         from torchvision.datasets import CIFAR10
 
         try:
@@ -63,13 +63,16 @@ class Cifar10(DatasetSource):
             ) from error
 
     def read_batches(self) -> Arrays:
-        """The original pickled batches; torchvision compares their published checksums before it unpickles them."""
+        """Read the original pickled batches; torchvision verifies their published checksums before unpickling.
+
+        Raises `InputError` where a file is damaged.
+        """
         import numpy as np
         from torchvision.datasets import CIFAR10
 
         for name in BATCH_FILES:
             path = self.data_dir / "cifar-10-batches-py" / name
-            if (size := path.stat().st_size) > LARGEST_BATCH:  # torchvision reads all of it to compute its checksum
+            if (size := path.stat().st_size) > LARGEST_BATCH:  # torchvision reads the whole file for its checksum
                 raise InputError(
                     f"dataset: {path} is damaged: it holds {size:,} bytes, and the published one 31 million"
                 )
@@ -85,5 +88,5 @@ class Cifar10(DatasetSource):
 
 
 def has_batches(folder: Path) -> bool:
-    """Whether every batch of torchvision's layout lies in `folder`."""
+    """Whether `folder` has all batch files of torchvision's layout."""
     return all((folder / name).is_file() for name in BATCH_FILES)

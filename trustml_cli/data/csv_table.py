@@ -1,4 +1,4 @@
-"""One's own table, in a file of comma-separated values."""
+"""A user's own table, in a CSV file."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +9,10 @@ from trustml_cli.system.errors import InputError, some_of
 
 @dataclass(frozen=True, kw_only=True)
 class CsvTable(TableSource):
-    """The table in the file `path`, whose first line names the columns.
+    """The table in the CSV file `path`, whose first line names the columns.
 
     `label` is the column to be predicted and `positive` its favourable value; every other value is unfavourable.
-    Columns in `sensitive` and in `leave_out` are not among the features.
+    Columns in `sensitive` and in `leave_out` are not features.
     """
 
     path: Path

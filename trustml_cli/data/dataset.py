@@ -1,4 +1,4 @@
-"""What every data set is once it has been read, and the base class of those who read them."""
+"""Data sets and their splits, and the base class of data set readers."""
 
 import logging
 from abc import ABC, abstractmethod
@@ -23,7 +23,7 @@ MOST_CLASSES = 10_000  # a confusion matrix of more takes gigabytes
 
 
 class Split(ABC):
-    """One split: examples and their labels. The examples may lie in memory or be decoded as they are asked for."""
+    """One split: examples and their labels. The examples may be in memory or be decoded on demand."""
 
     labels: Tensor
     """Class numbers, int64, shape [N]."""
@@ -39,10 +39,10 @@ class Split(ABC):
 
     @abstractmethod
     def stream(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Raw examples (uint8 for images) and labels in batches, in the order given by `order` (int64, [M])."""
+        """Yield raw examples (uint8 for images) and labels in batches, in the given `order` (int64, [M])."""
 
     def on(self, device: torch.device) -> "Split":
-        """The same split where batches for `device` are made fastest. By default it stays where it is."""
+        """The same split, moved to `device` if that makes batches faster. By default it is not moved."""
         return self
 
     def divide(self, fraction: float, seed: int) -> tuple[Self, Self]:
@@ -53,7 +53,7 @@ class Split(ABC):
 
 
 class InMemory(Split):
-    """Examples in one tensor, which may be memory-mapped: a batch is an index into it."""
+    """Examples in one tensor, which may be memory-mapped; a batch is obtained by indexing."""
 
     def __init__(self, inputs: Tensor, labels: Tensor) -> None:
         assert len(inputs) == len(labels), (inputs.shape, labels.shape)
@@ -68,20 +68,20 @@ class InMemory(Split):
             yield self.inputs[indices], self.labels[indices]
 
     def on(self, device: torch.device) -> "Split":
-        """Moved to a GPU if it takes at most half of the memory that is free there."""
+        """The split, moved to a GPU if it takes less than half of its free memory."""
         if device.type == "cuda" and self.inputs.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
             return type(self)(self.inputs.to(device), self.labels.to(device))
         return self
 
 
 def check_class_count(classes: int, source: str) -> None:
-    """Raise `InputError` unless a network can tell so many classes apart."""
+    """Raise `InputError` for more than `MOST_CLASSES` classes."""
     if classes > MOST_CLASSES:
         raise InputError(f"dataset: {source} has {classes:,} classes; {MOST_CLASSES:,} at most are taken")
 
 
 def check_name(length: int, source: str) -> None:
-    """Raise `InputError` unless the name of a class may be so many characters long."""
+    """Raise `InputError` for a class name of more than `LONGEST_NAME` characters."""
     if length > LONGEST_NAME:
         raise InputError(
             f"dataset: {source} has a class name of {length:,} characters; {LONGEST_NAME} at most are taken"
@@ -89,12 +89,12 @@ def check_name(length: int, source: str) -> None:
 
 
 def random_subset(split: Split, count: int, seed: int) -> Split:
-    """So many examples drawn at random, or all there are."""
+    """`count` examples drawn at random, or all if there are fewer."""
     return split.subset(random_indices(split, count, seed))
 
 
 def random_indices(split: Split, count: int, seed: int) -> Tensor:
-    """Where the examples of `random_subset` are in the split, in ascending order."""
+    """The indices of `random_subset` in the split, in ascending order."""
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
     return order[:count].sort().values
 
@@ -103,9 +103,9 @@ def random_indices(split: Split, count: int, seed: int) -> Tensor:
 class Dataset:
     """A data set that has been read.
 
-    `classes` are the names of the classes, in the order of their numbers. `fingerprint` changes with the content:
-    trained models are found again by it; whoever makes another data set of one calls `derive`. `source` says in words
-    where the examples were found, and `notes` what whoever compares figures measured on them has to know.
+    `classes` are the names of the classes, in the order of their numbers. `fingerprint` changes with the content and is
+    part of the store key of trained models; changed data sets must be made by `derive`. `source` describes where the
+    examples were read from, and `notes` what matters when figures measured on them are compared with others.
     """
 
     train: Split
@@ -121,7 +121,10 @@ class Dataset:
         return self.train.shape
 
     def class_number(self, name: str | int) -> int:
-        """The number of the class called `name`; a number that names no class stands for itself."""
+        """The number of the class called `name`; an int that is no class name is taken as the class number.
+
+        Raises ValueError where there is no such class.
+        """
         if str(name) in self.classes:
             return self.classes.index(str(name))
         if isinstance(name, int) and 0 <= name < len(self.classes):
@@ -129,7 +132,7 @@ class Dataset:
         raise ValueError(f"no class {name!r}; there are {some_of(self.classes)} (0 to {len(self.classes) - 1})")
 
     def limited(self, limit: int) -> "Dataset":
-        """The same data set with at most `limit` examples in each split, drawn at random but always the same."""
+        """The same data set with at most `limit` examples in each split, drawn at random with a fixed seed."""
 
         def cut(split: Split) -> Split:
             order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
@@ -145,10 +148,10 @@ class Dataset:
         test: Split | None = None,
         classes: tuple[str, ...] | None = None,
     ) -> Self:
-        """The data set with another training split, test split or classes: the one way to a changed data set.
+        """The data set with another training split, test split or classes; always use this to change a data set.
 
-        `note` says what was done, with every number that decided it. It becomes part of the fingerprint, so data sets
-        derived from one that differ must differ in their notes.
+        `note` describes the change with all its parameters. It becomes part of the fingerprint, so that different
+        changes must have different notes.
         """
         given = {"train": train, "test": test, "classes": classes}
         parts: dict[str, Any] = {name: part for name, part in given.items() if part is not None}
@@ -157,9 +160,9 @@ class Dataset:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSource(ABC):
-    """Reads a data set. Subclasses name their keys as fields and implement `read`.
+    """Reads a data set. Subclasses declare their keys as fields and implement `read`.
 
-    `limit` keeps so many examples of each split (null keeps all).
+    `limit` is the maximum number of examples kept in each split (null: all).
     """
 
     limit: int | None
@@ -169,21 +172,24 @@ class DatasetSource(ABC):
 
     @abstractmethod
     def read(self, cache_dir: Path) -> Dataset:
-        """The whole data set; what is decoded once is kept below `cache_dir`.
+        """Read the whole data set; decoded examples are cached below `cache_dir`.
 
-        Raises `InputError` where files are missing or broken.
+        Raises `InputError` where files are missing or damaged.
         """
 
     def load(self, cache_dir: Path) -> Dataset:
-        """The data set, checked and cut to `limit`; what is decoded once is kept below `cache_dir`."""
+        """Read and check the data set and reduce it to `limit`; decoded examples are cached below `cache_dir`.
+
+        Raises `InputError` where it is missing, damaged or inconsistent.
+        """
         data = self.read(cache_dir)
         for note in data.notes:
             log.info("dataset: %s", note)
-        if code := code_of(cls.__module__ for cls in type(self).__mro__):  # what it reads, somebody's code decides
+        if code := code_of(cls.__module__ for cls in type(self).__mro__):  # a user's own reader
             data = data.derive(f"read by {digest(code)}")
         check_class_count(len(data.classes), data.source)
         check_name(max(map(len, data.classes)), data.source)
-        data = replace(data, classes=tuple(map(printable, data.classes)))  # names of folders may hold anything
+        data = replace(data, classes=tuple(map(printable, data.classes)))  # names of folders may contain any characters
         if len(data.classes) < 2:
             raise InputError(f"dataset: {data.source} has one class only ({data.classes[0]}); two or more are needed")
         if data.train.shape != data.test.shape:

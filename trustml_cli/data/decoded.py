@@ -1,4 +1,4 @@
-"""Arrays that are decoded once, kept in the cache directory and memory-mapped after that."""
+"""Arrays that are decoded once, cached on disk, and memory-mapped from then on."""
 
 import logging
 from collections.abc import Callable
@@ -14,14 +14,14 @@ log = logging.getLogger(__name__)
 
 Arrays = dict[str, NDArray[Any]]
 
-LAYOUT = 1  # raise it when what is stored changes its meaning
+LAYOUT = 1  # increase it when the stored format changes
 
 
 def decoded(cache_dir: Path, name: str, origin: Any, decode: Callable[[], Arrays]) -> tuple[Arrays, str]:
-    """The arrays that `decode` makes, from the cache if they are there, and a fingerprint of their content.
+    """The arrays returned by `decode`, from the cache if they are there, and a fingerprint of their content.
 
-    `origin` is whatever the arrays are made from, as JSON-able facts (files with size and time, pixel sizes): when
-    it changes, so does the place in the cache.
+    `origin` is everything that the arrays depend on, as JSON-able values (files with size and time, pixel sizes). Its
+    hash is part of the name of the cache folder.
     """
     folder = cache_dir / "data" / f"{name}-{digest([LAYOUT, origin])[:16]}"
 
@@ -33,13 +33,13 @@ def decoded(cache_dir: Path, name: str, origin: Any, decode: Callable[[], Arrays
 
     checksums = make_once(folder, make)
     contents = {file: checksum for file, checksum in checksums.items() if file.endswith(".npy")}
-    # copy on write: tensors made from the arrays are writable, the files stay as they are
+    # copy on write: tensors made from the arrays are writable, but the files are not changed
     arrays = {file.removesuffix(".npy"): np.load(folder / file, mmap_mode="c") for file in contents}
     return arrays, digest(contents)
 
 
 def save(path: Path, array: NDArray[Any]) -> None:
-    """As `np.save`, whose error does not say that it was the disk that is full."""
+    """Save like `np.save`, but with an error that tells when the disk is full."""
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
         file.write(array.data)

@@ -1,4 +1,4 @@
-"""The embedded default: handwritten digits that come with scikit-learn."""
+"""The default data set: the handwritten digits included in scikit-learn."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from trustml_cli.system.ranges import require
 class Digits(DatasetSource):
     """1,797 handwritten digits, 1×8×8 with 17 grey levels (Alpaydin and Kaynak 1998, UCI Optical Recognition).
 
-    `test_fraction` of each class is held out for testing, always the same images.
+    `test_fraction` of each class is held out for testing, with a fixed seed.
     """
 
     test_fraction: float
@@ -26,7 +26,7 @@ class Digits(DatasetSource):
         require(self, "test_fraction", at_least=0.01, at_most=0.9)
 
     def read(self, cache_dir: Path) -> Dataset:
-        # kept like what is downloaded: to import scikit-learn and read its text takes longer than many an attack
+        # cached, because importing scikit-learn and reading its text file takes longer than many attacks
         arrays, _ = decoded(cache_dir, "digits", {"test_fraction": self.test_fraction}, self.divided)
         train, test = (
             InMemory(torch.from_numpy(arrays[f"{name}_images"]), torch.from_numpy(arrays[f"{name}_labels"]))

@@ -1,4 +1,4 @@
-"""Picture files: opened with care, and those that methods put into images, triggers and masks."""
+"""Safe opening of image files, and reading of those used as triggers and masks."""
 
 import io
 import warnings
@@ -17,17 +17,17 @@ from trustml_cli.system.files import Stamp, stamp
 from trustml_cli.system.user_file import GB, opened
 
 MODES = {1: "L", 3: "RGB"}
-LARGEST = GB  # bytes of a picture file
+LARGEST = GB  # maximum bytes of an image file
 Image.init()
-FORMATS = [name for name in Image.OPEN if name != "EPS"]  # which is a program, and Pillow has Ghostscript run it
-warnings.simplefilter("error", Image.DecompressionBombWarning)  # too many pixels are refused, not warned of
+FORMATS = [name for name in Image.OPEN if name != "EPS"]  # EPS is a program that Pillow runs with Ghostscript
+warnings.simplefilter("error", Image.DecompressionBombWarning)  # too many pixels are an error
 
 
 @contextmanager
 def open_picture(content: Path | bytes) -> Iterator[Image.Image]:
-    """The picture in a regular file or in its bytes, not decoded yet.
+    """Open the image in a regular file or in its bytes, without decoding it.
 
-    Raises `OSError` where there is no such file, and whatever Pillow raises where it holds no picture.
+    Raises `OSError` where there is no such file, and Pillow's errors where it holds no image.
     """
     source = opened(content, LARGEST) if isinstance(content, Path) else io.BytesIO(content)
     with source as file, Image.open(file, formats=FORMATS) as picture:
@@ -35,9 +35,9 @@ def open_picture(content: Path | bytes) -> Iterator[Image.Image]:
 
 
 def read_picture(path: Path, channels: int, height: int, width: int) -> Tensor:
-    """The picture in the file `path`, scaled to `height` × `width`: floats in [0, 1], [channels, height, width].
+    """Read the image file `path`, scaled to `height` × `width`: float32 in [0, 1], [channels, height, width].
 
-    `channels` is 1 for grey or 3 for colour. Raises ValueError, as of a field called `image`, if it is no picture.
+    `channels` is 1 for grey or 3 for colour. Raises ValueError, with a message about the key `image`, if it fails.
     """
     if channels not in MODES:
         raise ValueError(f"image: can be put on images of 1 or 3 channels only, not {channels}")
@@ -50,9 +50,9 @@ def read_picture(path: Path, channels: int, height: int, width: int) -> Tensor:
         raise ValueError(f"image: {path} cannot be read as an image ({reason}); give a picture file") from error
 
 
-@lru_cache(maxsize=4)  # a trigger asks for it with every batch
+@lru_cache(maxsize=4)  # a trigger reads it for every batch
 def scaled(file: Stamp, mode: str, height: int, width: int) -> Tensor:
-    """The pixels of the picture in `file`, which is given by its stamp: a file that changes is read again."""
+    """The pixels of the image `file`, given by its stamp, so that a changed file is read again."""
     with open_picture(Path(file[0])) as picture:
         upright = ImageOps.exif_transpose(picture).convert(mode)
         pixels = np.array(upright.resize((width, height), Image.Resampling.BILINEAR), dtype=np.uint8)
@@ -60,5 +60,5 @@ def scaled(file: Stamp, mode: str, height: int, width: int) -> Tensor:
 
 
 def check_picture(path: Path) -> None:
-    """Raise ValueError unless the file `path` holds a picture."""
+    """Raise ValueError unless `path` is a readable image file."""
     read_picture(path, channels=3, height=1, width=1)

@@ -1,4 +1,4 @@
-"""One's own images, in folders named after their classes."""
+"""A user's own images, in folders named after their classes."""
 
 import os
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ ENDINGS = {ending for ending, format_name in Image.registered_extensions().items
 
 
 class Streaming(Enum):
-    """Whether images are decoded for each batch instead of once."""
+    """Whether images are decoded for each batch instead of once into the cache."""
 
     auto = "auto"
     always = "always"
@@ -39,7 +39,7 @@ class Streaming(Enum):
 
 @dataclass(frozen=True)
 class Listing:
-    """The picture files of one split and their class numbers."""
+    """The image files of one split and their class numbers."""
 
     files: list[Path]
     labels: list[int]
@@ -49,9 +49,9 @@ class Listing:
 class ImageFolder(DatasetSource):
     """Images from `root/{train,test}/CLASS/*.jpg` (or any format that Pillow reads).
 
-    Each image's shorter side is scaled to `size` pixels and the middle square is kept. `stream` decides whether they
-    are decoded once into the cache or for each batch by `workers` processes; `auto` streams what would take more than
-    half of the machine's memory.
+    Each image's shorter side is scaled to `size` pixels and the centre square is cropped. `stream` decides whether
+    images are decoded once into the cache or for each batch by `workers` processes; `auto` streams data sets that
+    would take more than half of the machine's memory.
     """
 
     root: Path
@@ -108,7 +108,7 @@ class ImageFolder(DatasetSource):
         return count * self.channels * self.size**2 > memory // 2
 
     def decode(self, listings: dict[str, Listing]) -> Arrays:
-        """Every picture of every split, decoded."""
+        """Decode all images of all splits."""
         return {
             f"{split}_images": decode_pictures(
                 len(part.files),
@@ -122,7 +122,7 @@ class ImageFolder(DatasetSource):
 
 
 def digests(listings: dict[str, Listing]) -> Arrays:
-    """The SHA-256 of every file of every split, [files, 32] bytes: what tells data sets apart that are not decoded."""
+    """The SHA-256 of all files of each split, uint8 [files, 32]: the fingerprint of data sets that are streamed."""
 
     def of(split: str, files: list[Path]) -> NDArray[np.uint8]:
         with ThreadPoolExecutor() as pool:
@@ -134,7 +134,7 @@ def digests(listings: dict[str, Listing]) -> Arrays:
 
 
 def class_folders(folder: Path) -> tuple[str, ...]:
-    """Names of the folders in `folder`, in alphabetical order; hidden ones do not count."""
+    """Names of the folders in `folder`, in alphabetical order, without hidden ones."""
     names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not names:
         raise InputError(f"dataset.root: {folder} has no class folders; images belong in {folder}/CLASS/")
@@ -143,7 +143,7 @@ def class_folders(folder: Path) -> tuple[str, ...]:
 
 
 def list_pictures(folder: Path, classes: tuple[str, ...]) -> Listing:
-    """Every file with the ending of a picture in the class folders of `folder`."""
+    """All files with an image extension in the class folders of `folder`; raises `InputError` for an empty class."""
     files: list[Path] = []
     labels: list[int] = []
     for number, name in enumerate(classes):
@@ -162,7 +162,7 @@ def list_pictures(folder: Path, classes: tuple[str, ...]) -> Listing:
 
 
 class Streamed(Split):
-    """Pictures that are decoded by worker processes as batches are asked for."""
+    """Images that worker processes decode for each batch."""
 
     def __init__(self, listing: Listing, size: int, channels: int, workers: int) -> None:
         self.pictures = PictureFiles(listing.files, size, channels)
@@ -180,20 +180,20 @@ class Streamed(Split):
             self.pictures,
             batch_sampler=[part.tolist() for part in indices],
             num_workers=self.workers,
-            generator=torch.Generator(),  # its own: streaming must not change the random numbers of training
+            generator=torch.Generator(),  # a separate one: streaming must not change the random numbers of training
         )
         pictures = iter(loader)
         for part in indices:
             try:
                 images = next(pictures)
-            except InputError as error:  # a worker process sends its traceback; the message is the last line
+            except InputError as error:  # from a worker process: a traceback with the message in the last line
                 message = str(error).splitlines()[-1].removeprefix(f"{InputError.__module__}.InputError: ")
                 raise InputError(message) from error
             yield images, self.labels[part]
 
 
 class PictureFiles(TorchDataset[Tensor]):
-    """The files as torch's DataLoader wants them."""
+    """The image files as a map-style dataset for torch's DataLoader."""
 
     def __init__(self, files: list[Path], size: int, channels: int) -> None:
         self.files, self.size, self.channels = files, size, channels

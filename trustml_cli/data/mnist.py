@@ -29,7 +29,7 @@ class Mnist(DatasetSource):
 
     # What differs between MNIST and its drop-in replacements:
     def torchvision_name(self) -> str:
-        """The class in torchvision.datasets, which is also the folder below `data_dir`."""
+        """The name of the class in torchvision.datasets and of the folder in `data_dir`."""
         return "MNIST"
 
     def class_names(self) -> tuple[str, ...]:
@@ -53,7 +53,7 @@ class Mnist(DatasetSource):
         )
 
     def download(self, folder: Path) -> None:
-        """Let torchvision fetch the four files into `folder`."""
+        """Download the four files into `folder` with torchvision; raises `InputError` where that fails."""
         from torchvision import datasets
 
         name = self.torchvision_name()
@@ -81,9 +81,9 @@ class FashionMnist(Mnist):
 
 
 def read_idx_file(path: Path, dimensions: int) -> NDArray[np.uint8]:
-    """The bytes in an IDX file: 0, 0, 8 for bytes, the number of dimensions, the size of each, then the values.
+    """Read an IDX file of bytes: 0, 0, 8 (the type uint8), number of dimensions, size of each (big-endian), values.
 
-    Raises ValueError where there are more or fewer values than the sizes say.
+    Raises ValueError where the header differs or the number of values does not match the sizes.
     """
     with opened(path) as file:
         begins = file.read(4)
@@ -97,7 +97,7 @@ def read_idx_file(path: Path, dimensions: int) -> NDArray[np.uint8]:
 
 
 def read_idx(folder: Path) -> Arrays:
-    """The four files of `folder` in the IDX format; a broken one is named."""
+    """Read the four IDX files in `folder`; raises `InputError` naming a damaged one."""
     arrays: Arrays = {}
     for split, part in (("train", "train"), ("test", "t10k")):
         images, labels = folder / f"{part}-images-idx3-ubyte", folder / f"{part}-labels-idx1-ubyte"

@@ -17,10 +17,10 @@ from trustml_cli.system.errors import InputError, one_line, short, some_of
 from trustml_cli.system.files import digest, stamp
 from trustml_cli.system.user_file import memory_for_one_read, opened
 
-JPEG = b"\xff\xd8\xff"  # the first bytes of every one
-SMALLEST = 10  # bytes of an encoded image at the least
-FEW = 10_000  # rows that may all be of one image, which the file holds once
-LABELS = 2**16  # that are held as arrow's at once
+JPEG = b"\xff\xd8\xff"  # the first bytes of every JPEG file
+SMALLEST = 10  # minimum bytes of an encoded image
+FEW = 10_000  # up to so many rows may share one image, which the file stores once
+LABELS = 2**16  # labels per arrow batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +28,7 @@ class Parquet(DatasetSource):
     """Images from the files `train` and `test`.
 
     `image` and `label` name the columns: encoded images as {bytes, path} or bytes, and class numbers or names. With
-    `size` the images are brought to so many pixels on each side. Class names come from the file's own description
-    where it has one.
+    `size` the images are resized to `size` × `size` pixels. Class names are taken from the file's metadata, if any.
     """
 
     train: Path
@@ -51,7 +50,7 @@ class Parquet(DatasetSource):
 
 
 def read_parquet(source: Parquet, cache_dir: Path, name: str, classes: tuple[str, ...] | None) -> Dataset:
-    """The data set in the two files of `source`; `classes` overrides what they say of themselves."""
+    """Read the data set in the two files of `source`; `classes` overrides the class names in the files."""
     files = {"train": source.train, "test": source.test}
     labels = {split: read_labels(path, source.label) for split, path in files.items()}
     classes = classes or described_classes(source.train, source.label) or classes_in(labels["train"], source.train)
@@ -85,7 +84,7 @@ def read_parquet(source: Parquet, cache_dir: Path, name: str, classes: tuple[str
 
 
 def lossy_notes(jpegs: int, images: int, published: bool) -> tuple[str, ...]:
-    """What is to be said of so many JPEGs among the images; of a data set that was `published` without loss, more."""
+    """Notes on the number of JPEG images; for a data set that was `published` losslessly, also that pixels differ."""
     if not jpegs:
         return ()
     told = f"{jpegs:,} of {images:,} images went through JPEG, which is lossy"
@@ -94,10 +93,10 @@ def lossy_notes(jpegs: int, images: int, published: bool) -> tuple[str, ...]:
 
 @contextmanager
 def open_parquet(path: Path, dictionary: Sequence[str] = ()) -> Iterator[Any]:
-    """The parquet file at `path`, opened by pyarrow; texts of the columns in `dictionary` are not multiplied.
+    """Open the parquet file at `path` with pyarrow; the columns in `dictionary` are read dictionary-encoded.
 
-    Raises `InputError` where it is none, and where it holds more rows than images of a few bytes would fit into it, or
-    values that unpack to more than half of the memory.
+    Raises `InputError` where it is not a parquet file, where it has more rows than images of `SMALLEST` bytes fit into
+    it, or where its values unpack to more than half of the memory.
     """
     try:
         from pyarrow import ArrowException
@@ -121,7 +120,7 @@ def open_parquet(path: Path, dictionary: Sequence[str] = ()) -> Iterator[Any]:
 
 
 def column_of(file: Any, path: Path, column: str, rows: int) -> Iterator[Any]:
-    """One column of an open file in parts of so many `rows`, as arrow's arrays."""
+    """Yield one column of an open file as arrow arrays of up to `rows` rows; raises `InputError` where it is absent."""
     if column not in file.schema_arrow.names:
         raise InputError(f"dataset: {path} has no column {column!r}; it has {some_of(file.schema_arrow.names)}")
     if not file.metadata.num_rows:
@@ -134,11 +133,11 @@ def column_of(file: Any, path: Path, column: str, rows: int) -> Iterator[Any]:
 
 
 def read_labels(path: Path, column: str) -> list[int | str]:
-    """The class of every row, as number or name."""
+    """The class of each row, as number or name; raises `InputError` for anything else."""
     labels: list[int | str] = []
     with open_parquet(path, dictionary=[column]) as file:
         for part in column_of(file, path, column, LABELS):
-            for value in getattr(part, "dictionary", ()):  # each text once
+            for value in getattr(part, "dictionary", ()):  # each distinct value once
                 check_name(len(text) if isinstance(text := value.as_py(), str) else 0, str(path))
             for value in part.to_pylist():
                 if not isinstance(value, int | str):
@@ -150,7 +149,7 @@ def read_labels(path: Path, column: str) -> list[int | str]:
 
 
 def read_images(path: Path, source: Parquet, label: str) -> tuple[Any, int]:
-    """Every image of the file, decoded, as uint8 [N, C, H, W]; and how many are encoded as JPEG."""
+    """All images of the file, decoded, as uint8 [N, C, H, W], and the number of those encoded as JPEG."""
     jpegs = 0
 
     def pictures(file: Any) -> Iterator[tuple[bytes, str]]:
@@ -171,7 +170,7 @@ def read_images(path: Path, source: Parquet, label: str) -> tuple[Any, int]:
 
 
 def described_classes(path: Path, column: str) -> tuple[str, ...] | None:
-    """Class names as the `datasets` library writes them into a file's metadata, if it did."""
+    """Class names from the metadata that the `datasets` library writes; None if there are none."""
     with open_parquet(path) as file:
         metadata = file.schema_arrow.metadata or {}
     try:
@@ -183,7 +182,7 @@ def described_classes(path: Path, column: str) -> tuple[str, ...] | None:
 
 
 def classes_in(labels: list[int | str], path: Path) -> tuple[str, ...]:
-    """Names for the classes that occur: all numbers from 0 to the largest, or the names in alphabetical order."""
+    """Class names from the labels: all numbers from 0 to the largest, or the distinct names in alphabetical order."""
     numbers = [label for label in labels if isinstance(label, int)]
     if len(numbers) == len(labels):
         check_class_count(max(numbers) + 1, str(path))
@@ -192,7 +191,7 @@ def classes_in(labels: list[int | str], path: Path) -> tuple[str, ...]:
 
 
 def numbered(labels: list[int | str], classes: tuple[str, ...], path: Path, column: str) -> Any:
-    """Class numbers for `labels`; one that is no class is an error that names its row."""
+    """Class numbers for `labels`, int64 [N]; raises `InputError` naming the row of an unknown class."""
     known: dict[int | str, int] = {name: number for number, name in enumerate(classes)}
     known |= {number: number for number in range(len(classes))}
     for row, label in enumerate(labels):

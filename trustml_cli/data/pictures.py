@@ -1,4 +1,4 @@
-"""Picture files of any size and format to uint8 arrays of one size."""
+"""Decoding of image files of any size and format to uint8 arrays of one size."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -16,20 +16,20 @@ from trustml_cli.data.image_file import MODES, open_picture
 from trustml_cli.system.errors import InputError, one_line
 from trustml_cli.system.user_file import GB, memory_for_one_read
 
-AT_ONCE = 256  # pictures that are held encoded while they are decoded
+AT_ONCE = 256  # encoded images in memory at a time
 
 
 def decode_picture(content: Path | bytes, name: str, size: int | None, channels: int) -> NDArray[np.uint8]:
-    """One picture as uint8 [channels, H, W].
+    """Decode one image to uint8 [channels, H, W].
 
-    With `size`, its shorter side is scaled to that many pixels and the middle square is cut out; without, it keeps
-    its size. Raises `InputError` naming the picture if it cannot be decoded.
+    With `size`, its shorter side is scaled to that many pixels and the centre square is cropped; without, it keeps
+    its size. Raises `InputError` with the image's `name` if it cannot be decoded.
     """
     try:
         with open_picture(content) as picture:
             if size is not None:
-                picture.draft(MODES[channels], (size, size))  # lets JPEG decode at a fraction of its size
-            image = ImageOps.exif_transpose(picture).convert(MODES[channels])  # upright, as viewers show it
+                picture.draft(MODES[channels], (size, size))  # lets Pillow decode a JPEG at reduced size
+            image = ImageOps.exif_transpose(picture).convert(MODES[channels])  # apply the EXIF orientation
             if size is not None and image.size != (size, size):
                 image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
             pixels = np.asarray(image, dtype=np.uint8)
@@ -43,10 +43,10 @@ def decode_picture(content: Path | bytes, name: str, size: int | None, channels:
 def decode_pictures(
     count: int, pictures: Iterable[tuple[Path | bytes, str]], size: int | None, channels: int, label: str
 ) -> NDArray[np.uint8]:
-    """So many pictures, each with its name, decoded on several threads and stacked into uint8 [N, C, H, W].
+    """Decode `count` images, each with its name, on several threads and stack them into uint8 [N, C, H, W].
 
-    A few of them are held in memory encoded at any time. Raises `InputError` where they differ in size, where there are
-    not as many, and where they do not fit into the memory.
+    At most `AT_ONCE` encoded images are in memory at a time. Raises `InputError` where the images differ in size, where
+    their number is not `count`, or where they take more than half of the memory.
     """
 
     def decode(picture: tuple[Path | bytes, str]) -> NDArray[np.uint8]:
@@ -75,7 +75,7 @@ def decode_pictures(
 
 
 def room_for(count: int, first: NDArray[np.uint8], label: str) -> NDArray[np.uint8]:
-    """An array for `count` pictures like the `first`. Raises `InputError` where the memory does not suffice."""
+    """An empty array for `count` images of the shape of `first`; raises `InputError` where it is too large."""
     if (needed := count * first.nbytes) > memory_for_one_read():
         raise InputError(
             f"dataset: {label}: {count:,} images of {size_text(first)} take {needed / GB:,.0f} GB decoded, more than "
@@ -85,12 +85,12 @@ def room_for(count: int, first: NDArray[np.uint8], label: str) -> NDArray[np.uin
 
 
 def size_text(pixels: NDArray[np.uint8]) -> str:
-    """'640×480' for uint8 [C, H, W]."""
+    """Width and height of uint8 [C, H, W] as text, for example '640×480'."""
     return f"{pixels.shape[2]}×{pixels.shape[1]}"
 
 
 def check_size(size: int | None, channels: int) -> None:
-    """Raise ValueError unless the two can be asked of `decode_picture`."""
+    """Raise ValueError unless `decode_picture` supports this size and number of channels."""
     if size is not None and size < 1:
         raise ValueError(f"size: must be at least 1 pixel (or null to keep each image's own), got {size}")
     if channels not in MODES:

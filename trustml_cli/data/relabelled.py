@@ -1,4 +1,4 @@
-"""Splits whose labels are not those they were read with."""
+"""Splits with changed labels, and data sets restricted to some classes."""
 
 from collections.abc import Iterator, Sequence
 from typing import Self
@@ -10,7 +10,7 @@ from trustml_cli.data.dataset import Dataset, Split
 
 
 class Relabelled(Split):
-    """The examples of `split` under other labels, int64 [N]."""
+    """The examples of `split` with other `labels`, int64 [N]."""
 
     def __init__(self, split: Split, labels: Tensor) -> None:
         assert len(labels) == len(split), (len(labels), len(split))
@@ -30,7 +30,7 @@ class Relabelled(Split):
 
 
 def only_classes(data: Dataset, classes: Sequence[int]) -> Dataset:
-    """The examples of these `classes` alone, which are numbered anew in the order given."""
+    """The data set restricted to `classes`, which are renumbered from 0 in the order given."""
     numbers = torch.full((len(data.classes),), -1)
     numbers[list(classes)] = torch.arange(len(classes))
 

@@ -1,4 +1,4 @@
-"""Tables: rows of numbers and categories as the features that a network takes, and the groups to be treated alike."""
+"""Tabular data: encoding of numbers and categories as features, and the groups of sensitive attributes."""
 
 import csv
 from collections.abc import Sequence
@@ -19,13 +19,13 @@ from trustml_cli.system.files import digest
 from trustml_cli.system.ranges import require
 from trustml_cli.system.user_file import memory_for_one_read, opened
 
-MOST_GROUPS = 20  # a sensitive column with more values is no grouping of people
-RARE = 10  # categories with fewer rows share one column
-LARGEST = float(np.finfo(np.float32).max)  # what a feature may be, up or down
+MOST_GROUPS = 20  # maximum number of groups in a sensitive column
+RARE = 10  # categories with fewer rows share one feature column
+LARGEST = float(np.finfo(np.float32).max)  # maximum absolute value of a feature
 LONGEST_ROW = 2**20  # bytes
 MOST_COLUMNS = 20_000
-GROWTH = 5  # times the bytes of a file are what its table takes in memory, and more where it holds texts
-LEAF = 8  # a step is cut only where so many rows lie on both sides of it
+GROWTH = 5  # estimated memory of a table relative to its file; more if it has strings
+LEAF = 8  # minimum rows in each leaf of the decision tree that places the bins
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class Attribute:
 
 
 class Rows(InMemory):
-    """Rows of a table, float32 [N, D]; `sensitive` holds each row's group by every attribute, int64 [N, A].
+    """Rows of a table, float32 [N, D]; `sensitive` is the group of each row in each attribute, int64 [N, A].
 
-    `columns` are the features before they were made numbers of, where they are known.
+    `columns` are the features before encoding, if known.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Rows(InMemory):
 
     @property
     def strata(self) -> Tensor:
-        """One number for each combination of groups and label, int64 [N]."""
+        """The number of each row's combination of groups and label, int64 [N]."""
         together = torch.cat([self.sensitive, self.labels[:, None]], 1)
         numbers: Tensor = torch.unique(together, dim=0, return_inverse=True)[1]
         return numbers
@@ -67,10 +67,10 @@ class Rows(InMemory):
 
 @dataclass(frozen=True)
 class Table(Dataset):
-    """A data set of rows in two classes, of which the second is the favourable one.
+    """A tabular data set with two classes, of which the second is the favourable one.
 
-    `attributes` name the columns of `sensitive` in both splits. They are not among the features. `bins` is how many
-    yes/no columns were cut for each column of numbers at most.
+    `attributes` describe the columns of `sensitive` in both splits. They are not features. `bins` is the maximum number
+    of binary columns added for each numeric column.
     """
 
     train: Rows
@@ -79,9 +79,9 @@ class Table(Dataset):
     bins: int = 0
 
     def split_validation(self, fraction: float, seed: int) -> tuple["Table", Rows]:
-        """The table with so much less to train on, and what was taken away: as large a share of every stratum.
+        """The table without a share `fraction` of each stratum of its training rows, and the rows held out.
 
-        Whatever is learned about a column is learned anew from the rows that stay, so that the others are new to it.
+        The encoding of the columns is fitted anew to the remaining rows, so that held-out rows do not influence it.
         """
         kept, aside = divide_strata(self.train.strata, fraction, seed)
         train, validation = self.train.subset(kept), self.train.subset(aside)
@@ -98,10 +98,10 @@ class Table(Dataset):
 
 
 def divide_strata(strata: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Indices of two random parts of N rows; the second has `fraction` of each stratum, int64 [N], to the nearest row.
+    """Indices of two random parts of N rows; the second has a share `fraction` of each stratum, up to rounding.
 
-    It has one row at least.
-    Rows stand in the order of their strata, at random within each, and every 1/fraction-th is taken.
+    `strata` is int64 [N]. The second part has at least one row. It is a systematic sample: rows are sorted by stratum,
+    at random within each, and every 1/fraction-th is taken.
     """
     random = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(strata), generator=random)
@@ -115,11 +115,11 @@ def divide_strata(strata: Tensor, fraction: float, seed: int) -> tuple[Tensor, T
 
 @dataclass(frozen=True, kw_only=True)
 class TableSource(DatasetSource):
-    """Reads a table. Subclasses name further keys as fields and implement `read`.
+    """Reads a table. Subclasses declare further keys as fields and implement `read`.
 
-    `bins` yes/no columns are added for each column of numbers, at the values where a decision tree on that column
-    alone would cut; 0 leaves the number alone. `test_fraction` of each class is held out; `split_seed` decides which
-    rows, and the same seed always decides for the same.
+    For each numeric column up to `bins` binary columns are added, at the thresholds of a decision tree fitted to that
+    column alone; 0 adds none. `test_fraction` of each class is held out for testing; `split_seed` determines which
+    rows.
     """
 
     bins: int
@@ -134,7 +134,7 @@ class TableSource(DatasetSource):
             raise ValueError(f"split_seed: must be at least 0 and below 2**32, got {self.split_seed}")
 
     def divide(self, frame: pandas.DataFrame, columns: "Columns") -> tuple[pandas.DataFrame, pandas.DataFrame]:
-        """Training and test rows."""
+        """Training and test rows, stratified by the label; raises `InputError` where a class has fewer than two."""
         from sklearn.model_selection import train_test_split
 
         favourable = columns.favourable(frame)
@@ -151,7 +151,7 @@ class TableSource(DatasetSource):
 
 @dataclass(frozen=True)
 class Columns:
-    """What the columns of a table mean: the label with its favourable value, and which are sensitive."""
+    """The roles of a table's columns: the label with its favourable value, and the sensitive ones."""
 
     label: str
     positive: str
@@ -165,9 +165,9 @@ class Columns:
 def tabulate(
     train: pandas.DataFrame, test: pandas.DataFrame, columns: Columns, bins: int, source: str, key: str
 ) -> Table:
-    """Both splits as a `Table`; whatever is learned about a column is learned from the training rows.
+    """Both splits as a `Table`; the encoding of the columns is fitted to the training rows.
 
-    `key` is where in the config the sensitive columns are chosen; errors about them begin with it.
+    `key` is the config key of the sensitive columns, with which errors about them begin.
     """
     attributes = [attribute(train, test, name, key) for name in columns.sensitive]
     known = [*columns.sensitive, columns.label]
@@ -197,7 +197,7 @@ def tabulate(
 
 
 def attribute(train: pandas.DataFrame, test: pandas.DataFrame, name: str, key: str) -> Attribute:
-    """The sensitive column `name`; `InputError` where its values are no groups."""
+    """The sensitive column `name`; raises `InputError` unless it has 2 to `MOST_GROUPS` values."""
     groups = sorted({as_text(value) for frame in (train, test) for value in frame[name]})
     if len(groups) < 2:
         raise InputError(f"{key}: column {name!r} has the one value {groups[0]!r}; two groups or more are needed")
@@ -207,7 +207,7 @@ def attribute(train: pandas.DataFrame, test: pandas.DataFrame, name: str, key: s
 
 
 def group_numbers(frame: pandas.DataFrame, attributes: Sequence[Attribute]) -> NDArray[np.int64]:
-    """Every row's group by every attribute, [N, A]."""
+    """The group number of each row in each attribute, int64 [N, A]."""
     numbers = [[attribute.groups.index(as_text(value)) for value in frame[attribute.name]] for attribute in attributes]
     return np.array(numbers, dtype=np.int64).reshape(len(attributes), len(frame)).T.copy()
 
@@ -215,10 +215,10 @@ def group_numbers(frame: pandas.DataFrame, attributes: Sequence[Attribute]) -> N
 def encode(
     fitted_to: pandas.DataFrame, favourable: NDArray[np.bool_], frames: Sequence[pandas.DataFrame], bins: int
 ) -> list[NDArray[np.float32]]:
-    """Each of `frames` as features: numbers with their bins, then one column for each category.
+    """Each of `frames` as features, float32 [N, D]: numbers with their bins, then one-hot categories.
 
-    Categories, bins and the median that stands in for a missing number come from the rows `fitted_to`, with
-    `favourable` their labels. A category that they hold rarely or not at all counts as rare.
+    Categories, bins and the median that replaces missing numbers are fitted to the rows `fitted_to`, whose labels are
+    `favourable`. Categories with fewer than `RARE` rows there share one column, also with unknown ones.
     """
     from sklearn.preprocessing import OneHotEncoder
 
@@ -246,9 +246,9 @@ def encode(
 
 
 def tree_cuts(values: NDArray[np.float64], labels: NDArray[np.bool_], bins: int) -> NDArray[np.float64]:
-    """Up to `bins` thresholds of a decision tree from values [N, 1] to labels [N], in ascending order.
+    """Up to `bins` thresholds of a decision tree that predicts labels [N] from values [N, 1], in ascending order.
 
-    Gorishniy et al. 2022 (arXiv 2203.05556) find bins for numeric features in this way.
+    The binning of numeric features follows Gorishniy et al. 2022 (arXiv 2203.05556).
     """
     from sklearn.tree import DecisionTreeClassifier
 
@@ -260,25 +260,25 @@ def tree_cuts(values: NDArray[np.float64], labels: NDArray[np.bool_], bins: int)
 
 
 def texts(frame: pandas.DataFrame) -> NDArray[np.object_]:
-    """Every value as text, as scikit-learn wants categories."""
+    """All values as strings, for scikit-learn's encoder of categories."""
     return frame.map(as_text).to_numpy(dtype=object)
 
 
 def as_text(value: Any) -> str:
-    """A value as the name of a group or category; what is missing is '?', as in UCI's files."""
+    """A value as the name of a group or category; a missing value is '?', as in UCI's files."""
     if pandas.isna(value):
         return "?"
-    whole = isinstance(value, float) and value.is_integer()  # a column of whole numbers with gaps is read as float
+    whole = isinstance(value, float) and value.is_integer()  # pandas reads integer columns with missing values as float
     return str(int(value) if whole else value)
 
 
 def content_hash(frame: pandas.DataFrame) -> str:
-    """What the rows say, in one number."""
+    """A hash of the column names and the rows."""
     return digest([list(frame.columns), pandas.util.hash_pandas_object(frame, index=False).tolist()])
 
 
 def read_frame(path: Path, **how: Any) -> pandas.DataFrame:
-    """A file of comma-separated values; `InputError` where it is none, or has too many columns or bytes."""
+    """Read a CSV file; raises `InputError` where it is invalid, empty, cut off, or has too many columns or bytes."""
     try:
         with opened(path, memory_for_one_read() // GROWTH) as file:
             columns = len(next(csv.reader([file.readline(LONGEST_ROW).decode(errors="replace")]), []))
@@ -290,13 +290,13 @@ def read_frame(path: Path, **how: Any) -> pandas.DataFrame:
         raise InputError(f"dataset: {path} cannot be read as comma-separated values ({one_line(error)})") from error
     if frame.empty:
         raise InputError(f"dataset: {path} has no rows")
-    if len(frame) > 1 and len(last_row(path)) < len(frame.columns):  # one line alone is another file altogether
+    if len(frame) > 1 and len(last_row(path)) < len(frame.columns):  # a single row is not taken as cut off
         raise InputError(f"dataset: {path} ends in the middle of a row; get the whole file")
     return frame
 
 
 def last_row(path: Path) -> list[str]:
-    """The cells of the last line; pandas takes those that it lacks for missing values."""
+    """The cells of the last line; pandas reads absent cells as missing values, so they are counted here."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - LONGEST_ROW))
         line = file.read().rstrip(b"\r\n").rpartition(b"\n")[2]

@@ -1,4 +1,4 @@
-"""Data that a network shall not see: a class left out of training, and another data set's images in the same shape."""
+"""Data not used in training: a left-out class, validation images, and another data set's images in the same shape."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in grey, ITU-R BT
 
 
 def without_class(data: Dataset, number: int) -> tuple[Dataset, Split]:
-    """`data` less class `number`, the classes after it moved up by one, and the test images of that class."""
+    """`data` without class `number`, with later classes renumbered by −1, and the test images of that class."""
 
     def rest(split: Split) -> Split:
         kept = split.subset((split.labels != number).nonzero()[:, 0])
@@ -28,13 +28,13 @@ def without_class(data: Dataset, number: int) -> tuple[Dataset, Split]:
 
 
 def split_validation(data: Dataset, fraction: float, seed: int) -> tuple[Dataset, Split]:
-    """`data` with so much less to train on, drawn at random, and what was taken away."""
+    """`data` without a random share `fraction` of its training examples, and the examples held out."""
     train, validation = data.train.divide(fraction, seed)
     return data.derive(f"aside={fraction} seed={seed}", train=train), validation
 
 
 def resize_like(split: Split, shape: tuple[int, int, int]) -> InMemory:
-    """The images of a split as uint8 of another shape [C, H, W]: resized, and made grey or grey in all channels."""
+    """The images of a split as uint8 of another `shape` [C, H, W]: resized, and converted to grey or repeated."""
     batches = split.stream(torch.arange(len(split)), 1000)
     images = [resize_pixels(as_pixels(raw), shape) for raw, _ in batches]
     return InMemory(torch.cat(images).mul(255).round().to(torch.uint8), split.labels)
