@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ import pandas
 import pytest
 
 from tests.configs import choices, composed
+from tests.conftest import ROOT
 from tests.results.trackers.run import live, recorder
 from trustml_cli.config.instantiate import build
 from trustml_cli.results.trackers.tracker import Tracker, metric_values
@@ -107,7 +109,10 @@ def test_a_condition_is_part_of_the_name(
     assert metric_values(condition, values) == expected
 
 
-@pytest.mark.parametrize("name", [name for name in choices("tracker") if name != "csv"])
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+
+@pytest.mark.parametrize("name", [name for name in choices("tracker") if name in EXTRAS])
 def test_a_package_that_is_missing_is_named_before_anything_begins(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
