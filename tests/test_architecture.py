@@ -33,11 +33,7 @@ FILES = sorted(file for file in PACKAGE.rglob("*.py") if file.name != "__init__.
 def imports(file: Path) -> list[str]:
     """The modules that a file imports, anywhere in it."""
     found = []
-    tree = ast.parse(file.read_bytes())
-    typing = [node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
-    for node in typing:
-        node.body = []  # no import when the program runs
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(file.read_bytes())):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

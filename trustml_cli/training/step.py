@@ -7,13 +7,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-
-if TYPE_CHECKING:
-    from trustml_cli.training.spec import Spec, TrainingSpec
 
 Closure = Callable[[], tuple[Tensor, Tensor]]
 """Computes a loss (scalar) and the logits [N, K] that it is computed from, with gradients."""
@@ -102,10 +99,11 @@ class TrainingStep(ABC):
         """Optimiser steps for each batch; the number of epochs is divided by it."""
         return 1
 
-    def needs(self, spec: "TrainingSpec") -> "Mapping[str, Spec]":
-        """Networks, by name, that are trained before that of `spec` and passed in `state.networks`.
+    def needs(self, spec: Any) -> Mapping[str, Any]:
+        """Specs, by name, of networks that are trained before that of `spec` and passed in `state.networks`.
 
-        The names are those of their rows in history.csv.
+        Each is a `TrainingSpec` or a `WrappedSpec` of `training/spec.py`, which imports this module. The names are
+        those of their rows in history.csv.
         """
         return {}
 
