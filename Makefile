@@ -69,7 +69,9 @@ wheel-check: $(BIN)/.installed  ## build the wheel and run it from an empty dire
 	rm -rf dist $(WHEEL_VENV)
 	$(BIN)/python -m build --wheel --outdir dist .
 	$(PYTHON) -m venv $(WHEEL_VENV)
-	$(WHEEL_VENV)/bin/python -m pip install --quiet dist/*.whl
+	# by name, as a user does; the constraint makes the name mean this wheel
+	echo "trustml-cli @ file://$$(ls $(CURDIR)/dist/*.whl)" > dist/constraints.txt
+	$(WHEEL_VENV)/bin/python -m pip install --quiet trustml-cli --constraint dist/constraints.txt
 	empty=$$(mktemp -d) && cd $$empty && TRUSTML_CACHE_DIR=$$empty/cache $(CURDIR)/$(WHEEL_VENV)/bin/trustml task=fgsm \
 	  && test -s outputs/fgsm/*/report.html && rm -rf $$empty
 	rm -rf $(WHEEL_VENV)

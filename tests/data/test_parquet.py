@@ -151,7 +151,7 @@ def test_without_pyarrow_the_error_says_what_to_install(load, source, tmp_path, 
     load()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(InputError, match=r"needs pyarrow; install it with: pip install '\.\[parquet\]'"):
+    with pytest.raises(InputError, match=r"needs the extra parquet .*: pip install 'trustml-cli\[parquet\]'$"):
         source("parquet", train="train.parquet", test="train.parquet", channels=1).load()
 
 

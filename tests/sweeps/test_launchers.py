@@ -174,7 +174,7 @@ def test_every_launcher_composes_and_is_no_part_of_what_a_job_is(launcher: str) 
 def test_a_launcher_that_is_not_installed_is_named_with_its_extra(trustml: Cli) -> None:
     answer = trustml("-m", "launcher=ray", "seed=0,1")
     assert answer.returncode == 2
-    assert answer.stderr == "trustml: error: launcher: ray is not installed; pip install '.[ray]'\n"
+    assert answer.stderr == "trustml: error: launcher: ray is not installed; pip install 'trustml-cli[ray]'\n"
     assert "job 1" not in answer.stdout
 
 

@@ -112,8 +112,8 @@ def test_without_the_extra_packed_says_how_to_get_it(
     answer = trustml("task=bnn", *PACKED)
     assert answer.returncode == 2
     assert answer.stderr.count("\n") == 1
-    assert "task.export: packed needs numba" in answer.stderr
-    assert "pip install '.[packed]'" in answer.stderr
+    assert "task.export=packed: needs the extra packed" in answer.stderr
+    assert "pip install 'trustml-cli[packed]'" in answer.stderr
     assert "training model" not in answer.stdout
 
 

@@ -3,7 +3,6 @@
 import os
 import sys
 from argparse import ArgumentError
-from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,6 +19,7 @@ from trustml_cli.config.messages import explain
 from trustml_cli.run import job
 from trustml_cli.sweeps.callback import SweepCallback, finish_sweep, refuse_repetition, registered_runs
 from trustml_cli.sweeps.resume import resumed_words
+from trustml_cli.system.distribution import own_version
 from trustml_cli.system.errors import (
     NOT_WRITABLE,
     TRACEBACK,
@@ -81,7 +81,7 @@ def split_words(words: list[str]) -> tuple[list[str], list[str]]:
     Handles --version and --help itself. Refuses an unknown flag in one line; Hydra would print its whole usage.
     """
     if "--version" in words:
-        sys.stdout.write(f"trustml {version('trustml')}\n")
+        sys.stdout.write(f"trustml {own_version()}\n")
         printed()
     if {"--help", "-h"} & set(words):
         sys.stdout.write(f"{help_text()}\n")

@@ -11,6 +11,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from trustml_cli.config.instantiate import first_line, nearest
+from trustml_cli.system.distribution import install_command
 from trustml_cli.system.errors import InputError
 
 EXTRAS = ("joblib", "submitit", "ray")  # extras of our package, each with the launcher of that name
@@ -23,7 +24,7 @@ def explain(error: Exception, conf: Path, words: list[str]) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         if group == "hydra/launcher" and (extra := choice.partition("_")[0]) in EXTRAS:
-            return f"launcher: {extra} is not installed; pip install '.[{extra}]'"
+            return f"launcher: {extra} is not installed; {install_command(extra)}"
         return f"{group}={choice}: no such {group}; {nearest(choice, error.options)}"
     if isinstance(error, OverrideParseException):
         how = "write KEY=VALUE, 'KEY=[VALUE,VALUE]' for a list, 'KEY=\"VALUE\"' for anything but plain letters"

@@ -13,6 +13,7 @@ import torch
 from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory, check_class_count, check_name
 from trustml_cli.data.decoded import Arrays, decoded
 from trustml_cli.data.pictures import AT_ONCE, check_size, decode_pictures, size_text, stack_labels
+from trustml_cli.system.distribution import needing
 from trustml_cli.system.errors import InputError, one_line, short, some_of
 from trustml_cli.system.files import digest, stamp
 from trustml_cli.system.user_file import memory_for_one_read, opened
@@ -98,11 +99,9 @@ def open_parquet(path: Path, dictionary: Sequence[str] = ()) -> Iterator[Any]:
     Raises `InputError` where it is not a parquet file, where it has more rows than images of `SMALLEST` bytes fit into
     it, or where its values unpack to more than half of the memory.
     """
-    try:
+    with needing("parquet", f"dataset: {path}"):
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
-    except ImportError as error:
-        raise InputError(f"dataset: reading {path} needs pyarrow; install it with: pip install '.[parquet]'") from error
     try:
         with opened(path) as content:
             there = ParquetFile(content).schema_arrow.names

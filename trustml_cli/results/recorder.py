@@ -25,6 +25,7 @@ from trustml_cli.results.csv_files import as_csv
 from trustml_cli.results.masking import masked
 from trustml_cli.results.run_facts import read_facts
 from trustml_cli.results.trackers.tracker import Tracker, epoch_values, metric_values
+from trustml_cli.system.distribution import own_version
 from trustml_cli.system.errors import FULL, InputError
 from trustml_cli.system.files import (
     digest,
@@ -128,7 +129,7 @@ class Recorder:
             "choices": self.own_choices,
             "tracker": self.choices.get("tracker"),
             "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "trustml": version("trustml"),
+            "trustml": own_version(),
             "git_commit": git_commit(),
             "python": platform.python_version(),
             "platform": platform.platform(),

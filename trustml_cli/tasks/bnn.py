@@ -16,6 +16,7 @@ from trustml_cli.metrics.intervals import proportion
 from trustml_cli.models.binary import Activation, BinarizableModel, Sign
 from trustml_cli.models.model import Model
 from trustml_cli.plots.bnn import compared_curves, pre_activation_histograms
+from trustml_cli.system.distribution import needing
 from trustml_cli.system.errors import InputError
 from trustml_cli.tasks.context import Context
 from trustml_cli.training.predict import predict
@@ -99,11 +100,8 @@ class Binarise:
 
 def exporter(model: BinarizableModel, data: Dataset) -> Callable[..., dict[str, Any]]:
     """`export_packed`, after a check that `model` can be packed; imported here because numba is an optional extra."""
-    try:
+    with needing("packed", "task.export=packed"):
         from trustml_cli.tasks.packing import check_packable, export_packed
-    except ImportError as error:
-        why = " ".join(str(error).split())
-        raise InputError(f"task.export: packed needs numba ({why}); pip install '.[packed]'") from error
     check_packable(replace(model, activation=Activation.sign, binary_weights=True), data)
     return export_packed
 

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -18,6 +17,7 @@ from trustml_cli.defences.defence import Defence
 from trustml_cli.models.checkpoint import load_checkpoint
 from trustml_cli.models.model import InputSpec, Model
 from trustml_cli.results.recorder import Recorder
+from trustml_cli.system.distribution import own_version
 from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.files import file_digest
 from trustml_cli.system.hardware import Hardware, seeded
@@ -135,7 +135,7 @@ class Context:
         """Everything that determines the weights, hashed to the store key; other networks appear by their keys."""
         data = spec.data
         return {
-            "trustml": version("trustml"),
+            "trustml": own_version(),
             "dataset": {"fingerprint": data.fingerprint, "shape": data.shape, "classes": len(data.classes)},
             "model": recipe_of(spec.model),
             "as_built": network_facts,
@@ -224,7 +224,7 @@ class Context:
             return part
 
         recipe = {
-            "trustml": version("trustml"),
+            "trustml": own_version(),
             "dataset": {"fingerprint": spec.data.fingerprint, "shape": shape},
             "around": {"key": base.key, **as_built(base.network)},  # the same checkpoint can fit several models
             "wrapper": recipe_of(wrapper),

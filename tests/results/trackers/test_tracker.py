@@ -120,7 +120,7 @@ def test_a_package_that_is_missing_is_named_before_anything_begins(
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, name, None)
     config = composed(f"tracker={name}", f"output_dir={tmp_path}")
-    with pytest.raises(InputError, match=rf"^tracker={name}: needs .*; install it with: pip install '\.\[{name}]'"):
+    with pytest.raises(InputError, match=rf"^tracker={name}: needs .*: pip install 'trustml-cli\[{name}]'"):
         recorder(tmp_path).follow(build(config.tracker, "tracker"))
 
 

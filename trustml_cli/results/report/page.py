@@ -6,7 +6,6 @@ import json
 import shlex
 from collections.abc import Sequence
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from trustml_cli.results.aggregate import IDENTITY, Answers, Run, read_run, read
 from trustml_cli.results.masking import masked
 from trustml_cli.results.report.table import NOTHING, Cell, measured, readable, shown, sortable
 from trustml_cli.results.run_facts import LARGEST_CONFIG, config_in
+from trustml_cli.system.distribution import own_version
 from trustml_cli.system.files import write_atomically
 from trustml_cli.system.printable import printable
 from trustml_cli.system.user_file import MB, read_bytes, read_text
@@ -118,7 +118,7 @@ def write(path: Path, template: str, **content: Any) -> Path:
             style=source("style.css"),
             script=script,
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-            version=version("trustml"),
+            version=own_version(),
         )
     )
     write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8", errors="backslashreplace"))

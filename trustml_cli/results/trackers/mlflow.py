@@ -10,7 +10,8 @@ from pathlib import Path
 from time import time
 from typing import Any
 
-from trustml_cli.results.trackers.tracker import Tracker, needing
+from trustml_cli.results.trackers.tracker import Tracker
+from trustml_cli.system.distribution import needing
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.locks import locked
 from trustml_cli.system.owners import name_of_user
@@ -32,7 +33,7 @@ class MLflow(Tracker):
         """Create the MLflow run and the experiment; marks an earlier MLflow run of the same folder as killed."""
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # send no data that the user did not ask for
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # MLflow's default of seven retries takes minutes
-        with needing("mlflow"):
+        with needing("mlflow", "tracker=mlflow"):
             from mlflow.entities import Param
             from mlflow.tracking import MlflowClient
         logging.getLogger("mlflow").setLevel(logging.WARNING)
@@ -45,7 +46,7 @@ class MLflow(Tracker):
         }
         self._folder = folder
         try:
-            with needing("mlflow"), alone(self.uri):  # only one process at a time creates the tables
+            with needing("mlflow", "tracker=mlflow"), alone(self.uri):  # only one process at a time creates the tables
                 self._client = MlflowClient(self.uri)
                 experiment = self._experiment_id()
             for stale in self._client.search_runs([experiment], "attributes.status = 'RUNNING'"):

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trustml_cli.results.trackers.tracker import Tracker, needing
+from trustml_cli.results.trackers.tracker import Tracker
+from trustml_cli.system.distribution import needing
 
 
 @dataclass(kw_only=True)
@@ -14,7 +15,7 @@ class TensorBoard(Tracker):
 
     def start(self, folder: Path, parameters: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Create the event file."""
-        with needing("tensorboard"):
+        with needing("tensorboard", "tracker=tensorboard"):
             from torch.utils.tensorboard import SummaryWriter
         self._writer: Any = SummaryWriter(str(folder))
         self._parameters = {name: plain(value) for name, value in parameters.items() if value is not None}

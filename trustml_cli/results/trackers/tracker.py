@@ -1,13 +1,10 @@
 """The base class of trackers, and the names under which they log values."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
 from typing import Any
-
-from trustml_cli.system.errors import InputError
 
 
 @dataclass(kw_only=True)
@@ -67,13 +64,3 @@ def numbers(row: Mapping[str, Any]) -> dict[str, Any]:
 def written(value: Any) -> str:
     """A value as part of a name: 0.1 rather than 0.10000000000000001."""
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-@contextmanager
-def needing(extra: str) -> Iterator[None]:
-    """Turn an ImportError inside into an `InputError` that says how to install the `extra`."""
-    try:
-        yield
-    except ImportError as error:
-        missing = error.name or str(error)
-        raise InputError(f"tracker={extra}: needs {missing}; install it with: pip install '.[{extra}]'") from error
