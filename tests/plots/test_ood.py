@@ -21,7 +21,7 @@ def words(figure: Figure) -> str:
 
 
 def test_histograms_show_both_kinds_of_images_and_the_threshold() -> None:
-    figure = score_histograms(results(), "cnn on digits")
+    figure = score_histograms({name: {"7": result} for name, result in results().items()}, "cnn on digits")
     assert len(figure.axes) == 2
     for axes, threshold in zip(figure.axes, (94, 188), strict=True):
         assert list(axes.lines[0].get_xdata()) == [threshold, threshold]
@@ -40,7 +40,7 @@ def test_histograms_show_both_kinds_of_images_and_the_threshold() -> None:
 
 
 def test_roc_curves_show_every_score_with_its_measures() -> None:
-    figure = roc_curves(results(), "cnn on digits")
+    figure = roc_curves({"7": results()}, "cnn on digits")
     (panel,) = figure.axes
     for number, judged in enumerate(results().values()):
         found = judged.separation
@@ -53,3 +53,16 @@ def test_roc_curves_show_every_score_with_its_measures() -> None:
     assert names[1].startswith("b: AUROC 0.994, FPR at 95 % TPR 4.0%")
     for text in ("chance", "cnn on digits", "false positives", "true positives"):
         assert text in words(figure)
+
+
+def test_each_set_of_outliers_has_a_line_in_the_histograms_and_a_panel_of_roc_curves() -> None:
+    near, far = results().values()
+    figure = score_histograms({"a": {"near": near, "far": far}}, "cnn on digits")
+    assert len(figure.axes[0].patches) == 3
+    for text in ("near (n = 40)", "far (n = 40)", "0.0% to 37.5% of outliers pass"):
+        assert text in words(figure)
+    figure = roc_curves({"near": {"a": near}, "far": {"a": far}}, "cnn on digits")
+    for panel, result in zip(figure.axes, (near, far), strict=False):
+        assert [y for _, y in points(panel, 0)] == result.separation.tpr
+    assert "outliers: near" in texts(figure)
+    assert "a: AUROC 0.994" in texts(figure)

@@ -114,6 +114,23 @@ def test_another_data_set_takes_the_held_out_classs_place(trustml: Cli, tmp_path
     assert str(tmp_path / "photographs") in written  # the whole choice is on record, not its name alone
 
 
+def test_each_of_several_data_sets_has_rows_of_its_own(trustml: Cli, tmp_path: Path, own_choices: Path) -> None:
+    words = ["--config-dir", str(own_choices), "task.score=[knn,msp]"]
+    near = (own_choices / "dataset" / "noise.yaml").read_text().replace("size: 12", "size: 8")
+    (own_choices / "dataset" / "small_noise.yaml").write_text(near)
+    folder, both = run(trustml, tmp_path, *words, "task.ood_dataset=[noise,small_noise]")
+    assert list(zip(both.index, both.outliers, strict=True)) == [
+        (score, outliers) for score in ("knn", "msp") for outliers in ("noise", "small_noise")
+    ]
+    saved = load_file(folder / "artifacts" / "scores.safetensors")
+    for (name, row), outliers in zip(both.iterrows(), both.outliers, strict=True):
+        scores = saved[f"outliers.{outliers}.{name}"].numpy()
+        assert row.outlier_inlier_rate == (scores <= row.threshold).mean()
+    _, alone = run(trustml, tmp_path, *words, "task.ood_dataset=small_noise")
+    assert alone.auroc.tolist() == both.auroc[both.outliers == "small_noise"].tolist()
+    assert facts(folder)["conditions"] == ["score", "outliers"]
+
+
 def test_a_network_without_linear_layer_is_refused_before_training(trustml: Cli, tmp_path: Path) -> None:
     (tmp_path / "allconv.py").write_text(
         "from torch import nn\n\ndef make(num_classes):\n"

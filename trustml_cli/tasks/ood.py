@@ -38,12 +38,12 @@ class DetectUnseen:
     """Train without the class `holdout`, then detect its images among those of the other classes by each `score`.
 
     The threshold is the `quantile` of the scores of validation images, which are `validation_fraction` of the training
-    images, held out before training. With `ood_dataset` all classes are trained, and the outliers are that data set's
-    test images.
+    images, held out before training. With `ood_dataset` all classes are trained, and the outliers are the test images
+    of these data sets, each with rows of its own.
     """
 
     columns: ClassVar[Columns] = (
-        *conditions("score"),
+        *conditions("score", "outliers"),
         *neither("threshold", "inlier_rate"),
         *lower("outlier_inlier_rate"),
         *higher("auroc", "aupr"),
@@ -51,11 +51,10 @@ class DetectUnseen:
         *higher("aupr_outliers_positive", "aupr_inliers_positive"),
         *lower("fpr_at_95_tpr_outliers_positive", "fpr_at_95_tpr_inliers_positive"),
         *higher("test_accuracy"),
-        *neither("outliers"),
     )
 
     holdout: int | str
-    ood_dataset: str | None
+    ood_dataset: list[str] | None
     score: list[str]
     quantile: float
     validation_fraction: float
@@ -73,12 +72,13 @@ class DetectUnseen:
         outliers: Mapping[str, DatasetSource],
         defence: Defence,
     ) -> None:
-        """Write one row for each score, then the plots."""
+        """Write one row for each score and set of outliers, then the plots."""
         detectors = chosen(self.score, detector, "task.score")
         whole = context.load(dataset)
         with prefix_errors("dataset"):
             require_images(input_spec(whole))
-        data, unseen, unseen_name = self.divide(context, whole, outliers.get(self.ood_dataset or ""), dataset.limit)
+        far = None if self.ood_dataset is None else chosen(self.ood_dataset, outliers, "task.ood_dataset")
+        data, unseen = self.divide(context, whole, far, dataset.limit)
         data, validation = split_validation(data, self.validation_fraction, context.seed)
         if not len(data.train):
             raise InputError("task.validation_fraction: leaves nothing to train on; lower it")
@@ -90,40 +90,42 @@ class DetectUnseen:
 
         network = context.train_or_load(context.spec(data, model, trainer, defence=defence)).network
         learned = fit_detectors(network, data.train, detectors, context.hardware)
-        aside, inliers, outside = (
+        aside, inliers, *outside = (
             score_images(network, split, detectors, learned, context.hardware)
-            for split in (validation, data.test, unseen)
+            for split in (validation, data.test, *unseen.values())
         )
+        scores = dict(zip(unseen, outside, strict=True))
         answers = predict(network, data.test, context.hardware)
         accuracy = proportion("test_accuracy", int(answers.correct.sum()), len(answers.labels))
-        results = {name: evaluate(aside[name], inliers[name], outside[name], self.quantile) for name in detectors}
+        results = {
+            name: {kind: evaluate(aside[name], inliers[name], scores[kind][name], self.quantile) for kind in unseen}
+            for name in detectors
+        }
         context.record.headline("fpr_at_95_tpr")
-        for name, result in results.items():
-            context.record.metrics({"score": name}, **row(result, context.seed), **accuracy, outliers=unseen_name)
-            log.info("%s: %.4f of inliers pass, %.4f of outliers", name, *passed(result))
-            check_threshold(context, name, result, len(validation), self.quantile)
-        kept = {"validation": aside, "inliers": inliers, "outliers": outside}
+        for name, by_kind in results.items():
+            for kind, result in by_kind.items():
+                context.record.metrics({"score": name, "outliers": kind}, **row(result, context.seed), **accuracy)
+                log.info("%s: %.4f of inliers pass, %.4f of outliers (%s)", name, *passed(result), kind)
+            check_threshold(context, name, next(iter(by_kind.values())), len(validation), self.quantile)
+        kept = {"validation": aside, "inliers": inliers}
+        kept |= {f"outliers.{kind}" if len(scores) > 1 else "outliers": of_kind for kind, of_kind in scores.items()}
         tensors = {f"{split}.{name}": kept[split][name] for split in kept for name in detectors}
         context.record.artifact("scores", tensors)
-        what = unseen_name if self.ood_dataset else f"class {unseen_name}"
-        subject = f"{context.record.choices['model']} on {context.record.choices['dataset']}; outliers: {what}"
+        subject = f"{context.record.choices['model']} on {context.record.choices['dataset']}"
+        if len(unseen) == 1:
+            (only,) = unseen
+            subject += f"; outliers: {'class ' if far is None else ''}{only}"
         context.record.plot("scores", score_histograms(results, subject))
-        context.record.plot("roc", roc_curves(results, subject))
+        by_outliers = {kind: {name: by_kind[kind] for name, by_kind in results.items()} for kind in unseen}
+        context.record.plot("roc", roc_curves(by_outliers, subject))
 
     def divide(
-        self, context: Context, data: Dataset, far: DatasetSource | None, limit: int | None
-    ) -> tuple[Dataset, Split, str]:
-        """The in-distribution data set, the outliers, and their name."""
+        self, context: Context, data: Dataset, far: Mapping[str, DatasetSource] | None, limit: int | None
+    ) -> tuple[Dataset, dict[str, Split]]:
+        """The in-distribution data set, and the outliers by name."""
         if far is not None:
-            if len(data.shape) != 3:
-                raise InputError("task.ood_dataset: needs a data set of images to compare with; take task.holdout")
             log.info("all classes are trained: the outliers are those of task.ood_dataset")
-            far_data = context.load(replace(far, limit=far.limit or limit))
-            if len(far_data.shape) != 3:
-                raise InputError("task.ood_dataset: is a table; take a data set of images")
-            if far_data.fingerprint == data.fingerprint:
-                raise InputError("task.ood_dataset: is the data set that the model is trained on; take another")
-            return data, resize_like(far_data.test, data.shape), str(self.ood_dataset)
+            return data, {name: self.outliers_of(context, name, far[name], data, limit) for name in far}
         with prefix_errors("task.holdout"):
             number = data.class_number(self.holdout)
         if len(data.classes) < 3:
@@ -131,7 +133,19 @@ class DetectUnseen:
         known, unseen = without_class(data, number)
         if not (len(unseen) and len(known.test) and len(known.train)):
             raise InputError("task.holdout: the data set has no images with it or no others; raise dataset.limit")
-        return known, unseen, data.classes[number]
+        return known, {data.classes[number]: unseen}
+
+    def outliers_of(
+        self, context: Context, name: str, source: DatasetSource, data: Dataset, limit: int | None
+    ) -> Split:
+        """The test images of the data set called `name`, in the shape of those of `data`."""
+        found = context.load(replace(source, limit=source.limit or limit))
+        if len(found.shape) != 3:
+            raise InputError(f"task.ood_dataset: {name} is a table; take a data set of images")
+        if found.fingerprint == data.fingerprint:
+            raise InputError(f"task.ood_dataset: {name} is the data set that the model is trained on; take another")
+        channels, height, width = data.shape
+        return resize_like(found.test, (channels, height, width))
 
 
 def fit_detectors(

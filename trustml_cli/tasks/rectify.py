@@ -128,7 +128,7 @@ class Rectify:
         context.record.plot("accuracy", accuracies(shown, threshold, f"{subject}, epsilon {self.epsilon:.3g}"))
         del judged[CLEAN]
         named = {f"{name} on {made_on}": one for (name, made_on), one in judged.items()}
-        context.record.plot("roc", roc_curves(named, subject, ("clean images", "perturbed images")))
+        context.record.plot("roc", roc_curves({"": named}, subject, ("clean images", "perturbed images")))
         for (name, made_on), one in shown.items():
             if name != CLEAN[0]:
                 title = f"{subject}\n{name} made on the {made_on}, epsilon {self.epsilon:.3g}"
