@@ -85,10 +85,10 @@ def roc_curves(
         figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
         return figure
     rows = -(-len(results) // 2)
-    figure, axes = new_figure(11, 1 + 4.6 * rows, rows, 2)
+    figure, axes = new_figure(11, 0.6 + 5.8 * rows, rows, 2)
     for panel, (name, by_score) in zip(axes.flat, results.items(), strict=False):
         roc_panel(panel, by_score, f"outliers: {name}", kinds)
-        panel.legend(loc="lower right", fontsize=7)
+        panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False, fontsize=8)
     for panel in axes.flat[len(results) :]:
         panel.set_axis_off()
     figure.suptitle(subject, fontsize=11)
