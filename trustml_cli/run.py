@@ -164,9 +164,9 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
             f"{unknown[0]}: task={record.choices['task']} takes no such group; {nearest(unknown[0], wanted)}"
         )
     parts = {name: make(config[name], name) for name in wanted}
-    if {"model", "trainer"} <= parts.keys():
+    for part in (parts["model"], *parts.get("others", {}).values()) if {"model", "trainer"} <= parts.keys() else ():
         with prefix_errors("trainer"):
-            parts["trainer"].check(parts["model"])
+            parts["trainer"].check(part)
     with prefix_errors("device"):
         device = choose_device(settings.device, job=job_number() or 0)
     record.note(device=str(device), threads=torch.get_num_threads())

@@ -4,7 +4,8 @@ A task's class declares them as `columns`, in the order of the file:
 
     columns: ClassVar[Columns] = (
         *conditions("attack", "norm", "epsilon"),
-        *higher("clean_accuracy", "robust_accuracy"),
+        *logged(higher("clean_accuracy")),
+        *headline(higher("robust_accuracy")),
         *lower("attack_success_rate", "seconds"),
         *neither("mean_l2"),
         *sometimes(higher("p_rule_{attribute}")),
@@ -12,7 +13,8 @@ A task's class declares them as `columns`, in the order of the file:
 
 `{attribute}` stands for one of several names, given by the data or the user. Intervals and counts (`NAME_ci_low`,
 `NAME_ci_high`, `NAME_n`) belong to their column and are not declared, nor are the columns that begin every row. The
-recorder refuses an undeclared column, and writes the direction of all others to run.json.
+recorder refuses an undeclared column, writes the direction of all others and the headline to run.json, and logs the
+headline and the `logged` columns of every row.
 """
 
 import re
@@ -65,6 +67,10 @@ class Column:
     """Whether the column is a condition of the measurement."""
     always: bool = True
     """Whether every row of every run has a value in this column."""
+    headline: bool = False
+    """Whether this is the main metric of the task, which sweeps and listings show first."""
+    logged: bool = False
+    """Whether the log line of a row has this value; the headline is always in it."""
 
     def holds(self, name: str) -> bool:
         """Whether this declares the column `name`."""
@@ -98,6 +104,16 @@ def neither(*names: str) -> Columns:
 def sometimes(columns: Columns) -> Columns:
     """Marks columns as optional: some runs lack them, or some rows have no value."""
     return tuple(replace(column, always=False) for column in columns)
+
+
+def headline(columns: Columns) -> Columns:
+    """Marks the one column that is the main metric of the task."""
+    return tuple(replace(column, headline=True) for column in columns)
+
+
+def logged(columns: Columns) -> Columns:
+    """Marks the columns that the log line of a row shows after the headline."""
+    return tuple(replace(column, logged=True) for column in columns)
 
 
 def declared(columns: Columns, names: Iterable[str], condition: bool = False) -> dict[str, Column]:

@@ -22,6 +22,7 @@ from trustml_cli.config.groups import flat
 from trustml_cli.metrics.columns import Better, Columns, declared
 from trustml_cli.results.claim import FIRST, clear, earlier_run, refuse_others
 from trustml_cli.results.csv_files import as_csv
+from trustml_cli.results.log_line import log_line
 from trustml_cli.results.masking import masked
 from trustml_cli.results.run_facts import read_facts
 from trustml_cli.results.trackers.tracker import Tracker, epoch_values, metric_values
@@ -85,6 +86,13 @@ class Recorder:
     def identity(self) -> dict[str, Any]:
         """The columns with which every row of metrics.csv begins."""
         return {group: self.choices[group] for group in ("task", "dataset", "model")} | {"seed": self.seed}
+
+    @property
+    def subject(self) -> str:
+        """What is measured, for the title of a plot: the model, its defence where there is one, and the data set."""
+        defence = self.choices.get("defence")
+        defended = f" defended by {defence}" if defence not in (None, "none") else ""
+        return f"{self.choices['model']}{defended} on {self.choices['dataset']}"
 
     @property
     def own_choices(self) -> dict[str, str]:
@@ -179,22 +187,23 @@ class Recorder:
             finally:
                 self._track(lambda tracker: tracker.finish(status))
 
-    def headline(self, name: str) -> None:
-        """Name the column of metrics.csv that is the task's main metric; sweeps and listings show it first."""
-        self.note(headline=name)
-
     def metrics(self, condition: Mapping[str, Any] | None = None, /, **values: Any) -> None:
         """Append a row to metrics.csv: the run's identity, then `condition`, then the measured values.
 
-        Raises `LookupError` for a column that the task does not declare.
+        Logs the headline and the other `logged` values. Raises `LookupError` for a column that the task does not
+        declare.
         """
         condition = condition or {}
         if self.columns is not None:
             declared(self.columns, condition, condition=True)
             found = declared(self.columns, values)
+            if main := next((name for name, each in found.items() if each.headline), None):
+                self.note(headline=main)
             better = {name: each.better.value for name, each in found.items() if each.better is not Better.neither}
             if not better.keys() <= self.facts.get("better", {}).keys():
                 self.note(better=self.facts.get("better", {}) | better)
+            if line := log_line(condition, values, found):
+                log.info("%s", line)
         if condition and "conditions" not in self.facts:
             self.note(conditions=list(condition))
         self.rows.append({**self.identity, **condition, **values})

@@ -7,7 +7,7 @@ from trustml_cli.attacks.attack import Attack
 from trustml_cli.data.dataset import DatasetSource
 from trustml_cli.defences.defence import Defence
 from trustml_cli.models.model import Model
-from trustml_cli.system.errors import InputError, prefix_errors
+from trustml_cli.system.errors import InputError
 from trustml_cli.tasks.attacker_images import attacker_condition, split_for_attacker
 from trustml_cli.tasks.context import Context
 from trustml_cli.tasks.robustness import RobustnessTask
@@ -38,9 +38,6 @@ class MeasureRobustness(RobustnessTask):
         """Write one row for each epsilon, smallest first, then the checks, the verdict and the plots."""
         if context.record.choices["model"] in others:
             raise InputError(f"task.transfer_to: {context.record.choices['model']} is what is attacked; take another")
-        for each in others.values():
-            with prefix_errors("trainer"):
-                trainer.check(each)
         data = context.load(dataset)
         attack, test = self.prepare(context, data, model, attack, defence)
         learns_from = attack.learns_from
@@ -53,7 +50,6 @@ class MeasureRobustness(RobustnessTask):
         }
 
         evaluation = self.evaluate(context, network, attack, known, test, transfer_models)
-        context.record.headline("robust_accuracy")
         evaluation.write_rows(
             defence_condition(context, defence), attacker_condition(learns_from, self.attacker_images)
         )

@@ -1,6 +1,5 @@
 """task=backdoor: train a classifier on poisoned images (BadNets, Gu et al. 2017, arXiv 1708.06733)."""
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -9,15 +8,13 @@ from trustml_cli.backdoors.poison import Poison
 from trustml_cli.backdoors.trigger import Trigger
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split
 from trustml_cli.defences.defence import Defence
-from trustml_cli.metrics.columns import Columns, conditions, higher, lower, neither
+from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither
 from trustml_cli.models.model import Model
 from trustml_cli.plots.backdoor import answers_by_class, poisoned_samples, triggered_predictions
 from trustml_cli.tasks.context import Context
 from trustml_cli.tasks.poisoning import Poisoning, accuracy, amount, check_poison, check_trained, condition, success
 from trustml_cli.training.predict import Answers, predict
 from trustml_cli.training.trainer import Trainer
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +23,10 @@ class PlantBackdoor(Poisoning):
 
     columns: ClassVar[Columns] = (
         *conditions("trigger", "source", "target", "poison_rate"),
-        *higher("clean_accuracy", "baseline_clean_accuracy"),
-        *lower("attack_success_rate"),
-        *neither("baseline_attack_success_rate", "poisoned_images", "poisoned_share_of_training"),
+        *logged(higher("clean_accuracy", "baseline_clean_accuracy")),
+        *headline(lower("attack_success_rate")),
+        *logged(neither("baseline_attack_success_rate")),
+        *neither("poisoned_images", "poisoned_share_of_training"),
     )
 
     def __call__(
@@ -67,13 +65,7 @@ class PlantBackdoor(Poisoning):
             **success("attack_success_rate", answers["triggered"]["poisoned"], poison.target),
             **success("baseline_attack_success_rate", answers["triggered"]["clean"], poison.target),
         }
-        context.record.headline("attack_success_rate")
         context.record.metrics(condition(context, poison, data), **rates, **amount(poison, data))
-        log.info(
-            "attack success rate %.4f (clean model %.4f), n = %d; clean accuracy %.4f (clean model %.4f), n = %d",
-            rates["attack_success_rate"], rates["baseline_attack_success_rate"], len(triggered),
-            rates["clean_accuracy"], rates["baseline_clean_accuracy"], len(data.test),
-        )  # fmt: skip
         self.plot(context, poison, data, poisoned, triggered, answers["triggered"])
 
     def plot(

@@ -1,13 +1,12 @@
 """task=backdoor_transfer: a backdoor under transfer learning (BadNets, Gu et al. 2017, arXiv 1708.06733)."""
 
-import logging
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from trustml_cli.backdoors.trigger import Trigger
 from trustml_cli.data.dataset import Dataset, DatasetSource
 from trustml_cli.data.relabelled import only_classes
-from trustml_cli.metrics.columns import Columns, conditions, higher, lower, neither
+from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither
 from trustml_cli.models.model import Model
 from trustml_cli.models.transfer import body_of, new_head
 from trustml_cli.plots.backdoor import accuracy_bars, triggered_predictions
@@ -26,8 +25,6 @@ from trustml_cli.tasks.poisoning import (
 from trustml_cli.training.predict import predict
 from trustml_cli.training.trainer import Trainer
 
-log = logging.getLogger(__name__)
-
 BODIES = ("clean", "poisoned")
 
 
@@ -40,7 +37,9 @@ class TransferBackdoor(Poisoning):
 
     columns: ClassVar[Columns] = (
         *conditions("trigger", "source", "target", "poison_rate", "new_classes"),
-        *higher("clean_accuracy", "triggered_accuracy", "baseline_clean_accuracy", "baseline_triggered_accuracy"),
+        *logged(higher("clean_accuracy")),
+        *headline(higher("triggered_accuracy")),
+        *logged(higher("baseline_clean_accuracy", "baseline_triggered_accuracy")),
         *higher("donor_clean_accuracy"),
         *lower("donor_attack_success_rate"),
         *neither("poisoned_images", "poisoned_share_of_training"),
@@ -87,14 +86,8 @@ class TransferBackdoor(Poisoning):
             **accuracy("donor_clean_accuracy", answers["poisoned", "old"]),
             **success("donor_attack_success_rate", answers["poisoned", "old triggered"], poison.target),
         }
-        context.record.headline("triggered_accuracy")
         conditions = {**condition(context, poison, old), "new_classes": ", ".join(new.classes)}
         context.record.metrics(conditions, **rates, **amount(poison, old))
-        log.info(
-            "new classes, poisoned body: accuracy %.4f clean, %.4f triggered; clean body: %.4f and %.4f; n = %d",
-            *(rates[f"{body}{kind}_accuracy"] for body in ("", "baseline_") for kind in ("clean", "triggered")),
-            len(new.test),
-        )
         mark = context.record.choices["trigger"]
         bars = {f"{name} body": (answers[name, "new"], answers[name, "new triggered"]) for name in BODIES}
         subject = f"New heads on frozen bodies: {len(new.test):,} test images"

@@ -1,6 +1,5 @@
 """task=bnn: accuracy of a classifier with binary activations, and optionally binary weights."""
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource
-from trustml_cli.metrics.columns import Columns, conditions, higher, lower, neither, sometimes
+from trustml_cli.metrics.columns import Columns, conditions, headline, higher, lower, neither, sometimes
 from trustml_cli.metrics.intervals import proportion
 from trustml_cli.models.binary import Activation, BinarizableModel, Sign
 from trustml_cli.models.model import Model
@@ -21,8 +20,6 @@ from trustml_cli.system.errors import InputError
 from trustml_cli.tasks.context import Context
 from trustml_cli.training.predict import predict
 from trustml_cli.training.trainer import Trainer
-
-log = logging.getLogger(__name__)
 
 LOOKED_AT = 200  # test images whose pre-activations are drawn
 
@@ -44,7 +41,8 @@ class Binarise:
 
     columns: ClassVar[Columns] = (
         *conditions("activation"),
-        *higher("train_accuracy", "test_accuracy"),
+        *higher("train_accuracy"),
+        *headline(higher("test_accuracy")),
         *neither("binary_weights", "epochs"),
         *lower("seconds"),
         *sometimes((*higher("packed_agreement", "packed_accuracy"), *neither("float32_bytes"), *lower("packed_bytes"))),
@@ -73,7 +71,6 @@ class Binarise:
         export = exporter(model, data) if self.export is Export.packed else None
         shown, _ = next(batches(data.test, LOOKED_AT, context.hardware.device))
         histories, pre_activations = {}, {}
-        context.record.headline("test_accuracy")
         for activation in dict.fromkeys(self.activation):
             label, binary = activation.value, self.binary_weights and activation is Activation.sign
             variant = replace(model, activation=activation, binary_weights=binary)
@@ -88,12 +85,11 @@ class Binarise:
                 seconds=sum(epoch.seconds for epoch in trained.history),
                 **(export(context, trained.network, data) if export and binary else {}),
             )
-            log.info("%s: test accuracy %.4f, n = %d", label, test.accuracy, len(test.labels))
             seen = at_activations(trained.network, shown)
             histories[label], pre_activations[label] = trained.history, [given for given, _ in seen]
             if activation is Activation.sign:
                 check_two_values(context, [made for _, made in seen])
-        subject = f"{name} on {context.record.choices['dataset']}"
+        subject = context.record.subject
         context.record.plot("curves", compared_curves(histories, subject))
         context.record.plot("pre_activations", pre_activation_histograms(pre_activations, subject))
 

@@ -17,7 +17,7 @@ from trustml_cli.fairness.adversarial import AdversarialDebiasing, Adversary
 from trustml_cli.fairness.guesses import guesses_by_boosting, guesses_by_score
 from trustml_cli.fairness.measure import Point, Scored
 from trustml_cli.fairness.reweighing import crossed, resample, reweighing
-from trustml_cli.metrics.columns import Columns, conditions, higher, lower, neither, sometimes
+from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
 from trustml_cli.models.model import Model
 from trustml_cli.plots.fairness import densities, training_path
 from trustml_cli.system.errors import InputError
@@ -70,11 +70,13 @@ class Debias:
 
     columns: ClassVar[Columns] = (
         *conditions("stage", "method", "constraint"),
-        *higher("accuracy", "roc_auc", "p_rule_{attribute}"),
+        *logged(higher("accuracy")),
+        *higher("roc_auc"),
+        *logged(higher("p_rule_{attribute}")),
         *lower("adversary_auc_{attribute}", "demographic_parity_difference_{attribute}"),
         *sometimes(lower("equalized_odds_difference_{attribute}")),  # NaN where groups cannot be compared
         *lower("score_auc_{attribute}", "network_auc_{attribute}", "boosting_auc_{attribute}"),
-        *higher("lowest_p_rule"),
+        *headline(higher("lowest_p_rule")),
         *neither("needs_groups_to_decide", "drawn_decisions"),
     )
 
@@ -143,7 +145,7 @@ class Debias:
     def subject(self, context: Context) -> str:
         """Model, data set and method, for the titles of plots."""
         how = f"thresholds for {self.constraint.value}" if self.method is Method.thresholds else self.method.value
-        return f"{context.record.choices['model']} on {context.record.choices['dataset']}, {how}"
+        return f"{context.record.subject}, {how}"
 
     def game(self, table: Table, trainer: Trainer) -> AdversarialDebiasing:
         """Adversarial debiasing for `table`; a trainer's `steps_per_epoch` times its epochs limits the rounds.
@@ -237,15 +239,12 @@ class Debias:
             "boosting": guesses_by_boosting(stage.validation, stage.test, groups, context.seed),
         }
         columns = row(table, stage.test, every, context.seed)
-        context.record.headline("lowest_p_rule")
         method = "none" if name == "baseline" else self.method.value
         needs = method == Method.thresholds.value
         columns |= {"lowest_p_rule": min(stage.test.p_rules), "needs_groups_to_decide": needs}
         columns |= {"drawn_decisions": stage.drawn}
         constraint = self.constraint.value if needs else "none"
         context.record.metrics({"stage": name, "method": method, "constraint": constraint}, **columns)
-        rules = ", ".join(f"p-rule by {a.name} {columns[f'p_rule_{a.name}']:.1f}" for a in table.attributes)
-        log.info("%s: accuracy %.4f, %s, n = %d", name, stage.test.accuracy, rules, len(stage.test.labels))
         for lacking in not_comparable(table, stage.test):
             log.warning("equalized odds: %s among the test rows, and does not count", lacking)
         if needs:

@@ -13,14 +13,9 @@ def check_threshold(context: Context, name: str, result: DetectionResult, valida
 
     The check is undecided (None) where fewer than `FEWEST` validation images are expected beyond the threshold.
     """
-    share, _ = passed(result)
+    share = result.inliers_passed / len(result.inliers)
     enough = validation * (1 - quantile) >= FEWEST
     error = sqrt(quantile * (1 - quantile) * (1 / validation + 1 / len(result.inliers)))
     holds = abs(share - quantile) <= 3 * error
     figure = f"{share:.4f} of test inliers pass, {quantile:g} ± {3 * error:.4f} expected"
     context.record.check(f"the threshold of {name} holds for test images", holds if enough else None, figure)
-
-
-def passed(result: DetectionResult) -> tuple[float, float]:
-    """The shares of inliers and of outliers that the detector accepts as inliers."""
-    return result.inliers_passed / len(result.inliers), result.outliers_passed / len(result.outliers)

@@ -1,6 +1,5 @@
 """The measured robustness of a network under an attack, written as rows of metrics.csv and as plots."""
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,8 +16,6 @@ from trustml_cli.plots.loss_surface import loss_surfaces
 from trustml_cli.plots.robustness import adversarial_examples, robustness_curve
 from trustml_cli.system.hardware import seeded
 from trustml_cli.tasks.context import Context
-
-log = logging.getLogger(__name__)
 
 SURE = 0.9  # an attack success with at least this confidence counts in sure_success_rate
 POINTS = 25  # loss values along each side of a loss surface
@@ -53,19 +50,12 @@ class RobustnessEvaluation:
                 row = robustness_row(curve.labels, clean, answers, attacked, attack)
                 scored = {"scored_on": scored_on} if attacked.transferred else {}
                 record.metrics({**condition, **scored, **learnt}, **row)
-                trained = f" (defence: {defended['defence']})" if defended and scored_on == model else ""
-                log.info(
-                    "epsilon %g: robust accuracy of %s%s %.4f, n = %d",
-                    attacked.epsilon, scored_on, trained, row["robust_accuracy"], len(curve.labels),
-                )  # fmt: skip
 
     @property
     def subject(self) -> str:
         """The attack, the network with its defence, and the data set, for the titles of plots."""
-        choices = self.context.record.choices
-        network, defence = choices["model"], choices["defence"]
-        defended = network if defence == "none" else f"{network} defended by {defence}"
-        return f"{choices['attack']} against {defended} on {choices['dataset']}"
+        record = self.context.record
+        return f"{record.choices['attack']} against {record.subject}"
 
     def plot_curve(self) -> None:
         """Plot robust accuracy against epsilon, if there are at least two epsilons."""

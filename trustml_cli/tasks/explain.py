@@ -15,7 +15,7 @@ from trustml_cli.data.dataset import Dataset, DatasetSource
 from trustml_cli.defences.defence import Defence
 from trustml_cli.explainers.explainer import Explainer, Unsuitable
 from trustml_cli.explainers.measure import BATCH, Explained, area_under, examine, rank_correlations
-from trustml_cli.metrics.columns import Columns, conditions, higher, lower, neither, sometimes
+from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
 from trustml_cli.metrics.intervals import average
 from trustml_cli.models.model import Model, require_images
 from trustml_cli.plots.explanation import correlation_matrix, methods_side_by_side, one_method, replacement_curves
@@ -42,9 +42,10 @@ class Explain:
 
     columns: ClassVar[Columns] = (
         *conditions("explainer"),
-        *sometimes(lower("completeness_gap", "max_completeness_gap")),  # gradient × input maps have no gap of their own
-        *lower("deletion_auc"),
-        *higher("insertion_auc"),
+        # gradient × input maps have no gap of their own
+        *sometimes((*logged(lower("completeness_gap")), *lower("max_completeness_gap"))),
+        *headline(lower("deletion_auc")),
+        *logged(higher("insertion_auc")),
         *lower("seconds"),
         *sometimes(neither("rank_correlation_{explainer}")),
     )
@@ -83,13 +84,11 @@ class Explain:
             with seeded(context.seed):
                 explained |= examine(name, method, network, x, target, random, self.steps)
         correlations = rank_correlations({name: result.maps for name, result in explained.items()})
-        context.record.headline("deletion_auc")
         for name, result in explained.items():
             row = judged(result)
             for other, values in correlations[name].items():
                 row |= average(f"rank_correlation_{other}", values)
             context.record.metrics({"explainer": name}, **row)
-            log.info("%s: %s", name, in_words(row, len(x)))
         gaps = explained["linear"].gaps if "linear" in explained else None
         verdict = None if gaps is None else gaps.max().item() <= COMPLETE
         largest = None if gaps is None else gaps.max().item()
@@ -97,7 +96,7 @@ class Explain:
 
         kept = {name: explained[name].maps for name in explainers}
         context.record.artifact("attributions", {"images": x, "targets": target, **kept})
-        subject = f"{context.record.choices['model']} on {context.record.choices['dataset']}"
+        subject = context.record.subject
         sure = probabilities.gather(1, target[:, None])[:, 0]
         captions = [f"{data.classes[number]} ({share:.0%})" for number, share in zip(target, sure, strict=True)]
         for name in explainers:
@@ -159,9 +158,3 @@ def judged(result: Explained) -> dict[str, Any]:
         **average("insertion_auc", area_under(result.insertion)),
         "seconds": result.seconds,
     }
-
-
-def in_words(row: dict[str, Any], n: int) -> str:
-    """The values of one row as text for the log."""
-    gap = f"completeness gap {row['completeness_gap']:.2g}, " if row["completeness_gap_n"] else ""
-    return f"{gap}deletion {row['deletion_auc']:.3f}, insertion {row['insertion_auc']:.3f}, n = {n}"

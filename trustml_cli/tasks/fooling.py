@@ -3,7 +3,6 @@
 They are made from Gaussian noise by one gradient step (Goodfellow et al. 2015, arXiv 1412.6572, appendix) or many.
 """
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from trustml_cli.attacks.attack import Attack, Norm
 from trustml_cli.attacks.measure import sizes
 from trustml_cli.data.dataset import Dataset, DatasetSource
-from trustml_cli.metrics.columns import Columns, conditions, lower, neither
+from trustml_cli.metrics.columns import Columns, conditions, headline, lower, neither
 from trustml_cli.metrics.intervals import average, proportion
 from trustml_cli.models.model import Model
 from trustml_cli.plots.fooling import fooling_images, fooling_rates
@@ -25,8 +24,6 @@ from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context
 from trustml_cli.training.predict import BATCH
 from trustml_cli.training.trainer import Trainer
-
-log = logging.getLogger(__name__)
 
 NOISE, ALL = "noise", "all"
 
@@ -50,7 +47,8 @@ class Fool:
 
     columns: ClassVar[Columns] = (
         *conditions("method", "target", "epsilon"),
-        *lower("fooling_rate", "target_rate", "mean_target_confidence"),
+        *headline(lower("fooling_rate")),
+        *lower("target_rate", "mean_target_confidence"),
         *neither("mean_l2", "mean_linf"),
         *lower("seconds"),
     )
@@ -79,7 +77,6 @@ class Fool:
         noise = (0.5 + self.std * torch.randn(self.noise_images, *data.shape, generator=random)).clamp(0, 1)
         noise = noise.to(context.hardware.device)
 
-        context.record.headline("fooling_rate")
         found: dict[str, dict[str, Fooling]] = {}
         for method, attack in {NOISE: None, **methods}.items():
             found[method], begin = {}, perf_counter()
@@ -94,7 +91,7 @@ class Fool:
         shown = {f"{name}_{label}": one.images for name in methods for label, one in found[name].items()}
         context.record.artifact("fooling", {NOISE: noise, **shown})
         self.check(context, found)
-        subject = f"{context.record.choices['model']} on {context.record.choices['dataset']}"
+        subject = context.record.subject
         first = {
             name: {label: (one.images[0], float(one.confidence[0]), bool(one.taken[0])) for label, one in by.items()}
             for name, by in found.items()
@@ -142,8 +139,6 @@ class Fool:
             **average("mean_linf", change[Norm.linf]),
             seconds=seconds,
         )
-        if target == ALL:
-            log.info("%s: fools %.4f over all targets, n = %d", method, rate["fooling_rate"], n)
 
     def check(self, context: Context, found: Mapping[str, Mapping[str, Fooling]]) -> None:
         """Check that each method fools the model more often than the noise it starts from."""

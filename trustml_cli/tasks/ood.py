@@ -14,7 +14,7 @@ from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split
 from trustml_cli.data.unseen import resize_like, split_validation, without_class
 from trustml_cli.defences.defence import Defence
-from trustml_cli.metrics.columns import Columns, conditions, higher, lower, neither
+from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither
 from trustml_cli.metrics.intervals import proportion
 from trustml_cli.models.features import last_linear, logits_and_features
 from trustml_cli.models.model import Model, require_images
@@ -26,7 +26,7 @@ from trustml_cli.system.errors import InputError, RunFailed, prefix_errors
 from trustml_cli.system.hardware import Hardware
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context, input_spec
-from trustml_cli.tasks.detection import check_threshold, passed
+from trustml_cli.tasks.detection import check_threshold
 from trustml_cli.training.predict import BATCH, predict
 from trustml_cli.training.trainer import Trainer
 
@@ -44,10 +44,12 @@ class DetectUnseen:
 
     columns: ClassVar[Columns] = (
         *conditions("score", "outliers"),
-        *neither("threshold", "inlier_rate"),
-        *lower("outlier_inlier_rate"),
-        *higher("auroc", "aupr"),
-        *lower("fpr_at_95_tpr"),
+        *neither("threshold"),
+        *logged(neither("inlier_rate")),
+        *logged(lower("outlier_inlier_rate")),
+        *logged(higher("auroc")),
+        *higher("aupr"),
+        *headline(lower("fpr_at_95_tpr")),
         *higher("aupr_outliers_positive", "aupr_inliers_positive"),
         *lower("fpr_at_95_tpr_outliers_positive", "fpr_at_95_tpr_inliers_positive"),
         *higher("test_accuracy"),
@@ -101,17 +103,15 @@ class DetectUnseen:
             name: {kind: evaluate(aside[name], inliers[name], scores[kind][name], self.quantile) for kind in unseen}
             for name in detectors
         }
-        context.record.headline("fpr_at_95_tpr")
         for name, by_kind in results.items():
             for kind, result in by_kind.items():
                 context.record.metrics({"score": name, "outliers": kind}, **row(result, context.seed), **accuracy)
-                log.info("%s: %.4f of inliers pass, %.4f of outliers (%s)", name, *passed(result), kind)
             check_threshold(context, name, next(iter(by_kind.values())), len(validation), self.quantile)
         kept = {"validation": aside, "inliers": inliers}
         kept |= {f"outliers.{kind}" if len(scores) > 1 else "outliers": of_kind for kind, of_kind in scores.items()}
         tensors = {f"{split}.{name}": kept[split][name] for split in kept for name in detectors}
         context.record.artifact("scores", tensors)
-        subject = f"{context.record.choices['model']} on {context.record.choices['dataset']}"
+        subject = context.record.subject
         if len(unseen) == 1:
             (only,) = unseen
             subject += f"; outliers: {'class ' if far is None else ''}{only}"

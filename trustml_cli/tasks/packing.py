@@ -46,7 +46,7 @@ def export_packed(context: Context, network: nn.Module, data: Dataset) -> dict[s
     x, _ = next(batches(data.test, BATCH, CPU))
     rows = costs(in_layers(network), packed, x, TIMINGS)
     context.record.table("packed", [asdict(row) for row in rows])
-    subject = f"{context.record.choices['model']} on {context.record.choices['dataset']}"
+    subject = context.record.subject
     context.record.plot("packed", packed_layers(rows, subject))
     whole = rows[-1]
     log.info(

@@ -1,6 +1,5 @@
 """task=physical: an adversarial pattern that is robust to transformations of the scene."""
 
-import logging
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar
 
@@ -9,7 +8,7 @@ from torch import Tensor, nn
 
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split, random_subset
-from trustml_cli.metrics.columns import Columns, conditions, higher, lower, neither
+from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither
 from trustml_cli.metrics.intervals import average, proportion
 from trustml_cli.models.model import Model
 from trustml_cli.physical.attack import PhysicalAttack
@@ -22,8 +21,6 @@ from trustml_cli.tasks.context import Context
 from trustml_cli.training.predict import BATCH
 from trustml_cli.training.trainer import Trainer
 
-log = logging.getLogger(__name__)
-
 PATTERN, NOISE, BARE = "pattern", "noise", "bare"
 
 
@@ -33,8 +30,8 @@ class MeasurePhysicalAttack:
 
     columns: ClassVar[Columns] = (
         *conditions("physical", "target", "transformation"),
-        *lower("success_rate"),
-        *neither("noise_success_rate", "bare_success_rate"),
+        *headline(lower("success_rate")),
+        *logged(neither("noise_success_rate", "bare_success_rate")),
         *higher("accuracy", "bare_accuracy"),
         *lower("mean_target_confidence"),
     )
@@ -66,7 +63,6 @@ class MeasurePhysicalAttack:
         with seeded(context.seed):
             pattern = physical.learn(network, x)
         tried = random_subset(test, self.images, context.seed)
-        context.record.headline("success_rate")
         worn = []
         for name, ranges in transformations(physical).items():
             with seeded(context.seed):
@@ -100,10 +96,6 @@ class MeasurePhysicalAttack:
             **proportion("bare_accuracy", int((worn.predicted[BARE] == worn.labels).sum()), n),
             **average("mean_target_confidence", worn.confidence),
         )
-        log.info(
-            "%s: taken for %s %.4f, with noise %.4f, bare %.4f, n = %d",
-            worn.name, data.classes[target], *(counts[scene] / n for scene in (PATTERN, NOISE, BARE)), n,
-        )  # fmt: skip
 
 
 def of_others(split: Split, target: int) -> Split:

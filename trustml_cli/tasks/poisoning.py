@@ -1,6 +1,5 @@
 """Shared parts of the tasks that poison a training set: the poison, its checks, and the columns of a row."""
 
-import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +14,6 @@ from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context
 from trustml_cli.training.predict import Answers
-
-log = logging.getLogger(__name__)
 
 CHECKED = 1000  # number of poisoned images compared with their originals
 SHOWS = 0.95  # least share of them that the trigger must change; a white square does not change a white corner

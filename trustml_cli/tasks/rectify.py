@@ -3,7 +3,6 @@
 Akhtar, Liu and Mian 2018, arXiv 1711.05929.
 """
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -19,7 +18,7 @@ from trustml_cli.defences.defence import Defence
 from trustml_cli.defences.detector import FittedDetector, PerturbationDetector
 from trustml_cli.defences.measure import RectifiedResult, ask_rectified, concatenate
 from trustml_cli.defences.rectify import Rectifier, RectifyingNetwork, perturbed
-from trustml_cli.metrics.columns import Columns, conditions, higher, lower, neither, sometimes
+from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
 from trustml_cli.metrics.intervals import proportion
 from trustml_cli.models.model import Model
 from trustml_cli.ood.measure import DetectionResult, evaluate
@@ -33,8 +32,6 @@ from trustml_cli.tasks.detection import check_threshold
 from trustml_cli.tasks.robustness import check_epsilons, fit_attack
 from trustml_cli.training.predict import BATCH
 from trustml_cli.training.trainer import Trainer
-
-log = logging.getLogger(__name__)
 
 CLEAN = ("none", "none")
 POINT = 0.01  # tolerance when two accuracies are compared
@@ -54,9 +51,12 @@ class Rectify:
 
     columns: ClassVar[Columns] = (
         *conditions("perturbation", "made_on", "norm", "epsilon"),
-        *higher("accuracy", "rectified_accuracy", "combined_accuracy"),
+        *logged(higher("accuracy")),
+        *headline(higher("rectified_accuracy")),
+        *logged(higher("combined_accuracy")),
         *lower("fooling_rate", "rectified_fooling_rate", "combined_fooling_rate"),
-        *neither("flagged_rate", "threshold"),
+        *logged(neither("flagged_rate")),
+        *neither("threshold"),
         *sometimes((*higher("auroc"), *neither("nearest_cosine"))),
     )
 
@@ -107,18 +107,12 @@ class Rectify:
         clean = shown[CLEAN]
         judged = {key: evaluate(aside.score, clean.score, one.score, self.quantile) for key, one in shown.items()}
 
-        context.record.headline("rectified_accuracy")
         for (name, made_on), one in shown.items():
             condition = {"perturbation": name, "made_on": made_on, "norm": "none", "epsilon": 0.0}
             if name != CLEAN[0]:
                 condition |= {"norm": attacks[name].norm.value, "epsilon": self.epsilon}
             values = row(one, judged[name, made_on], clean=name == CLEAN[0])
             context.record.metrics(condition, **values)
-            log.info(
-                "%s made on %s: accuracy %.4f, rectified %.4f, with the detector %.4f; flagged %.4f, n = %d",
-                name, made_on, values["accuracy"], values["rectified_accuracy"], values["combined_accuracy"],
-                values["flagged_rate"], len(one.labels),
-            )  # fmt: skip
         check_threshold(context, "the detector", judged[CLEAN], len(validation), self.quantile)
         check_known(context, shown)
 

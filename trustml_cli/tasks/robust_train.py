@@ -1,6 +1,5 @@
 """task=robust_train: clean and robust accuracy of a network trained with a defence."""
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -18,8 +17,6 @@ from trustml_cli.tasks.context import Context, check_defence
 from trustml_cli.tasks.robustness import RobustnessTask
 from trustml_cli.tasks.verdict import judge_robustness
 from trustml_cli.training.trainer import Trainer
-
-log = logging.getLogger(__name__)
 
 NONE = {"defence": "none"}
 
@@ -54,7 +51,6 @@ class RobustTrain(RobustnessTask):
         learnt = attacker_condition(attack.learns_from, self.attacker_images)
         data, known = split_for_attacker(data, attack.learns_from, self.attacker_images, context.seed)
         name = context.record.choices["defence"]
-        context.record.headline("robust_accuracy")
         curves = {}
         if self.baseline:
             network = context.train_or_load(context.spec(data, model, trainer), stage="none").network

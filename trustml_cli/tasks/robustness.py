@@ -16,7 +16,7 @@ from trustml_cli.attacks.measure import QueryCounter, attack_curve
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, Split, random_subset
 from trustml_cli.defences.defence import Defence
-from trustml_cli.metrics.columns import Columns, conditions, higher, lower, neither, sometimes
+from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
 from trustml_cli.models.inference import NoGradient, gives_gradients
 from trustml_cli.models.model import Model
 from trustml_cli.system.errors import InputError, prefix_errors
@@ -46,7 +46,8 @@ class RobustnessTask:
         *sometimes(conditions("defence")),
         *conditions("attack", "norm", "epsilon"),
         *sometimes(conditions("scored_on", "attacker_images")),
-        *higher("clean_accuracy", "robust_accuracy"),
+        *logged(higher("clean_accuracy")),
+        *headline(higher("robust_accuracy")),
         *lower("attack_success_rate"),
         *neither("mean_l0", "mean_l2", "mean_linf", "mean_confidence"),
         *lower("seconds"),

@@ -1,6 +1,5 @@
 """task=steal: model extraction from a classifier by queries alone."""
 
-import logging
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, ClassVar
@@ -16,7 +15,7 @@ from trustml_cli.data.unseen import split_validation
 from trustml_cli.defences.defence import Defence
 from trustml_cli.extraction.thief import Means, Thief
 from trustml_cli.extraction.victim import Answer, Victim
-from trustml_cli.metrics.columns import Columns, conditions, higher, neither, sometimes
+from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, neither, sometimes
 from trustml_cli.metrics.intervals import proportion
 from trustml_cli.models.linear import linear_parameters
 from trustml_cli.models.model import Model, require_images
@@ -28,8 +27,6 @@ from trustml_cli.tasks.attacker_images import AttackerImages
 from trustml_cli.tasks.context import Context, input_spec
 from trustml_cli.training.predict import BATCH, Answers, predict
 from trustml_cli.training.trainer import Trainer
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +40,9 @@ class Steal:
 
     columns: ClassVar[Columns] = (
         *conditions("method", "queries", "attacker_images"),
-        *higher("victim_accuracy"),
-        *neither("stolen_accuracy", "agreement"),  # higher is better for the thief only
+        *logged(higher("victim_accuracy")),
+        *logged(neither("stolen_accuracy")),  # higher is better for the thief only
+        *headline(neither("agreement")),
         *sometimes(neither("max_parameter_error", "max_probability_error")),
         *neither("queries_used", "answer"),
         *sometimes(neither("round_digits")),
@@ -89,7 +87,6 @@ class Steal:
         asked = predict(network, data.test, context.hardware)
         parameters = parameters_of(network, data)
 
-        context.record.headline("agreement")
         rows: list[dict[str, Any]] = []
         stolen_weights: dict[str, Tensor] = {}
         jobs = [(name, queries) for name in thieves for queries in sorted(set(self.queries))]
@@ -113,7 +110,6 @@ class Steal:
             }
             context.record.metrics(condition, **values)
             context.record.artifact(f"{name}_{queries}", stolen.state_dict())
-            log.info("%s, %d queries: agreement %.4f, n = %d", name, queries, values["agreement"], len(told.labels))
             rows.append(condition | values)
             if found is not None:
                 stolen_weights[name] = found  # ends as that of the most queries, which come last
@@ -130,7 +126,7 @@ class Steal:
         stolen_weights: dict[str, Tensor],
     ) -> None:
         """Plot agreement against queries, and the weights of linear classifiers beside the victim's."""
-        subject = f"{context.record.choices['model']} on {context.record.choices['dataset']}"
+        subject = context.record.subject
         context.record.plot("agreement", agreement_curve(rows, subject))
         if parameters is not None and stolen_weights:
             shown = {"victim": parameters, **stolen_weights}

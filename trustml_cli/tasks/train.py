@@ -1,12 +1,11 @@
 """task=train: train a classifier and measure its test accuracy."""
 
-import logging
 from dataclasses import dataclass
 from typing import ClassVar
 
 from trustml_cli.data.dataset import DatasetSource
 from trustml_cli.defences.defence import Defence
-from trustml_cli.metrics.columns import Columns, higher, lower, neither, sometimes
+from trustml_cli.metrics.columns import Columns, headline, higher, lower, neither, sometimes
 from trustml_cli.metrics.intervals import expected_calibration_error, proportion
 from trustml_cli.models.model import Model
 from trustml_cli.plots.training import confusion_matrix, misclassified, training_curves
@@ -14,15 +13,14 @@ from trustml_cli.tasks.context import Context
 from trustml_cli.training.predict import predict
 from trustml_cli.training.trainer import Trainer
 
-log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
 class Train:
     """Train `model` on `dataset` and report accuracy, loss and calibration."""
 
     columns: ClassVar[Columns] = (
-        *higher("train_accuracy", "test_accuracy"),
+        *higher("train_accuracy"),
+        *headline(higher("test_accuracy")),
         *lower("test_loss", "ece"),
         *neither("epochs"),
         *lower("seconds"),
@@ -39,7 +37,6 @@ class Train:
         test = predict(trained.network, data.test, context.hardware)
         seconds = sum(epoch.seconds for epoch in trained.history)
         images = sum(epoch.images for epoch in trained.history)
-        context.record.headline("test_accuracy")
         context.record.metrics(
             **proportion("train_accuracy", int(train.correct.sum()), len(train.labels)),
             **proportion("test_accuracy", int(test.correct.sum()), len(test.labels)),
@@ -49,7 +46,6 @@ class Train:
             seconds=seconds,
             images_per_second=images / seconds if seconds else None,
         )
-        log.info("test accuracy %.4f, n = %d", test.accuracy, len(test.labels))
         if trained.history:
             context.record.plot("curves", training_curves(trained.history))
         context.record.plot("confusion", confusion_matrix(test, data.classes))

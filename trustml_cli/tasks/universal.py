@@ -14,7 +14,7 @@ from trustml_cli.attacks.measure import QueryCounter, sizes
 from trustml_cli.attacks.universal_base import TransferResult, UniversalAttack, answers, fooled
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, random_subset
-from trustml_cli.metrics.columns import Columns, conditions, higher, lower, neither
+from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither
 from trustml_cli.metrics.intervals import proportion
 from trustml_cli.models.model import Model
 from trustml_cli.plots.universal import fooled_images, perturbations, transfer_matrix
@@ -40,9 +40,10 @@ class TransferUniversal:
 
     columns: ClassVar[Columns] = (
         *conditions("attack", "norm", "found_on", "scored_on", "epsilon", "attacker_images"),
-        *lower("fooling_rate"),
+        *headline(lower("fooling_rate")),
         *higher("clean_accuracy", "robust_accuracy"),
-        *neither("noise_fooling_rate", "own_fooling_rate", "size"),
+        *logged(neither("noise_fooling_rate")),
+        *neither("own_fooling_rate", "size"),
     )
 
     models: list[str] | None
@@ -68,9 +69,6 @@ class TransferUniversal:
             raise InputError("attack: makes another perturbation for each image; take universal or universal_gradient")
         models = {context.record.choices["model"]: model}
         models |= {name: other for name, other in others.items() if name not in models}
-        for each in others.values():
-            with prefix_errors("trainer"):
-                trainer.check(each)
         data = context.load(dataset)
         if attack.target is not None:
             with prefix_errors("attack.target"):
@@ -81,7 +79,6 @@ class TransferUniversal:
             for name, each in models.items()
         }
 
-        context.record.headline("fooling_rate")
         carried, asked = self.learnt(context, attack, networks, known)
         context.record.note(learning_queries={name: counted.queries for name, counted in asked.items()})
         context.record.note(learning_gradients={name: counted.gradients for name, counted in asked.items()})
@@ -149,10 +146,6 @@ class TransferUniversal:
                 context.record.metrics(
                     {**attacked_by, **found, **attacker_condition(attack.learns_from, self.attacker_images)}, **row
                 )
-                log.info(
-                    "epsilon %g, found on %s: fools %.4f of %s, noise %.4f, n = %d",
-                    one.epsilon, one.found_on, row["fooling_rate"], name, row["noise_fooling_rate"], n,
-                )  # fmt: skip
                 one.rates[name] = row["fooling_rate"], row["noise_fooling_rate"]
                 beaten += name == one.found_on and one.epsilon > 0 and counts["fooled"] <= counts["fooled_by_noise"]
         of = f"of {len(carried)} perturbations"
