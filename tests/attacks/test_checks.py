@@ -90,6 +90,6 @@ def test_trustworthy_takes_every_kind_of_attack_and_enough_images() -> None:
 def test_where_nothing_can_be_stronger_nothing_need_be_tried() -> None:
     assert judged(optimal=True, images=0) == "trustworthy"
     beaten = CheckResult("a", True, "1", WEAK)
-    assert judged(beaten, optimal=True, untried=("x",)) == "trustworthy"  # the optimum was among the rivals
+    assert judged(beaten, optimal=True, untried=("x",)) == "trustworthy"  # the optimum was among the references
     assert judged(beaten, optimal=True, images=50, shows=smallest_gap(50)).startswith("not judged: 50 images")
     assert judged(CheckResult("a", False, "1", WEAK), optimal=True, images=0).startswith("not trustworthy")

@@ -66,7 +66,7 @@ def pgd(**changes: Any) -> PGD:
     return PGD(norm=Norm.linf, target=None, **settings)
 
 
-RIVALS: dict[str, Attack] = {
+REFERENCES: dict[str, Attack] = {
     "one_step": FGSM(norm=Norm.l2, target=None),  # the norm becomes that of the attack
     "iterative": pgd(),
     "targeted": APGD(norm=Norm.linf, target=None, loss=Loss.dlr, steps=10, restarts=1, rho=0.75, targets=3),
@@ -101,7 +101,7 @@ def findings(
     y: Tensor,
     attack: Attack,
     epsilon: float = 0.15,
-    rivals: Mapping[str, Attack] = RIVALS,
+    references: Mapping[str, Attack] = REFERENCES,
 ) -> tuple[dict[str, CheckResult], str]:
     """Every check by name, and the verdict."""
     with seeded(0):
@@ -110,7 +110,7 @@ def findings(
         stands = survived(attack, curve.attacked[1].answers.predicted, y)
         half = len(x) // 2 + 1
         bench = AttackComparison(model, [(x[:half], y[:half]), (x[half:], y[half:])], epsilon, attack, stands)
-        compared = bench.compare(rivals)
+        compared = bench.compare(references)
     return {finding.name: finding for finding in (*checked, *compared.findings)}, verdict(checked, compared)
 
 
@@ -155,7 +155,9 @@ def test_a_randomised_model_is_found(trained: Images) -> None:
 
 DECOYS = Decoys().eval()
 GREY = torch.full((320, 1, 2, 2), 0.5), torch.zeros(320, dtype=torch.long)
-KINDS = {role: rival for role, rival in RIVALS.items() if role != "exact"}  # Decoys are linear, which is not the point
+KINDS = {
+    role: reference for role, reference in REFERENCES.items() if role != "exact"
+}  # Decoys are linear, which is not the point
 
 
 def test_a_loss_that_runs_after_decoys_is_found_by_attacks_that_do_not() -> None:
@@ -199,7 +201,7 @@ def test_gradients_are_masked_only_where_the_other_attack_is_stronger_altogether
     model, x, y = trained
     bench = AttackComparison(model, [(x, y)], 0.15, pgd(), torch.ones(320, dtype=torch.bool))
     left = torch.arange(320) >= 20
-    noise = RIVALS["control"]  # fells next to nothing: what has not fallen to it has fallen to the attack alone
+    noise = REFERENCES["control"]  # fells next to nothing: what has not fallen to it has fallen to the attack alone
     assert bench.not_masked("", left, noise).speaks_of == MASKING
     bench.stands = torch.arange(320) < 160
     found = bench.not_masked("", left & bench.stands, noise)
@@ -262,7 +264,7 @@ def test_without_rivals_in_its_norm_nothing_is_compared(trained: Images) -> None
 def test_a_linear_model_has_its_optimum_among_the_rivals_and_the_optimum_has_none() -> None:
     found, judged = findings(DECOYS, *GREY, pgd(random_start=False), 0.3)
     assert "the optimum of a linear model is not stronger" in failed(found)
-    aimed = {role: KINDS[role] for role in ("iterative", "control")} | {"exact": RIVALS["exact"]}
+    aimed = {role: KINDS[role] for role in ("iterative", "control")} | {"exact": REFERENCES["exact"]}
     found, judged = findings(DECOYS, *GREY, pgd(loss=Loss.margin, random_start=False), 0.3, aimed)
     assert judged == "trustworthy"  # nothing can be stronger than the optimum, so nothing else need be tried
     found, judged = findings(DECOYS, *GREY, LinearOptimum(norm=Norm.linf, target=None), 0.3)
@@ -290,10 +292,10 @@ def test_rivals_keep_to_what_the_attack_may_do() -> None:
 @pytest.mark.parametrize("role", ["one_step", "iterative", "targeted", "margin", "control"])
 def test_a_rival_of_an_attack_that_only_adds_goes_all_of_the_way_and_only_up(role: str, trained: Images) -> None:
     model, x, y = trained
-    rival = matched_to(only_adds(), RIVALS[role], model, x)
-    assert isinstance(rival, ConstrainedAttack)
+    reference = matched_to(only_adds(), REFERENCES[role], model, x)
+    assert isinstance(reference, ConstrainedAttack)
     with seeded(0):
-        change = rival(model, x, y, 0.2) - x
+        change = reference(model, x, y, 0.2) - x
     room = (1 - x).clamp(max=0.2)
     assert (change >= -1e-6).all()
     assert (change <= room + 1e-6).all()

@@ -68,26 +68,26 @@ def test_in_l0_one_value_less_is_not_enough(linear_model: nn.Module, images: tup
 def test_no_other_attack_is_smaller(norm: Norm, linear_model: nn.Module, images: tuple[Tensor, Tensor]) -> None:
     x, y = images
     best = sizes(optimum(norm).smallest(linear_model, x, y) - x)[norm]
-    rivals = []
+    references = []
     for name in choices("attack"):
         node = choice("attack", name)
         quick = {key: value for key, value in QUICK.items() if key in node}
         try:
-            rivals.append(build(choice("attack", name, norm=norm.value, **quick), "attack").fit(linear_model, x, y))
+            references.append(build(choice("attack", name, norm=norm.value, **quick), "attack").fit(linear_model, x, y))
         except InputError:
             continue
-    for rival in rivals:
+    for reference in references:
         with seeded(0):
-            if isinstance(rival, SmallestPerturbation):
-                found = rival.smallest(linear_model, x, y)
+            if isinstance(reference, SmallestPerturbation):
+                found = reference.smallest(linear_model, x, y)
                 fell = linear_model(found).argmax(1) != y
-                assert (sizes(found - x)[norm] >= best - 1e-5)[fell].all(), rival
+                assert (sizes(found - x)[norm] >= best - 1e-5)[fell].all(), reference
                 continue
             for image in range(2):  # a budget just below the optimum is never enough
                 one, least = slice(image, image + 1), best[image].item()
                 epsilon = 0.95 * least if norm is not Norm.l0 else least - 1
-                assert linear_model(rival(linear_model, x[one], y[one], epsilon)).argmax(1) == y[one], rival
-    assert len(rivals) > 1
+                assert linear_model(reference(linear_model, x[one], y[one], epsilon)).argmax(1) == y[one], reference
+    assert len(references) > 1
 
 
 @pytest.mark.parametrize("norm", list(Norm))

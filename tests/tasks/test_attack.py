@@ -123,7 +123,7 @@ class Nearest(nn.Module):
 def test_a_network_without_gradients_is_for_attacks_without(attack: list[str], trustml: Cli, tmp_path: Path) -> None:
     (tmp_path / "nearest.py").write_text(NEAREST)
     words = ["model=custom", "model.factory=nearest:Nearest", "trainer=smoke", "dataset.limit=60", "task.epsilon=0.2"]
-    answer = trustml("task=attack", *attack, *words, "task.check_images=10", "rivals.black_box.queries=5")
+    answer = trustml("task=attack", *attack, *words, "task.check_images=10", "references.black_box.queries=5")
     if attack == ["attack=pgd"]:
         assert answer.returncode == 2
         assert answer.stderr.startswith("trustml: error: attack: needs gradients by the image")

@@ -42,21 +42,23 @@ class ReferenceAttacks:
         return cls(**{role.name: matched_to(attack, given.get(role.name), model, x) for role in fields(cls)})
 
 
-def matched_to(attack: Attack, rival: Attack | None, model: nn.Module, x: Tensor) -> Attack | None:
-    """`rival` with the norm, target and constraints of `attack`; None if it does not support them."""
-    if rival is None or attack.norm not in rival.norms or attack.ball(x[:1], 1.0) is None:
+def matched_to(attack: Attack, reference: Attack | None, model: nn.Module, x: Tensor) -> Attack | None:
+    """`reference` with the norm, target and constraints of `attack`; None if it does not support them."""
+    if reference is None or attack.norm not in reference.norms or attack.ball(x[:1], 1.0) is None:
         return None
     try:
-        rival = replace(rival, norm=attack.norm, target=None if rival.access is Access.none else attack.target)
-        if rival.optimal and not (is_unconstrained(attack) and is_linear(model, x)):
+        reference = replace(
+            reference, norm=attack.norm, target=None if reference.access is Access.none else attack.target
+        )
+        if reference.optimal and not (is_unconstrained(attack) and is_linear(model, x)):
             return None
-        rival.check(model, tuple(x.shape[1:]))
+        reference.check(model, tuple(x.shape[1:]))
     except ValueError:
         return None
     return (
-        rival
+        reference
         if is_unconstrained(attack)
-        else ConstrainedAttack(norm=rival.norm, target=rival.target, rival=rival, attack=attack)
+        else ConstrainedAttack(norm=reference.norm, target=reference.target, reference=reference, attack=attack)
     )
 
 
@@ -69,16 +71,16 @@ def is_unconstrained(attack: Attack) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class ConstrainedAttack(Attack):
-    """A `rival` restricted to the ball of `attack`, which is smaller than the ball of radius epsilon around x."""
+    """A `reference` restricted to the ball of `attack`, which is smaller than the ball of radius epsilon around x."""
 
     norms: ClassVar = tuple(Norm)
 
-    rival: Attack
+    reference: Attack
     attack: Attack
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
         centre, radius = self.attack.ball(x, epsilon) or (x, epsilon)
-        return self.rival(Clipped(model), centre, y, radius).clamp(0, 1)
+        return self.reference(Clipped(model), centre, y, radius).clamp(0, 1)
 
 
 class Clipped(nn.Module):
@@ -128,55 +130,61 @@ class AttackComparison:
         """Run all checks that need other attacks, or this attack with more effort or a larger budget."""
         if self.attack.optimal:
             return Comparison(optimal=True)
-        rivals = ReferenceAttacks.of(self.attack, given, self.model, self.batches[0][0])
-        kinds = {"a targeted attack": rivals.targeted, "one on the margin": rivals.margin}
-        kinds["one without gradients"] = self.attack if self.attack.access is Access.query else rivals.black_box
-        untried = [name for name, rival in kinds.items() if rival is None]
-        return Comparison(self.findings(rivals), len(self.stands), self.shows, untried, rivals.exact is not None)
+        references = ReferenceAttacks.of(self.attack, given, self.model, self.batches[0][0])
+        kinds = {"a targeted attack": references.targeted, "one on the margin": references.margin}
+        kinds["one without gradients"] = self.attack if self.attack.access is Access.query else references.black_box
+        untried = [name for name, reference in kinds.items() if reference is None]
+        return Comparison(
+            self.findings(references), len(self.stands), self.shows, untried, references.exact is not None
+        )
 
     @property
     def shows(self) -> float:
         """The smallest detectable gap, as a share of the images."""
         return min(smallest_gap(len(self.stands)), self.upright)
 
-    def findings(self, rivals: ReferenceAttacks) -> list[CheckResult]:
+    def findings(self, references: ReferenceAttacks) -> list[CheckResult]:
         """Run the checks and return their results in order."""
         stronger = with_more_effort(self.attack)
-        tireless = rivals.iterative if stronger is None else stronger
+        tireless = references.iterative if stronger is None else stronger
         at_epsilon, without_limit = None, None
         if tireless is not None:
             most = whole_range(tireless, self.batches[0][0])
             at_epsilon, without_limit = self.shown(tireless, self.stands, self.epsilon, most)
-        usual = at_epsilon if tireless is rivals.iterative else self.left(rivals.iterative)
-        boxed = self.left(rivals.black_box)
+        usual = at_epsilon if tireless is references.iterative else self.left(references.iterative)
+        boxed = self.left(references.black_box)
         return [
-            *self.masking(rivals, usual, boxed, one_step=stronger is None),
-            self.beats_noise(rivals.control),
+            *self.masking(references, usual, boxed, one_step=stronger is None),
+            self.beats_noise(references.control),
             self.not_beaten("more steps change nothing", None if stronger is None else at_epsilon),
             self.not_beaten("a common iterative attack is not stronger", usual),
-            self.not_beaten("a targeted attack is not stronger", self.left(rivals.targeted)),
-            self.not_beaten("an attack on the margin is not stronger", self.left(rivals.margin)),
-            self.not_beaten("the optimum of a linear model is not stronger", self.left(rivals.exact)),
+            self.not_beaten("a targeted attack is not stronger", self.left(references.targeted)),
+            self.not_beaten("an attack on the margin is not stronger", self.left(references.margin)),
+            self.not_beaten("the optimum of a linear model is not stronger", self.left(references.exact)),
             self.unlimited(without_limit if is_unconstrained(self.attack) else None),
         ]
 
     def masking(
-        self, rivals: ReferenceAttacks, usual: Tensor | None, boxed: Tensor | None, one_step: bool
+        self, references: ReferenceAttacks, usual: Tensor | None, boxed: Tensor | None, one_step: bool
     ) -> list[CheckResult]:
         """Checks for masked gradients; `usual` and `boxed` [N] mark what withstood many steps or a black box."""
         steps, boxes = "iterative steps are not weaker than one", "a white box is not weaker than a black box"
         if self.attack.access is Access.white_box:
             first = (
-                self.not_weaker(steps, usual, rivals.iterative)
+                self.not_weaker(steps, usual, references.iterative)
                 if one_step
-                else self.not_masked(steps, self.left(rivals.one_step), rivals.one_step)
+                else self.not_masked(steps, self.left(references.one_step), references.one_step)
             )
-            return [first, self.not_masked(boxes, boxed, rivals.black_box)]
+            return [first, self.not_masked(boxes, boxed, references.black_box)]
         more = self.not_beaten("an attack without gradients is not stronger", boxed)
-        return [self.not_weaker(boxes, usual, rivals.iterative), more] if self.attack.access is Access.query else [more]
+        return (
+            [self.not_weaker(boxes, usual, references.iterative), more]
+            if self.attack.access is Access.query
+            else [more]
+        )
 
-    def shown(self, rival: Attack, images: Tensor, *epsilons: float) -> list[Tensor]:
-        """For each epsilon, which of `images` (bool [N]) withstand the rival; False for all other images."""
+    def shown(self, reference: Attack, images: Tensor, *epsilons: float) -> list[Tensor]:
+        """For each epsilon, which of `images` (bool [N]) withstand the reference; False for all other images."""
         stands = [torch.zeros_like(images) for _ in epsilons]
         size, start = len(self.batches[0][0]), 0
         chosen: list[tuple[Tensor, Tensor]] = []
@@ -187,14 +195,14 @@ class AttackComparison:
         x, y = (torch.cat(parts) for parts in zip(*chosen, strict=True))
         if len(x):
             batches = zip(torch.split(x, size), torch.split(y, size), strict=True)
-            curve = attack_curve(self.model, rival, batches, epsilons, keep=0, asked=self.asked)
+            curve = attack_curve(self.model, reference, batches, epsilons, keep=0, asked=self.asked)
             for mask, attacked in zip(stands, curve.attacked, strict=True):
                 mask[images] = survived(self.attack, attacked.answers.predicted, curve.labels)
         return stands
 
-    def left(self, rival: Attack | None) -> Tensor | None:
-        """Which images withstand both the attack and the rival, bool [N]; None if there is no rival."""
-        return None if rival is None else self.shown(rival, self.stands, self.epsilon)[0]
+    def left(self, reference: Attack | None) -> Tensor | None:
+        """Which images withstand both the attack and the reference, bool [N]; None if there is no reference."""
+        return None if reference is None else self.shown(reference, self.stands, self.epsilon)[0]
 
     def not_beaten(self, name: str, left: Tensor | None, speaks_of: str = WEAK) -> CheckResult:
         """A check that fails if another attack succeeds on clearly many images that withstand this one."""
@@ -211,23 +219,23 @@ class AttackComparison:
         """The smallest detectable gap, in words."""
         return f"a gap of {100 * self.shows:.1f} points would have shown" if self.shows <= 1 else "too few to show any"
 
-    def not_masked(self, name: str, left: Tensor | None, rival: Attack | None) -> CheckResult:
-        """`not_beaten` for a rival that should be weaker; a failure means masking if the rival is stronger overall."""
+    def not_masked(self, name: str, left: Tensor | None, reference: Attack | None) -> CheckResult:
+        """`not_beaten` for a weaker kind of attack; a failure means masking if that attack is stronger overall."""
         finding = self.not_beaten(name, left, MASKING)
-        if left is None or rival is None or finding.passed:
+        if left is None or reference is None or finding.passed:
             return finding
-        only_rival = int((self.stands & ~left).sum())
-        only_attack = int(self.shown(rival, ~self.stands, self.epsilon)[0].sum())
-        return finding if clearly(only_rival, only_attack, len(left)) else replace(finding, speaks_of=WEAK)
+        only_reference = int((self.stands & ~left).sum())
+        only_attack = int(self.shown(reference, ~self.stands, self.epsilon)[0].sum())
+        return finding if clearly(only_reference, only_attack, len(left)) else replace(finding, speaks_of=WEAK)
 
-    def not_weaker(self, name: str, left: Tensor | None, rival: Attack | None) -> CheckResult:
-        """A check that fails if the attack is clearly stronger than a rival that should be at least as strong."""
-        if left is None or rival is None:
+    def not_weaker(self, name: str, left: Tensor | None, reference: Attack | None) -> CheckResult:
+        """A check that fails if the attack is clearly stronger than a reference that should be at least as strong."""
+        if left is None or reference is None:
             return CheckResult(name, None, "nothing to compare with", MASKING)
-        only_attack = int(self.shown(rival, ~self.stands, self.epsilon)[0].sum())
-        only_rival = int((self.stands & ~left).sum())
-        each = f"{only_rival} of {len(left)} fall to many steps alone, {only_attack} to the attack alone"
-        passed = not clearly(only_attack, only_rival, len(left))
+        only_attack = int(self.shown(reference, ~self.stands, self.epsilon)[0].sum())
+        only_reference = int((self.stands & ~left).sum())
+        each = f"{only_reference} of {len(left)} fall to many steps alone, {only_attack} to the attack alone"
+        passed = not clearly(only_attack, only_reference, len(left))
         return CheckResult(name, passed, f"{each} (epsilon {self.epsilon:g})", MASKING)
 
     def beats_noise(self, noise: Attack | None) -> CheckResult:

@@ -25,6 +25,7 @@ RENAMED = {
     "learning_rate": ("lr",),
     "penalty": ("C",),
     "reach": ("rel_path_length",),
+    "rivals": ("references",),
     "steps": ("bins",),
 }
 """Old names of keys, with their current names (several if they differ between groups)."""

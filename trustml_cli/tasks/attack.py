@@ -31,7 +31,7 @@ class MeasureRobustness(RobustnessTask):
         model: Model,
         trainer: Trainer,
         attack: Attack,
-        rivals: Mapping[str, Attack],
+        references: Mapping[str, Attack],
         others: Mapping[str, Model],
         defence: Defence,
     ) -> None:
@@ -53,7 +53,7 @@ class MeasureRobustness(RobustnessTask):
         evaluation.write_rows(
             defence_condition(context, defence), attacker_condition(learns_from, self.attacker_images)
         )
-        judge_robustness(evaluation, rivals, self.check_images)
+        judge_robustness(evaluation, references, self.check_images)
         evaluation.plot_curve()
         evaluation.plot_examples(self.examples)
         evaluation.plot_loss_surfaces(self.surfaces)

@@ -39,7 +39,7 @@ class RobustTrain(RobustnessTask):
         model: Model,
         trainer: Trainer,
         attack: Attack,
-        rivals: Mapping[str, Attack],
+        references: Mapping[str, Attack],
         defence: Defence,
     ) -> None:
         """Write one row for each epsilon and network, checks and verdict of the defended one, then the plots."""
@@ -61,7 +61,7 @@ class RobustTrain(RobustnessTask):
         trained = context.train_or_load(spec, stage=name if self.baseline else None)
         evaluation = self.evaluate(context, trained.network, attack, known, test)
         evaluation.write_rows({"defence": name}, learnt)
-        judge_robustness(evaluation, rivals, self.check_images)
+        judge_robustness(evaluation, references, self.check_images)
 
         curves[name] = evaluation.curve
         context.record.plot("curves", training_curves(trained.history))

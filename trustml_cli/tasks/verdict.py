@@ -36,15 +36,15 @@ from trustml_cli.training.predict import BATCH
 log = logging.getLogger(__name__)
 
 
-def judge_robustness(evaluation: RobustnessEvaluation, rivals: Mapping[str, Attack], images: int) -> None:
-    """Record the checks and the verdict of an evaluation; the `rivals` attack `images` of its images."""
+def judge_robustness(evaluation: RobustnessEvaluation, references: Mapping[str, Attack], images: int) -> None:
+    """Record the checks and the verdict of an evaluation; the `references` attack `images` of its images."""
     context, curve, network = evaluation.context, evaluation.curve, evaluation.network
     findings = [check_gradients(curve), check_finite(curve), check_monotone(curve)]
     findings += check_saved(context, curve, network, evaluation.attack.norm)
     findings.append(check_steady(network, curve.examples.to(context.hardware.device)))
     if findings[1].passed is False:
         log.warning("%s: %s", NOT_NUMBERS, findings[1].figure)
-    compared = compare_attacks(evaluation, rivals, images)
+    compared = compare_attacks(evaluation, references, images)
     for finding in (*findings, *compared.findings):
         context.record.check(finding.name, finding.passed, finding.figure)
     said = verdict(findings, compared)
@@ -53,8 +53,8 @@ def judge_robustness(evaluation: RobustnessEvaluation, rivals: Mapping[str, Atta
     log.info("verdict: %s", judged)
 
 
-def compare_attacks(evaluation: RobustnessEvaluation, rivals: Mapping[str, Attack], images: int) -> Comparison:
-    """Compare the attack with its rivals on `images` of the attacked images, at the epsilon of `telling_epsilon`."""
+def compare_attacks(evaluation: RobustnessEvaluation, references: Mapping[str, Attack], images: int) -> Comparison:
+    """Compare the attack with the references on `images` of its images, at the epsilon of `telling_epsilon`."""
     context, curve, attack = evaluation.context, evaluation.curve, evaluation.attack
     epsilon = telling_epsilon(curve)
     if not images or epsilon is None:
@@ -64,11 +64,13 @@ def compare_attacks(evaluation: RobustnessEvaluation, rivals: Mapping[str, Attac
     where = random_indices(evaluation.images, images, context.seed)
     shown = list(batches(evaluation.images.subset(where), BATCH, context.hardware.device))
     if not gives_gradients(evaluation.network, shown[0][0][:1]):
-        rivals = {role: rival for role, rival in rivals.items() if rival.access is not Access.white_box}
+        references = {
+            role: reference for role, reference in references.items() if reference.access is not Access.white_box
+        }
     with seeded(context.seed):
         share = float(stands.double().mean())
         bench = AttackComparison(evaluation.network, shown, epsilon, attack, stands[where], share, curve.asked)
-        return bench.compare(rivals)
+        return bench.compare(references)
 
 
 def recommendation(context: Context, attack: Attack, said: str, compared: Comparison) -> str:
