@@ -29,7 +29,9 @@ def network() -> nn.Module:
     """`cifar_cnn` for CIFAR-10 with random weights, and BatchNorm as if it had seen data."""
     torch.manual_seed(0)
     inputs = InputSpec((3, 32, 32), 10, (0.49, 0.48, 0.45), (0.25, 0.24, 0.26))
-    model = CifarCnn(normalization=Normalization.dataset, checkpoint=None, train=False).build(inputs)
+    model = CifarCnn(
+        normalization=Normalization.dataset, checkpoint=None, checkpoint_key=None, checkpoint_prefix=None, train=False
+    ).build(inputs)
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
             assert layer.running_mean is not None

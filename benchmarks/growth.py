@@ -68,9 +68,15 @@ def one(task: str, images: int, width: int) -> dict[str, float]:
     keep_freed_memory()
     cpu = torch.device("cpu")
     inputs = InputSpec((3, 32, 32), 10, (0.5,) * 3, (0.25,) * 3)
-    network = Mlp(hidden=[width], dropout=0.0, normalization=Normalization.dataset, checkpoint=None, train=False).build(
-        inputs
-    )
+    network = Mlp(
+        hidden=[width],
+        dropout=0.0,
+        normalization=Normalization.dataset,
+        checkpoint=None,
+        checkpoint_key=None,
+        checkpoint_prefix=None,
+        train=False,
+    ).build(inputs)
     before = peak()
     shape = (images, 3, 32, 32)
     split = InMemory(torch.randint(0, 256, shape, dtype=torch.uint8), torch.randint(0, 10, (images,)))

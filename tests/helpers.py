@@ -41,6 +41,9 @@ class Reader:
         return self.source.load(self.cache_dir)
 
 
+FRESH: dict[str, Any] = {"checkpoint": None, "checkpoint_key": None, "checkpoint_prefix": None, "train": False}
+"""The keys that all models share, for random weights."""
+
 NO_CACHE = Path(os.devnull)
 """Where data sets keep what they decode that decode nothing."""
 

@@ -20,7 +20,7 @@ from PIL import Image
 from tests.faults.whole import reader, sized
 from tests.helpers import Cli
 from trustml_cli.config.messages import quoted
-from trustml_cli.models.checkpoint import read_weights
+from trustml_cli.models.checkpoint import read_states
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.files import make_once
 
@@ -185,7 +185,7 @@ def test_a_truncated_file_is_named(name: str, tmp_path: Path, monkeypatch: pytes
         monkeypatch.setenv(variable, value)
     make, dataset, keys = TRUNCATED[name]
     make(tmp_path)
-    read = reader(dataset, Path(), **keys).load if dataset else partial(read_weights, Path(name))
+    read = reader(dataset, Path(), **keys).load if dataset else partial(read_states, Path(name))
     whole = (tmp_path / name).read_bytes()
     for left in cut(name, whole):
         (tmp_path / name).write_bytes(left)
@@ -226,7 +226,7 @@ def test_damaged_weights_are_read_or_named(tmp_path: Path, name: str, place: int
     whole = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(whole[:place] + how + whole[place + len(how) :])
     with suppress(ValueError):  # and nothing else
-        read_weights(tmp_path / name)
+        read_states(tmp_path / name)
 
 
 @pytest.mark.faults

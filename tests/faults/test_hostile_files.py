@@ -16,7 +16,7 @@ from PIL import Image
 from tests.faults.images import folder_of_images
 from tests.faults.whole import memory_up_to
 from tests.helpers import Cli
-from trustml_cli.models.checkpoint import read_weights
+from trustml_cli.models.checkpoint import read_states
 
 RUN = ["trainer=smoke", "model=logistic"]
 OFFLINE = {"http_proxy": "http://localhost:1", "https_proxy": "http://localhost:1"}
@@ -46,18 +46,18 @@ def test_sizes_that_no_file_has_are_refused_and_take_no_memory(content: bytes, t
     path = tmp_path / "absurd.safetensors"
     path.write_bytes(content)
     with memory_up_to(50), pytest.raises(ValueError, match=r"absurd\.safetensors cannot be read"):
-        read_weights(path)
+        read_states(path)
 
 
 def test_weights_that_unpack_to_more_than_the_file_holds_are_refused(tmp_path: Path) -> None:
     torch.save({"w": torch.zeros(10**6)}, tmp_path / "honest.pt")
-    assert read_weights(tmp_path / "honest.pt")["w"].shape == (10**6,)
+    assert read_states(tmp_path / "honest.pt")[""]["w"].shape == (10**6,)
     packed = zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED)
     with zipfile.ZipFile(tmp_path / "honest.pt") as honest, packed:
         for name in honest.namelist():
             packed.writestr(name, honest.read(name))
     with pytest.raises(ValueError, match=r"bomb\.pt is no weights-only file .*compressed"):
-        read_weights(tmp_path / "bomb.pt")
+        read_states(tmp_path / "bomb.pt")
 
 
 class Code:
@@ -73,7 +73,7 @@ def test_a_checkpoint_runs_no_code_whatever_it_is_called(
     monkeypatch.chdir(tmp_path)
     torch.save({"w": Code()}, tmp_path / name, _use_new_zipfile_serialization=not old_format)
     with pytest.raises(ValueError, match=f"{name} (is no weights-only file|cannot be read)"):
-        read_weights(tmp_path / name)
+        read_states(tmp_path / name)
     assert not (tmp_path / "it_ran").exists()
 
 

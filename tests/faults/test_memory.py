@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tests.configs import choices, composed
 from tests.faults.whole import metrics_below
-from tests.helpers import CPU, Cli, facts, newest
+from tests.helpers import CPU, FRESH, Cli, facts, newest
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.models.dense import Logistic
 from trustml_cli.models.model import InputSpec, Normalization
@@ -166,7 +166,7 @@ def test_a_model_that_is_too_large_even_to_be_tried_is_no_wrong_input(monkeypatc
         raise CUDA
 
     monkeypatch.setattr(nn.Linear, "forward", none)
-    model = Logistic(normalization=Normalization.none, checkpoint=None, train=False)
+    model = Logistic(normalization=Normalization.none, **FRESH)
     with pytest.raises(torch.OutOfMemoryError):
         model.build(InputSpec((1, 8, 8), 10, (0.0,), (1.0,)))
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.helpers import FRESH
 from trustml_cli.models.binary import Activation, BinaryConv2d, BinaryLinear, Sign, sign
 from trustml_cli.models.mnist_cnn import MnistCnn
 from trustml_cli.models.model import InputSpec, Normalization
@@ -51,8 +52,7 @@ def network(activation: Activation, binary_weights: bool) -> nn.Sequential:
         activation=activation,
         binary_weights=binary_weights,
         normalization=Normalization.symmetric,
-        checkpoint=None,
-        train=False,
+        **FRESH,
     )
     return model.build(InputSpec((1, 28, 28), 10, (0.5,), (0.5,)))
 

@@ -1,5 +1,6 @@
 """Own weights: read back exactly, refused with a reason where they do not fit, and never run as code."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from tests.helpers import FRESH
 from trustml_cli.models.checkpoint import load_checkpoint
 from trustml_cli.models.dense import Mlp
 from trustml_cli.models.model import InputSpec, Normalization
@@ -16,7 +18,7 @@ Weights = dict[str, Tensor]
 
 
 def network(hidden: int = 5, shape: tuple[int, ...] = (1, 8, 8)) -> nn.Sequential:
-    model = Mlp(normalization=Normalization.dataset, checkpoint=None, train=False, hidden=[hidden], dropout=0.0)
+    model = Mlp(normalization=Normalization.dataset, **FRESH, hidden=[hidden], dropout=0.0)
     return model.build(InputSpec(shape, 3, mean=(0.5,) * shape[0], std=(0.25,) * shape[0]))
 
 
@@ -50,24 +52,121 @@ def without_the_last_bias(weights: Weights) -> Weights:
     return {name: weight for name, weight in weights.items() if name != "network.3.bias"}
 
 
+def prefixed(weights: Weights, start: str) -> Weights:
+    return {f"{start}{name}": weight for name, weight in weights.items()}
+
+
+RENAMES = "where only the names differ, say what they begin with .*model.checkpoint_prefix.*model.checkpoint_key: "
+
+
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        (network(hidden=6).state_dict(), r"network.1.weight is \[6, 64\], not \[5, 64\]"),
-        (network(shape=(3, 8, 8)).state_dict(), r"normalize.mean is \[3\], not \[1\]"),
-        (network(hidden=6).network.state_dict(), r"1.weight is \[6, 64\], not \[5, 64\]"),
-        ({"network.0.conv.weight": torch.zeros(1)}, "it has network.0.conv.weight, the model has not"),
-        (without_the_last_bias(network().state_dict()), "it lacks network.3.bias"),
+        (
+            network(hidden=6).state_dict(),
+            r"network.1.weight is \[6, 64\], not \[5, 64\], network.1.bias is .*, ",
+        ),
+        (network(shape=(3, 8, 8)).state_dict(), r"normalize.mean is \[3\], not \[1\], "),
+        (network(hidden=6).network.state_dict(), r"1.weight is \[6, 64\], not \[5, 64\], "),
+        (
+            {f"body.c{n}.weight": torch.zeros(1) for n in range(4)},
+            r"missing 1.weight, 1.bias, 3.weight, … \(4\); "
+            rf"unexpected body.c0.weight, body.c1.weight, body.c2.weight, … \(4\); {RENAMES}the file itself",
+        ),
+        (without_the_last_bias(network().state_dict()), "missing network.3.bias; unexpected none; "),
+        (
+            {**prefixed(network().network.state_dict(), "model."), "loss.weight": torch.zeros(3)},
+            r"unexpected model.1.weight, .*, … \(5\); to leave out the others, add model.checkpoint_prefix=model.$",
+        ),
     ],
 )
-def test_another_architecture_is_refused_by_the_first_tensor_that_differs(
+def test_another_architecture_is_refused_with_what_differs_and_a_remedy(
     weights: Weights, message: str, tmp_path: Path
 ) -> None:
     target = network()
     before = {name: weight.clone() for name, weight in target.state_dict().items()}
-    with pytest.raises(ValueError, match=rf"^checkpoint: .*weights.pt is of another architecture: {message}$"):
+    with pytest.raises(ValueError, match=rf"^checkpoint: .*weights.pt is of another architecture: .*{message}"):
         load_checkpoint(target, save_pt(weights, tmp_path / "weights"))
     assert all(torch.equal(weight, before[name]) for name, weight in target.state_dict().items())
+
+
+def test_weights_behind_a_normalisation_are_not_read_without_it(tmp_path: Path) -> None:
+    model = Mlp(**{**FRESH, "normalization": Normalization.none}, hidden=[5], dropout=0.0)
+    bare = model.build(InputSpec((1, 8, 8), 3, mean=(0.5,), std=(0.25,)))
+    with pytest.raises(ValueError, match=r"unexpected normalize.mean, normalize.std; .*give model.normalization as it"):
+        load_checkpoint(bare, save_pt(network().state_dict(), tmp_path / "weights"))
+
+
+class Own(nn.Module):
+    """A user's network whose attribute is called as a part of ours."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = nn.Sequential(nn.Conv2d(1, 3, 8), nn.BatchNorm2d(3), nn.Flatten())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x)  # type: ignore[no-any-return]
+
+
+def saved_by_the_field(own: nn.Module) -> dict[str, object]:
+    """What a network's weights look like in the files of the field's programs."""
+    state = own.state_dict()
+    other = {name: weight + 1 for name, weight in state.items()}
+    counters = [name for name in state if name.endswith("num_batches_tracked")]
+    assert counters
+    return {
+        "as it is": state,
+        "DataParallel": nn.DataParallel(own).state_dict(),
+        "DataParallel inside": {name.replace("network.", "network.module."): each for name, each in state.items()},
+        "compile": prefixed(state, "_orig_mod."),
+        "compile of DataParallel": prefixed(state, "_orig_mod.module."),
+        "averaged": torch.optim.swa_utils.AveragedModel(own).state_dict(),
+        "Lightning": {"state_dict": prefixed(state, "model."), "callbacks": {"Best": {"score": torch.ones(1)}}},
+        "Lightning, net": {"state_dict": prefixed(state, "net.model."), "loops": {}},
+        "in a list": [state, {"state": {0: {"step": torch.ones(1)}}}],
+        "torch 0.3": {name: each for name, each in state.items() if name not in counters},
+        **{key: {key: state, "optimizer": {"state": {0: {"step": torch.ones(1)}}}} for key in
+           ("state_dict", "model_state_dict", "model", "net", "ema")},
+        "entry within an entry": {"ema": {"decay": 0.99, "module": state}},
+        "twice the same": {"model": state, "best": dict(state)},
+        "another network beside it": {"teacher": {"fc.weight": torch.ones(3, 3)}, "model": state},
+        "one by its key": {"model": other, "ema": state},
+        "one by its prefix": {**prefixed(other, "student."), **prefixed(state, "teacher.")},
+    }  # fmt: skip
+
+
+HOW: dict[str, dict[str, str]] = {"one by its key": {"key": "ema"}, "one by its prefix": {"prefix": "teacher."}}
+
+
+def own_network() -> nn.Sequential:
+    return nn.Sequential(OrderedDict(normalize=nn.Identity(), network=Own())).eval()
+
+
+@pytest.mark.parametrize("how", saved_by_the_field(Own()))
+def test_what_the_field_writes_is_read(how: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    old, new, x = own_network(), own_network(), torch.rand(4, 1, 8, 8)
+    old.network.network[1].running_mean.fill_(0.7)
+    torch.save(saved_by_the_field(old.network)[how], tmp_path / "weights.pt")
+    load_checkpoint(new, tmp_path / "weights.pt", **HOW.get(how, {}))
+    assert torch.equal(old(x), new(x))
+
+
+@pytest.mark.parametrize(
+    ("how", "options", "message"),
+    [
+        ("one by its key", {}, "^checkpoint_key: .* has several networks that fit; take one of model, ema$"),
+        ("one by its key", {"key": "best"}, "^checkpoint_key: .* has no weights in 'best'; it has model, ema$"),
+        ("one by its prefix", {}, r"to leave out the others, add model.checkpoint_prefix=student\. or teacher\.$"),
+        ("one by its prefix", {"prefix": "net."}, r"^checkpoint_prefix: no name in .* begins with 'net\.'$"),
+    ],
+)
+def test_where_several_networks_fit_the_user_says_which(
+    how: str, options: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    torch.save(saved_by_the_field(Own())[how], tmp_path / "weights.pt")
+    with pytest.raises(ValueError, match=message):
+        load_checkpoint(own_network(), tmp_path / "weights.pt", **options)
 
 
 class Trap:

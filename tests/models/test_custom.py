@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.helpers import FRESH
 from trustml_cli.models.custom import Custom
 from trustml_cli.models.model import InputSpec, Normalization
 
@@ -49,7 +50,7 @@ def modules_beside_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def custom(factory: str, **arguments: Any) -> Custom:
-    return Custom(factory=factory, arguments=arguments, normalization=Normalization.none, checkpoint=None, train=False)
+    return Custom(factory=factory, arguments=arguments, normalization=Normalization.none, **FRESH)
 
 
 def test_the_factory_is_found_beside_the_user_and_its_network_is_returned() -> None:

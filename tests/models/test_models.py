@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from tests.configs import choices, composed
+from tests.helpers import FRESH
 from trustml_cli.config.instantiate import build
 from trustml_cli.config.trust import Permissions
 from trustml_cli.models.fast_cnn import Whitening
@@ -205,6 +206,6 @@ def test_a_model_that_does_not_return_one_logit_per_class_is_refused() -> None:
         def network(self, inputs: InputSpec) -> nn.Module:
             return nn.Flatten()
 
-    wrong = Pixels(normalization=Normalization.none, checkpoint=None, train=False)
+    wrong = Pixels(normalization=Normalization.none, **FRESH)
     with pytest.raises(ValueError, match=r"returns \[2, 64\] for two images; logits of shape \[2, 10\]"):
         wrong.build(inputs((1, 8, 8)))

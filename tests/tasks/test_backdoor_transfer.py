@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from tests.configs import choice, choices, composed
-from tests.helpers import MakeContext, metrics
+from tests.helpers import FRESH, MakeContext, metrics
 from trustml_cli.backdoors.patch import Corner, Patch
 from trustml_cli.config.instantiate import build
 from trustml_cli.data.digits import Digits
@@ -32,7 +32,7 @@ def network(name: str) -> nn.Sequential:
 
 
 def new_head(donor: nn.Module, key: str = "abc") -> NewHead:
-    return NewHead(normalization=Normalization.none, checkpoint=None, train=False, donor=donor, donor_key=key)
+    return NewHead(normalization=Normalization.none, **FRESH, donor=donor, donor_key=key)
 
 
 @pytest.mark.parametrize("name", DEEP)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.helpers import Cli, facts, metrics, newest
+from tests.helpers import FRESH, Cli, facts, metrics, newest
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.models.binary import Activation, Sign
@@ -81,9 +81,7 @@ def test_packed_says_the_same_in_less_memory_and_its_file_can_be_loaded(
 def test_a_packed_form_that_differs_is_found_out(tiny_data: Dataset) -> None:
     """One weight of the second layer, one threshold, one bias: each is seen by the check that is there for it."""
     torch.manual_seed(0)
-    model = MnistCnn(
-        activation=Activation.sign, binary_weights=True, normalization=Normalization.none, checkpoint=None, train=False
-    )
+    model = MnistCnn(activation=Activation.sign, binary_weights=True, normalization=Normalization.none, **FRESH)
     network = model.build(InputSpec((1, 8, 8), 2, (0.5,), (0.5,))).requires_grad_(False)
 
     def found(change: Callable[[nn.Sequential], object]) -> list[bool]:

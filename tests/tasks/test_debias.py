@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.configs import composed
-from tests.helpers import CPU, NO_CACHE
+from tests.helpers import CPU, FRESH, NO_CACHE
 from trustml_cli.config.instantiate import build
 from trustml_cli.data.census import Census
 from trustml_cli.data.dataset import Dataset
@@ -34,7 +34,7 @@ from trustml_cli.training.logistic import SklearnTrainer
 from trustml_cli.training.store import ModelStore
 
 PEOPLE = Census(rows=4000, origin_bias=0.6, sex_bias=0.6, test_fraction=0.3, split_seed=0, bins=0, limit=None)
-MODEL = Logistic(normalization=Normalization.dataset, checkpoint=None, train=False)
+MODEL = Logistic(normalization=Normalization.dataset, **FRESH)
 TRAINER = SklearnTrainer(C=1.0, max_iter=100)
 
 

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from tests.configs import choice
-from tests.helpers import CPU
+from tests.helpers import CPU, FRESH
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.config.instantiate import build
 from trustml_cli.data.dataset import Dataset, InMemory, Split
@@ -33,7 +33,7 @@ SHORT = replace(DEFAULT, epochs=8, batch_size=16, lr=0.03)
 
 
 def network(data: Dataset, hidden: int = 8) -> nn.Sequential:
-    model = Mlp(normalization=Normalization.dataset, checkpoint=None, train=False, hidden=[hidden], dropout=0.0)
+    model = Mlp(normalization=Normalization.dataset, **FRESH, hidden=[hidden], dropout=0.0)
     return model.build(InputSpec(data.shape, len(data.classes), mean=(0.4,), std=(0.3,)))
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from tests.configs import choice
-from tests.helpers import CPU
+from tests.helpers import CPU, FRESH
 from trustml_cli.config.instantiate import build
 from trustml_cli.data.dataset import Dataset, InMemory
 from trustml_cli.models.dense import Logistic, Mlp
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.e2e  # trains
 YAMLS = {name: choice("trainer", name) for name in ("numpy", "sklearn")}
 NUMPY: NumpyTrainer = build(YAMLS["numpy"], "trainer")
 SKLEARN: SklearnTrainer = build(YAMLS["sklearn"], "trainer")
-MODEL = {"normalization": Normalization.dataset, "checkpoint": None, "train": False}
+MODEL = {**FRESH, "normalization": Normalization.dataset}
 
 
 def clouds(classes: int, present: int | None = None) -> Dataset:

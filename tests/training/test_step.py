@@ -12,7 +12,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.nn import functional
 
 from tests.configs import choice
-from tests.helpers import CPU
+from tests.helpers import CPU, FRESH
 from trustml_cli import training
 from trustml_cli.config.instantiate import build
 from trustml_cli.data.dataset import Dataset
@@ -68,7 +68,7 @@ class ClippedStep(TrainingStep):
 
 
 def network(data: Dataset) -> nn.Sequential:
-    model = Mlp(normalization=Normalization.dataset, checkpoint=None, train=False, hidden=[6], dropout=0.0)
+    model = Mlp(normalization=Normalization.dataset, **FRESH, hidden=[6], dropout=0.0)
     with seeded(0):
         return model.build(InputSpec(data.shape, len(data.classes), mean=(0.4,), std=(0.3,)))
 

@@ -1,7 +1,15 @@
-"""Loading of weights from files, without running code from the file."""
+"""Loading of weights from files, without running code from the file.
+
+What the file calls its weights differs from the network's names in known ways: the state_dict lies in an entry of the
+file, and wrappers put their own name before or into the names. Every such reading is tried, and the one is taken whose
+names and shapes are those of the network.
+"""
 
 import pickle
 import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -9,35 +17,113 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from trustml_cli.models.pickled import NotWeights, check_pickled
-from trustml_cli.system.errors import one_line
+from trustml_cli.system.errors import one_line, some_of
 from trustml_cli.system.user_file import opened
 
+Weights = Mapping[str, Tensor]
 
-def load_checkpoint(network: nn.Sequential, path: Path) -> None:
-    """Load the weights in `path` into a network made by `Model.build`.
+WRAPPERS = ("module", "_orig_mod")  # DataParallel, AveragedModel; torch.compile
+COUNTERS = ("num_batches_tracked", "n_averaged")  # of BatchNorm (not before torch 0.4), of AveragedModel
+DEPTH = 3  # of mappings within mappings that are searched for weights
+ENTRIES = 100  # of a file that are tried
+SHOWN = 3  # names of each kind in a message
 
-    The file may hold the whole network, as the store writes it, or only the layers after the normalisation. Raises
-    ValueError if it cannot be read safely or belongs to another architecture.
+
+@dataclass(frozen=True)
+class Reading:
+    """One way to read a file: the tensors of the entry `key` whose names begin with `prefix`, without it, for `target`.
+
+    `target` is a module of the network. Names are compared without the parts that wrappers add.
     """
-    weights = read_weights(path)
-    whole = any(name.startswith("network.") for name in weights)
-    target: nn.Module = network if whole else network.get_submodule("network")
-    expected = {name: tensor.shape for name, tensor in target.state_dict().items()}
-    for name, tensor in weights.items():
-        if name not in expected:
-            raise ValueError(f"checkpoint: {path} is of another architecture: it has {name}, the model has not")
-        if tensor.shape != expected[name]:
-            found, wanted = list(tensor.shape), list(expected[name])
-            raise ValueError(f"checkpoint: {path} is of another architecture: {name} is {found}, not {wanted}")
-    if absent := sorted(expected.keys() - weights.keys()):
-        raise ValueError(f"checkpoint: {path} is of another architecture: it lacks {absent[0]}")
-    target.load_state_dict(weights)
+
+    key: str
+    prefix: str
+    weights: Weights
+    target: nn.Module
+
+    @property
+    def pairs(self) -> dict[str, tuple[str | None, str | None]]:
+        """The name in the target and the name in the file (None: absent) of every tensor of either."""
+        own = {unwrapped(name): name for name in self.target.state_dict()}
+        found = {unwrapped(name.removeprefix(self.prefix)): name for name in self.weights}
+        return {name: (own.get(name), found.get(name)) for name in own | found if name.split(".")[-1] not in COUNTERS}
+
+    @property
+    def missing(self) -> list[str]:
+        """Names of the target that the file lacks."""
+        return [own for own, found in self.pairs.values() if own and not found]
+
+    @property
+    def unexpected(self) -> list[str]:
+        """Names of the file that the target lacks."""
+        return [found for own, found in self.pairs.values() if found and not own]
+
+    @property
+    def misshapen(self) -> list[str]:
+        """What is wrong with each tensor that has another shape or kind of numbers than in the target."""
+        expected = self.target.state_dict()
+        return [
+            f"{found} is {kind(self.weights[found])}, not {kind(expected[own])}"
+            for own, found in self.pairs.values()
+            if own and found and kind(self.weights[found]) != kind(expected[own])
+        ]
+
+    @property
+    def fits(self) -> bool:
+        """Whether the file has all of the target's tensors and no others."""
+        return not (self.missing or self.unexpected or self.misshapen)
+
+    @property
+    def matches(self) -> int:
+        """The number of tensors that file and target have in common."""
+        return sum(bool(own and found) for own, found in self.pairs.values()) - len(self.misshapen)
+
+    def load(self) -> None:
+        """Load the weights into the target; counters that the file lacks stay as they are."""
+        state = {own: self.weights[found] for own, found in self.pairs.values() if own and found}
+        self.target.load_state_dict({**self.target.state_dict(), **state})
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The state_dict in a .safetensors file, or in a .pt file that holds tensors only.
+def load_checkpoint(network: nn.Sequential, path: Path, key: str | None = None, prefix: str | None = None) -> str:
+    """Load the weights in `path` into a network made by `Model.build`; returns how the file was read.
 
-    Raises ValueError for any other file, and for unsupported tensors: sparse, quantised, complex, meta.
+    They may be those of the whole network, as the store writes it, or of the layers after the normalisation. `key` is
+    the entry of the file that holds them, `prefix` what their names begin with; None: whatever fits. Raises ValueError
+    if the file cannot be read safely, no reading fits, or two that differ do.
+    """
+    states = read_states(path)
+    if key is not None and key not in states:
+        raise ValueError(f"checkpoint_key: {path} has no weights in {key!r}; it has {entries(states)}")
+    if key is not None:
+        states = {key: states[key]}
+    if prefix is not None:
+        states = {name: {k: v for k, v in state.items() if k.startswith(prefix)} for name, state in states.items()}
+        if not any(states.values()):
+            raise ValueError(f"checkpoint_prefix: no name in {path} begins with {prefix!r}")
+    readings = [
+        Reading(entry, start, state, target)
+        for entry, state in states.items()
+        if state
+        for start in beginnings(state, prefix or "")
+        for target in targets(network)
+    ]
+    fitting = {reading.key: reading for reading in reversed(readings) if reading.fits}
+    if not fitting:
+        raise ValueError(f"checkpoint: {path} is of another architecture: {difference(readings, network)}")
+    first, *others = (fitting[entry] for entry in states if entry in fitting)
+    if any(not same(first.weights, other.weights) for other in others):
+        known = entries(entry for entry in states if entry in fitting)
+        raise ValueError(f"checkpoint_key: {path} has several networks that fit; take one of {known}")
+    first.load()
+    entry, start = first.key and f", entry {first.key}", first.prefix and f", names without {first.prefix!r}"
+    return f"{path}{entry}{start}: {first.matches} tensors"
+
+
+def read_states(path: Path) -> dict[str, dict[str, Tensor]]:
+    """The named tensors in a .safetensors file, or in a .pt file that holds tensors only, by the entry they lie in.
+
+    The entry is '' for the file itself, and a dotted name for a mapping within it: {"ema": {"model": state_dict}} has
+    the entry ema.model. Raises ValueError for a file that cannot be read, does more than hold weights, or holds none.
     """
     try:
         with opened(path):  # raises OSError unless it is a regular file
@@ -49,16 +135,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         ) from error
     except Exception as error:  # a damaged file makes torch raise anything
         raise ValueError(f"checkpoint: {path} cannot be read ({one_line(error)})") from error
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
-    ):
+    states = dict(islice(named_tensors(content, seen=set()), ENTRIES))
+    if not states:
         raise ValueError(f"checkpoint: {path} holds no state_dict (names to tensors)")
-    for name, tensor in content.items():
-        if tensor.is_complex() or tensor.is_quantized or tensor.is_meta or tensor.layout is not torch.strided:
-            raise ValueError(f"checkpoint: {path}: tensor {name} is no dense tensor of real numbers")
-    return content
+    for state in states.values():
+        for name, tensor in state.items():
+            if tensor.is_quantized or tensor.is_meta or tensor.layout is not torch.strided:
+                raise ValueError(f"checkpoint: {path}: tensor {name} is no dense tensor of numbers")
+    return states
 
 
 def read_pickled(path: Path) -> object:
@@ -67,3 +151,85 @@ def read_pickled(path: Path) -> object:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # warns of an unusual pickle protocol
         return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def named_tensors(
+    content: object, seen: set[int], entry: str = "", depth: int = DEPTH
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Every mapping from names to tensors within `content`, once, with its entry; other values of it are left out."""
+    if not isinstance(content, dict | list | tuple) or not depth or id(content) in seen:
+        return
+    seen.add(id(content))
+    pairs = content.items() if isinstance(content, dict) else enumerate(content)
+    named = {str(name): value for name, value in pairs if isinstance(name, str) or not isinstance(value, Tensor)}
+    if tensors := {name: value for name, value in named.items() if isinstance(value, Tensor)}:
+        yield entry, tensors
+    for name, value in named.items():
+        yield from named_tensors(value, seen, f"{entry}.{name}" if entry else name, depth - 1)
+
+
+def targets(network: nn.Sequential) -> Iterator[nn.Module]:
+    """The modules that a file may hold: the whole network, and without modules that only pass on to another one."""
+    yield network
+    module: nn.Module | None = network.get_submodule("network")
+    while module is not None:
+        yield module
+        inside = [child for child in module.children() if child.state_dict()]
+        module = inside[0] if len(inside) == 1 and len(inside[0].state_dict()) == len(module.state_dict()) else None
+
+
+def beginnings(names: Weights, prefix: str) -> Iterator[str]:
+    """`prefix`, and what else all names begin with, up to a dot: '', 'model.', 'model.net.'."""
+    yield prefix
+    parts = {name.removeprefix(prefix).partition(".")[0] for name in names if name not in COUNTERS}
+    if len(parts) == 1 and all(name.startswith(f"{prefix}{next(iter(parts))}.") or name in COUNTERS for name in names):
+        yield from beginnings(names, f"{prefix}{parts.pop()}.")
+
+
+def unwrapped(name: str) -> str:
+    """A tensor's name without the parts that wrappers add."""
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
+
+
+def kind(tensor: Tensor) -> str:
+    """The shape of a tensor, and whether its numbers are complex."""
+    return f"{list(tensor.shape)}{' complex' if tensor.is_complex() else ''}"
+
+
+def same(one: Weights, other: Weights) -> bool:
+    """Whether both hold the same tensors, whatever their names begin with."""
+    return [*map(unwrapped, one)] == [*map(unwrapped, other)] and all(map(torch.equal, one.values(), other.values()))
+
+
+def entries(states: Iterable[str]) -> str:
+    """The entries of a file, for a message."""
+    return some_of(entry or "the file itself" for entry in states)
+
+
+def difference(readings: Sequence[Reading], network: nn.Sequential) -> str:
+    """What keeps the closest reading from fitting, and a remedy."""
+    closest = max(readings, key=lambda one: (one.matches, -len(one.missing) - len(one.unexpected)))
+    missing, unexpected = closest.missing, closest.unexpected
+    if not (missing or unexpected):
+        return few(closest.misshapen)
+    text = f"missing {few(missing)}; unexpected {few(unexpected)}"
+    names = closest.weights
+    if "normalize.mean" in unexpected:
+        return f"{text}; it was saved behind a normalisation, so give model.normalization as it was then"
+    starts = []
+    for start in dict.fromkeys(name[: name.index(".") + 1] for name in names if "." in name):
+        state = {name: tensor for name, tensor in names.items() if name.startswith(start)}
+        if any(Reading(closest.key, start, state, target).fits for target in targets(network)):
+            starts.append(start)
+    if starts:
+        return f"{text}; to leave out the others, add model.checkpoint_prefix={' or '.join(starts)}"
+    return (
+        f"{text}; where only the names differ, say what they begin with in the file (model.checkpoint_prefix) or which "
+        f"entry of it holds them (model.checkpoint_key: {entries(dict.fromkeys(reading.key for reading in readings))})"
+    )
+
+
+def few(names: Sequence[str]) -> str:
+    """The first names, and how many there are."""
+    shown = ", ".join(islice(names, SHOWN))
+    return f"{shown}, … ({len(names)})" if len(names) > SHOWN else shown or "none"

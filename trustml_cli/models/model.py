@@ -69,17 +69,23 @@ class DataDependentInit(Protocol):
 class Model(ABC):
     """The configuration of a network. Subclasses declare their keys as fields and implement `network`.
 
-    `checkpoint` is a file of weights, in safetensors or a weights-only .pt. With it the network is not trained unless
-    `train`, which starts training from these weights.
+    `checkpoint` is a file of weights, in safetensors or a weights-only .pt; `checkpoint_key` and `checkpoint_prefix`
+    say which entry and which names of it are read, where not all are the network's. With a checkpoint the network is
+    not trained unless `train`, which starts training from these weights.
     """
 
     normalization: Normalization
     checkpoint: Path | None
+    checkpoint_key: str | None
+    checkpoint_prefix: str | None
     train: bool
 
     def __post_init__(self) -> None:
         if self.checkpoint is not None and not self.checkpoint.is_file():
             raise ValueError(f"checkpoint: no file {self.checkpoint}; give a .safetensors or weights-only .pt file")
+        for name in ("checkpoint_key", "checkpoint_prefix"):
+            if self.checkpoint is None and getattr(self, name) is not None:
+                raise ValueError(f"{name}: says how a file is read; give model.checkpoint, too")
 
     @abstractmethod
     def network(self, inputs: InputSpec) -> nn.Module:

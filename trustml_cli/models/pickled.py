@@ -177,7 +177,7 @@ class Machine:
         if isinstance(key, str) and len(key) > LONGEST_NAME:
             raise NotWeights(f"it has a name of {len(key):,} characters")
         if isinstance(value, Made) and value.odd:
-            raise NotWeights(f"tensor {key} is {value.odd}; a dense tensor of real numbers is needed")
+            raise NotWeights(f"tensor {key} is {value.odd}; a dense tensor of numbers is needed")
         self.stack[-1][key] = value
 
     def called(self, function: Any, arguments: Any) -> Any:
@@ -209,7 +209,7 @@ class Machine:
         if kind != "storage" or name not in BYTES or not isinstance(key, str) or not isinstance(elements, int):
             raise NotWeights("it asks for something else than a storage of numbers")
         self.storages[key] = max(self.storages.get(key, 0), BYTES[name] * abs(elements))
-        odd = "complex" if name.startswith("Complex") else "quantised" if name.startswith("Q") else ""
+        odd = "quantised" if name.startswith("Q") else ""
         return Made("on the device meta, without values" if str(device) == "meta" else odd)
 
 

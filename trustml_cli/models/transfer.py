@@ -28,7 +28,15 @@ class NewHead(Model):
 
 def new_head(donor: nn.Module, key: str) -> NewHead:
     """A new head on the trained network `donor`, whose key in the store (or of its checkpoint) is `key`."""
-    return NewHead(normalization=Normalization.none, checkpoint=None, train=False, donor=donor, donor_key=key)
+    return NewHead(
+        normalization=Normalization.none,
+        checkpoint=None,
+        checkpoint_key=None,
+        checkpoint_prefix=None,
+        train=False,
+        donor=donor,
+        donor_key=key,
+    )
 
 
 def body_of(network: nn.Module) -> tuple[nn.Module, int]:

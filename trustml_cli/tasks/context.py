@@ -96,7 +96,7 @@ class Context:
             network = model.build(inputs)
             network_facts = as_built(network) if spec.trains else {}
             if model.checkpoint is not None:
-                load_checkpoint(network, model.checkpoint)
+                log.info("weights: %s", load_weights(model, network))
         with prefix_errors("defence"):
             spec.step.check(network)
         if not spec.trains:
@@ -115,7 +115,7 @@ class Context:
                 if first is not None:
                     fresh.load_state_dict(first.network.state_dict())
                 elif model.checkpoint is not None:
-                    load_checkpoint(fresh, model.checkpoint)
+                    load_weights(model, fresh)
                 if spec.trainer.takes_steps:
                     networks = [each.network for each in needed.values()]
                     spec.trainer.fit(fresh, data, self.hardware, report, spec.step, networks, spec.initialized)
@@ -249,6 +249,12 @@ def check_defence(defence: Defence, data: Dataset, model: Model, trainer: Traine
         )
     if defence.needs_images and len(data.shape) != 3:
         raise InputError("defence: needs images, and the data set holds none; take defence=none")
+
+
+def load_weights(model: Model, network: nn.Sequential) -> str:
+    """Load the model's checkpoint into its network; returns how the file was read."""
+    assert model.checkpoint is not None
+    return load_checkpoint(network, model.checkpoint, model.checkpoint_key, model.checkpoint_prefix)
 
 
 def input_spec(data: Dataset) -> InputSpec:

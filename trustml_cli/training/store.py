@@ -32,12 +32,17 @@ def as_built(network: nn.Module) -> dict[str, Any]:
     """
     state = {name: tensor for name, tensor in network.state_dict().items() if isinstance(tensor, Tensor)}
     sizes = {
-        name: [list(tensor.shape), f"{tensor.detach().cpu().double().norm().item():.3g}"]
+        name: [list(tensor.shape), f"{tensor.detach().cpu().to(wide(tensor)).norm().item():.3g}"]
         for name, tensor in state.items()
     }
     code = code_of({type(layer).__module__ for layer in network.modules()})
     layers = re.sub(r"0x[0-9a-f]+", "", str(network))  # memory addresses differ between runs
     return {"layers": digest(layers), "weights": digest(sizes), **({"code": code} if code else {})}
+
+
+def wide(tensor: Tensor) -> torch.dtype:
+    """The most precise type for a tensor's numbers."""
+    return torch.complex128 if tensor.is_complex() else torch.float64
 
 
 @dataclass(frozen=True)
