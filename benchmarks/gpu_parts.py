@@ -1,0 +1,464 @@
+"""The parts of `benchmarks.gpu`: each yields its figures as it measures them."""
+
+import contextlib
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import mean, median, stdev
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.attacks import EPSILON, bare, network, of_torchattacks
+from benchmarks.gpu import Row, figures
+from trustml_cli.attacks.attack import Norm
+from trustml_cli.attacks.attack_view import folded_copy
+from trustml_cli.attacks.losses import Loss
+from trustml_cli.attacks.pgd import PGD
+from trustml_cli.attacks.standard import Standard
+from trustml_cli.config.groups import config_folder
+from trustml_cli.data.batches import batches
+from trustml_cli.data.cifar10 import Cifar10
+from trustml_cli.data.dataset import Dataset
+from trustml_cli.data.digits import Digits
+from trustml_cli.models.checkpoint import load_checkpoint
+from trustml_cli.models.cifar_cnn import CifarCnn
+from trustml_cli.models.model import InputSpec, Normalization
+from trustml_cli.models.vision import ResNet18
+from trustml_cli.system.hardware import BatchSplitter, make_deterministic
+from trustml_cli.tasks.context import input_spec
+
+NEAR = 0.002  # 0.2 points: a robust accuracy or a proportion that is no further away is the same
+SAME_VALUES = 0.95  # share of pixels in which two PGDs must agree; the rest is gradients that round to the other sign
+EPOCH_IMAGES = 1024 * (50_000 // 1024)  # of CIFAR-10, in full batches of 1,024
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Where data sets and results lie, the device, and whether to run on few digits with few steps."""
+
+    data: Path
+    work: Path
+    device: str
+    tiny: bool
+
+    @property
+    def cache(self) -> Path:
+        """The cache that all parts share."""
+        return self.work / "cache"
+
+    def images(self) -> Dataset:
+        """CIFAR-10, or digits if tiny."""
+        if self.tiny:
+            return Digits(test_fraction=0.25, limit=100).load(self.cache)
+        return Cifar10(data_dir=self.data, limit=None).load(self.cache)
+
+    def synchronize(self) -> None:
+        """Wait until the device has done its work."""
+        if self.device.startswith("cuda"):
+            torch.cuda.synchronize()
+
+    def seconds(self, work: Callable[[], object]) -> float:
+        """How long `work` takes on the device."""
+        self.synchronize()
+        start = perf_counter()
+        work()
+        self.synchronize()
+        return perf_counter() - start
+
+    def trustml(self, name: str, *words: str, device: str | None = None) -> tuple[int, list[Path]]:
+        """Run a command line; returns its exit status and the directories of its runs in order.
+
+        `name` is that of the folder for its results, and must be new. Its output goes to standard error.
+        """
+        folder = self.work / name
+        places = [f"data_dir={self.data}", f"cache_dir={self.cache}", f"output_dir={folder}"]
+        command = [sys.executable, "-m", "trustml_cli", *words, *places, f"device={device or self.device}"]
+        done = subprocess.run(command, cwd=self.work, stdout=sys.stderr, check=False)
+        facts = {file.parent: json.loads(file.read_text()) for file in folder.rglob("run.json")}
+        return done.returncode, sorted(facts, key=lambda run: str(facts[run].get("started")))
+
+    def run(self, name: str, *words: str) -> Path:
+        """The directory of one run, which must have completed."""
+        code, runs = self.trustml(name, *words)
+        if code:
+            raise RuntimeError(f"exit status {code} of trustml {' '.join(words)}")
+        return runs[-1]
+
+
+def table(run: Path, name: str = "metrics") -> list[dict[str, str]]:
+    """A table of a run, row by row; empty where the run left none."""
+    file = run / f"{name}.csv"
+    if not file.is_file():
+        return []
+    with file.open(newline="", encoding="utf-8") as lines:
+        return list(csv.DictReader(lines))
+
+
+def card(setup: Setup) -> Iterator[Row]:
+    """What the card is and can do, and whether fp32 is fp32 on it; reads CIFAR-10 into the cache."""
+    versions = f"torch {torch.__version__}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
+    name = torch.cuda.get_device_name() if setup.device.startswith("cuda") else "CPU"
+    yield Row("device", note=f"{name}; {versions}; {os.cpu_count()} CPU cores")
+    for dtype, size in ((torch.bfloat16, 8192), (torch.float32, 4096)):
+        limit = matmul_limit(setup, dtype, 256 if setup.tiny else size)
+        yield Row(f"matrix product, {str(dtype)[6:]}", limit, "TFLOP/s", 10)
+    source = torch.rand(10**6 if setup.tiny else 2 * 10**9 // 4, device=setup.device)
+    target = torch.empty_like(source)
+    copying = median(setup.seconds(lambda: target.copy_(source)) for _ in range(10))
+    yield Row("copy, bytes read and written", 2 * source.nbytes / copying / 1e12, "TB/s", 10)
+    model = network()
+    x = torch.rand(8 if setup.tiny else 256, 3, 32, 32)
+    with torch.no_grad():
+        exact = model.double()(x.double())
+        model = model.float().to(setup.device)
+        for what in ("as torch is set", "as a run is set"):
+            apart = (model(x.to(setup.device)).cpu() - exact).abs().max() / exact.std()
+            as_run = what != "as torch is set"
+            yield Row(f"error of fp32 logits, {what}", float(apart), "of their spread", len(x),
+                      holds=float(apart) < 1e-4 if as_run else None)  # fmt: skip
+            make_deterministic(torch.device(setup.device))
+    start = perf_counter()
+    data = setup.images()
+    yield Row("reading the data set", perf_counter() - start, "s", len(data.train), note="; ".join(data.notes))
+
+
+def matmul_limit(setup: Setup, dtype: torch.dtype, size: int) -> float:
+    """TFLOP/s of a product of two random square matrices; the median of ten after three."""
+    a, b = (torch.randn(size, size, device=setup.device).to(dtype) for _ in range(2))
+    times = [setup.seconds(lambda: a @ b) for _ in range(13)][3:]
+    return float(2 * size**3 / median(times) / 1e12)
+
+
+def fast(setup: Setup) -> Iterator[Row]:
+    """`experiment=cifar_fast` with five seeds, in one process: accuracy, and seconds with and without compiling."""
+    words = ["experiment=cifar_fast", "seed=0,1,2,3,4"]
+    if setup.tiny:
+        words = ["experiment=cifar_fast", "seed=0,1", "dataset=digits", "dataset.limit=64", "compile=false"]
+        words += ["trainer.batch_size=32", "trainer.epochs=3", "model.width=2"]
+    start = perf_counter()
+    code, runs = setup.trustml("fast", "-m", *words)
+    wall = perf_counter() - start
+    scores, warm, cold = [], [], []
+    for run in runs:
+        for row in table(run):
+            scores.append(float(row["test_accuracy"]))
+        seconds = [float(row["seconds"]) for row in table(run, "history")]
+        if len(seconds) > 1:
+            warm.append(mean(seconds[1:]) * len(seconds))
+            cold.append(sum(seconds))
+    yield Row("exit status", code, n=len(runs), holds=code == 0)
+    yield Row("test accuracy", mean(scores), "", len(scores), note=spread(scores))
+    yield Row("seconds of training without compiling", mean(warm), "s", len(warm),
+              note=f"all epochs as fast as those after the first; {spread(warm)}")  # fmt: skip
+    yield Row("seconds of training with compiling", mean(cold), "s", len(cold), note=spread(cold))
+    yield Row("seconds of the command", wall, "s", len(runs))
+
+
+def spread(values: list[float]) -> str:
+    """The values, and their standard deviation."""
+    several = f"standard deviation {stdev(values):.2g}; " if len(values) > 1 else ""
+    return several + ", ".join(f"{value:.4g}" for value in values)
+
+
+def airbench(setup: Setup) -> Iterator[Row]:
+    """The 94 % run of the `airbench` package five times on the same images, timed from outside as a whole."""
+    if find_spec("airbench") is None:
+        yield Row("not compared", note="airbench is not installed")
+        return
+    data, folder = setup.images(), setup.work / "cifar10"  # where the package looks
+    folder.mkdir()
+    for name, split in (("train", data.train), ("test", data.test)):
+        raw, labels = next(split.stream(torch.arange(len(split)), len(split)))
+        left = {"images": raw.permute(0, 2, 3, 1).contiguous(), "labels": labels, "classes": list(data.classes)}
+        torch.save(left, folder / f"{name}.pt")
+    os.chdir(setup.work)
+    import airbench as peer
+
+    aug = {"flip": True, "translate": 2}
+    train = peer.CifarLoader("cifar10", train=True, batch_size=1024, aug=aug, altflip=True)
+    test = peer.CifarLoader("cifar10", train=False, batch_size=2000)
+    scores, times = [], []
+    with contextlib.redirect_stdout(sys.stderr):
+        peer.warmup94(train)
+        for run in range(5):
+            torch.manual_seed(run)
+            trained: list[Any] = []
+            times.append(setup.seconds(lambda: trained.append(peer.train94(train, run=run, verbose=False))))  # noqa: B023
+            scores.append(peer.evaluate(trained[0], test, tta_level=2))
+    yield Row("test accuracy", mean(scores), "", len(scores), note=spread(scores))
+    yield Row("seconds of training", mean(times), "s", len(times), note=spread(times))
+    for row in figures(setup.work, "fast"):
+        if row.what == "seconds of training without compiling" and row.value:
+            yield Row("ours against theirs, seconds without compiling", row.value / mean(times), "", row.n)
+        if row.what == "test accuracy" and row.value:
+            yield Row("ours minus theirs, points of accuracy", 100 * (row.value - mean(scores)), "", row.n)
+
+
+def resnet(setup: Setup) -> Iterator[Row]:
+    """ResNet-18 on CIFAR-10, batches of 1,024 in bf16: images per second, and their share of the card's limit."""
+    words = ["task=train", "model=resnet18", "dataset=cifar10", "precision=bf16", "trainer.batch_size=1024",
+             "trainer.optimizer=sgd", "trainer.lr=0.1", "trainer.flip=true", "trainer.crop_padding=4"]  # fmt: skip
+    if setup.tiny:
+        words[2:] = ["dataset=digits", "dataset.limit=20", "trainer.batch_size=8", "trainer.steps_per_epoch=1"]
+    limit = matmul_limit(setup, torch.bfloat16, 256 if setup.tiny else 8192)
+    with torch.device("meta"):
+        spec = input_spec_of(32, 10)
+        model = ResNet18(weights=None, freeze=False, head=[], normalization=Normalization.none, checkpoint=None,
+                         train=False).network(spec)  # fmt: skip
+        with FlopCounterMode(display=False) as counter:
+            model(torch.empty(1, *spec.shape))
+    operations = 3 * counter.get_total_flops()  # the gradients cost twice the forward pass
+    yield Row("matrix product, bfloat16", limit, "TFLOP/s", 10)
+    yield Row("operations for an image in training", operations / 1e9, "GFLOP")
+    for compiled in ("false", "true"):
+        epochs = 2 if setup.tiny else 4
+        on = "false" if setup.tiny else compiled
+        run = setup.run(f"resnet-{compiled}", *words, f"compile={on}", f"trainer.epochs={epochs}")
+        seconds = [float(row["seconds"]) for row in table(run, "history")]
+        rate = EPOCH_IMAGES / median(seconds[1:])
+        share = rate * operations / 1e12 / limit
+        note = f"{share:.1%} of the matrix product's rate; epochs took {', '.join(f'{each:.2f}' for each in seconds)} s"
+        yield Row(f"training, compile={compiled}", rate, "images/s", len(seconds) - 1, note)
+
+
+def input_spec_of(side: int, classes: int) -> InputSpec:
+    """Colour images of `side` pixels."""
+    return InputSpec((3, side, side), classes, (0.5,) * 3, (0.25,) * 3)
+
+
+def attacks(setup: Setup) -> Iterator[Row]:
+    """PGD-10 and `standard` at 8/255 on 1,000 test images of an adversarially trained `cifar_cnn`, against peers."""
+    words = ["task=train", "model=cifar_cnn", "dataset=cifar10", "defence=fast", "defence.epsilon=8/255"]
+    words += ["trainer.batch_size=250", "trainer.epochs=8"]
+    if setup.tiny:
+        words[2:] = ["dataset=digits", "dataset.limit=100", "trainer=smoke"]
+    run = setup.run("attacks", *words)
+    key = json.loads((run / "run.json").read_text())["model_key"]
+    data = setup.images()
+    model = CifarCnn(normalization=Normalization.dataset, checkpoint=None, train=False).build(input_spec(data))
+    load_checkpoint(model, setup.cache / "models" / key / "model.safetensors")
+    plain = model.to(setup.device).eval().requires_grad_(False)
+    last = folded_copy(plain).to(memory_format=torch.channels_last)
+    images = 20 if setup.tiny else 1000
+    x, y = next(batches(data.test.subset(torch.arange(images)), images, torch.device(setup.device)))
+    make_deterministic(torch.device(setup.device))
+    yield Row("clean accuracy", stand(plain, x, y), "", images)
+    yield from pgd_against_peers(setup, plain, last, x, y)
+    yield from standard_against_peer(setup, plain, last, x, y)
+
+
+@torch.no_grad()
+def stand(model: nn.Module, x: Tensor, y: Tensor) -> float:
+    """The share of images that are classified correctly."""
+    return (model(x).argmax(1) == y).double().mean().item()
+
+
+def pgd_against_peers(setup: Setup, plain: nn.Module, last: nn.Module, x: Tensor, y: Tensor) -> Iterator[Row]:
+    """PGD in ten steps against a bare loop and torchattacks."""
+    size, contiguous = EPSILON / 4, x.contiguous()
+    attack = PGD(norm=Norm.linf, target=None, loss=Loss.ce, steps=10, step_size=size, rel_path_length=2.5,
+                 random_start=False, restarts=1)  # fmt: skip
+    makers: dict[str, Callable[[], Tensor]] = {
+        "ours": lambda: attack(last, x, y, EPSILON),
+        "a bare loop": lambda: bare(plain, contiguous, y, 10, size),
+        "torchattacks": lambda: of_torchattacks(plain, contiguous, y, 10, size),
+    }
+    if find_spec("torchattacks") is None:
+        del makers["torchattacks"]
+        yield Row("PGD-10: not compared", note="torchattacks is not installed")
+    made = {name: make() for name, make in makers.items()}
+    ours = stand(plain, made["ours"], y)
+    yield Row("PGD-10: robust accuracy", ours, "", len(x))
+    for name, images in made.items():
+        if name != "ours":
+            same = float(((images - made["ours"]).abs() <= 1e-6).double().mean())
+            theirs = stand(plain, images, y)
+            yield Row(f"PGD-10: share of equal pixels, {name}", same, "", len(x), f"robust accuracy {theirs:.4f}",
+                      holds=same > SAME_VALUES and abs(ours - theirs) <= 5 * NEAR)  # fmt: skip
+    rounds = [{name: setup.seconds(make) for name, make in makers.items()} for _ in range(2 if setup.tiny else 15)]
+    times = {name: median(each[name] for each in rounds) for name in makers}
+    for name, seconds in times.items():
+        note = "" if name == "ours" else f"ours takes {times['ours'] / seconds:.2f} of it"
+        yield Row(f"PGD-10: {name}", 1e3 * seconds, "ms", len(rounds), note)
+
+
+def standard_against_peer(setup: Setup, plain: nn.Module, last: nn.Module, x: Tensor, y: Tensor) -> Iterator[Row]:
+    """All of AutoAttack against pyautoattack: at most one image in 200 more may stand under ours."""
+    steps, queries = (3, 10) if setup.tiny else (100, 5000)
+
+    def own(steps: int = steps, queries: int = queries) -> Tensor:
+        attack = Standard(norm=Norm.linf, target=None, steps=steps, restarts=1, targets=9, queries=queries, rho=0.75,
+                          area=0.8)  # fmt: skip
+        torch.manual_seed(0)
+        return attack(last, x, y, EPSILON)
+
+    made: list[Tensor] = []
+    own(3, 10)  # loads the kernels
+    ours = setup.seconds(lambda: made.append(own()))
+    robust = stand(plain, made[0], y)
+    size = float((made[0] - x).abs().max())
+    yield Row("standard: ours", ours, "s", 1, f"robust accuracy {robust:.4f} of {len(x)} images, at most {size:.5f}",
+              holds=size <= EPSILON + 1e-6)  # fmt: skip
+    if find_spec("pyautoattack") is None:
+        yield Row("standard: not compared", note="pyautoattack is not installed")
+        return
+    from pyautoattack import AutoAttack
+
+    peer = AutoAttack(plain, norm="Linf", eps=EPSILON, seed=0, device=setup.device)
+    for part in (peer.apgd, peer.apgd_targeted, peer.fab):
+        part.n_iter = part.n_iter_orig = steps
+    if setup.tiny:
+        peer.apgd.n_iter_2 = peer.apgd_targeted.n_iter_2 = 1
+    peer.square.n_queries = queries
+    contiguous = x.contiguous()
+    theirs = setup.seconds(lambda: made.append(peer.run_standard_evaluation(contiguous, y, batch_size=len(x))[0]))
+    stands = stand(plain, made[1], y)
+    yield Row("standard: pyautoattack", theirs, "s", 1, f"robust accuracy {stands:.4f}; ours takes {ours / theirs:.2f}",
+              holds=robust <= stands + 0.005 + 0.1 * setup.tiny)  # fmt: skip
+
+
+def memory(setup: Setup) -> Iterator[Row]:
+    """Batches are halved until they fit, and the logits stay the same."""
+    device = torch.device(setup.device)
+    spec = input_spec_of(16 if setup.tiny else 64, 10)
+    torch.manual_seed(0)
+    model: nn.Module = ResNet18(weights=None, freeze=False, head=[], normalization=Normalization.none, checkpoint=None,
+                                train=False).build(spec)  # fmt: skip
+    model = model.to(device).eval().requires_grad_(False)
+    count = 12 if setup.tiny else 250
+    x, y = torch.rand(2 * count, *spec.shape), torch.zeros(2 * count, dtype=torch.int64)
+
+    def logits(splitter: BatchSplitter, asked: nn.Module) -> Tensor:
+        parts = zip(x.split(count), y.split(count), strict=True)
+        return torch.cat(list(splitter.over(parts, lambda x, _: asked(x.to(device)).cpu())))
+
+    with torch.no_grad():
+        whole = logits(BatchSplitter(), model)
+        splitter = BatchSplitter()
+        if device.type == "cuda":
+            peak = torch.cuda.max_memory_allocated()
+            torch.cuda.empty_cache()
+            limit = peak // 2
+            torch.cuda.set_per_process_memory_fraction(limit / torch.cuda.get_device_properties(device).total_memory)
+            torch.cuda.reset_peak_memory_stats()
+            halved = logits(splitter, model)
+            used = torch.cuda.max_memory_reserved()
+            yield Row("memory with whole batches", peak / 1e6, "MB", 2 * count)
+            yield Row("memory where half of it was allowed", used / 1e6, "MB", 2 * count, holds=used <= limit)
+        else:
+            halved = logits(splitter, Small(model, count // 3))
+    apart = float((halved - whole).abs().max() / whole.std())
+    yield Row("batch size after halving", splitter.size or count, "images", holds=(splitter.size or count) < count)
+    yield Row("largest difference of the logits", apart, "of their spread", 2 * count, holds=apart < 1e-3)
+
+
+class Small(nn.Module):
+    """`model` on a device whose memory holds `most` images."""
+
+    def __init__(self, model: nn.Module, most: int) -> None:
+        super().__init__()
+        self.model, self.most = model, most
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return self.model(x)  # type: ignore[no-any-return]
+
+
+def smoke(setup: Setup) -> Iterator[Row]:
+    """Every task with `trainer=smoke` on both devices, and attacks on the same weights; proportions are compared.
+
+    Networks that are trained on two devices differ by rounding, and so may their proportions within their intervals.
+    Those of the same weights must agree to 0.2 points.
+    """
+    names = sorted(file.stem for file in (config_folder() / "task").glob("*.yaml"))
+    words = ["-m", f"task={','.join(['attack', 'train'] if setup.tiny else names)}", "trainer=smoke"]
+    if setup.tiny:
+        words += ["dataset.limit=60", "model=logistic"]
+    devices = {"cpu": "cpu", "gpu": setup.device}
+    os.environ.setdefault("OMP_NUM_THREADS", "4")
+    with ThreadPoolExecutor(2) as pool:
+        sweeps = {
+            name: pool.submit(setup.trustml, f"smoke-{name}", *words, device=device)
+            for name, device in devices.items()
+        }
+    runs: dict[str, dict[str, Path]] = {}
+    for name, sweep in sweeps.items():
+        code, found = sweep.result()
+        facts = {run: json.loads((run / "run.json").read_text()) for run in found}
+        failed = [f"{fact['task']}: {fact.get('error')}" for fact in facts.values() if fact["status"] != "completed"]
+        yield Row(f"tasks completed on {devices[name]}", len(found) - len(failed), "", len(found), "; ".join(failed),
+                  holds=code == 0 and not failed)  # fmt: skip
+        runs[name] = {fact["task"]: run for run, fact in facts.items()}
+    yield from compared({task: (run, runs["gpu"][task]) for task, run in runs["cpu"].items() if task in runs["gpu"]})
+    trained = runs["cpu"].get("train")
+    if trained is None:
+        return
+    key = json.loads((trained / "run.json").read_text())["model_key"]
+    same = [f"model.checkpoint={setup.cache / 'models' / key / 'model.safetensors'}", *words[3:]]
+    both: dict[str, tuple[Path, Path]] = {}
+    for attack in ("fgsm", "pgd"):
+        options = ["task=attack", f"attack={attack}", "task.check_images=0", "task.epsilon=[0,0.02,0.05,0.1]", *same]
+        options += ["attack.random_start=false"] if attack == "pgd" else []
+        found = [setup.trustml(f"{attack}-{name}", *options, device=each)[1] for name, each in devices.items()]
+        if all(found):
+            both[f"{attack} on the same weights"] = (found[0][-1], found[1][-1])
+    yield from compared(both, within=NEAR)
+
+
+def compared(pairs: dict[str, tuple[Path, Path]], within: float | None = None) -> Iterator[Row]:
+    """Proportions of pairs of runs, row by row: how far apart; they must agree to `within`, or in their intervals."""
+    for name, (cpu, gpu) in pairs.items():
+        near, count, worst, far = 0, 0, 0.0, []
+        for ours, theirs in zip(table(cpu), table(gpu), strict=False):
+            for column in (key[:-2] for key in ours if key.endswith("_n") and key[:-2] in ours):
+                if not (ours[column] and theirs.get(column)):
+                    continue
+                apart = abs(float(ours[column]) - float(theirs[column]))
+                count, near, worst = count + 1, near + (apart <= NEAR + 1e-12), max(worst, apart)
+                low, high = (max, min)
+                overlap = low(float(ours[f"{column}_ci_low"]), float(theirs[f"{column}_ci_low"])) <= high(
+                    float(ours[f"{column}_ci_high"]), float(theirs[f"{column}_ci_high"])
+                )
+                if apart > NEAR + 1e-12 if within is not None else not overlap:
+                    far.append(f"{column} {float(ours[column]):.4f} and {float(theirs[column]):.4f}")
+        note = f"{near} of {count} within {100 * NEAR:.1f}; {'; '.join(far[:6])}"
+        yield Row(f"{name}: largest difference of a proportion", 100 * worst, "points", count, note,
+                  holds=count > 0 and not far if within is not None else not far)  # fmt: skip
+
+
+def robust(setup: Setup) -> Iterator[Row]:
+    """Adversarial training on MNIST at 0.3 in fewer and larger batches than the paper's, under all of AutoAttack."""
+    words = ["experiment=robust_mnist_pgd", "task.baseline=false", "trainer.epochs=15", "trainer.batch_size=256",
+             "trainer.lr=0.004", "defence.steps=20", "defence.step_size=0.03", "task.check_images=0"]  # fmt: skip
+    if setup.tiny:
+        words = ["experiment=robust_mnist_pgd", "task.baseline=false", "dataset=digits", "dataset.limit=40"]
+        words += ["model=logistic", "trainer.epochs=1", "trainer.batch_size=20", "defence.steps=2", "task.images=10"]
+        words += ["attack.steps=2", "attack.queries=5", "task.check_images=0"]
+    start = perf_counter()
+    run = setup.run("robust", *words)
+    for row in table(run):
+        n = int(row["robust_accuracy_n"])
+        at = f"at {float(row['epsilon']):.3g}"
+        interval = f"{float(row['robust_accuracy_ci_low']):.4f} to {float(row['robust_accuracy_ci_high']):.4f}"
+        yield Row(f"robust accuracy {at}", float(row["robust_accuracy"]), "", n, f"95 % interval {interval}")
+        yield Row(f"seconds of the attack {at}", float(row["seconds"]), "s", n)
+    seconds = [float(row["seconds"]) for row in table(run, "history")]
+    yield Row("seconds of training", sum(seconds), "s", len(seconds), note="n epochs")
+    yield Row("seconds of the command", perf_counter() - start, "s", 1)
+
+
+PARTS: dict[str, Callable[[Setup], Iterator[Row]]] = {
+    part.__name__: part for part in (card, fast, airbench, attacks, resnet, memory, smoke, robust)
+}
