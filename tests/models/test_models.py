@@ -209,3 +209,23 @@ def test_a_model_that_does_not_return_one_logit_per_class_is_refused() -> None:
     wrong = Pixels(normalization=Normalization.none, **FRESH)
     with pytest.raises(ValueError, match=r"returns \[2, 64\] for two images; logits of shape \[2, 10\]"):
         wrong.build(inputs((1, 8, 8)))
+
+
+def test_a_network_with_parts_of_one_on_a_gpu_is_built_on_the_cpu() -> None:
+    class OnGpu(nn.Flatten):
+        on_cpu = False
+
+        def _apply(self, move: Callable[..., Any], recurse: bool = True) -> nn.Module:
+            self.on_cpu = True  # .cpu() is the only one that is called
+            return self
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if not self.on_cpu:
+                raise RuntimeError("Expected all tensors to be on the same device")
+            return super().forward(x)[:, :10]
+
+    class Kept(Model):
+        def network(self, inputs: InputSpec) -> nn.Module:
+            return OnGpu()
+
+    Kept(normalization=Normalization.none, checkpoint=None, train=False).build(inputs((1, 8, 8)))

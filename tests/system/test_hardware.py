@@ -81,15 +81,17 @@ def test_own_randomness_leaves_the_outer_streams_as_they_were(fails: bool) -> No
 
 
 @pytest.mark.parametrize(("device", "asked"), [("cpu", False), ("cuda", True)])
-def test_a_gpu_is_asked_for_algorithms_that_repeat_themselves(
+def test_a_gpu_is_asked_for_algorithms_that_repeat_themselves_in_full_fp32(
     device: str, asked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "of somebody else")
     monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     calls = []
     monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda on, warn_only: calls.append((on, warn_only)))
     make_deterministic(torch.device(device))
     assert calls == [(True, True)] * asked
+    assert torch.backends.cudnn.allow_tf32 is not asked
 
 
 @pytest.mark.parametrize(

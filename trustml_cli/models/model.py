@@ -92,12 +92,12 @@ class Model(ABC):
         """A network with random weights, from normalised inputs [N, *shape] to logits [N, classes]."""
 
     def build(self, inputs: InputSpec) -> nn.Sequential:
-        """The normalisation followed by `network`, as layers `normalize` and `network`.
+        """The normalisation followed by `network`, as layers `normalize` and `network`, on the CPU.
 
         Raises ValueError where it does not accept inputs of this shape or does not return one logit per class.
         """
         layers = [("normalize", self.normalize(inputs)), ("network", self.network(inputs))]
-        network = nn.Sequential(OrderedDict(layers))
+        network = nn.Sequential(OrderedDict(layers)).cpu()  # parts of a trained network may be on a GPU
         try:
             with torch.no_grad():
                 logits = network.eval()(torch.zeros(2, *inputs.shape))

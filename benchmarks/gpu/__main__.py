@@ -1,6 +1,6 @@
 """Measurements on a GPU: `python -m benchmarks.gpu --data DIR --out DIR`, at most eight minutes on one H100.
 
-Each part (see `benchmarks.gpu_parts`) runs in a process of its own with a time limit, so that a part that fails or
+Each part (see `speed.py` and `checks.py`) runs in a process of its own with a time limit, so that a part that fails or
 hangs costs only itself. A figure is printed when it is measured. After each part, all figures so far are written to
 `results.json` and `results.md`, and what the parts wrote on standard error to `log.txt`. The exit status is 1 if a
 part failed or a check does not hold.
@@ -25,14 +25,16 @@ from pathlib import Path
 from threading import Lock
 from time import monotonic
 
-ROOT = Path(__file__).parent.parent
+from benchmarks.gpu.rows import Row, figures, figures_file
+
+ROOT = Path(__file__).parents[2]
 SECONDS = 480  # of all parts together
 LEAST = 5  # seconds: a part with less than this left is not started
 
 
 @dataclass(frozen=True)
 class Part:
-    """A measurement of `gpu_parts`, by name, and the most seconds that it may take."""
+    """A measurement, by the name of its function, and the most seconds that it may take."""
 
     name: str
     limit: float
@@ -42,36 +44,15 @@ class Part:
 TIMED = [  # one after the other: their times count
     Part("card", 60, "The card"),
     Part("fast", 130, "`experiment=cifar_fast`, five seeds"),
-    Part("airbench", 45, "airbench's own 94 % run"),
+    Part("airbench", 60, "airbench's own 94 % run"),
     Part("attacks", 120, "PGD-10 and `standard` against peers"),
     Part("resnet", 100, "ResNet-18 in bf16"),
 ]
 CHECKED = [  # at the same time: what they compute counts
     Part("memory", 45, "Batches that halve when the GPU's memory runs out"),
-    Part("smoke", 150, "Every task, on the GPU and on the CPU"),
-    Part("robust", 170, "Adversarial training on MNIST under all of AutoAttack"),
+    Part("smoke", 190, "Every task, on the GPU and on the CPU"),
+    Part("robust", 190, "Adversarial training on MNIST under all of AutoAttack"),
 ]
-
-
-@dataclass(frozen=True)
-class Row:
-    """A figure: what was measured, its value with its unit, how many measurements it is of, and whether a check holds.
-
-    `holds` is None for a figure that is not checked.
-    """
-
-    what: str
-    value: float | None = None
-    unit: str = ""
-    n: int | None = None
-    note: str = ""
-    holds: bool | None = None
-
-    def __str__(self) -> str:
-        value = "" if self.value is None else f": {self.value:,.5g} {self.unit}".rstrip()
-        n = "" if self.n is None else f", n = {self.n}"
-        check = "" if self.holds is None else (", as it must be" if self.holds else ", AND MUST NOT BE")
-        return f"{self.what}{value}{n}{check}{f' ({self.note})' if self.note else ''}"
 
 
 @dataclass(frozen=True)
@@ -99,6 +80,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of all parts together")
     parser.add_argument("--tiny", action="store_true", help="the embedded digits and few steps")
     parser.add_argument("--part", help=argparse.SUPPRESS)
+    parser.add_argument("--limit", type=float, help=argparse.SUPPRESS)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(words)
     if options.part:
@@ -123,7 +105,8 @@ def run_all(
     out.mkdir(parents=True, exist_ok=True)
 
     def run(part: Part) -> None:
-        outcome = run_part(part, [*command, "--part", part.name], work, min(part.limit, end - monotonic()))
+        limit = min(part.limit, end - monotonic())
+        outcome = run_part(part, [*command, "--part", part.name, "--limit", str(limit)], work, limit)
         with lock:
             outcomes.append(outcome)
             show(f"[{part.name}] {outcome.ended} after {outcome.seconds:.0f} s")
@@ -161,13 +144,15 @@ def run_part(part: Part, command: list[str], work: Path, limit: float) -> Outcom
 
 def measure(options: argparse.Namespace) -> int:
     """Run one part in this process: print its figures, and append them to a file, as they come."""
-    from benchmarks.gpu_parts import PARTS, Setup
+    from benchmarks.gpu import checks, speed
+    from benchmarks.gpu.setup import Setup
 
+    part = getattr(speed, options.part, None) or getattr(checks, options.part)
     options.work.mkdir(parents=True, exist_ok=True)
-    setup = Setup(options.data, options.work, options.device, options.tiny)
+    setup = Setup(options.data, options.work, options.device, options.limit, options.tiny)
     try:
         with figures_file(options.work, options.part).open("a", encoding="utf-8") as file:
-            for row in PARTS[options.part](setup):
+            for row in part(setup):
                 show(f"[{options.part}] {row}")
                 file.write(json.dumps(asdict(row)) + "\n")
                 file.flush()
@@ -175,18 +160,6 @@ def measure(options: argparse.Namespace) -> int:
         sys.stderr.write(traceback.format_exc())
         return 1
     return 0
-
-
-def figures_file(work: Path, part: str) -> Path:
-    """Where a part leaves its figures, one as JSON in each line."""
-    return work / f"{part}.jsonl"
-
-
-def figures(work: Path, part: str) -> list[Row]:
-    """The figures that a part has measured so far."""
-    file = figures_file(work, part)
-    lines = file.read_text(encoding="utf-8").split("\n")[:-1] if file.is_file() else []  # the last one may be cut off
-    return [Row(**json.loads(line)) for line in lines]
 
 
 def show(line: str) -> None:
