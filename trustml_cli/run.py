@@ -22,6 +22,7 @@ from trustml_cli.config.groups import (
 from trustml_cli.config.instantiate import build, build_as, nearest
 from trustml_cli.config.loader import install_careful_loader, search_working_directory
 from trustml_cli.config.messages import explain
+from trustml_cli.config.spellings import notes
 from trustml_cli.config.trust import Permissions, typed_values
 from trustml_cli.results.masking import masked, masked_yaml
 from trustml_cli.results.recorder import DOES_NOT_COUNT, Recorder
@@ -71,6 +72,8 @@ def job(config: DictConfig) -> int:
         log.info(
             "\njob %d of %s: %s", number + 1, os.environ.get(SweepCallback.JOBS, "?"), " ".join(record.command[1:])
         )
+    if notes():
+        log.log(logging.DEBUG if number else logging.INFO, notes())
     present = partial(register_job, number, record.directory) if number is not None else dict
     try:
         if "SUBMITIT_EXECUTOR" in os.environ:

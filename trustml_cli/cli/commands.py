@@ -1,10 +1,10 @@
-"""The commands `trustml runs`, `report` and `show`. Each imports only what it needs, and none imports torch."""
+"""The commands `trustml runs`, `report`, `show` and `resume`. Each imports only what it needs, and none torch."""
 
 import os
 import shutil
 import sys
 import textwrap
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import REMAINDER, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,26 +33,29 @@ class Parser(ArgumentParser):
 
 @dataclass(frozen=True)
 class Command:
-    """A word after `trustml`: its help, its arguments, and the function that runs it."""
+    """A word after `trustml`: its help, its arguments, and the function that runs it.
+
+    `do` may return a command line of overrides and flags that stands for the command.
+    """
 
     help: str
     arguments: Callable[[ArgumentParser], None]
-    do: Callable[[Namespace], None]
+    do: Callable[[Namespace], list[str] | None]
 
 
-def answer(words: Sequence[str]) -> bool:
-    """Run the command named by the first word; False if there is none, so that Hydra handles the words."""
+def answer(words: Sequence[str]) -> list[str] | None:
+    """Run the command that the first word names; returns the words that remain for Hydra, None if there are none."""
     if not words or words[0] not in COMMANDS:
-        return False
+        return list(words)
     command = COMMANDS[words[0]]
     parser = Parser(f"trustml {words[0]}", description=command.help, formatter_class=RawDescriptionHelpFormatter)
     command.arguments(parser)
     try:
-        command.do(parser.parse_args(words[1:]))
+        rest = command.do(parser.parse_args(words[1:]))
         sys.stdout.flush()
     except OSError as error:
         raise InputError(f"{error.filename or words[0]}: {error.strerror or error}") from error
-    return True
+    return rest
 
 
 def runs_arguments(parser: ArgumentParser) -> None:
@@ -165,6 +168,25 @@ def report(given: Namespace) -> None:
     sys.stdout.write(f"{write_comparison(folders, given.to)}\n")
 
 
+def resume_arguments(parser: ArgumentParser) -> None:
+    """Declare the arguments of `trustml resume`."""
+    parser.add_argument("folder", metavar="DIR", help="the directory of the sweep")
+    rest = parser.add_argument("words", metavar="KEY=VALUE", nargs=REMAINDER, help="what only you decide, such as launcher")
+    rest.required = False  # argparse would name it among what is missing
+    parser.epilog = """\
+The sweep's own command is read from DIR. What decides which code runs and where things go is given again.
+
+  trustml resume outputs/multirun/2026-11-21_11-31-05_f5e561f5
+  trustml resume outputs/multirun/2026-11-21_11-31-05_f5e561f5 launcher=joblib"""
+
+
+def resume(given: Namespace) -> list[str]:
+    """Go on with a sweep."""
+    from trustml_cli.config.messages import quoted
+
+    return [f"resume={quoted(given.folder)}", *given.words]
+
+
 def print_table(rows: Sequence[Sequence[str]], wrap: bool = False) -> None:
     """Print rows as aligned columns; control characters become escape sequences.
 
@@ -203,5 +225,6 @@ COMMANDS = {
     "report": Command(
         "Put runs side by side on one page: what differs, and what came of it.", report_arguments, report
     ),
+    "resume": Command("Run the jobs of a sweep that are missing or failed, and add up again.", resume_arguments, resume),
     "show": Command("Show what there is to choose from, and the keys of a choice.", show_arguments, show),
 }

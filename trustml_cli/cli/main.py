@@ -15,7 +15,8 @@ from omegaconf.errors import OmegaConfBaseException
 from trustml_cli.cli.commands import COMMANDS, answer
 from trustml_cli.config.groups import config_folder, help_text, refuse_nameless_choices
 from trustml_cli.config.instantiate import nearest
-from trustml_cli.config.messages import explain
+from trustml_cli.config.messages import exists, explain
+from trustml_cli.config.spellings import NOTES, notes, understood
 from trustml_cli.run import job
 from trustml_cli.sweeps.callback import SweepCallback, finish_sweep, refuse_repetition, registered_runs
 from trustml_cli.sweeps.resume import resumed_words
@@ -37,11 +38,14 @@ from trustml_cli.system.streams import lost_output, print_error
 def main() -> None:
     """Run the command line and exit with the status that DESIGN's table gives."""
     os.environ[TRACEBACK] = os.environ.get("HYDRA_FULL_ERROR", "0")
+    os.environ[NOTES] = ""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise its errors instead of printing them over many lines
     try:
-        if answer(sys.argv[1:]):
+        words = answer(sys.argv[1:])
+        if words is None:
             printed()
-        overrides, flags = split_words(sys.argv[1:])
+        overrides, flags = split_words(words)
+        overrides = understood(overrides, lambda key, words: exists(key, config_folder(), [*words, *flags]))
         refuse_repetition(overrides)
         sys.argv[1:] = resumed_words(overrides, flags)
         require_current_folder()
@@ -54,7 +58,7 @@ def main() -> None:
     except (InputError, HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         if traceback_wanted():
             raise
-        print_error(explain(error, config_folder(), sys.argv[1:]))
+        print_error("; ".join(filter(None, [explain(error, config_folder(), sys.argv[1:]), notes()])))
         sys.exit(2)
     except Exception as error:
         if traceback_wanted():

@@ -12,7 +12,7 @@ from typing import Any
 from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import QuotedString
+from hydra.core.override_parser.types import Override, QuotedString, ValueType
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -172,11 +172,22 @@ def refuse_nameless_choices(overrides: Sequence[str]) -> None:
         group = word.key_or_group
         if not (config_folder() / group).is_dir() or (word.is_delete() and word.value() in (None, "")):
             continue
-        values = list(word.sweep_iterator()) if word.is_sweep_override() else [word.value()]
-        for value in values:
+        for value in values_of(word):
             if not isinstance(value, str | list | QuotedString):
                 names = sorted(file.stem for file in (config_folder() / group).glob("*.yaml"))
                 raise InputError(f"{word.input_line}: {value} is no name of a choice; {nearest(str(value), names)}")
+
+
+def values_of(word: Override) -> list[Any]:
+    """The values that an override gives, one for each job if it sweeps; none for a glob, whose values are names.
+
+    Raises `InputError` for an interval, which is for optimisers.
+    """
+    if word.is_interval_sweep():
+        raise InputError(f"{word.input_line}: an interval has no end of values; give them, or range(START,STOP,STEP)")
+    if word.value_type is ValueType.GLOB_CHOICE_SWEEP:
+        return []
+    return list(word.sweep_iterator()) if word.is_sweep_override() else [word.value()]
 
 
 def description(file: Path) -> str:

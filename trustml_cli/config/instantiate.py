@@ -12,6 +12,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from trustml_cli.config.spellings import number
 from trustml_cli.config.trust import FOLDERS, Permissions
 from trustml_cli.system.errors import InputError, prefix_errors
 
@@ -100,14 +101,20 @@ def build_as(cls: type, node: Mapping[Any, Any], key: str) -> Any:
     for name in names:
         if name not in given or (isinstance(node, DictConfig) and OmegaConf.is_missing(node, name)):
             raise InputError(f"{prefix}{name}: needs a value; set it with {prefix}{name}=VALUE")
-    values = {field.name: listed(node[as_key(field.name)], hints[as_key(field.name)]) for field in fields(cls)}
-    try:
-        typed = OmegaConf.merge(OmegaConf.structured(cls), values)
-        arguments = {name: plain(OmegaConf.select(typed, name)) for name in values}
-    except OmegaConfBaseException as error:
-        name = as_key((error.full_key or "").partition("[")[0]) or "value"
-        raise InputError(f"{prefix}{name}: {in_plain_words(first_line(error))}") from error
+    values = {field.name: node[as_key(field.name)] for field in fields(cls)}
+    arguments = {}
+    for name, value in values.items():
+        place = prefix + as_key(name)
+        try:
+            typed = OmegaConf.merge(OmegaConf.structured(cls), {name: as_given(value, hints[as_key(name)])})
+            arguments[name] = plain(OmegaConf.select(typed, name))
+        except ZeroDivisionError as error:
+            raise InputError(f"{place}: {value} divides by zero") from error
+        except OmegaConfBaseException as error:
+            raise InputError(f"{place}: {in_plain_words(first_line(error), place, value)}") from error
     for name, value in arguments.items():
+        if isinstance(value, Path) and values[name] == "":  # Path("") is the current directory
+            raise InputError(f"{prefix}{as_key(name)}: is empty; give a path")
         if isinstance(value, list) and any(isinstance(item, list | dict) for item in value):  # OmegaConf accepts it
             raise InputError(f"{prefix}{as_key(name)}: must be a list of single values, got {value}")
     try:
@@ -130,10 +137,14 @@ def plain(value: Any) -> Any:
     return value.expanduser() if isinstance(value, Path) else value
 
 
-def listed(value: Any, hint: Any) -> Any:
-    """`value`, or `[value]` if the type hint is a list."""
-    wants_list = get_origin(hint) is list or any(get_origin(arg) is list for arg in get_args(hint))
-    return [value] if wants_list and value is not None and not isinstance(value, ListConfig) else value
+def as_given(value: Any, hint: Any) -> Any:
+    """`value`, as a list of one if the type hint is a list, and as a number if it is a fraction and the hint float."""
+    parts = (hint, *get_args(hint))
+    wants_list = any(get_origin(part) is list for part in parts)
+    values = value if isinstance(value, ListConfig) else [value]
+    if float in (*parts, *(inner for part in parts for inner in get_args(part))):
+        values = [number(one) for one in values]
+    return values if isinstance(value, ListConfig) or (wants_list and value is not None) else values[0]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -145,11 +156,17 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known) or 'none here'}"
 
 
-def in_plain_words(text: str) -> str:
-    """OmegaConf's error about a type, rephrased for users."""
+def in_plain_words(text: str, key: str, given: Any) -> str:
+    """OmegaConf's error about the type of the value `given` at `key`, rephrased for users."""
     wanted = {"Float": "a number", "Integer": "a whole number", "bool": "true or false"}
     match = re.match(r"Value '(.*)' (?:of type '.*' could not be converted to|is not a valid) (\w+)", text)
-    return f"must be {wanted[match[2]]}, got {match[1]!r}" if match and match[2] in wanted else text
+    if match and match[2] in wanted:
+        return f"must be {wanted[match[2]]}, got {match[1]!r}"
+    if match := re.match(r"Value '(.*)' of type '\w+' is incompatible with type hint '.*Union\[int, str\]", text):
+        value = match[1].lower() if match[1] in ("True", "False") else match[1]
+        quoted = f'["{value}"]' if isinstance(given, ListConfig) else f'"{value}"'
+        return f"must be a whole number or text, got {value}; text is written with quotes: '{key}={quoted}'"
+    return text
 
 
 def first_line(error: BaseException) -> str:

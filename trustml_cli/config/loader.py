@@ -16,6 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, Node, OmegaConf
@@ -151,7 +152,10 @@ def file_of(found: ConfigResult, config_path: str) -> str:
 
 
 def environment(name: str, default: Any = ..., *, _node_: Any = None) -> str | None:
-    """Replaces OmegaConf's `oc.env`: the value of an environment variable that the configuration may read."""
+    """Replaces OmegaConf's `oc.env`: the value of an environment variable that the configuration may read.
+
+    An empty variable counts as not set, as shells and job managers mean it.
+    """
     if not readable(name, typed_words()):
         key = _node_._get_full_key(None) if _node_ is not None else ""
         place = f"{key}: " if key else ""
@@ -159,10 +163,10 @@ def environment(name: str, default: Any = ..., *, _node_: Any = None) -> str | N
             f"{place}a file may read TRUSTML_… of the environment, not {name}; give it on the command line"
         )
     if default is ...:
-        if name not in os.environ:
+        if not os.environ.get(name):
             raise KeyError(f"Environment variable '{name}' not found")
         return os.environ[name]
-    return os.environ.get(name, str(default) if default is not None else None)
+    return os.environ.get(name) or (str(default) if default is not None else None)
 
 
 def plain(node: Any, depth: int = 0) -> Any:
@@ -210,6 +214,23 @@ def mode_of(hydra: hydra_itself.Hydra, config_name: str | None, overrides: list[
 GET_MODE = hydra_itself.Hydra.get_mode
 
 
+def apply_overrides(overrides: list[Override], config: DictConfig) -> None:
+    """Apply overrides as Hydra does, those of the choices that ${named:…} brings last, when it is known which."""
+
+    def top(word: Override) -> str:
+        return word.key_or_group.partition(".")[0]
+
+    brought = [word for word in overrides if top(word) in config and OmegaConf.is_interpolation(config, top(word))]
+    brought = [word for word in brought if "." in word.key_or_group]
+    APPLY_OVERRIDES([word for word in overrides if word not in brought], config)
+    for name in dict.fromkeys(map(top, brought)):
+        config[name] = config[name]
+    APPLY_OVERRIDES(brought, config)
+
+
+APPLY_OVERRIDES = ConfigLoaderImpl._apply_overrides_to_config
+
+
 def search_working_directory() -> None:
     """Append the current directory to the module search path, for code that the user has allowed."""
     here = str(Path.cwd())
@@ -222,3 +243,4 @@ def install_careful_loader() -> None:
     vars(hydra_itself)["ConfigLoaderImpl"] = CarefulLoader
     vars(hydra_itself)["configure_log"] = vars(hydra_utils)["configure_log"] = configure_log
     vars(hydra_itself)["Hydra"].get_mode = mode_of
+    ConfigLoaderImpl._apply_overrides_to_config = staticmethod(apply_overrides)  # type: ignore[method-assign]

@@ -1,13 +1,17 @@
 """One-line messages for errors of Hydra and OmegaConf that say what would be right."""
 
 import re
+from itertools import islice
 from pathlib import Path
 
 import yaml
+from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.core.override_parser.types import ValueType
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from trustml_cli.config.instantiate import first_line, nearest
@@ -21,6 +25,8 @@ def explain(error: Exception, conf: Path, words: list[str]) -> str:
     """One line that says what is wrong with the command line `words` or a YAML file. `conf` is our YAML folder."""
     while isinstance(error, InterpolationResolutionError) and isinstance(error.__context__, Exception):
         error = error.__context__  # the error inside ${...}
+    if isinstance(error, ConfigCompositionException) and isinstance(error.__cause__, InterpolationResolutionError):
+        return explain(error.__cause__, conf, words)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         if group == "hydra/launcher" and (extra := choice.partition("_")[0]) in EXTRAS:
@@ -32,6 +38,12 @@ def explain(error: Exception, conf: Path, words: list[str]) -> str:
     text = first_line(error)
     if isinstance(error, InputError):
         return text
+    if match := re.match(r"Ambiguous value for argument '(.*)'$", text):
+        key, _, values = match[1].partition("=")
+        return (
+            f"{match[1]}: several values; write '{key}=[{values}]' for a list, '{key}=\"{values}\"' for a text with a comma,"
+            " or add -m to run one job for each"
+        )
     if match := re.match(r"Could not override '([^'@]+)(?:@[^']*)?'", text):
         return unknown_key(match.group(1), conf, words)
     if isinstance(error, yaml.YAMLError):
@@ -44,36 +56,58 @@ def explain(error: Exception, conf: Path, words: list[str]) -> str:
 
 def unknown_key(key: str, conf: Path, words: list[str]) -> str:
     """The message for an override whose key is not in the config that the other words of the command line compose."""
-    from hydra import compose, initialize_config_dir
-    from omegaconf import DictConfig, OmegaConf
-
     known, _ = get_args_parser().parse_known_args(words)
     given = next((word for word in known.overrides if word.lstrip("+~").startswith(key)), key)
-    others = [without_sweep(word) for word in known.overrides if not word.lstrip("+~").startswith(key)]
-    if known.config_dir:
-        others.append(f"hydra.searchpath=[{quoted(str(Path(known.config_dir).absolute()))}]")
-    GlobalHydra.instance().clear()
     groups = {path.name for path in conf.iterdir() if path.is_dir() and path.name != "hydra"}
     if key in groups:
         return f"{given}: this task takes no {key}; see trustml --help for those that do"
-    parent, _, name = key.rpartition(".")
-    try:
-        with initialize_config_dir(str(conf), version_base="1.3"):
-            config = compose("config", overrides=others, return_hydra_config=True)
-            while parent and not isinstance(OmegaConf.select(config, parent), DictConfig):
-                parent, _, name = parent.rpartition(".")
-            keys = OmegaConf.select(config, parent) if parent else sorted({*groups, *map(str, config)} - {"hydra"})
-    except (HydraException, InputError, OmegaConfBaseException):  # the other words are wrong in another way
+    config = composed_without(key, conf, words)
+    if config is None:
         return f"{given}: no such key; see trustml --help"
+    parent, _, name = key.rpartition(".")
+    while parent and not isinstance(OmegaConf.select(config, parent), DictConfig):
+        parent, _, name = parent.rpartition(".")
+    keys = OmegaConf.select(config, parent) if parent else sorted({*groups, *map(str, config)} - {"hydra"})
     return f"{given}: no such key; {nearest(name, [str(other) for other in keys if other != '_target_'])}"
 
 
-def without_sweep(word: str) -> str:
-    """An override with the first of its values if it sweeps over several."""
+def exists(key: str, conf: Path, words: list[str]) -> bool:
+    """Whether a command line composes a config with this key, or composes none at all."""
+    config = composed_without(key, conf, words)
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(config, parent) if config is not None else {name: None}
+    return node is not None and name in node
+
+
+def composed_without(key: str, conf: Path, words: list[str]) -> DictConfig | None:
+    """The config that a command line composes without its overrides of `key`; None if they are wrong in another way.
+
+    A sweep contributes its first value.
+    """
+    known, _ = get_args_parser().parse_known_args(words)
+    others = [one for word in known.overrides if not word.lstrip("+~").startswith(key) for one in without_sweep(word)]
+    if known.config_dir:
+        others.append(f"hydra.searchpath=[{quoted(str(Path(known.config_dir).absolute()))}]")
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(conf), version_base="1.3"):
+            config = compose("config", overrides=others, return_hydra_config=True)
+            top = key.partition(".")[0]
+            if top in config and OmegaConf.is_interpolation(config, top):
+                config[top] = config[top]  # ${named:…} composes too, which needs this context
+            return config
+    except (HydraException, InputError, OmegaConfBaseException):
+        return None
+
+
+def without_sweep(word: str) -> list[str]:
+    """An override with the first of its values if it sweeps over several; nothing for a glob."""
     parsed = OverridesParser.create().parse_override(word)
     if not parsed.is_sweep_override():
-        return word
-    return f"{parsed.get_key_element()}={next(iter(parsed.sweep_string_iterator()))}"
+        return [word]
+    if parsed.value_type is ValueType.GLOB_CHOICE_SWEEP or parsed.is_interval_sweep():
+        return []
+    return [f"{parsed.get_key_element()}={value}" for value in islice(parsed.sweep_string_iterator(), 1)]
 
 
 def quoted(text: str) -> str:

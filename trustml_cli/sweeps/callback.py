@@ -11,11 +11,13 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from trustml_cli.config.groups import values_of
 from trustml_cli.results.claim import refuse_others_sweep
 from trustml_cli.results.csv_files import as_csv
 from trustml_cli.sweeps.launchers import check_each_kind_once, outlive_killed_jobs
@@ -51,13 +53,12 @@ class SweepCallback(Callback):
         SweepCallback.exit_code = 1
         try:
             refuse_others_sweep(Path(config.hydra.sweep.dir))
+            jobs = count_jobs(as_written(config.hydra.overrides.task))
         except InputError as error:  # Hydra would continue, and overwrite the directory
             write_if_possible(f"trustml: error: {error}\n", to=sys.stderr)
             sys.exit(2)
         SweepCallback.sweep = Path(config.hydra.sweep.dir)
-        parsed = OverridesParser.create().parse_overrides(as_written(config.hydra.overrides.task))
-        swept = [len(list(word.sweep_string_iterator())) for word in parsed if word.is_sweep_override()]
-        os.environ[SweepCallback.JOBS] = str(prod(swept))
+        os.environ[SweepCallback.JOBS] = str(jobs)
         os.environ[SweepCallback.ATTENDANCE] = str(SweepCallback.sweep.absolute() / f".jobs-{secrets.token_hex(4)}")
         outlive_killed_jobs(config.hydra.launcher._target_)
         check_each_kind_once()
@@ -74,6 +75,16 @@ class SweepCallback(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Summarise the jobs of a multirun, name those that failed, and take the worst of their exit statuses."""
         finish_sweep(Path(config.hydra.sweep.dir), registered_runs())
+
+
+def count_jobs(words: Sequence[str]) -> int:
+    """Number of jobs of a multirun. Raises `InputError` for a sweep without a value, such as a glob without a match."""
+    loader = GlobalHydra.instance().config_loader()  # knows the choices that a glob stands for
+    parsed = OverridesParser.create(loader).parse_overrides(list(words))
+    swept = {word.input_line: len(list(word.sweep_iterator())) for word in parsed if word.is_sweep_override()}
+    if nothing := [line for line, count in swept.items() if not count]:
+        raise InputError(f"{nothing[0]}: stands for no value; see trustml show for the names of choices")
+    return prod(swept.values())
 
 
 def register_job(job: int, folder: Path, **refused: Any) -> None:
@@ -176,6 +187,6 @@ def as_text(answers: "Answers", headline: str) -> str:
 def refuse_repetition(overrides: Sequence[str]) -> None:
     """Raise `InputError` for an override that sweeps over a value twice: its jobs would share a directory."""
     for word in OverridesParser.create().parse_overrides(list(overrides)):
-        values = list(word.sweep_string_iterator()) if word.is_sweep_override() else []
+        values = list(word.sweep_string_iterator()) if word.is_sweep_override() and values_of(word) else []
         if twice := [value for value in values if values.count(value) > 1]:
             raise InputError(f"{word.input_line}: has {twice[0]} twice; give each value once")

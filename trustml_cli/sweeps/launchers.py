@@ -92,7 +92,7 @@ class SeparateProcesses:
 
         calls = list(calls)
         count = min(effective_n_jobs(self.n_jobs), len(calls))
-        threads = os.environ.get("OMP_NUM_THREADS", str(share_of_cores(count)))
+        threads = os.environ.get("OMP_NUM_THREADS") or str(share_of_cores(count))
 
         def process() -> Any:
             return ProcessPoolExecutor(

@@ -26,7 +26,7 @@ def resumed_words(overrides: Sequence[str], flags: Sequence[str]) -> list[str]:
     `resume=true` continues the newest sweep of the same command, or starts a new one; a directory supplies the command.
     Either may use another launcher than before. Any other command line is returned unchanged.
     """
-    asked = next((word.partition("=")[2] for word in overrides if word.startswith("resume=")), "false")
+    asked = next((unquoted(word) for word in overrides if word.startswith("resume=")), "false")
     if asked.lower() == "false":
         return [*overrides, *flags]
     others = [word for word in overrides if not word.startswith("resume=")]
@@ -46,6 +46,12 @@ def resumed_words(overrides: Sequence[str], flags: Sequence[str]) -> list[str]:
     begun = (saved for saved in saved_sweeps if any(saved.parent.glob("*/run.json")))
     same = (saved for saved in begun if is_of(saved, overrides_of_run(others)))
     return [*others, "resume=true", *(into(saved.parent) for saved in islice(same, 1)), *flags]
+
+
+def unquoted(word: str) -> str:
+    """The value of an override as it was typed, without quotes."""
+    value = OverridesParser.create().parse_override(word).value()
+    return value if isinstance(value, str) else word.partition("=")[2]
 
 
 def words_of(saved: Path, typed_now: Sequence[str]) -> list[str]:
