@@ -127,7 +127,7 @@ def watched(words: list[str], columns: int, **env: str) -> str:
         patch.setattr(sys, "stdout", terminal)
         for name, value in {"COLUMNS": str(columns), **env}.items():
             patch.setenv(name, value)
-        assert answer(words)
+        assert answer(words) is None
     reader.join()
     os.close(master)
     return b"".join(parts).decode()

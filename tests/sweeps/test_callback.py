@@ -59,7 +59,7 @@ def test_resume_runs_what_failed_or_is_missing_and_nothing_else(trustml: Cli, tm
         json.dumps({**facts(sweep / jobs[0]), "status": "running"})
     )  # as if killed
     shutil.rmtree(sweep / jobs[1])  # as if never begun
-    for words, rest in (([*SWEEP, "resume=true"], jobs[2:]), ([f"resume={sweep}"], jobs)):
+    for words, rest in (([*SWEEP, "resume=true"], jobs[2:]), (["resume", str(sweep)], jobs)):
         second = trustml(*words)
         assert second.returncode == 0, second.stderr
         found = re.findall("completed before: .*/(.*)", second.stdout)

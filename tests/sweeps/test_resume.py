@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from trustml_cli.cli.commands import answer
 from trustml_cli.sweeps.resume import resumed_words
 from trustml_cli.system.errors import InputError
 
@@ -33,6 +34,16 @@ def test_what_a_resumed_directory_would_decide_is_to_be_typed_again(word: str, t
         resumed_words([resume], [])
     here = f"hydra.sweep.dir='{tmp_path}'"
     assert resumed_words([resume, word], []) == ["attack=theirs", word, "resume=true", here, "--multirun"]
+
+
+def test_the_directory_may_have_any_name(tmp_path: Path) -> None:
+    folder = tmp_path / "a b, (c=1)'s"
+    folder.mkdir()
+    resumable(folder, "seed=0,1")
+    words = answer(["resume", str(folder), "launcher=joblib", "--config-dir", "mine"])
+    assert words is not None
+    assert words[1:] == ["launcher=joblib", "--config-dir", "mine"]
+    assert resumed_words(words[:1], [])[:2] == ["seed=0,1", "resume=true"]
 
 
 def test_what_a_resumed_directory_says_of_hydra_is_left_out(tmp_path: Path) -> None:

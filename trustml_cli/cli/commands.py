@@ -79,6 +79,7 @@ failed, running, killed, unreadable.
 def runs(given: Namespace) -> None:
     """List runs."""
     from trustml_cli.cli.runs import export, export_to, lines, ordered, selected
+    from trustml_cli.config.spellings import decimals
     from trustml_cli.results.aggregate import read_runs
     from trustml_cli.system.files import write_atomically
 
@@ -90,8 +91,9 @@ def runs(given: Namespace) -> None:
     for word in given.words:
         if "=" not in word:
             raise InputError(f"{word}: write KEY=VALUE; see trustml runs --help")
+    pairs = [word.partition("=") for word in given.words]
     found = read_runs(folder)
-    listed = selected(found[::-1], given.words)
+    listed = selected(found[::-1], [f"{key}={decimals(key, value)}" for key, _, value in pairs])
     if given.sort:
         listed = ordered(listed, given.sort, given.reverse)
     elif given.reverse:
@@ -171,7 +173,9 @@ def report(given: Namespace) -> None:
 def resume_arguments(parser: ArgumentParser) -> None:
     """Declare the arguments of `trustml resume`."""
     parser.add_argument("folder", metavar="DIR", help="the directory of the sweep")
-    rest = parser.add_argument("words", metavar="KEY=VALUE", nargs=REMAINDER, help="what only you decide, such as launcher")
+    rest = parser.add_argument(
+        "words", metavar="KEY=VALUE", nargs=REMAINDER, help="what only you decide, such as launcher"
+    )
     rest.required = False  # argparse would name it among what is missing
     parser.epilog = """\
 The sweep's own command is read from DIR. What decides which code runs and where things go is given again.
@@ -225,6 +229,6 @@ COMMANDS = {
     "report": Command(
         "Put runs side by side on one page: what differs, and what came of it.", report_arguments, report
     ),
-    "resume": Command("Run the jobs of a sweep that are missing or failed, and add up again.", resume_arguments, resume),
+    "resume": Command("Run the jobs that a sweep lacks or that failed, and add up again.", resume_arguments, resume),
     "show": Command("Show what there is to choose from, and the keys of a choice.", show_arguments, show),
 }

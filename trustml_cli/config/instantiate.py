@@ -56,7 +56,8 @@ def build(node: DictConfig, key: str, leave: Permissions = NO_PERMISSIONS) -> An
     if not (isinstance(cls, type) and is_dataclass(cls)):
         raise InputError(f"{key}._target_: {target} is not a dataclass")
     leave.refuse_class(f"{key}._target_", f"{cls.__module__}.{cls.__qualname__}")  # not what our modules have imported
-    functions = {f"{key}.{name}": str(node.get(name)) for name in getattr(cls, "names_code", ())}
+    named = [name for name in getattr(cls, "names_code", ()) if node.get(name) is not None]
+    functions = {f"{key}.{name}": str(node[name]) for name in named}
     for place, function in functions.items():
         leave.refuse_function(place, function)
     for name in FOLDERS:

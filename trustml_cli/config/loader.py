@@ -243,4 +243,5 @@ def install_careful_loader() -> None:
     vars(hydra_itself)["ConfigLoaderImpl"] = CarefulLoader
     vars(hydra_itself)["configure_log"] = vars(hydra_utils)["configure_log"] = configure_log
     vars(hydra_itself)["Hydra"].get_mode = mode_of
-    ConfigLoaderImpl._apply_overrides_to_config = staticmethod(apply_overrides)  # type: ignore[method-assign]
+    implementation: Any = ConfigLoaderImpl
+    implementation._apply_overrides_to_config = apply_overrides

@@ -40,10 +40,8 @@ def explain(error: Exception, conf: Path, words: list[str]) -> str:
         return text
     if match := re.match(r"Ambiguous value for argument '(.*)'$", text):
         key, _, values = match[1].partition("=")
-        return (
-            f"{match[1]}: several values; write '{key}=[{values}]' for a list, '{key}=\"{values}\"' for a text with a comma,"
-            " or add -m to run one job for each"
-        )
+        how = f"'{key}=[{values}]' is a list, '{key}=\"{values}\"' a text, and with -m there is a job for each"
+        return f"{match[1]}: several values; {how}"
     if match := re.match(r"Could not override '([^'@]+)(?:@[^']*)?'", text):
         return unknown_key(match.group(1), conf, words)
     if isinstance(error, yaml.YAMLError):

@@ -50,13 +50,13 @@ class Permissions:
 
     def refuse_function(self, key: str, name: str) -> None:
         """Raise `InputError` for package.module:function, ours too, unless it was typed or its package is allowed."""
-        refuse(key, name, [*typed_values(self.words, r"\w+\.factory"), *packages(self.words)])
+        refuse(key, name, [*typed_values(self.words, r"[\w.]+\.factory"), *packages(self.words)])
 
     def refuse_import(self, key: str, name: str) -> None:
         """The same for what an allowed module has itself imported from elsewhere, unless the user typed its name."""
         module, _, function = name.partition(":")
         found: Any = getattr(sys.modules.get(module), function, None)
-        if name not in typed_values(self.words, r"\w+\.factory") and hasattr(found, "__qualname__"):
+        if name not in typed_values(self.words, r"[\w.]+\.factory") and hasattr(found, "__qualname__"):
             refuse(key, f"{found.__module__}.{found.__qualname__}", packages(self.words))
 
     def refuse_folder(self, key: str, value: Any) -> None:
