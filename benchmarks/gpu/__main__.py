@@ -5,8 +5,9 @@ hangs costs only itself. A figure is printed when it is measured. After each par
 `results.json` and `results.md`, and what the parts wrote on standard error to `log.txt`. The exit status is 1 if a
 part failed or a check does not hold.
 
-`--data` is a `data_dir` with CIFAR-10 and, for one part, MNIST. `--tiny --device cpu` runs every part on the embedded
-digits within a minute, to see that all is connected.
+The limits are for a machine that is slow to start; a part usually takes half of its own. `--data` is a `data_dir` with
+CIFAR-10 and, for one part, MNIST. `--tiny --device cpu` runs every part on the embedded digits within minutes, to see
+that all is connected.
 """
 
 import argparse
@@ -43,10 +44,10 @@ class Part:
 
 TIMED = [  # one after the other: their times count
     Part("card", 60, "The card"),
-    Part("fast", 130, "`experiment=cifar_fast`, five seeds"),
+    Part("fast", 150, "`experiment=cifar_fast`, five seeds"),
     Part("airbench", 60, "airbench's own 94 % run"),
-    Part("attacks", 120, "PGD-10 and `standard` against peers"),
-    Part("resnet", 100, "ResNet-18 in bf16"),
+    Part("attacks", 140, "PGD-10 and `standard` against peers"),
+    Part("resnet", 120, "ResNet-18 in bf16"),
 ]
 CHECKED = [  # at the same time: what they compute counts
     Part("memory", 45, "Batches that halve when the GPU's memory runs out"),

@@ -49,7 +49,8 @@ class SettledAugmentation(Augmentation):
 
     def pad(self, images: Tensor) -> Tensor:
         for dim in (2, 3):
-            images = images.index_select(dim, reflected(images.shape[dim], self.crop_padding).to(images.device))
+            places = reflected(images.shape[dim], self.crop_padding)
+            images = images.index_select(dim, places.to(images.device, non_blocking=True))  # does not wait for a GPU
         return images
 
     def mirrors(self, indices: Tensor) -> Tensor:
