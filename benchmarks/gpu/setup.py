@@ -8,15 +8,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 from torch import nn
 
+from trustml_cli.config.groups import config_folder
+from trustml_cli.config.instantiate import build
 from trustml_cli.data.cifar10 import Cifar10
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.data.digits import Digits
-from trustml_cli.models.model import InputSpec, Normalization
-from trustml_cli.models.vision import ResNet18
+from trustml_cli.models.model import InputSpec
 
 
 @dataclass(frozen=True)
@@ -88,9 +91,13 @@ def table(run: Path, name: str = "metrics") -> list[dict[str, str]]:
         return list(csv.DictReader(lines))
 
 
+def choice(group: str, name: str, **values: Any) -> Any:
+    """The object of a YAML in conf/, with other `values`."""
+    node = OmegaConf.load(config_folder() / group / f"{name}.yaml")
+    return build(OmegaConf.merge(node, values), group)
+
+
 def resnet18(side: int) -> nn.Sequential:
     """An untrained ResNet-18 for colour images of `side` pixels and ten classes."""
-    model = ResNet18(
-        weights=None, freeze=False, head=[], normalization=Normalization.symmetric, checkpoint=None, train=False
-    )
-    return model.build(InputSpec((3, side, side), 10, (0.5,) * 3, (0.25,) * 3))
+    model = choice("model", "resnet18", normalization="symmetric")
+    return model.build(InputSpec((3, side, side), 10, (0.5,) * 3, (0.25,) * 3))  # type: ignore[no-any-return]

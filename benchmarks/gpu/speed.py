@@ -11,21 +11,15 @@ from time import perf_counter
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.attacks import EPSILON, bare, network, of_torchattacks
 from benchmarks.gpu.rows import Row, figures
-from benchmarks.gpu.setup import Setup, resnet18, table
-from trustml_cli.attacks.attack import Norm
+from benchmarks.gpu.setup import Setup, choice, resnet18, table
 from trustml_cli.attacks.attack_view import folded_copy
-from trustml_cli.attacks.losses import Loss
-from trustml_cli.attacks.pgd import PGD
-from trustml_cli.attacks.standard import Standard
 from trustml_cli.data.batches import batches
-from trustml_cli.models.checkpoint import load_checkpoint
-from trustml_cli.models.cifar_cnn import CifarCnn
-from trustml_cli.models.model import Normalization
 from trustml_cli.system.hardware import make_deterministic
 from trustml_cli.tasks.context import input_spec
 
@@ -168,8 +162,8 @@ def attacks(setup: Setup) -> Iterator[Row]:
     run = setup.run("attacks", *words)
     key = json.loads((run / "run.json").read_text())["model_key"]
     data = setup.images()
-    model = CifarCnn(normalization=Normalization.dataset, checkpoint=None, train=False).build(input_spec(data))
-    load_checkpoint(model, setup.cache / "models" / key / "model.safetensors")
+    model = choice("model", "cifar_cnn").build(input_spec(data))
+    model.load_state_dict(load_file(setup.cache / "models" / key / "model.safetensors"))
     plain = model.to(setup.device).eval().requires_grad_(False)
     last = folded_copy(plain).to(memory_format=torch.channels_last)
     images = 20 if setup.tiny else 1000
@@ -189,8 +183,7 @@ def stand(model: nn.Module, x: Tensor, y: Tensor) -> float:
 def pgd_against_peers(setup: Setup, plain: nn.Module, last: nn.Module, x: Tensor, y: Tensor) -> Iterator[Row]:
     """PGD in ten steps against a bare loop and torchattacks."""
     size, contiguous = EPSILON / 4, x.contiguous()
-    attack = PGD(norm=Norm.linf, target=None, loss=Loss.ce, steps=10, step_size=size, rel_path_length=2.5,
-                 random_start=False, restarts=1)  # fmt: skip
+    attack = choice("attack", "pgd", steps=10, step_size=size, random_start=False)
     makers: dict[str, Callable[[], Tensor]] = {
         "ours": lambda: attack(last, x, y, EPSILON),
         "a bare loop": lambda: bare(plain, contiguous, y, 10, size),
@@ -225,10 +218,9 @@ def standard_against_peer(setup: Setup, plain: nn.Module, last: nn.Module, x: Te
     steps, queries = (3, 10) if setup.tiny else (100, 5000)
 
     def own(steps: int = steps, queries: int = queries) -> Tensor:
-        attack = Standard(norm=Norm.linf, target=None, steps=steps, restarts=1, targets=9, queries=queries, rho=0.75,
-                          area=0.8)  # fmt: skip
+        attack = choice("attack", "standard", steps=steps, queries=queries)
         torch.manual_seed(0)
-        return attack(last, x, y, EPSILON)
+        return attack(last, x, y, EPSILON)  # type: ignore[no-any-return]
 
     made: list[Tensor] = []
     own(3, 10)  # loads the kernels

@@ -147,6 +147,33 @@ def test_values_that_one_device_has_not_are_not_compared() -> None:
     assert len(list(proportions(here, here))) == 1
 
 
+def linear() -> torch.nn.Module:
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 10)).requires_grad_(False)
+
+
+def test_attacks_are_held_against_peers_on_the_same_images(tmp_path: Path) -> None:
+    setup, model = Setup(tmp_path, tmp_path, "cpu", 60, tiny=True), linear()
+    x = torch.rand(8, 3, 8, 8)
+    y = model(x).argmax(1)
+    rows = [
+        *speed.pgd_against_peers(setup, model, model, x, y),
+        *speed.standard_against_peer(setup, model, model, x, y),
+    ]
+    found = {row.what: row for row in rows}
+    assert found["PGD-10: share of equal pixels, a bare loop"].holds
+    assert found["standard: ours"].holds
+    for what in ("PGD-10: ours", "PGD-10 in TF32: a bare loop", "standard: ours"):
+        assert found[what].value > 0  # type: ignore[operator]
+    assert not torch.backends.cudnn.allow_tf32
+
+
+def test_images_that_are_not_those_of_a_peer_are_seen(tmp_path: Path) -> None:
+    setup, model = Setup(tmp_path, tmp_path, "cpu", 60, tiny=True), linear()
+    x = torch.rand(8, 3, 8, 8)
+    rows = speed.pgd_against_peers(setup, model, linear(), x, model(x).argmax(1))
+    assert {row.holds for row in rows if row.what == "PGD-10: share of equal pixels, a bare loop"} == {False}
+
+
 def test_airbench_is_asked_for_its_own_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
