@@ -131,6 +131,7 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
     import torch
 
     from trustml_cli.config.settings import Settings
+    from trustml_cli.models.pretrained import as_published
     from trustml_cli.system.hardware import (
         Hardware,
         choose_device,
@@ -170,6 +171,11 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
     for part in (parts["model"], *parts.get("others", {}).values()) if {"model", "trainer"} <= parts.keys() else ():
         with prefix_errors("trainer"):
             parts["trainer"].check(part)
+    if "trainer" in parts and not parts["trainer"].trains:
+        with prefix_errors("model"):
+            parts["model"] = as_published(parts["model"])
+            if "others" in parts:
+                parts["others"] = {name: as_published(other) for name, other in parts["others"].items()}
     with prefix_errors("device"):
         device = choose_device(settings.device, job=job_number() or 0)
     record.note(device=str(device), threads=torch.get_num_threads())

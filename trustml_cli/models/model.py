@@ -30,12 +30,13 @@ class Normalization(Enum):
 
 @dataclass(frozen=True)
 class InputSpec:
-    """Shape of one example, number of classes, and mean and standard deviation of each channel."""
+    """Shape of one example, number of classes, mean and standard deviation of each channel, and names of classes."""
 
     shape: tuple[int, ...]
     classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    names: tuple[str, ...] = ()
 
 
 class Normalize(nn.Module):
@@ -86,6 +87,11 @@ class Model(ABC):
         for name in ("checkpoint_key", "checkpoint_prefix"):
             if self.checkpoint is None and getattr(self, name) is not None:
                 raise ValueError(f"{name}: says how a file is read; give model.checkpoint, too")
+
+    @property
+    def trains(self) -> bool:
+        """Whether the network is trained; otherwise its weights are those of a checkpoint, or published ones."""
+        return self.checkpoint is None or self.train
 
     @abstractmethod
     def network(self, inputs: InputSpec) -> nn.Module:

@@ -5,19 +5,14 @@ from collections import OrderedDict
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
 
 from trustml_cli.models.model import InputSpec, Model, require_images
-
-
-class RepeatGrey(nn.Module):
-    """Repeats one grey channel [N, 1, H, W] as three equal ones; three channels are not changed."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.expand(-1, 3, -1, -1)
+from trustml_cli.models.pretrained import Pretrained, Published, RepeatGrey
 
 
 class Frozen(nn.Module):
@@ -77,10 +72,11 @@ class ResNet18(Model):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TorchvisionModel(Model):
+class TorchvisionModel(Pretrained):
     """Any classifier of torchvision, by `name`; grey images are repeated as three channels.
 
-    With `weights` (`imagenet` or the name of torchvision weights) the last linear layer is replaced by a new one.
+    With `weights` (`imagenet` or the name of torchvision weights) it is trained with a new last linear layer, or taken
+    as it is.
     """
 
     name: str
@@ -105,6 +101,24 @@ class TorchvisionModel(Model):
             whole.load_state_dict(pretrained_state(self.name, self.weights))
             replace_last_linear(whole, inputs.classes)
         return nn.Sequential(*([RepeatGrey()] if channels == 1 else []), FirstOutput(whole))
+
+    @property
+    def has_weights(self) -> bool:
+        return self.weights is not None
+
+    def preprocessing(self) -> nn.Module | None:
+        if self.weights is None:
+            raise ValueError("preprocess: is that of pretrained weights; give model.weights, e.g. imagenet")
+        return torchvision_weights(self.name, self.weights).transforms()  # type: ignore[no-any-return]
+
+    def published(self) -> Published:
+        from torchvision import models
+
+        assert self.weights is not None
+        network = models.get_model(self.name, weights=None)
+        network.load_state_dict(pretrained_state(self.name, self.weights))
+        names = torchvision_weights(self.name, self.weights).meta["categories"]
+        return Published(FirstOutput(network), self.preprocessing(), [[name] for name in names])
 
 
 class FirstOutput(nn.Module):
@@ -138,19 +152,24 @@ def replace_last_linear(network: nn.Module, classes: int) -> None:
     setattr(network.get_submodule(parent), attribute, nn.Linear(last.in_features, classes))
 
 
+def torchvision_weights(name: str, weights: str) -> Any:
+    """The entry of torchvision's `weights` for its model `name`; raises ValueError where there is none."""
+    from torchvision.models import get_model_weights
+
+    choices = get_model_weights(name)
+    try:
+        return choices["DEFAULT" if weights == "imagenet" else weights]
+    except KeyError:
+        known = ", ".join(["imagenet", *choices.__members__])
+        raise ValueError(f"weights: no weights {weights!r} for {name}; there are {known}") from None
+
+
 def pretrained_state(name: str, weights: str) -> dict[str, Tensor]:
     """Pretrained weights of torchvision's model `name`, from torch's hub folder, downloaded if absent.
 
     Raises ValueError for unknown weights or where the download fails.
     """
-    from torchvision.models import get_model_weights
-
-    choices = get_model_weights(name)
-    try:
-        chosen = choices["DEFAULT" if weights == "imagenet" else weights]
-    except KeyError:
-        known = ", ".join(["imagenet", *choices.__members__])
-        raise ValueError(f"weights: no weights {weights!r} for {name}; there are {known}") from None
+    chosen = torchvision_weights(name, weights)
     try:
         with redirect_stderr(io.StringIO()):  # torch announces downloads on stderr, which is reserved for errors
             state: dict[str, Tensor] = chosen.get_state_dict(progress=False, check_hash=True, weights_only=True)

@@ -19,7 +19,7 @@ from trustml_cli.models.model import InputSpec, Model
 from trustml_cli.results.recorder import Recorder
 from trustml_cli.system.distribution import own_version
 from trustml_cli.system.errors import InputError, prefix_errors
-from trustml_cli.system.files import file_digest
+from trustml_cli.system.files import digest, file_digest
 from trustml_cli.system.hardware import Hardware, seeded
 from trustml_cli.system.recipe import recipe_of
 from trustml_cli.training.gradient import GradientTrainer
@@ -100,8 +100,8 @@ class Context:
         with prefix_errors("defence"):
             spec.step.check(network)
         if not spec.trains:
-            assert model.checkpoint is not None
-            key = f"checkpoint {file_digest(model.checkpoint)[:16]}"
+            facts = digest([recipe_of(model), as_built(network)])
+            key = f"checkpoint {file_digest(model.checkpoint)[:16]}" if model.checkpoint else f"published {facts[:16]}"
             return Trained(load_frozen(network, network.state_dict(), self.hardware.device), key, [])
 
         needed = {name: self.train_or_load(each, stage=name) for name, each in spec.networks.items()}
@@ -242,10 +242,12 @@ def check_defence(defence: Defence, data: Dataset, model: Model, trainer: Traine
     """Raise `InputError` unless the defence is compatible with `model`, `trainer` and `data`."""
     if isinstance(defence, TrainingStep) and not trainer.takes_steps:
         raise InputError("defence: goes with training by gradients; take trainer=default, or defence=none")
-    if isinstance(defence, TrainingStep) and model.checkpoint is not None and not model.train:
+    if isinstance(defence, TrainingStep) and not model.trains:
         raise InputError(
             "defence: is a way to train, and model.checkpoint is not trained; go on from it with model.train=true, "
             "or leave one of them"
+            if model.checkpoint is not None
+            else "defence: is a way to train, and trainer=none trains nothing; take trainer=default or defence=none"
         )
     if defence.needs_images and len(data.shape) != 3:
         raise InputError("defence: needs images, and the data set holds none; take defence=none")
@@ -258,9 +260,9 @@ def load_weights(model: Model, network: nn.Sequential) -> str:
 
 
 def input_spec(data: Dataset) -> InputSpec:
-    """Input shape, number of classes, and channel mean and standard deviation of `data`."""
+    """Input shape, number and names of classes, and channel mean and standard deviation of `data`."""
     mean, std = channel_statistics(data.train)
-    return InputSpec(data.shape, len(data.classes), mean, std)
+    return InputSpec(data.shape, len(data.classes), mean, std, data.classes)
 
 
 def channel_statistics(train: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:

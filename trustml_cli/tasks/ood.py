@@ -18,6 +18,7 @@ from trustml_cli.metrics.columns import Columns, conditions, headline, higher, l
 from trustml_cli.metrics.intervals import proportion
 from trustml_cli.models.features import last_linear, logits_and_features
 from trustml_cli.models.model import Model, require_images
+from trustml_cli.models.pretrained import AsPublished
 from trustml_cli.ood.detector import Detector, FittedState, ModelOutputs
 from trustml_cli.ood.measure import DetectionResult, evaluate
 from trustml_cli.ood.separation import MEASURES, separation_intervals
@@ -80,6 +81,9 @@ class DetectUnseen:
         with prefix_errors("dataset"):
             require_images(input_spec(whole))
         far = None if self.ood_dataset is None else chosen(self.ood_dataset, outliers, "task.ood_dataset")
+        if far is None and isinstance(model, AsPublished):
+            raise InputError("task.holdout: a network that is taken as it is was trained on all its classes; give "
+                             "task.ood_dataset, or train one without the class")  # fmt: skip
         data, unseen = self.divide(context, whole, far, dataset.limit)
         data, validation = split_validation(data, self.validation_fraction, context.seed)
         if not len(data.train):

@@ -47,8 +47,8 @@ class TrainingSpec:
 
     @property
     def trains(self) -> bool:
-        """Whether the network is trained; otherwise it is read from its checkpoint."""
-        return self.model.checkpoint is None or self.model.train
+        """Whether the network is trained; otherwise it has the weights of a checkpoint, or published ones."""
+        return self.model.trains
 
     @property
     def initialized(self) -> bool:
@@ -70,6 +70,8 @@ class TrainingSpec:
             if self.init_from is not None or self.step != CROSS_ENTROPY:
                 raise InputError("model.checkpoint: is not trained; go on from it with model.train=true")
             return
+        if not self.trainer.trains:
+            raise InputError("trainer: none trains nothing, and this task trains a network; take trainer=default")
         if not self.trainer.takes_steps:
             if self.step != CROSS_ENTROPY:
                 raise InputError("trainer: has no training steps that could be replaced; take trainer=default")

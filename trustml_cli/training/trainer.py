@@ -58,6 +58,8 @@ def finite(loss: Tensor | float) -> float:
 class Trainer(ABC):
     """Trains a network on a data set. Subclasses declare their keys as fields."""
 
+    trains: ClassVar[bool] = True
+    """Whether it trains at all; otherwise networks are taken as they were published, or from a checkpoint."""
     takes_steps: ClassVar[bool] = False
     """Whether `fit` supports steps other than `CROSS_ENTROPY` and training from given weights."""
 

@@ -1,0 +1,185 @@
+"""Pretrained classifiers as they were published: own head, own preprocessing, and classes matched by their names."""
+
+import logging
+import re
+from abc import abstractmethod
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trustml_cli.models.model import InputSpec, Model
+from trustml_cli.system.recipe import CHANGES_NOTHING
+
+log = logging.getLogger(__name__)
+
+SHOWN = 3  # names of classes from each side in a message
+
+
+class RepeatGrey(nn.Module):
+    """Repeats one grey channel [N, 1, H, W] as three equal ones; three channels are not changed."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.expand(-1, 3, -1, -1)
+
+
+class SelectClasses(nn.Module):
+    """The logits [N, len(groups)] of groups of outputs, from logits [N, K].
+
+    The logit of a group is the logsumexp of its outputs, so that softmax gives the sum of their probabilities, relative
+    to all groups. A group of one keeps its logit.
+    """
+
+    def __init__(self, groups: Sequence[Sequence[int]]) -> None:
+        super().__init__()
+        self.groups = groups
+        self.single = all(len(group) == 1 for group in groups)
+
+    def forward(self, logits: Tensor) -> Tensor:
+        if self.single:
+            return logits[:, [group[0] for group in self.groups]]
+        return torch.stack([logits[:, group].logsumexp(1) for group in map(list, self.groups)], dim=1)
+
+
+@dataclass(frozen=True)
+class Published:
+    """A pretrained classifier: `network` maps images that went through `preprocessing` to a logit for each class.
+
+    `preprocessing` takes pixels in [0, 1] of any size; None where it is not known. `classes` holds the names of each
+    output, several if there are synonyms, none if they are not known. `channels` is what the network takes, 1 or 3.
+    """
+
+    network: nn.Module
+    preprocessing: nn.Module | None
+    classes: Sequence[Sequence[str]]
+    channels: int = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrained(Model):
+    """A network with published weights, which is trained with a new head, or taken as it is with `trainer=none`.
+
+    With `preprocess`, the first layer of the trained network is the weights' own preprocessing (resize, crop,
+    normalisation) instead of `normalization`; as it is, a network always has its own. `classes` gives the network's
+    class, by name or number, or several of them, for a class of the data set where the names differ.
+    """
+
+    preprocess: bool
+    classes: dict[str, Any]
+
+    @property
+    @abstractmethod
+    def has_weights(self) -> bool:
+        """Whether published weights are asked for, instead of random ones."""
+
+    @abstractmethod
+    def published(self) -> Published:
+        """The network with its published weights and its own head.
+
+        Raises ValueError where the weights are neither on this machine nor can be downloaded.
+        """
+
+    @abstractmethod
+    def preprocessing(self) -> nn.Module | None:
+        """What the published weights expect to be done with pixels in [0, 1]; None where it is not known."""
+
+    def normalize(self, inputs: InputSpec) -> nn.Module:
+        preprocessing = self.preprocessing() if self.preprocess else None
+        return super().normalize(inputs) if preprocessing is None else nn.Sequential(RepeatGrey(), preprocessing)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsPublished(Model):
+    """The network of `model` as it was `published`, with its logits in the order of the data set's classes."""
+
+    model: Pretrained
+    published: Published = field(metadata=CHANGES_NOTHING)  # `model` determines it
+
+    @property
+    def trains(self) -> bool:
+        return False
+
+    def normalize(self, inputs: InputSpec) -> nn.Module:
+        layers = [self.published.preprocessing or super().normalize(inputs)]
+        if self.published.channels == 3:  # a mean and a deviation are of the channels that are there
+            layers.insert(0 if self.published.preprocessing else 1, RepeatGrey())
+        return nn.Sequential(*layers)
+
+    def network(self, inputs: InputSpec) -> nn.Module:
+        names = self.published.classes
+        groups = match_classes(inputs.names, names, self.model.classes)
+        if groups == [[number] for number in range(len(names))]:
+            return self.published.network
+        return nn.Sequential(self.published.network, SelectClasses(groups))
+
+
+def as_published(model: Model) -> Model:
+    """`model` as it was published, where it has published weights; any other model is not changed."""
+    if not isinstance(model, Pretrained) or not model.has_weights or model.checkpoint is not None:
+        return model
+    own = {each.name: getattr(model, each.name) for each in fields(Model)}
+    return AsPublished(**own, model=model, published=model.published())
+
+
+def match_classes(wanted: Sequence[str], offered: Sequence[Sequence[str]], given: Mapping[str, Any]) -> list[list[int]]:
+    """For each class of the data set, `wanted`, the numbers of the network's outputs that stand for it.
+
+    `offered` are the names of each output, and `given` the names or numbers that the user gives for a class. Upper and
+    lower case, hyphens and underscores make no difference. Outputs without names are taken in the data set's order.
+    Raises ValueError where a class has no output, or several that the user has not given.
+    """
+    known: dict[str, list[int]] = defaultdict(list)
+    for number, names in enumerate(offered):
+        for name in {plain(part) for each in names for part in (each, *each.split(","))}:
+            known[name].append(number)
+    if unknown := [name for name in given if name not in wanted]:
+        raise ValueError(f"classes: the data set has no class {unknown[0]!r}; it has {examples(wanted)}")
+    if not known and not given:
+        if len(offered) != len(wanted):
+            raise ValueError(
+                f"classes: the network has {len(offered)} outputs without names, and the data set {len(wanted)} "
+                "classes; say which output is which by number, as in model.classes={cat:3,dog:5}"
+            )
+        log.info("model: its %d outputs have no names; they are taken in the order of the classes", len(wanted))
+    if not given and (not known or [plain(next(iter(names), "")) for names in offered] == [*map(plain, wanted)]):
+        return [[number] for number in range(len(offered))]
+    groups = [outputs(given[name], known, len(offered)) if name in given else known[plain(name)] for name in wanted]
+    absent = [name for name, group in zip(wanted, groups, strict=True) if not group]
+    twice = [name for name, group in zip(wanted, groups, strict=True) if len(group) > 1 and name not in given]
+    if absent or twice:
+        what = f"does not know {len(absent)} of the {len(wanted)} classes" if absent else "has several outputs"
+        raise ValueError(
+            f"classes: the network {what} ({examples(absent or twice)}); it knows "
+            f"{examples([names[0] for names in offered if names])}; say which is which, as in "
+            f"'model.classes={{{(absent or twice)[0]}:[NAME,NAME]}}'"
+        )
+    return groups
+
+
+def outputs(given: Any, known: Mapping[str, list[int]], count: int) -> list[int]:
+    """The numbers of the outputs that the user gives for a class, by name or number, alone or in a list."""
+    found: list[int] = []
+    for each in given if isinstance(given, list) else [given]:
+        if isinstance(each, int) and 0 <= each < count:
+            found.append(each)
+        elif plain(str(each)) in known:
+            found += known[plain(str(each))]
+        else:
+            near = get_close_matches(plain(str(each)), known, n=SHOWN)
+            raise ValueError(f"classes: the network has no class {each!r}; near it are {', '.join(near) or 'none'}")
+    return list(dict.fromkeys(found))
+
+
+def plain(name: str) -> str:
+    """A class name without what differs between spellings: case, hyphens, underscores and repeated blanks."""
+    return " ".join(re.split(r"[\s_-]+", name.casefold().strip()))
+
+
+def examples(names: Sequence[str]) -> str:
+    """The first few names for a message."""
+    return ", ".join([*islice(names, SHOWN), *(["…"] if len(names) > SHOWN else [])])
