@@ -168,14 +168,15 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
             f"{unknown[0]}: task={record.choices['task']} takes no such group; {nearest(unknown[0], wanted)}"
         )
     parts = {name: make(config[name], name) for name in wanted}
-    for part in (parts["model"], *parts.get("others", {}).values()) if {"model", "trainer"} <= parts.keys() else ():
+    if {"model", "trainer"} <= parts.keys():
+        others = parts.get("others", {})
         with prefix_errors("trainer"):
-            parts["trainer"].check(part)
-    if "trainer" in parts and not parts["trainer"].trains:
-        with prefix_errors("model"):
-            parts["model"] = as_published(parts["model"])
-            if "others" in parts:
-                parts["others"] = {name: as_published(other) for name, other in parts["others"].items()}
+            for each in (parts["model"], *others.values()):
+                parts["trainer"].check(each)
+        if not parts["trainer"].trains:
+            with prefix_errors("model"):
+                parts["model"] = as_published(parts["model"])
+                others.update({name: as_published(other) for name, other in others.items()})
     with prefix_errors("device"):
         device = choose_device(settings.device, job=job_number() or 0)
     record.note(device=str(device), threads=torch.get_num_threads())

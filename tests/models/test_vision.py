@@ -16,7 +16,9 @@ from trustml_cli.models.model import InputSpec, Normalization
 from trustml_cli.models.vision import FirstOutput, ResNet18, TorchvisionModel, linear_head, replace_last_linear
 
 RESNET = ResNet18(weights=None, freeze=False, head=[], normalization=Normalization.none, **FRESH)
-SMALL = TorchvisionModel(name="mobilenet_v3_small", weights=None, normalization=Normalization.none, **FRESH)
+SMALL = TorchvisionModel(
+    name="mobilenet_v3_small", weights=None, preprocess=False, classes=None, normalization=Normalization.none, **FRESH
+)
 
 
 def inputs(*shape: int) -> InputSpec:

@@ -70,7 +70,7 @@ class Pretrained(Model):
     """
 
     preprocess: bool
-    classes: dict[str, Any]
+    classes: dict[Any, Any] | None
 
     @property
     @abstractmethod
@@ -112,7 +112,8 @@ class AsPublished(Model):
 
     def network(self, inputs: InputSpec) -> nn.Module:
         names = self.published.classes
-        groups = match_classes(inputs.names, names, self.model.classes)
+        given = {str(name): output for name, output in (self.model.classes or {}).items()}  # a digit is an int in YAML
+        groups = match_classes(inputs.names, names, given)
         if groups == [[number] for number in range(len(names))]:
             return self.published.network
         return nn.Sequential(self.published.network, SelectClasses(groups))

@@ -246,8 +246,6 @@ def check_defence(defence: Defence, data: Dataset, model: Model, trainer: Traine
         raise InputError(
             "defence: is a way to train, and model.checkpoint is not trained; go on from it with model.train=true, "
             "or leave one of them"
-            if model.checkpoint is not None
-            else "defence: is a way to train, and trainer=none trains nothing; take trainer=default or defence=none"
         )
     if defence.needs_images and len(data.shape) != 3:
         raise InputError("defence: needs images, and the data set holds none; take defence=none")
