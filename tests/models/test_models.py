@@ -228,4 +228,4 @@ def test_a_network_with_parts_of_one_on_a_gpu_is_built_on_the_cpu() -> None:
         def network(self, inputs: InputSpec) -> nn.Module:
             return OnGpu()
 
-    Kept(normalization=Normalization.none, checkpoint=None, train=False).build(inputs((1, 8, 8)))
+    Kept(normalization=Normalization.none, **FRESH).build(inputs((1, 8, 8)))

@@ -128,10 +128,10 @@ def test_a_pretrained_network_is_attacked_as_it_is(trustml: Cli, tmp_path: Path,
         (["task=fgsm"], "trainer: none trains nothing, and this model has random weights; give model.checkpoint=FILE"),
         (["task=fgsm", *WITH_WEIGHTS], "model.classes: the network does not know 10 of the 10 classes (0, 1, 2, …); it "
          "knows tench, goldfish, great white shark, …;"),
-        (["task=fgsm", *WITH_WEIGHTS, NAMES, "defence=pgd"], "defence: goes with training by gradients; take trainer=default"),
+        (["task=fgsm", *WITH_WEIGHTS, NAMES, "defence=pgd"], "defence: goes with training by gradients"),
         (["task=backdoor", *WITH_WEIGHTS, NAMES], "trainer: a backdoor is planted in training, and none"),
         (["task=ood", *WITH_WEIGHTS, NAMES], "task.holdout: a network that is taken as it is was trained on all"),
-        (["task=universal", *WITH_WEIGHTS, NAMES, "task.transfer_to=mlp"], "trainer: none trains nothing"),
+        (["task=attack", *WITH_WEIGHTS, NAMES, "task.transfer_to=mlp"], "trainer: none trains nothing"),
         (["task=fgsm", "model=torchvision", "model.weights=best"], "model.weights: no weights 'best'"),
     ],
 )  # fmt: skip
