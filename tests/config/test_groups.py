@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tests.configs import composed
 from tests.helpers import Cli
-from trustml_cli.config.groups import changed, config_folder, refuse_nameless_choices, register_resolvers
+from trustml_cli.config.groups import changed, config_folder, folder_name, refuse_nameless_choices, register_resolvers
 from trustml_cli.config.messages import explain
 from trustml_cli.system.errors import InputError
 
@@ -121,3 +121,7 @@ def test_what_is_no_name_is_no_choice(word: str, value: str) -> None:
 @pytest.mark.parametrize("word", ["model=mlp", "model='3'", "model=mlp,cifar_cnn", "~model", "seed=3", "device=null"])
 def test_names_and_other_keys_are_left_to_hydra(word: str) -> None:
     refuse_nameless_choices([word])
+
+
+def test_the_folder_of_a_job_without_overrides_has_a_name() -> None:
+    assert folder_name("") == "defaults"

@@ -205,6 +205,24 @@ def test_artifacts_keep_tensors_exactly_though_they_share_memory(record: Recorde
     assert torch.equal(read["transposed"], images.mT)
 
 
+HOSTILE = ["sex/gender", "a/../../../../../evil", "..", ".hidden", "", "\0", "x" * 400, "ü" * 200]
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
+def test_a_name_from_data_is_one_file_of_the_run(record: Recorder, name: str) -> None:
+    before = {path for path in record.directory.parent.rglob("*") if record.directory not in path.parents}
+    record.plot(name, Figure())
+    record.artifact(name, {"a": torch.zeros(1)})
+    record.table(name, [{"a": 1}])
+    written = [path for path in record.directory.rglob("*") if path.suffix in (".png", ".safetensors", ".csv")]
+    assert sorted(path.parent.name for path in written) == sorted(["plots", "artifacts", record.directory.name])
+    assert {path for path in record.directory.parent.rglob("*") if record.directory not in path.parents} == before
+    record.finish("completed", 0)
+    record = recorder(record.directory)
+    record.start(again=True)
+    assert not any(path.exists() for path in written), "whatever their names, a run that is done again removes them"
+
+
 def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert git_commit() is None

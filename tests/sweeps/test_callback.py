@@ -13,7 +13,6 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 
 from tests.helpers import Cli, facts, leave_run, runs
-from trustml_cli.config.groups import folder_name
 from trustml_cli.results.aggregate import read_runs
 from trustml_cli.sweeps.callback import SweepCallback, finish_sweep
 from trustml_cli.sweeps.resume import resumed_words
@@ -189,14 +188,6 @@ def test_a_job_with_a_seed_that_means_nothing_is_one_line_and_hides_no_other(tru
 @pytest.mark.parametrize("words", [["task=train"], ["seed=0,1", "resume=false"]])
 def test_commands_that_resume_nothing_are_left_as_they_are(words: list[str]) -> None:
     assert resumed_words(words, ["-m"]) == [*words, "-m"]
-
-
-def test_names_of_folders_that_had_to_be_changed_are_told_apart() -> None:
-    assert folder_name("seed=0,task.epsilon=0.1") == "seed=0,task.epsilon=0.1"
-    assert folder_name("") == "defaults"
-    names = {folder_name(text) for text in ("a/b", "a_b", "a b", "a[b", 200 * "a", 201 * "a", f"{150 * 'a'}/b")}
-    assert len(names) == 7
-    assert all(len(name) <= 150 and "/" not in name for name in names)
 
 
 def test_a_sweep_that_ended_before_its_first_job_is_not_resumed(

@@ -14,6 +14,7 @@ from trustml_cli.system.errors import InputError
 from trustml_cli.system.files import (
     digest,
     file_digest,
+    file_name,
     is_in_use,
     make_once,
     mark_in_use,
@@ -68,6 +69,29 @@ def test_a_digest_depends_on_content_but_not_on_the_order_of_keys():
     assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
     assert len({digest(x) for x in ({"a": 1}, {"a": 2}, {"b": 1}, [1, 2], [2, 1], "1", 1)}) == 7
     assert digest({}) == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"  # SHA-256 of "{}"
+
+
+def test_names_of_files_that_had_to_be_changed_are_told_apart():
+    assert file_name("seed=0,task.epsilon=0.1") == "seed=0,task.epsilon=0.1"
+    texts = [
+        "a/b",
+        "a_b",
+        "a b",
+        "a[b",
+        200 * "a",
+        201 * "a",
+        f"{150 * 'a'}/b",
+        "",
+        ".",
+        "..",
+        "../a",
+        ".a",
+        "_a",
+        "\udce9",
+    ]
+    names = {file_name(text) for text in texts}
+    assert len(names) == len(texts)
+    assert all(0 < len(name.encode()) <= 150 and "/" not in name and name[0] != "." for name in names)
 
 
 def test_a_file_digest_is_the_published_sha256(tmp_path):

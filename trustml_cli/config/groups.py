@@ -1,7 +1,6 @@
 """The YAML folder, the choices in it, and the resolvers that it may use."""
 
 import os
-import re
 import secrets
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -19,11 +18,10 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from trustml_cli.config.instantiate import nearest
 from trustml_cli.config.loader import environment
 from trustml_cli.system.errors import InputError
-from trustml_cli.system.files import digest
+from trustml_cli.system.files import file_name
 from trustml_cli.system.user_file import MB, read_text
 
 LARGEST = MB  # bytes of a choice's YAML file
-LONGEST_NAME = 150  # bytes of a folder's name; file systems allow 255
 
 
 def config_folder() -> Path:
@@ -133,12 +131,8 @@ def flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def folder_name(overrides: str) -> str:
-    """A job's overrides as one folder name: without slashes, and short enough for any file system.
-
-    A name that had to be altered ends with a digest, so that a/b and a_b stay distinct.
-    """
-    name = re.sub(r"[^\w.,=+@-]+", "_", overrides or "defaults").encode()[: LONGEST_NAME - 9].decode(errors="ignore")
-    return name if name == (overrides or "defaults") else f"{name}_{digest(overrides)[:8]}"
+    """A job's overrides as the name of its folder."""
+    return file_name(overrides or "defaults")
 
 
 def share_of_cores(processes: int) -> int:

@@ -30,6 +30,7 @@ from trustml_cli.system.distribution import own_version
 from trustml_cli.system.errors import FULL, InputError
 from trustml_cli.system.files import (
     digest,
+    file_name,
     is_in_use,
     is_there,
     mark_in_use,
@@ -225,13 +226,13 @@ class Recorder:
 
     def table(self, name: str, rows: list[dict[str, Any]]) -> None:
         """Write NAME.csv: a table whose rows are not those of metrics.csv."""
-        self._write_table(f"{name}.csv", rows)
+        self._write_table(f"{file_name(name)}.csv", rows)
 
     def plot(self, name: str, figure: "Figure") -> None:
         """Save a figure as plots/NAME.png."""
         from trustml_cli.plots.style import save
 
-        path = self._own_file(f"plots/{name}.png")
+        path = self._own_file(f"plots/{file_name(name)}.png")
         write_atomically(path, lambda partial: save(figure, partial))
         self._track(lambda tracker: tracker.plot(name, path))
 
@@ -239,7 +240,7 @@ class Recorder:
         """Save tensors as artifacts/NAME.safetensors; returns the file."""
         from safetensors.torch import save
 
-        path = self._own_file(f"artifacts/{name}.safetensors")
+        path = self._own_file(f"artifacts/{file_name(name)}.safetensors")
         # cloned, because safetensors refuses tensors that share memory
         whole = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
         write_atomically(path, lambda partial: partial.write_bytes(save(whole)))

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -22,6 +23,7 @@ from trustml_cli.system.owners import OTHERS_WRITE, changed_by, make_folder, req
 
 log = logging.getLogger(__name__)
 
+LONGEST_NAME = 150  # bytes of a file name without its ending; file systems allow 255
 THROUGH = (
     "trustml.log",
     ".hydra",
@@ -96,6 +98,16 @@ def is_there(path: Path) -> bool:
 def digest(content: Any) -> str:
     """SHA-256 of `content` as canonical JSON, in hexadecimal."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def file_name(text: str) -> str:
+    """`text` as the name of a file or folder: one part of a path, not hidden, and short enough for any file system.
+
+    Every name from data or from a user that becomes a file name goes through here. A name that had to be altered ends
+    with a digest, so that a/b and a_b stay distinct.
+    """
+    name = re.sub(r"^\.|[^\w.,=+@-]+", "_", text).encode()[: LONGEST_NAME - 9].decode(errors="ignore")
+    return name if name and name == text else f"{name}_{digest(text)[:8]}"
 
 
 def file_digest(path: Path) -> str:

@@ -17,6 +17,7 @@ from tests.results.trackers.run import live, recorder
 from trustml_cli.config.instantiate import build
 from trustml_cli.results.trackers.tracker import Tracker, metric_values
 from trustml_cli.system.errors import InputError
+from trustml_cli.system.files import file_name
 
 
 @dataclass
@@ -101,6 +102,7 @@ def test_the_tracker_is_no_part_of_what_a_run_is(tmp_path: Path) -> None:
         ({"trigger": "patch", "source": "1", "target": "cat"}, {"a": 1}, {"a/patch/source_1/cat": 1.0}),
         ({"method": "distill", "queries": 1000}, {"a": 1}, {"a/distill/queries_1000": 1.0}),
         ({"epsilon": 0.1 + 0.2}, {"a": 1, "b": None, "c": "word"}, {"a/epsilon_0.3": 1.0}),
+        ({"stage": "base"}, {"p_../x": 1}, {f"{file_name('p_../x')}/base": 1.0}),
     ],
 )
 def test_a_condition_is_part_of_the_name(

@@ -6,6 +6,8 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+from trustml_cli.system.files import file_name
+
 
 @dataclass(kw_only=True)
 class Tracker:
@@ -44,7 +46,12 @@ def metric_values(condition: Mapping[str, Any], values: Mapping[str, Any]) -> di
     every run, whatever else was measured.
     """
     words = [f"{name}_{written(value)}" if is_number(value) else str(value) for name, value in condition.items()]
-    return {"/".join([name, *words]): float(value) for name, value in numbers(values).items()}
+    return {"/".join(map(one_part, [name, *words])): float(value) for name, value in numbers(values).items()}
+
+
+def one_part(name: str) -> str:
+    """A name from data as one part of a path; MLflow refuses a path that leads upwards."""
+    return file_name(name) if "/" in name else name
 
 
 def is_number(value: Any) -> bool:
