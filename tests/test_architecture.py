@@ -11,7 +11,7 @@ import trustml_cli
 from tests.configs import choices, composed
 
 PACKAGE = Path(trustml_cli.__file__).parent
-FAMILIES = ("attacks", "backdoors", "defences", "explainers", "extraction", "fairness", "ood", "physical")
+FAMILIES = ("attacks", "backdoors", "defences", "explainers", "extraction", "fairness", "ood", "physical", "privacy")
 FLOORS = (
     ("__main__",),
     ("cli",),

@@ -1,0 +1,1 @@
+"""Membership inference attacks, one paper per file, and their evaluation."""
