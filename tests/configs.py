@@ -9,13 +9,14 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
-from trustml_cli.config.groups import config_folder, register_resolvers
+from trustml_cli.config.groups import config_folder, is_variant, register_resolvers
 from trustml_cli.metrics.columns import Columns
 
 
-def choices(group: str) -> list[str]:
-    """Names of the choices in a group."""
-    return sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
+def choices(group: str, variants: bool = False) -> list[str]:
+    """Names of the choices in a group; without those that are another one with other values, unless they are asked for."""
+    files = [file for file in (config_folder() / group).glob("*.yaml") if variants or not is_variant(file)]
+    return sorted(file.stem for file in files)
 
 
 def composed(*overrides: str) -> DictConfig:

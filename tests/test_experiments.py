@@ -1,31 +1,104 @@
 """Every experiment composes and builds; those that take minutes at most reproduce their numbers on real data."""
 
+import re
 from inspect import signature
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from tests.configs import choices, composed
 from tests.helpers import NO_CACHE, Cli, measured
+from trustml_cli.config.groups import config_folder, is_variant
 from trustml_cli.config.instantiate import build
 from trustml_cli.config.trust import Permissions
+from trustml_cli.system.errors import InputError
 from trustml_cli.tasks.context import input_spec
 
 TYPED = Permissions(["data_dir=anywhere", "dataset.data_dir=anywhere"])  # tests say where data lies, as users do
 
 
-@pytest.mark.parametrize("name", choices("experiment"))
-def test_every_experiment_builds(name: str, tmp_path: Path) -> None:
+CONF = config_folder()
+EXPERIMENTS = choices("experiment")
+
+
+@pytest.fixture(scope="module")
+def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for data sets; a reader of folders looks at once for those of its own."""
+    folder = tmp_path_factory.mktemp("data")
     for split in ("train", "test"):
-        (tmp_path / "cats_dogs" / split).mkdir(parents=True)  # a reader of folders looks for them at once
-    config = composed(f"experiment={name}", f"data_dir={tmp_path}")
-    handler = build(config.task, "task")
-    parts = [part for part in signature(handler.__call__).parameters if part != "context"]
-    assert {"dataset", "model", "trainer"} <= set(parts)
+        (folder / "cats_dogs" / split).mkdir(parents=True)
+    return folder
+
+
+def build_parts(*words: str) -> list[str]:
+    """Build what the task of a command line takes; returns its names."""
+    config = composed(*words)
+    parts = [part for part in signature(build(config.task, "task").__call__).parameters if part != "context"]
     for part in parts:
         build(config[part], part, TYPED)
+    return parts
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_builds(name: str, data_folder: Path) -> None:
+    assert {"dataset", "model", "trainer"} <= set(build_parts(f"experiment={name}", f"data_dir={data_folder}"))
+
+
+def test_an_experiment_sets_the_task_and_the_top_and_names_all_else() -> None:
+    """So any of its choices can be replaced by another one, which has other keys."""
+    top = {key for key, value in OmegaConf.load(CONF / "config.yaml").items() if not OmegaConf.is_config(value)}
+    for name in EXPERIMENTS:
+        assert set(OmegaConf.load(CONF / "experiment" / f"{name}.yaml")) <= {"defaults", "task", *top}, name
+
+
+def test_every_variant_serves_an_experiment() -> None:
+    text = "\n".join(file.read_text() for file in CONF.glob("*/*.yaml"))
+    variants = [file for file in CONF.glob("*/*.yaml") if is_variant(file)]
+    assert variants
+    for file in variants:
+        assert re.search(rf"(/{file.parent.name}: .*|^  - )\b{file.stem}\b", text, re.MULTILINE), file.name
+
+
+def others(experiment: str) -> list[str]:
+    """What replaces one choice of an experiment by another, for each group that its task takes."""
+    groups = [group for group in composed(f"experiment={experiment}") if group != "task" and (CONF / group).is_dir()]
+    words = [f"{group}={name}" for group in groups for name in choices(group, variants=True)]
+    return [word for word in words if ": ???" not in (CONF / f"{word.replace('=', '/')}.yaml").read_text()]
+
+
+def refused(experiment: str, other: str, data_folder: Path) -> str:
+    """What is wrong with an experiment in which a choice is replaced; empty if it builds."""
+    try:
+        build_parts(f"experiment={experiment}", other, f"data_dir={data_folder}")
+    except (InputError, HydraException) as error:
+        return f"experiment={experiment} {other}: {error}"
+    return ""
+
+
+def test_choices_of_experiments_can_be_replaced(data_folder: Path) -> None:
+    """A sample, and what was wrong once; all of them are below."""
+    pairs = [
+        ("robust_mnist_cpu", "attack=pgd"),
+        ("robust_mnist_fgsm", "defence=none"),
+        ("cifar_fast", "model=mlp"),
+        ("patch_mnist", "physical=sticker"),
+        ("backdoor_mnist", "trainer=sklearn"),
+    ]
+    drawn = Random(0)
+    for experiment in drawn.sample(EXPERIMENTS, 8):
+        pairs.append((experiment, drawn.choice(others(experiment))))
+    assert not list(filter(None, (refused(*pair, data_folder) for pair in pairs)))
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_choice_of_an_experiment_can_be_replaced(experiment: str, data_folder: Path) -> None:
+    assert not list(filter(None, (refused(experiment, other, data_folder) for other in others(experiment))))
 
 
 def test_the_cifar_experiments_differ_in_one_thing_each() -> None:

@@ -19,14 +19,16 @@ GROUPS = sorted(path.name for path in config_folder().iterdir() if path.is_dir()
 
 
 def test_every_group_is_shown_with_its_choices() -> None:
-    assert show_groups(CONF) == [[group, str(len(choices(group))), ", ".join(choices(group))] for group in GROUPS]
+    assert show_groups(CONF) == [
+        [group, str(len(choices(group, variants=True))), ", ".join(choices(group, variants=True))] for group in GROUPS
+    ]
     assert {"attack", "task", "trainer"} <= set(GROUPS)
 
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_choice_has_a_description(group: str) -> None:
     shown = dict(show_group(group, CONF))
-    assert list(shown) == choices(group)
+    assert list(shown) == choices(group, variants=True)
     assert all(len(words) > 10 and "@package" not in words for words in shown.values()), shown
 
 
@@ -56,7 +58,7 @@ def shown(group: str, choice: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_key_of_every_file_is_shown_with_its_value_and_no_other(group: str) -> None:
-    for choice in choices(group):
+    for choice in choices(group, variants=True):
         own, bases = read(group, choice)
         said = {key: value for key, value in shown(group, choice).items() if value != {}}  # `flat` knows no empty ones
         assert said | own == said, choice

@@ -23,7 +23,7 @@ def without_keys(key: str, words: list[str]) -> bool:
         ("task.epsilon=4/255,8/255", f"task.epsilon={4 / 255},{8 / 255}"),
         ("task.epsilon=[0,4/255],[8/255]", f"task.epsilon=[0,{4 / 255}],[{8 / 255}]"),
         ("++defence.epsilon=0.5/255", f"++defence.epsilon={0.5 / 255}"),
-        ("rivals.margin.step_size='2/255'", f"rivals.margin.step_size='{2 / 255}'"),
+        ("references.margin.step_size='2/255'", f"references.margin.step_size='{2 / 255}'"),
         ("task.epsilon=-8/255", f"task.epsilon=-{8 / 255}"),
         ("task.epsilon=range(0,8/255,2/255)", f"task.epsilon=choice(0.0,{2 / 255},{4 / 255},{6 / 255})"),
         ("task.epsilon=range(3/2)", "task.epsilon=choice(0.0,1.0)"),
@@ -39,7 +39,7 @@ def without_keys(key: str, words: list[str]) -> bool:
         ("attack.norm=Linf,L2", "attack.norm=linf,l2"),
         ("defence.norm=2", "defence.norm=l2"),
         ("model.norm=L2", "model.norm=L2"),
-        ("attack@rivals.eps=fgsm", "attack@rivals.eps=fgsm"),
+        ("attack@references.eps=fgsm", "attack@references.eps=fgsm"),
         ("~eps", "~eps"),
     ],
 )

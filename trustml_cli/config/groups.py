@@ -153,11 +153,18 @@ def described(group: str = "") -> str:
         lines = {file.stem: description(file) for file in sorted((config_folder() / group).glob("*.yaml"))}
     else:
         folders = [path for path in sorted(config_folder().iterdir()) if path.is_dir()]
-        names = {path.name: sorted(file.stem for file in path.glob("*.yaml")) for path in folders}
+        names = {
+            path.name: sorted(file.stem for file in path.glob("*.yaml") if not is_variant(file)) for path in folders
+        }
         lines = {name: ", ".join(names[name]) for name in names if name not in ("task", "hydra")}
     width = max(map(len, lines)) + 1
     hanging = f"\n{' ' * (width + 2)}"
     return "\n  ".join(f"{name:<{width}}{hanging.join(wrap(text, 98 - width))}" for name, text in lines.items())
+
+
+def is_variant(file: Path) -> bool:
+    """Whether the YAML of a choice is another choice with a few other values, which an experiment names."""
+    return description(file).startswith("variant of ")
 
 
 def refuse_nameless_choices(overrides: Sequence[str]) -> None:
