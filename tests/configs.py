@@ -14,7 +14,7 @@ from trustml_cli.metrics.columns import Columns
 
 
 def choices(group: str, variants: bool = False) -> list[str]:
-    """Names of the choices in a group; without those that are another one with other values, unless they are asked for."""
+    """Names of the choices in a group; without variants (a choice with a few other values), unless asked for."""
     files = [file for file in (config_folder() / group).glob("*.yaml") if variants or not is_variant(file)]
     return sorted(file.stem for file in files)
 
