@@ -128,7 +128,10 @@ def pictures(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_streamed_pictures_are_poisoned_like_those_in_memory(pictures: Path, tmp_path: Path, workers: int) -> None:
     def augmented(stream: Streaming) -> list[tuple[Tensor, Tensor]]:
-        data = ImageFolder(root=pictures, size=8, channels=3, stream=stream, workers=workers, limit=None).load(tmp_path)
+        data = ImageFolder(
+            root=pictures, test_fraction=0.2, size=8, channels=3, background=[1.0], stream=stream, workers=workers,
+            limit=None,
+        ).load(tmp_path)  # fmt: skip
         train = poison(source=(1,), rate=0.6).apply(data).train
         torch.manual_seed(0)
         shuffled = torch.randperm(8)

@@ -17,7 +17,7 @@ from torch import Tensor
 from tests.configs import choice, choices
 from trustml_cli.backdoors.trigger import Trigger
 from trustml_cli.config.instantiate import build
-from trustml_cli.data.image_file import read_picture
+from trustml_cli.data.image_file import Picture
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.recipe import recipe_of
 
@@ -174,10 +174,44 @@ def test_a_blend_by_hand() -> None:
 def test_a_picture_comes_in_the_size_and_channels_asked_for(picture: Path) -> None:
     red = Image.new("RGB", (10, 4), (255, 0, 0))
     red.save(picture)
-    assert read_picture(picture, 3, 2, 3)[:, 1, 2].tolist() == [1, 0, 0]
-    grey = read_picture(picture, 1, 2, 3)
-    assert grey.shape == (1, 2, 3)
-    assert grey.unique().tolist() == pytest.approx([76 / 255])  # luma of red: 0.299 · 255 (ITU-R 601)
+    read = Picture.from_file(picture)
+    assert read.resized(3, 2, 3)[0][:, 1, 2].tolist() == [1, 0, 0]
+    grey, opacity = read.resized(1, 2, 3)
+    torch.testing.assert_close(grey, torch.full((1, 2, 3), 0.299))  # luma of red (ITU-R 601)
+    torch.testing.assert_close(opacity, torch.ones(1, 2, 3))
+
+
+@pytest.fixture
+def icon(tmp_path: Path) -> Path:
+    """A red 4×4 picture, opaque at the left; at the right a hidden green above, and red of opacity 0.2 below."""
+    pixels = np.zeros((4, 4, 4), dtype=np.uint8)
+    pixels[:, :] = (255, 0, 0, 255)
+    pixels[:2, 2:] = (0, 255, 0, 0)
+    pixels[2:, 2:, 3] = 51
+    Image.fromarray(pixels).save(tmp_path / "icon.png")
+    return tmp_path / "icon.png"
+
+
+def test_the_opacity_of_a_picture_is_that_of_the_trigger(icon: Path) -> None:
+    images = torch.full((1, 3, 5, 5), 0.5)
+    patched = trigger("patch", image=str(icon), size=4, corner="top_left", margin=0)(images)[0]
+    assert patched[:, 0, 0].tolist() == [1, 0, 0]
+    assert patched[:, 0, 3].tolist() == [0.5, 0.5, 0.5]
+    assert patched[:, 3, 3].tolist() == pytest.approx([0.6, 0.4, 0.4])
+    blended = trigger("blend", image=str(icon), alpha=0.5)(images[..., :4, :4])[0]
+    assert blended[:, 0, 0].tolist() == [0.75, 0.25, 0.25]
+    assert blended[:, 0, 3].tolist() == [0.5, 0.5, 0.5]
+    small = trigger("patch", image=str(icon), size=2, corner="top_left", margin=0).mark((3, 5, 5))
+    assert small[1][1, 0, :2].max() < 1e-3  # hidden green does not shine at the edges
+
+
+def test_a_picture_is_read_once_when_the_trigger_is_made(picture: Path) -> None:
+    made = trigger("blend", image=str(picture))
+    before, recipe = made.mark((3, 4, 4))[1].clone(), recipe_of(made)
+    picture.unlink()
+    assert torch.equal(made.mark((3, 4, 4))[1], before)
+    assert made.mark((3, 2, 2))[1].shape == (3, 2, 2)
+    assert recipe_of(made) == recipe
 
 
 @pytest.mark.parametrize("name", ["patch", "blend"])

@@ -68,6 +68,34 @@ def test_a_value_takes_the_type_of_its_field(key, given, made):
     assert (value, type(value)) == (made, type(made))
 
 
+@dataclass(frozen=True)
+class Letter:
+    text: str
+
+    @classmethod
+    def from_file(cls, path):
+        if not path.exists():
+            raise ValueError(f"no letter {path}")
+        return cls(path.read_text())
+
+
+@dataclass(frozen=True)
+class Post:
+    letter: Letter | None
+    copies: int
+
+
+def test_a_field_of_a_type_that_reads_files_is_read_from_the_file_named(tmp_path):
+    (tmp_path / "letter").write_text("hello")
+    assert build_as(Post, {"letter": str(tmp_path / "letter"), "copies": 2}, "task") == Post(Letter("hello"), 2)
+    assert build_as(Post, {"letter": None, "copies": 2}, "task").letter is None
+    for values, words in (({"letter": "gone", "copies": 2}, r"task\.letter: no letter gone"),
+                          ({"letter": [1], "copies": 2}, r"task\.letter: "),
+                          ({"letter": None, "copies": "x"}, r"task\.copies: must be a whole number")):  # fmt: skip
+        with pytest.raises(InputError, match=words):
+            build_as(Post, values, "task")
+
+
 def test_interpolations_are_followed():
     config = OmegaConf.create({"all": [1, 2], "task": {**GOOD, "steps": "${all}"}})
     assert build(config.task, "task", ALLOW).steps == [1.0, 2.0]

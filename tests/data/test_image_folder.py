@@ -97,7 +97,7 @@ def test_auto_streams_what_takes_more_than_half_of_the_memory(read, monkeypatch,
 
 def test_pictures_are_decoded_once(read, monkeypatch):
     first = read()
-    monkeypatch.setattr(image_folder, "decode_picture", lambda *args: pytest.fail("decoded again"))
+    monkeypatch.setattr(image_folder, "decode_pictures", lambda *args: pytest.fail("decoded again"))
     again = read()
     assert torch.equal(again.train.inputs, first.train.inputs)
     assert again.fingerprint == first.fingerprint
@@ -122,16 +122,96 @@ def test_the_fingerprint_changes_with_the_files(read, root, encode, stream, chan
     assert read(stream=stream).fingerprint != before
 
 
+def levels(split):
+    return split.inputs[:, 0, 0, 0].tolist()
+
+
+def test_pictures_in_subfolders_belong_to_the_class_and_what_is_left_out_is_counted(read, root, encode, tmp_path):
+    hidden = ".ipynb_checkpoints"
+    for place, level in (("train/cat/2021/may", 12), (f"train/cat/{hidden}", 1), (f"train/{hidden}", 2)):
+        (root / place).mkdir(parents=True)
+        (root / place / "0.JPG").write_bytes(encode(level))  # a PNG in truth
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "y.png").write_bytes(encode(55))
+    (root / "train" / "dog" / "more").symlink_to(tmp_path / "elsewhere")
+    data = read()
+    assert (data.classes, levels(data.train)) == (("cat", "dog"), [10, 20, 12, 30, 40, 50, 55])
+    assert data.train.labels.tolist() == [0, 0, 0, 1, 1, 1, 1]
+    assert data.notes == ("left out: 4 hidden, 1 outside of class folders, 1 × .txt",)
+
+
+@pytest.mark.parametrize(("train", "test"), [("train", "val"), ("Training", "Testing"), ("train", "valid")])
+def test_the_held_out_split_goes_by_its_usual_names(read, root, train, test):
+    for name, other in (("train", train), ("test", test)):
+        (root / name).rename(root / other)
+    assert levels(read().test) == [60, 70]
+
+
+def test_a_second_held_out_split_is_named(read, root):
+    shutil.copytree(root / "test", root / "val")
+    assert "not read, beside train and test: val" in read().notes
+
+
+@pytest.mark.parametrize("split", ["", "train"])
+@pytest.mark.parametrize("stream", ["never", "always"])
+def test_without_a_split_a_share_of_each_class_is_held_out(source, tmp_path, encode, split, stream):
+    for number in range(10):
+        for name in ("cat", "dog"):
+            file = tmp_path / "all" / split / name / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(encode(10 * number + (name == "dog")))
+    keys = {"root": str(tmp_path / "all"), "size": 4, "channels": 1, "stream": stream, "workers": 0}
+    data, again, half = (source("image_folder", **keys, test_fraction=share).load() for share in (0.2, 0.2, 0.5))
+    assert data.notes[0] == "no folder of test images: 4 of 20 images, of each class alike, are held out"
+    assert (data.test.labels.tolist(), half.test.labels.tolist()) == ([0, 0, 1, 1], [0] * 5 + [1] * 5)
+    seen = [next(part.stream(torch.arange(len(part)), 99))[0][:, 0, 0, 0].tolist() for part in (data.train, data.test)]
+    assert sorted(seen[0] + seen[1]) == sorted(10 * number + dog for number in range(10) for dog in (0, 1))
+    assert [level % 10 for level in seen[1]] == [0, 0, 1, 1]  # each file under its own class
+    assert data.fingerprint == again.fingerprint != half.fingerprint
+
+
+def test_one_name_in_two_unicode_spellings_is_one_class(read, root):
+    for split, spelling in zip(("train", "test"), LION, strict=True):
+        (root / split / "cat").rename(root / split / spelling)
+    assert read().classes == ("L\u00f6we", "dog")
+
+
+def test_transparent_deep_and_moving_pictures_are_counted(read, root):
+    from PIL import Image
+
+    Image.new("RGBA", (4, 4), (0, 0, 0, 0)).save(root / "train" / "cat" / "a.png")
+    Image.fromarray(np.full((4, 4), 65535, dtype=np.uint16)).save(root / "train" / "cat" / "b.png")
+    frames = [Image.new("L", (4, 4), level) for level in (30, 31)]
+    frames[0].save(root / "train" / "dog" / "c.PNG", "GIF", save_all=True, append_images=frames[1:])
+    data = read(background=0.2)
+    assert levels(data.train) == [51, 255, 30, 40, 50]
+    assert [note.partition(" images ")[2][:20] for note in data.notes[1:]] == [
+        "have more than 8 bit", "have several frames ", "are transparent in p",
+    ]  # fmt: skip
+    assert all(note.startswith("1 of 7 ") for note in data.notes[1:])
+
+
 def empty(folder):
     for file in folder.iterdir():
         file.unlink()
 
 
+LION = ("L\u00f6we", "Lo\u0308we")  # NFC, and NFD as in archives that were packed on a Mac
+
 BROKEN = [
-    (lambda root: root.rename(root.parent / "elsewhere"), "root: no folder .*pets/train; images belong in ROOT"),
-    (lambda root: (root / "test").rename(root / "val"), "dataset.root: no folder .*pets/test; images belong in ROOT"),
+    (lambda root: root.rename(root.parent / "elsewhere"), "dataset.root: no folder .*pets; images belong in ROOT"),
+    (lambda root: (root / "test").rename(root / "tests"), "pets has train, but none of .*; there are tests, train"),
+    (lambda root: (root / "train").rename(root / "x"), "no folder .*pets/train, but .*pets/test; images belong"),
+    (lambda root: (root / "train" / "owl").symlink_to("gone"), "train/owl is a link to nothing; remove it"),
+    (lambda root: (root / "train" / "cat" / "up").symlink_to(root / "train"), "up/cat is a link to a folder that it"),
+    (lambda root: (root / "train" / "cat" / "gone.txt").symlink_to("gone"), "gone.txt is a link to nothing; remove it"),
+    (lambda root: (root / "train" / "Cat").mkdir(), "train and test differ in class 'Cat'$"),
+    (lambda root: (root / "test" / "cat").rename(root / "test" / "Cat"), "'Cat', 'cat'; upper and lower case are"),
+    (lambda root: [(root / "train" / spelling).mkdir() for spelling in LION], "two folders 'Löwe', in two Unicode"),
     (lambda root: [(root / "train" / c).rename(root / c) for c in ("cat", "dog")], "pets/train has no class folders"),
     (lambda root: empty(root / "test" / "dog"), "dataset.root: .*test/dog holds no images; a class needs at least one"),
+    (lambda root: (root / "test/dog/x.png").rename(root / "test/dog/x.heic"), r"no images \(only 1 × .heic\); a class"),
+    (lambda root: (root / "train/dog/e.png").write_bytes(b""), r"train/dog/e.png cannot be read .* \(it is empty\)"),
     (lambda root: (root / "train" / "owl").mkdir(), "train and test differ in class 'owl'"),
     (lambda root: (root / "test" / "cat").rename(root / "test" / "dot"), "train and test differ in class 'cat'"),
     (lambda root: (root / "train/dog/e.png").write_text("?"), "train/dog/e.png cannot be read as an image"),
@@ -178,7 +258,7 @@ MAKE = {"pipe": os.mkfifo, "folder": os.mkdir, "link": lambda path: path.symlink
 @pytest.mark.parametrize("stream", ["never", "always"])
 def test_what_is_no_file_is_named_and_not_opened(read, root, make, stream):
     make(root / "train" / "cat" / "z.png")
-    with pytest.raises(InputError, match=r"dataset\.root: .*train/cat/z\.png is no file, or a link to none"):
+    with pytest.raises(InputError, match=r"dataset\.root: .*train/cat/z\.png is (no file|a link to nothing)"):
         read(stream=stream)
 
 

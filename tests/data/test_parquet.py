@@ -69,6 +69,78 @@ def test_columns_go_by_the_names_given_and_images_may_be_plain_bytes(source, tmp
     assert data.train.labels.tolist() == [0, 1]
 
 
+def write(path, rows, labels, names=None, column="image"):
+    """A file of encoded images or paths, with the names that its metadata has for the class numbers."""
+    table = pa.table({column: rows, "label": pa.array(labels)})
+    if names:
+        features = {column: {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path)
+
+
+def test_classes_that_the_splits_list_in_another_order_are_matched_by_name(source, tmp_path, encode):
+    cat, dog = encode(10), encode(20)
+    write(tmp_path / "train.parquet", [cat, dog], [0, 1], ["cat", "Lo\u0308we"])
+    write(tmp_path / "test.parquet", [dog, cat], [0, 1], ["L\u00f6we", "cat"])
+    data = source("parquet", root=str(tmp_path), channels=1).load()
+    assert data.classes == ("cat", "L\u00f6we")
+    for split in (data.train, data.test):
+        assert split.labels.tolist() == [int(level == 20) for level in split.inputs[:, 0, 0, 0]]
+    write(tmp_path / "test.parquet", [dog, cat], [1, 0])
+    undescribed = source("parquet", root=str(tmp_path), channels=1).load()
+    assert undescribed.test.labels.tolist() == [1, 0]
+    assert "test.parquet has no names of classes; its numbers are taken as those of" in undescribed.notes[0]
+    write(tmp_path / "test.parquet", [dog], [1], ["cat", "owl"])
+    with pytest.raises(InputError, match=r"test.parquet row 0: label='owl' is not among the classes \('cat', 'Löwe'\)"):
+        source("parquet", root=str(tmp_path), channels=1).load()
+
+
+SHARDS = [f"data/train-0000{number}-of-00002.parquet" for number in (0, 1)]
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"root": "."},
+        {"train": "data/train-*.parquet", "test": "data/validation-*.parquet"},
+        {"train": SHARDS, "test": "data"},
+    ],
+)
+def test_shards_are_joined_and_a_validation_split_is_the_test_set(source, tmp_path, encode, monkeypatch, keys):
+    monkeypatch.chdir(tmp_path)
+    for number in (0, 1):
+        write(tmp_path / SHARDS[number], [encode(number), encode(10 + number)], [0, 1])
+    write(tmp_path / "data/validation-00000-of-00001.parquet", [encode(7)], [1])
+    data = source("parquet", **keys, channels=1).load()
+    assert data.train.inputs[:, 0, 0, 0].tolist() == [0, 10, 1, 11]
+    assert (data.train.labels.tolist(), data.test.labels.tolist()) == ([0, 1, 0, 1], [1])
+    assert data.test.inputs.unique().tolist() == [7]
+
+
+@pytest.mark.parametrize("kind", ["struct", "text"])
+def test_a_path_is_relative_to_the_file_and_stays_in_its_folder(source, tmp_path, encode, kind):
+    def read(*places):
+        rows = [{"bytes": None, "path": place} if kind == "struct" else place for place in places]
+        write(tmp_path / "set" / "train.parquet", rows, [0, 1])
+        write(tmp_path / "set" / "test.parquet", [{"bytes": encode(30), "path": None}], [1])
+        return source("parquet", root=str(tmp_path / "set"), channels=1).load()
+
+    (tmp_path / "set" / "images").mkdir(parents=True)
+    for place, level in (("set/images/a.png", 10), ("set/b.png", 20), ("c.png", 0)):
+        (tmp_path / place).write_bytes(encode(level))
+    first = read("images/a.png", "b.png")
+    assert first.train.inputs[:, 0, 0, 0].tolist() == [10, 20]
+    (tmp_path / "set" / "b.png").write_bytes(encode(21))
+    assert read("images/a.png", "b.png").train.inputs[1].unique().tolist() == [21]
+    (tmp_path / "set" / "link.png").symlink_to(tmp_path / "c.png")
+    for place in ("../c.png", str(tmp_path / "c.png"), "link.png", "images/../../set/b.png"):
+        with pytest.raises(InputError, match=r"train.parquet row 1: .* leads out of the folder of this file"):
+            read("b.png", place)
+    with pytest.raises(InputError, match=r"train.parquet row 0: no file .*nowhere.png"):
+        read("nowhere.png", "b.png")
+
+
 def test_with_a_size_pictures_of_any_size_fit_together(load, encode):
     data = load(pictures=[encode(10, 9, 5), encode(20, 3, 8, "JPEG")], size=4)
     assert data.shape == (1, 4, 4)
@@ -97,7 +169,7 @@ def test_the_fingerprint_changes_with_pictures_labels_names_and_sizes(load, chan
 
 
 BROKEN = [
-    ({"columns": ("image", "label")}, "train.parquet has no column 'img'; it has image, label"),
+    ({"columns": ("photo", "label")}, "train.parquet has no column 'image'; it has photo, label"),
     ({"columns": ("img", "y")}, "train.parquet has no column 'label'; it has img, y"),
     ({"test": (0, "cow")}, r"test.parquet row 0: label='cow' is not among the classes \('cat', 'dog'\)"),
     ({"labels": [0, -1]}, r"train.parquet row 1: label=-1 is not among the classes \('0',\)"),
@@ -110,7 +182,7 @@ BROKEN = [
     ({"labels": [], "pictures": [], "test": (0, 1)}, "train.parquet has no rows"),
     ({"size": 0}, "dataset.size: must be at least 1 pixel"),
     ({"channels": 2}, "dataset.channels: must be 1 .grey. or 3 .colour., got 2"),
-    ({"train": "nowhere.parquet"}, "dataset.train: no file nowhere.parquet; give a .* with columns img, label"),
+    ({"train": "nowhere.parquet"}, "dataset.train: no file nowhere.parquet; give parquet files"),
 ]  # fmt: skip
 
 

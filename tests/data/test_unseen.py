@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from trustml_cli.data.dataset import Dataset, InMemory
-from trustml_cli.data.unseen import resize_like, resize_pixels, split_validation, without_class
+from trustml_cli.data.image_file import resize_pixels
+from trustml_cli.data.unseen import resize_like, split_validation, without_class
 
 
 def numbered(labels: list[int], start: int = 0) -> InMemory:

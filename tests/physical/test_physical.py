@@ -181,6 +181,9 @@ def test_a_mask_may_come_from_a_picture(tmp_path: Any) -> None:
     picture.save(tmp_path / "mask.png")
     sticker = disguise("sticker", mask=str(tmp_path / "mask.png"))
     assert sticker.where((1, 8, 8)).nonzero().tolist() == [[0, 1, 6]]
+    picture.putalpha(picture.copy())  # the mask as opacity, whatever its colour hides elsewhere
+    picture.save(tmp_path / "mask.png")
+    assert disguise("sticker", mask=str(tmp_path / "mask.png")).where((1, 8, 8)).nonzero().tolist() == [[0, 1, 6]]
     Image.new("L", (8, 8)).save(tmp_path / "black.png")
     with pytest.raises(ValueError, match="mask: is black everywhere"):
         disguise("sticker", mask=str(tmp_path / "black.png")).pattern_shape((1, 8, 8))

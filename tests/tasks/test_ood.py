@@ -91,7 +91,8 @@ def own_choices(tmp_path: Path) -> Path:
     (tmp_path / "conf" / "dataset").mkdir(parents=True)
     (tmp_path / "conf" / "dataset" / "noise.yaml").write_text(
         "_target_: trustml_cli.data.image_folder.ImageFolder\n"
-        f"root: {tmp_path / 'photographs'}\nsize: 12\nchannels: 3\nstream: never\nworkers: 0\n"
+        f"root: {tmp_path / 'photographs'}\nsize: 12\nchannels: 3\nbackground: 1\nstream: never\nworkers: 0\n"
+        "test_fraction: 0.2\n"
         "limit: null\n"
     )
     (tmp_path / "conf" / "detector").mkdir()

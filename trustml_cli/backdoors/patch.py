@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from trustml_cli.backdoors.trigger import Trigger, check_color, painted
-from trustml_cli.data.image_file import check_picture, read_picture
+from trustml_cli.data.image_file import Picture
 from trustml_cli.system.ranges import require
 
 
@@ -25,14 +24,15 @@ class Corner(Enum):
 class Patch(Trigger):
     """A square of `size` pixels on each side, `margin` pixels away from both edges of `corner`.
 
-    It has the colour `color` (grey, or red, green and blue, in [0, 1]) or the picture in the file `image`, resized.
+    It has the colour `color` (grey, or red, green and blue, in [0, 1]) or shows the picture `image`,
+    resized, as opaque as it is.
 
         triggered = Patch(size=3, color=[1.0], image=None, corner=Corner.bottom_right, margin=0)(images)
     """
 
     size: int
     color: list[float]
-    image: Path | None
+    image: Picture | None
     corner: Corner
     margin: int
 
@@ -40,8 +40,6 @@ class Patch(Trigger):
         require(self, "size", at_least=1)
         require(self, "margin", at_least=0)
         check_color(self.color)
-        if self.image is not None:
-            check_picture(self.image)
 
     def mark(self, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         channels, height, width = shape
@@ -56,5 +54,5 @@ class Patch(Trigger):
         opacity, pattern = torch.zeros(shape), painted(self.color, shape)
         opacity[:, rows, columns] = 1
         if self.image is not None:
-            pattern[:, rows, columns] = read_picture(self.image, channels, self.size, self.size)
+            pattern[:, rows, columns], opacity[:, rows, columns] = self.image.resized(channels, self.size, self.size)
         return opacity, pattern

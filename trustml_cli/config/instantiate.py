@@ -2,8 +2,8 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass, make_dataclass
 from keyword import iskeyword
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -90,7 +90,8 @@ def chosen(names: Sequence[str], family: Mapping[str, T], key: str) -> dict[str,
 def build_as(cls: type, node: Mapping[Any, Any], key: str) -> Any:
     """An instance of dataclass `cls` from the values in `node`; `key` is its config key, empty for the top level.
 
-    A key that is a Python keyword sets the field with an underscore appended: `lambda` sets `lambda_`.
+    A key that is a Python keyword sets the field with an underscore appended: `lambda` sets `lambda_`. A field whose
+    type has a method `from_file` is read from the file that the value names.
     """
     hints = {as_key(name): hint for name, hint in get_type_hints(cls).items()}
     names = [as_key(field.name) for field in fields(cls)]
@@ -103,11 +104,14 @@ def build_as(cls: type, node: Mapping[Any, Any], key: str) -> Any:
         if name not in given or (isinstance(node, DictConfig) and OmegaConf.is_missing(node, name)):
             raise InputError(f"{prefix}{name}: needs a value; set it with {prefix}{name}=VALUE")
     values = {field.name: node[as_key(field.name)] for field in fields(cls)}
+    readers = {name: reader for name in values if (reader := reader_of(hints[as_key(name)]))}
+    types = [(name, Path | None if name in readers else hints[as_key(name)]) for name in values]
+    structure = OmegaConf.structured(make_dataclass(cls.__name__, types) if readers else cls)
     arguments = {}
     for name, value in values.items():
         place = prefix + as_key(name)
         try:
-            typed = OmegaConf.merge(OmegaConf.structured(cls), {name: as_given(value, hints[as_key(name)])})
+            typed = OmegaConf.merge(structure, {name: as_given(value, hints[as_key(name)])})
             arguments[name] = plain(OmegaConf.select(typed, name))
         except ZeroDivisionError as error:
             raise InputError(f"{place}: {value} divides by zero") from error
@@ -118,11 +122,20 @@ def build_as(cls: type, node: Mapping[Any, Any], key: str) -> Any:
             raise InputError(f"{prefix}{as_key(name)}: is empty; give a path")
         if isinstance(value, list) and any(isinstance(item, list | dict) for item in value):  # OmegaConf accepts it
             raise InputError(f"{prefix}{as_key(name)}: must be a list of single values, got {value}")
+    for name, reader in readers.items():
+        if arguments[name] is not None:
+            with prefix_errors(f"{prefix}{as_key(name)}"):
+                arguments[name] = reader(arguments[name])
     try:
         with prefix_errors(key):
             return cls(**arguments)
     except OSError as error:  # a path that the file system does not accept
         raise InputError(f"{key}: {error.strerror}: {error.filename}") from error
+
+
+def reader_of(hint: Any) -> Callable[[Path], Any] | None:
+    """The method `from_file` of a field's type, or of an optional one; None if it has none."""
+    return next((arg.from_file for arg in (hint, *get_args(hint)) if hasattr(arg, "from_file")), None)
 
 
 def as_key(field: str) -> str:

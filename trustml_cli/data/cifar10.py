@@ -32,8 +32,8 @@ class Cifar10(DatasetSource):
         parquet = {split: self.data_dir / "cifar10" / f"{split}.parquet" for split in ("train", "test")}
         if not has_batches(batches) and all(path.is_file() for path in parquet.values()):
             source = Parquet(
-                train=parquet["train"], test=parquet["test"], image="img", label="label", size=None, channels=3,
-                limit=None,
+                root=None, train=[parquet["train"]], test=[parquet["test"]], image=["img"], label="label", size=None,
+                channels=3, background=[1.0], limit=None,
             )  # fmt: skip
             return read_parquet(source, cache_dir, name="cifar10", classes=CLASSES)
         if not has_batches(batches):

@@ -11,22 +11,18 @@ from typing import Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
-from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory, Split, check_class_count
+from trustml_cli.data.class_folders import LAYOUT, Listing, read_folders
+from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory, Split
 from trustml_cli.data.decoded import Arrays, decoded
-from trustml_cli.data.image_file import FORMATS
-from trustml_cli.data.pictures import check_size, decode_picture, decode_pictures, stack_labels
+from trustml_cli.data.pictures import Decoder, decode_pictures, remark_notes, stack_labels
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.files import digest, file_digest, stamp
-from trustml_cli.system.printable import readable
 from trustml_cli.system.ranges import require
-
-ENDINGS = {ending for ending, format_name in Image.registered_extensions().items() if format_name in FORMATS}
 
 
 class Streaming(Enum):
@@ -37,52 +33,51 @@ class Streaming(Enum):
     never = "never"
 
 
-@dataclass(frozen=True)
-class Listing:
-    """The image files of one split and their class numbers."""
-
-    files: list[Path]
-    labels: list[int]
-
-
 @dataclass(frozen=True, kw_only=True)
 class ImageFolder(DatasetSource):
-    """Images from `root/{train,test}/CLASS/*.jpg` (or any format that Pillow reads).
+    """Images in `root/{train,test}/CLASS/` or in `root/CLASS/`, in subfolders too, in any format that Pillow reads.
 
-    Each image's shorter side is scaled to `size` pixels and the centre square is cropped. `stream` decides whether
-    images are decoded once into the cache or for each batch by `workers` processes; `auto` streams data sets that
-    would take more than half of the machine's memory.
+    Without a folder test, val or valid, the share `test_fraction` of each class is held out for testing, with a fixed
+    seed. Each image's shorter side is scaled to `size` pixels and the centre square is cropped; `background` is the
+    colour behind transparent parts. `stream` decides whether images are decoded once into the cache, or for each batch
+    by `workers` processes; `auto` streams data sets that would take more than half of the machine's memory.
     """
 
     root: Path
+    test_fraction: float
     size: int
     channels: int
+    background: list[float]
     stream: Streaming
     workers: int
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_size(self.size, self.channels)
+        Decoder(size=self.size, channels=self.channels, background=self.background)
+        require(self, "test_fraction", at_least=0.01, at_most=0.9)
         require(self, "workers", at_least=0)
-        for split in ("train", "test"):
-            if not (self.root / split).is_dir():
-                raise ValueError(f"root: no folder {self.root / split}; images belong in ROOT/{{train,test}}/CLASS/")
+        if not self.root.is_dir():
+            raise ValueError(f"root: no folder {self.root}; {LAYOUT}")
+
+    @property
+    def decoder(self) -> Decoder:
+        """How an image file becomes an array."""
+        return Decoder(size=self.size, channels=self.channels, background=self.background)
 
     def read(self, cache_dir: Path) -> Dataset:
-        folders = class_folders(self.root / "train")
-        if missing := set(class_folders(self.root / "test")) ^ set(folders):
-            raise InputError(f"dataset.root: {self.root}: train and test differ in class {sorted(missing)[0]!r}")
-        listings = {split: list_pictures(self.root / split, folders) for split in ("train", "test")}
-        classes = tuple(map(readable, folders))
-        origin = [self.size, self.channels, *(stamp(file) for part in listings.values() for file in part.files)]
+        folders = read_folders(self.root, self.test_fraction)
+        listings, notes = folders.listings, folders.notes
+        stamps = {split: [stamp(file) for file in part.files] for split, part in listings.items()}
+        count = sum(map(len, stamps.values()))
         splits: dict[str, Split]
-        if self.streams(sum(len(part.files) for part in listings.values())):
+        if self.streams(count):
             _, contents = decoded(
-                cache_dir, f"image_folder_digests-{self.root.name[:40]}", origin[2:], lambda: digests(listings)
+                cache_dir, f"image_folder_digests-{self.root.name[:40]}", stamps, lambda: digests(listings)
             )
-            fingerprint = digest([contents, self.size, self.channels])
-            splits = {split: Streamed(part, self.size, self.channels, self.workers) for split, part in listings.items()}
+            fingerprint = digest([contents, self.decoder.origin])
+            splits = {split: Streamed(part, self.decoder, self.workers) for split, part in listings.items()}
         else:
+            origin = [self.decoder.origin, stamps]
             arrays, fingerprint = decoded(
                 cache_dir, f"image_folder-{self.root.name[:40]}", origin, lambda: self.decode(listings)
             )
@@ -92,12 +87,14 @@ class ImageFolder(DatasetSource):
                 )
                 for split, part in listings.items()
             }
+            notes += remark_notes(arrays["remarks"], count, leave_out=["jpeg"])  # its name says so
         return Dataset(
             train=splits["train"],
             test=splits["test"],
-            classes=classes,
-            fingerprint=digest([fingerprint, classes, [part.labels for part in listings.values()]]),
+            classes=folders.classes,
+            fingerprint=digest([fingerprint, folders.classes, [part.labels for part in listings.values()]]),
             source=str(self.root),
+            notes=notes,
         )
 
     def streams(self, count: int) -> bool:
@@ -109,16 +106,14 @@ class ImageFolder(DatasetSource):
 
     def decode(self, listings: dict[str, Listing]) -> Arrays:
         """Decode all images of all splits."""
-        return {
-            f"{split}_images": decode_pictures(
-                len(part.files),
-                ((file, str(file)) for file in part.files),
-                self.size,
-                self.channels,
-                f"{self.root.name} {split}",
+        read = {
+            split: decode_pictures(
+                len(part.files), ((file, str(file)) for file in part.files), self.decoder, f"{self.root.name} {split}"
             )
             for split, part in listings.items()
         }
+        images = {f"{split}_images": pixels for split, (pixels, _) in read.items()}
+        return images | {"remarks": np.sum([remarks for _, remarks in read.values()], axis=0)}
 
 
 def digests(listings: dict[str, Listing]) -> Arrays:
@@ -133,46 +128,19 @@ def digests(listings: dict[str, Listing]) -> Arrays:
     return {f"{split}_digests": of(split, part.files) for split, part in listings.items()}
 
 
-def class_folders(folder: Path) -> tuple[str, ...]:
-    """Names of the folders in `folder`, in alphabetical order, without hidden ones."""
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if not names:
-        raise InputError(f"dataset.root: {folder} has no class folders; images belong in {folder}/CLASS/")
-    check_class_count(len(names), str(folder))
-    return tuple(names)
-
-
-def list_pictures(folder: Path, classes: tuple[str, ...]) -> Listing:
-    """All files with an image extension in the class folders of `folder`; raises `InputError` for an empty class."""
-    files: list[Path] = []
-    labels: list[int] = []
-    for number, name in enumerate(classes):
-        found = sorted(
-            path
-            for path in (folder / name).iterdir()
-            if path.suffix.lower() in ENDINGS and not path.name.startswith(".")
-        )
-        if not found:
-            raise InputError(f"dataset.root: {folder / name} holds no images; a class needs at least one")
-        if other := next((path for path in found if not path.is_file()), None):
-            raise InputError(f"dataset.root: {other} is no file, or a link to none; remove it")
-        files += found
-        labels += [number] * len(found)
-    return Listing(files, labels)
-
-
 class Streamed(Split):
     """Images that worker processes decode for each batch."""
 
-    def __init__(self, listing: Listing, size: int, channels: int, workers: int) -> None:
-        self.pictures = PictureFiles(listing.files, size, channels)
+    def __init__(self, listing: Listing, decoder: Decoder, workers: int) -> None:
+        assert decoder.size is not None
+        self.pictures = PictureFiles(listing.files, decoder)
         self.labels = torch.tensor(listing.labels, dtype=torch.int64)
-        self.shape = (channels, size, size)
+        self.shape = (decoder.channels, decoder.size, decoder.size)
         self.workers = workers
 
     def subset(self, indices: Tensor) -> Self:
         chosen = Listing([self.pictures.files[i] for i in indices], self.labels[indices].tolist())
-        return type(self)(chosen, self.pictures.size, self.pictures.channels, self.workers)
+        return type(self)(chosen, self.pictures.decoder, self.workers)
 
     def stream(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         indices = torch.split(order.cpu(), batch_size)
@@ -195,9 +163,9 @@ class Streamed(Split):
 class PictureFiles(TorchDataset[Tensor]):
     """The image files as a map-style dataset for torch's DataLoader."""
 
-    def __init__(self, files: list[Path], size: int, channels: int) -> None:
-        self.files, self.size, self.channels = files, size, channels
+    def __init__(self, files: list[Path], decoder: Decoder) -> None:
+        self.files, self.decoder = files, decoder
 
     def __getitem__(self, index: int) -> Tensor:
         path = self.files[index]
-        return torch.from_numpy(decode_picture(path, str(path), self.size, self.channels).copy())
+        return torch.from_numpy(self.decoder(path, str(path)).pixels.copy())

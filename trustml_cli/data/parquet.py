@@ -1,199 +1,141 @@
-"""Images in the Hugging Face layout: a parquet file per split, with encoded images and class numbers."""
+"""Images in the Hugging Face layout: parquet files for each split, with encoded images and class numbers."""
 
-import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory, check_class_count, check_name
+from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory, check_class_count
 from trustml_cli.data.decoded import Arrays, decoded
-from trustml_cli.data.pictures import AT_ONCE, check_size, decode_pictures, size_text, stack_labels
-from trustml_cli.system.distribution import needing
-from trustml_cli.system.errors import InputError, one_line, short, some_of
+from trustml_cli.data.parquet_file import Labels, encoded_images, files_beside, read_labels, row_count
+from trustml_cli.data.pictures import Decoder, decode_pictures, remark_notes, size_text, stack_labels
+from trustml_cli.system.errors import InputError
 from trustml_cli.system.files import digest, stamp
-from trustml_cli.system.user_file import memory_for_one_read, opened
 
-JPEG = b"\xff\xd8\xff"  # the first bytes of every JPEG file
-SMALLEST = 10  # minimum bytes of an encoded image
-FEW = 10_000  # up to so many rows may share one image, which the file stores once
-LABELS = 2**16  # labels per arrow batch
+NAMES = {"train": ("train",), "test": ("test", "validation", "valid", "val")}
+"""Beginnings of file names that belong to a split, the first choice first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parquet(DatasetSource):
-    """Images from the files `train` and `test`.
+    """Images from parquet files.
 
-    `image` and `label` name the columns: encoded images as {bytes, path} or bytes, and class numbers or names. With
-    `size` the images are resized to `size` × `size` pixels. Class names are taken from the file's metadata, if any.
+    `train` and `test` are files, patterns such as train-*.parquet, or folders with files of such names; both are in the
+    folder `root` if they are not given, and the validation split is the test set where there is no other. `image` names
+    the column of encoded images, {bytes, path} or bytes or paths relative to the file; of several names the first that
+    the file has. `label` names the column of class numbers or names. Names of classes are taken from the file's
+    metadata, if any; where files list them in another order, numbers are matched by name. With `size` the images are
+    resized to `size` × `size` pixels; `background` is the colour behind transparent parts.
     """
 
-    train: Path
-    test: Path
-    image: str
+    root: Path | None
+    train: list[Path] | None
+    test: list[Path] | None
+    image: list[str]
     label: str
     size: int | None
     channels: int
+    background: list[float]
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_size(self.size, self.channels)
-        for key, path in (("train", self.train), ("test", self.test)):
-            if not path.is_file():
-                raise ValueError(f"{key}: no file {path}; give a parquet file with columns {self.image}, {self.label}")
+        Decoder(size=self.size, channels=self.channels, background=self.background)
+        if not self.image:
+            raise ValueError("image: needs the name of a column")
+        self.files("train")
+        self.files("test")
+
+    @property
+    def decoder(self) -> Decoder:
+        """How an encoded image becomes an array."""
+        return Decoder(size=self.size, channels=self.channels, background=self.background)
+
+    def files(self, split: str) -> list[Path]:
+        """The files of a split. Raises ValueError where there is none."""
+        given: list[Path] | None = getattr(self, split)
+        if not given:
+            raise ValueError(f"{split}: needs parquet files; give dataset.train and dataset.test, or dataset.root")
+        return [file for path in given for file in shards(path.expanduser(), split)]
 
     def read(self, cache_dir: Path) -> Dataset:
         return read_parquet(self, cache_dir, name="parquet", classes=None)
 
 
+def shards(path: Path, split: str) -> list[Path]:
+    """The parquet files of `split` that `path` stands for: a file, a pattern, or a folder as a hub has it."""
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        for name in NAMES[split]:
+            for pattern in (f"{name}.parquet", f"{name}-*.parquet", f"{name}/*.parquet"):
+                if found := sorted([*path.glob(pattern), *path.glob(f"data/{pattern}")]):
+                    return found
+        raise ValueError(f"{split}: {path} has no {' or '.join(f'{name}-*.parquet' for name in NAMES[split])}")
+    if not path.is_symlink() and (found := sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))):
+        return found
+    raise ValueError(f"{split}: no file {path}; give parquet files with columns of images and labels")
+
+
 def read_parquet(source: Parquet, cache_dir: Path, name: str, classes: tuple[str, ...] | None) -> Dataset:
-    """Read the data set in the two files of `source`; `classes` overrides the class names in the files."""
-    files = {"train": source.train, "test": source.test}
-    labels = {split: read_labels(path, source.label) for split, path in files.items()}
-    classes = classes or described_classes(source.train, source.label) or classes_in(labels["train"], source.train)
-    numbers = {split: numbered(labels[split], classes, files[split], source.label) for split in files}
+    """Read the data set in the files of `source`; `classes` are its published names, if it has some."""
+    files = {split: source.files(split) for split in NAMES}
+    read = {split: [read_labels(path, source.label) for path in files[split]] for split in files}
+    every = [part for parts in read.values() for part in parts]
+    classes = classes or next((part.classes for part in every if part.classes), None) or classes_in(read["train"])
+    numbers = {
+        split: stack_labels([number for part in parts for number in part.numbered(classes, source.label)])
+        for split, parts in read.items()
+    }
 
     def decode() -> Arrays:
-        read = {split: read_images(path, source, f"{name} {split}") for split, path in files.items()}
-        images = {split: pixels for split, (pixels, _) in read.items()}
+        decoded_splits = {split: decode_files(files[split], source, f"{name} {split}") for split in files}
+        images = {split: pixels for split, (pixels, _) in decoded_splits.items()}
         if images["train"].shape[1:] != images["test"].shape[1:]:
             raise InputError(
-                f"dataset: images in {source.train} are {size_text(images['train'][0])} but in {source.test} "
-                f"{size_text(images['test'][0])}; set dataset.size=PIXELS to bring all to one size"
+                f"dataset: images in {files['train'][0]} are {size_text(images['train'][0])} but in "
+                f"{files['test'][0]} {size_text(images['test'][0])}; set dataset.size=PIXELS to bring all to one size"
             )
-        jpegs = [count for _, count in read.values()]
-        return {f"{split}_images": images[split] for split in files} | {"jpegs": np.array(jpegs)}
+        remarks = sum(counts for _, counts in decoded_splits.values())
+        return {f"{split}_images": images[split] for split in files} | {"remarks": np.asarray(remarks)}
 
-    origin = [*map(stamp, files.values()), source.image, source.size, source.channels, "jpegs counted"]
+    linked = [file for part in every for file in files_beside(part.file, source.image)]
+    stamps = {split: [stamp(path) for path in paths] for split, paths in files.items()}
+    origin = [stamps, source.image, source.decoder.origin, [stamp(path) for path in linked]]
     arrays, fingerprint = decoded(cache_dir, name, origin, decode)
     splits = {
         split: InMemory(torch.from_numpy(arrays[f"{split}_images"]), torch.from_numpy(numbers[split]))
         for split in files
     }
+    notes = remark_notes(arrays["remarks"], sum(map(len, splits.values())))
+    if name == "cifar10":
+        notes = tuple(f"{note}; these are not the pixels that others measure on" for note in notes)
+    undescribed = [str(part.file) for part in every if part.classes is None]
+    if 0 < len(undescribed) < len(every):
+        notes += (f"{undescribed[0]} has no names of classes; its numbers are taken as those of the other files",)
     return Dataset(
         train=splits["train"],
         test=splits["test"],
         classes=classes,
         fingerprint=digest([fingerprint, classes, {split: labels.tolist() for split, labels in numbers.items()}]),
-        source=f"{source.train} and {source.test}",
-        notes=lossy_notes(int(arrays["jpegs"].sum()), sum(map(len, splits.values())), published=name == "cifar10"),
+        source=" and ".join(", ".join(map(str, paths)) for paths in files.values()),
+        notes=notes,
     )
 
 
-def lossy_notes(jpegs: int, images: int, published: bool) -> tuple[str, ...]:
-    """Notes on the number of JPEG images; for a data set that was `published` losslessly, also that pixels differ."""
-    if not jpegs:
-        return ()
-    told = f"{jpegs:,} of {images:,} images went through JPEG, which is lossy"
-    return (f"{told}; these are not the pixels that others measure on" if published else told,)
+def decode_files(files: Sequence[Path], source: Parquet, label: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """All images of the files as uint8 [N, C, H, W], and the counts of what is to be said of them."""
+    images = (image for path in files for image in encoded_images(path, source.image))
+    return decode_pictures(sum(map(row_count, files)), images, source.decoder, label)
 
 
-@contextmanager
-def open_parquet(path: Path, dictionary: Sequence[str] = ()) -> Iterator[Any]:
-    """Open the parquet file at `path` with pyarrow; the columns in `dictionary` are read dictionary-encoded.
-
-    Raises `InputError` where it is not a parquet file, where it has more rows than images of `SMALLEST` bytes fit into
-    it, or where its values unpack to more than half of the memory.
-    """
-    with needing("parquet", f"dataset: {path}"):
-        from pyarrow import ArrowException
-        from pyarrow.parquet import ParquetFile
-    try:
-        with opened(path) as content:
-            there = ParquetFile(content).schema_arrow.names
-            file = ParquetFile(content, read_dictionary=[name for name in dictionary if name in there])
-            rows, size = file.metadata.num_rows, path.stat().st_size
-            groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
-            unpacked = sum(group.total_byte_size for group in groups)
-            if (rows > FEW and rows * SMALLEST > size) or unpacked > memory_for_one_read():
-                raise InputError(
-                    f"dataset: {path} unpacks to {rows:,} rows and {unpacked:,} bytes from {size:,}; that is no images"
-                )
-            yield file
-    except (ArrowException, OSError) as error:
-        raise InputError(f"dataset: {path} is not a whole parquet file ({one_line(error)})") from error
-
-
-def column_of(file: Any, path: Path, column: str, rows: int) -> Iterator[Any]:
-    """Yield one column of an open file as arrow arrays of up to `rows` rows; raises `InputError` where it is absent."""
-    if column not in file.schema_arrow.names:
-        raise InputError(f"dataset: {path} has no column {column!r}; it has {some_of(file.schema_arrow.names)}")
-    if not file.metadata.num_rows:
-        raise InputError(f"dataset: {path} has no rows")
-    try:
-        for batch in file.iter_batches(batch_size=rows, columns=[column]):
-            yield batch.column(0)
-    except (OSError, ValueError) as error:
-        raise InputError(f"dataset: {path} is damaged ({one_line(error)})") from error
-
-
-def read_labels(path: Path, column: str) -> list[int | str]:
-    """The class of each row, as number or name; raises `InputError` for anything else."""
-    labels: list[int | str] = []
-    with open_parquet(path, dictionary=[column]) as file:
-        for part in column_of(file, path, column, LABELS):
-            for value in getattr(part, "dictionary", ()):  # each distinct value once
-                check_name(len(text) if isinstance(text := value.as_py(), str) else 0, str(path))
-            for value in part.to_pylist():
-                if not isinstance(value, int | str):
-                    raise InputError(
-                        f"dataset: {path} row {len(labels)}: {column} is {short(value)}, not a class number or name"
-                    )
-                labels.append(value)
-    return labels
-
-
-def read_images(path: Path, source: Parquet, label: str) -> tuple[Any, int]:
-    """All images of the file, decoded, as uint8 [N, C, H, W], and the number of those encoded as JPEG."""
-    jpegs = 0
-
-    def pictures(file: Any) -> Iterator[tuple[bytes, str]]:
-        nonlocal jpegs
-        row = 0
-        for part in column_of(file, path, source.image, AT_ONCE):
-            for value in part.to_pylist():
-                content = value.get("bytes") if isinstance(value, dict) else value
-                if not isinstance(content, bytes):
-                    raise InputError(f"dataset: {path} row {row}: {source.image} holds no encoded image")
-                jpegs += content.startswith(JPEG)
-                yield content, f"{path} row {row}"
-                row += 1
-
-    with open_parquet(path) as file:
-        images = decode_pictures(file.metadata.num_rows, pictures(file), source.size, source.channels, label)
-    return images, jpegs
-
-
-def described_classes(path: Path, column: str) -> tuple[str, ...] | None:
-    """Class names from the metadata that the `datasets` library writes; None if there are none."""
-    with open_parquet(path) as file:
-        metadata = file.schema_arrow.metadata or {}
-    try:
-        features = json.loads(metadata[b"huggingface"])["info"]["features"]
-        names = features[column]["names"]
-    except (KeyError, TypeError, ValueError, RecursionError):
-        return None
-    return tuple(map(str, names)) if isinstance(names, list) else None
-
-
-def classes_in(labels: list[int | str], path: Path) -> tuple[str, ...]:
+def classes_in(parts: Sequence[Labels]) -> tuple[str, ...]:
     """Class names from the labels: all numbers from 0 to the largest, or the distinct names in alphabetical order."""
+    labels = {label for part in parts for label in part.labels}
     numbers = [label for label in labels if isinstance(label, int)]
     if len(numbers) == len(labels):
-        check_class_count(max(numbers) + 1, str(path))
+        check_class_count(max(numbers) + 1, str(parts[0].file))
         return tuple(str(number) for number in range(max(numbers) + 1))
-    return tuple(sorted({str(label) for label in labels}))
-
-
-def numbered(labels: list[int | str], classes: tuple[str, ...], path: Path, column: str) -> Any:
-    """Class numbers for `labels`, int64 [N]; raises `InputError` naming the row of an unknown class."""
-    known: dict[int | str, int] = {name: number for number, name in enumerate(classes)}
-    known |= {number: number for number in range(len(classes))}
-    for row, label in enumerate(labels):
-        if label not in known:
-            raise InputError(f"dataset: {path} row {row}: {column}={label!r} is not among the classes {short(classes)}")
-    return stack_labels([known[label] for label in labels])
+    return tuple(sorted(map(str, labels)))

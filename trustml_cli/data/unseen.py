@@ -1,13 +1,10 @@
 """Data not used in training: a left-out class, validation images, and another data set's images in the same shape."""
 
 import torch
-from torch import Tensor
-from torch.nn import functional
 
 from trustml_cli.data.batches import as_pixels
 from trustml_cli.data.dataset import Dataset, InMemory, Split
-
-LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in grey, ITU-R BT.601
+from trustml_cli.data.image_file import resize_pixels
 
 
 def without_class(data: Dataset, number: int) -> tuple[Dataset, Split]:
@@ -38,13 +35,3 @@ def resize_like(split: Split, shape: tuple[int, int, int]) -> InMemory:
     batches = split.stream(torch.arange(len(split)), 1000)
     images = [resize_pixels(as_pixels(raw), shape) for raw, _ in batches]
     return InMemory(torch.cat(images).mul(255).round().to(torch.uint8), split.labels)
-
-
-def resize_pixels(pixels: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """Images [N, C, H, W] in [0, 1] as [N, *shape], with bilinear interpolation."""
-    channels, height, width = shape
-    if pixels.shape[1] == 3 and channels == 1:
-        pixels = torch.einsum("nchw,c->nhw", pixels, pixels.new_tensor(LUMA)).unsqueeze(1)
-    if pixels.shape[2:] != (height, width):
-        pixels = functional.interpolate(pixels, (height, width), mode="bilinear", antialias=True)
-    return pixels.clamp(0, 1).expand(-1, channels, -1, -1)

@@ -4,12 +4,11 @@ Eykholt et al. 2018, arXiv 1707.08945; the printability term is that of Sharif e
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from trustml_cli.data.image_file import read_picture
+from trustml_cli.data.image_file import Picture
 from trustml_cli.physical.attack import PhysicalAttack
 from trustml_cli.physical.transformations import Pose, lit, moved
 from trustml_cli.system.ranges import require
@@ -19,10 +18,11 @@ from trustml_cli.system.ranges import require
 class Sticker(PhysicalAttack):
     """Covers the object inside a mask; the pose transforms the object and the sticker together.
 
-    The mask is the white area of the image file `mask`. If `mask` is None, it is two horizontal bars above and below
-    the centre, each of height `bar` as a share of the image height. The penalty is `size_weight` times the L2 norm of
-    the change inside the mask plus `print_weight` times the non-printability score: the product of the distances of a
-    value to all `printable` levels, summed over the mask. After training each value is rounded to the nearest level.
+    The mask is the white and opaque area of the picture `mask`. If `mask` is None, it is two horizontal bars above and
+    below the centre, each of height `bar` as a share of the image height. The penalty is `size_weight` times the L2
+    norm of the change inside the mask plus `print_weight` times the non-printability score: the product of the
+    distances of a value to all `printable` levels, summed over the mask. After training each value is rounded to the
+    nearest level.
 
         sticker = Sticker(
             target=0, training_images=1000, steps=500, batch_size=64, lr=0.05, mask=None, bar=0.15, size_weight=0.01,
@@ -32,7 +32,7 @@ class Sticker(PhysicalAttack):
         x_worn = sticker.apply(x, pattern, sticker.ranges.draw(len(x), x.device))
     """
 
-    mask: Path | None
+    mask: Picture | None
     bar: float
     size_weight: float
     print_weight: float
@@ -44,7 +44,6 @@ class Sticker(PhysicalAttack):
         require(self, "size_weight", "print_weight", at_least=0)
         if not self.printable or not all(0 <= level <= 1 for level in self.printable):
             raise ValueError(f"printable: must be levels between 0 and 1, got {self.printable}")
-        self.where((1, 8, 8))
 
     def pattern_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         if not self.where(shape).any():
@@ -55,11 +54,9 @@ class Sticker(PhysicalAttack):
         _, height, width = shape
         if self.mask is None:
             return bars(height, width, self.bar)
-        try:
-            white: Tensor = read_picture(self.mask, 1, height, width) > 0.5
-            return white.float()
-        except ValueError as error:
-            raise ValueError(f"mask: {str(error).partition(': ')[2]}") from error
+        grey, opacity = self.mask.resized(1, height, width)
+        white: Tensor = grey * opacity > 0.5
+        return white.float()
 
     def apply(self, x: Tensor, pattern: Tensor | None, pose: Pose) -> Tensor:
         height, width = x.shape[2:]
