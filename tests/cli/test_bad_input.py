@@ -66,6 +66,8 @@ BAD_INPUT = [
     (["task=attack", "attack.steps=0"], ["attack.steps", "at least 1"]),
     (["task=attack", "attack.restarts=2", "attack.random_start=false"], ["attack.restarts", "random_start=true"]),
     (["task=attack", "attack=linear"], ["attack", "needs a linear model", "model=logistic"]),
+    (["task=fgsm", "task.save=5"], ["task.save", "all, or at least task.examples (6), got 5"]),
+    (["task=fgsm", "task.save=some"], ["task.save", "all, or at least", "some"]),
     (["task=fgsm", "task.images=0"], ["task.images", "at least 1"]),
     (["task=fgsm", "defence=pgdd"], ["defence=pgdd", "'pgd'"]),
     (["task=bnn", "defence=pgd"], ["defence=pgd", "task takes no defence"]),

@@ -6,6 +6,7 @@ from typing import Any
 import pandas
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tests.helpers import TIMES, Cli, MakeContext, facts, metrics, newest
@@ -92,7 +93,11 @@ def test_the_first_images_are_kept_across_batches() -> None:
 def test_saved_images_are_read_back_and_judged(context: Context) -> None:
     curve = curve_of(Brightness(4.0), [0.05, 0.1])
     assert [finding.passed for finding in check_saved(context, curve, Brightness(4.0), Norm.linf)] == [True, True]
-    assert (context.record.directory / "artifacts" / "adversarial.safetensors").exists()
+    saved = load_file(context.record.directory / "artifacts" / "adversarial.safetensors")
+    assert saved["labels"].tolist() == curve.labels[:3].tolist()
+    assert torch.equal(saved["original"], X[:3])
+    for name in ("original", "epsilon_0.05", "epsilon_0.1"):
+        assert saved[f"{name}.predicted"].tolist() == Brightness(4.0)(saved[name]).argmax(1).tolist()
 
 
 def test_saved_images_over_the_budget_or_judged_otherwise_are_noticed(context: Context) -> None:
@@ -172,6 +177,7 @@ def test_a_run_whose_memory_runs_out_goes_on_in_smaller_batches_and_says_so(
         "task.epsilon=0.1",
         "task.check_images=0",
         "task.examples=1",
+        "task.save=all",
     ]
     assert trustml(*words).returncode == 0
     whole = newest(tmp_path)
@@ -189,3 +195,7 @@ def test_a_run_whose_memory_runs_out_goes_on_in_smaller_batches_and_says_so(
     tables = [metrics(run).drop(columns=TIMES, errors="ignore") for run in (whole, newest(tmp_path))]
     pandas.testing.assert_frame_equal(*tables)
     assert facts(newest(tmp_path))["batch_size"] == 62
+    saved = load_file(newest(tmp_path) / "artifacts" / "adversarial.safetensors")
+    assert saved["epsilon_0.1"].shape == (450, 1, 8, 8)
+    right = saved["epsilon_0.1.predicted"] == saved["labels"]
+    assert float(right.double().mean()) == pytest.approx(tables[1].robust_accuracy[0])

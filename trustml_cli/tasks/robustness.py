@@ -29,7 +29,7 @@ from trustml_cli.training.predict import BATCH
 
 log = logging.getLogger(__name__)
 
-SAVED = 100  # adversarial images kept for each epsilon
+ALL = "all"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,8 @@ class RobustnessTask:
 
     With a target, images of its own class are left out. `check_images` of the images are attacked again, also by
     other attacks, to check whether the robust accuracy is reliable (0: no such checks). `examples` images are shown
-    for each epsilon, and the loss surfaces around `surfaces` images. Attacks that are fitted to training images use
+    for each epsilon, and the loss surfaces around `surfaces` images. The first `save` images, or all, are kept in
+    artifacts/ with their labels and the network's predictions. Attacks that are fitted to training images use
     `attacker_images`.
     """
 
@@ -59,6 +60,7 @@ class RobustnessTask:
     images: int | None
     check_images: int
     examples: int
+    save: int | str
     surfaces: int
     attacker_images: AttackerImages
 
@@ -66,8 +68,9 @@ class RobustnessTask:
         check_epsilons(self.epsilon)
         require(self, "check_images", "surfaces", at_least=0)
         require(self, "images", at_least=1)
-        if not 1 <= self.examples <= SAVED:
-            raise ValueError(f"examples: must be between 1 and {SAVED}, got {self.examples}")
+        require(self, "examples", at_least=1)
+        if self.save != ALL and (isinstance(self.save, str) or self.save < self.examples):
+            raise ValueError(f"save: must be all, or at least task.examples ({self.examples}), got {self.save}")
 
     def prepare(
         self, context: Context, data: Dataset, model: Model, attack: Attack, defence: Defence
@@ -106,7 +109,8 @@ class RobustnessTask:
             if any(self.epsilon):
                 some = next(batches(images, IMAGES, context.hardware.device))
                 asked = choose_attack_view(network, *some, context.hardware.compiled)
-            curve = attack_curve(network, attack, progress, sorted(set(self.epsilon)), SAVED, transfer_models, asked)
+            kept = len(images) if isinstance(self.save, str) else self.save
+            curve = attack_curve(network, attack, progress, sorted(set(self.epsilon)), kept, transfer_models, asked)
         assert curve.asked is not None
         context.record.note(attack_asked=curve.asked.which)
         if curve.batch_size is not None:

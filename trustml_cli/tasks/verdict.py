@@ -35,13 +35,15 @@ from trustml_cli.training.predict import BATCH
 
 log = logging.getLogger(__name__)
 
+STEADY = 100  # images that the network is asked about twice
+
 
 def judge_robustness(evaluation: RobustnessEvaluation, references: Mapping[str, Attack], images: int) -> None:
     """Record the checks and the verdict of an evaluation; the `references` attack `images` of its images."""
     context, curve, network = evaluation.context, evaluation.curve, evaluation.network
     findings = [check_gradients(curve), check_finite(curve), check_monotone(curve)]
     findings += check_saved(context, curve, network, evaluation.attack.norm)
-    findings.append(check_steady(network, curve.examples.to(context.hardware.device)))
+    findings.append(check_steady(network, curve.examples[:STEADY].to(context.hardware.device)))
     if findings[1].passed is False:
         log.warning("%s: %s", NOT_NUMBERS, findings[1].figure)
     compared = compare_attacks(evaluation, references, images)
@@ -94,9 +96,14 @@ def recommendation(context: Context, attack: Attack, said: str, compared: Compar
 
 
 def check_saved(context: Context, curve: RobustnessCurve, network: nn.Module, norm: Norm) -> list[CheckResult]:
-    """Save the first images, read them back, and check range, budget and predictions."""
-    tensors = {f"epsilon_{attacked.epsilon:g}": attacked.examples for attacked in curve.attacked}
-    saved = load_file(context.record.artifact("adversarial", {"original": curve.examples, **tensors}))
+    """Save the first images with labels and predictions, read them back, and check range, budget and predictions."""
+    kept = len(curve.examples)
+    tensors = {"labels": curve.labels[:kept], "original": curve.examples}
+    tensors["original.predicted"] = curve.clean.predicted[:kept]
+    for attacked in curve.attacked:
+        tensors[f"epsilon_{attacked.epsilon:g}"] = attacked.examples
+        tensors[f"epsilon_{attacked.epsilon:g}.predicted"] = attacked.answers.predicted[:kept]
+    saved = load_file(context.record.artifact("adversarial", tensors))
     over, changed = 0, 0
     for attacked in curve.attacked:
         x_adv = saved[f"epsilon_{attacked.epsilon:g}"]
