@@ -207,7 +207,7 @@ def test_a_model_that_does_not_return_one_logit_per_class_is_refused() -> None:
             return nn.Flatten()
 
     wrong = Pixels(normalization=Normalization.none, **FRESH)
-    with pytest.raises(ValueError, match=r"returns \[2, 64\] for two images; logits of shape \[2, 10\]"):
+    with pytest.raises(ValueError, match=r"returns \[2, 64\] for 2 images; logits of shape \[2, 10\]"):
         wrong.build(inputs((1, 8, 8)))
 
 

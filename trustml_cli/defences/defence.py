@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.losses import Loss
 from trustml_cli.attacks.pgd import PGD
+from trustml_cli.models.classifier import Classifier
+from trustml_cli.models.inference import NO_GRADIENT
 from trustml_cli.system.ranges import require
 from trustml_cli.system.recipe import CHANGES_NOTHING
 from trustml_cli.training.step import CROSS_ENTROPY, Monitor, TrainingState, TrainingStep
@@ -67,6 +69,11 @@ class RobustTraining(Defence, TrainingStep, ABC):
             raise ValueError(f"norm: must be one of {known} for this defence, got {self.norm.value}")
         require(self, "epsilon", above=0)
         require(self, "monitor_images", at_least=1)
+
+    def check(self, network: nn.Module) -> None:
+        """Raise ValueError if a network made by `Model.build` has no gradients by the images."""
+        if isinstance(network, Classifier) and not network.image_gradient:
+            raise ValueError(f"{NO_GRADIENT}; take defence=none")
 
     @property
     def monitor(self) -> Monitor:

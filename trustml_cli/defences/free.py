@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.defences.defence import RobustTraining
+from trustml_cli.models.classifier import Classifier
+from trustml_cli.models.inference import NO_GRADIENT
 from trustml_cli.system.ranges import require
 from trustml_cli.training.step import CROSS_ENTROPY, TrainingState
 
@@ -31,6 +33,11 @@ class FreeTraining(RobustTraining):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, "replays", at_least=1)
+
+    def check(self, network: nn.Module) -> None:
+        super().check(network)
+        if isinstance(network, Classifier) and not network.rehearsal.image_gradient:
+            raise ValueError(f"{NO_GRADIENT} in training mode; take another defence")
 
     @property
     def steps_per_batch(self) -> int:

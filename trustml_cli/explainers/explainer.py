@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,9 @@ class Explainer(ABC):
     in logits). Rates become contributions by multiplication with the distance from the baseline; explainers that return
     contributions override `contributions`.
     """
+
+    gradients: ClassVar[bool] = True
+    """Whether it needs gradients by the images."""
 
     @property
     def is_rate(self) -> bool:

@@ -4,6 +4,7 @@ Zeiler and Fergus 2013, "Visualizing and Understanding Convolutional Networks", 
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,8 @@ class Occlusion(Explainer):
     is covered, so the contributions do not add up to F(x) − F(baseline): a large completeness gap is inherent to the
     method.
     """
+
+    gradients: ClassVar = False
 
     window: int
     stride: int

@@ -12,11 +12,14 @@ from torch import Tensor, nn
 from trustml_cli.system.hardware import is_out_of_memory
 
 
+NO_GRADIENT = "needs gradients by the image, and this network gives none"
+
+
 class NoGradient(ValueError):
     """The network has no gradient by the image: it is constant, quantised, or detaches its input."""
 
     def __init__(self) -> None:
-        super().__init__("needs gradients by the image, and this network gives none; take one without, such as square")
+        super().__init__(f"{NO_GRADIENT}; take one without, such as square")
 
 
 def logits_of(model: nn.Module, x: Tensor) -> Tensor:

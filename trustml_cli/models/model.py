@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from trustml_cli.models.classifier import Classifier, NoLogits, adapt
 from trustml_cli.system.hardware import is_out_of_memory
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -97,23 +98,27 @@ class Model(ABC):
     def network(self, inputs: InputSpec) -> nn.Module:
         """A network with random weights, from normalised inputs [N, *shape] to logits [N, classes]."""
 
-    def build(self, inputs: InputSpec) -> nn.Sequential:
-        """The normalisation followed by `network`, as layers `normalize` and `network`, on the CPU.
+    @property
+    def trains(self) -> bool:
+        """Whether the network is trained; otherwise its weights are those of a checkpoint."""
+        return self.checkpoint is None or self.train
+
+    def build(self, inputs: InputSpec) -> Classifier:
+        """The normalisation followed by `network`, as layers `normalize` and `network`, adapted to how it is used.
 
         Raises ValueError where it does not accept inputs of this shape or does not return one logit per class.
         """
-        layers = [("normalize", self.normalize(inputs)), ("network", self.network(inputs))]
-        network = nn.Sequential(OrderedDict(layers)).cpu()  # parts of a trained network may be on a GPU
+        network = Classifier(OrderedDict(normalize=self.normalize(inputs), network=self.network(inputs)))
+        network.cpu()  # parts of a trained network may be on a GPU
+        network.classes = inputs.classes
         try:
-            with torch.no_grad():
-                logits = network.eval()(torch.zeros(2, *inputs.shape))
+            adapt(network, inputs.shape, self.trains)
+        except NoLogits:
+            raise
         except Exception as error:  # any other error of a layer means that the shapes do not fit
             if is_out_of_memory(error):
                 raise
             raise ValueError(f"cannot take inputs of shape {shape_text(inputs.shape)} ({error})") from error
-        if not isinstance(logits, Tensor) or logits.shape != (2, inputs.classes):
-            got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise ValueError(f"returns {got} for two images; logits of shape [2, {inputs.classes}] are needed")
         return network
 
     def normalize(self, inputs: InputSpec) -> nn.Module:

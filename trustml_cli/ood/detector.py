@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -32,6 +33,9 @@ class Detector(ABC):
         learned = detector.fit(features, labels)
         scores = detector.score(ModelOutputs(network, x, logits, features), learned)
     """
+
+    gradients: ClassVar[bool] = False
+    """Whether it needs gradients by the images."""
 
     @property
     def learns(self) -> bool:

@@ -4,6 +4,7 @@ Liang, Li and Srikant 2018, arXiv 1706.02690.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,8 @@ class Odin(Detector):
 
     The paper uses temperature 1000 and step 0.0014; perturbed images are not clipped to [0, 1].
     """
+
+    gradients: ClassVar = True
 
     temperature: float
     epsilon: float

@@ -15,6 +15,7 @@ from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split, random_subset
 from trustml_cli.defences.defence import Defence
 from trustml_cli.models.checkpoint import load_checkpoint
+from trustml_cli.models.inference import NO_GRADIENT
 from trustml_cli.models.model import InputSpec, Model
 from trustml_cli.results.recorder import Recorder
 from trustml_cli.system.distribution import own_version
@@ -72,6 +73,20 @@ class Context:
             return WrappedSpec(base=spec, wrapper=defence, data=data, seed=self.seed)
         return spec
 
+    def remark(self, text: str) -> None:
+        """Warn of something about a network, once in a run, and keep it in run.json."""
+        told = self.record.facts.get("remarks", [])
+        if text not in told:
+            log.warning(text)
+            self.record.note(remarks=[*told, text])
+
+    def require_gradients(self, data: Dataset, model: Model, key: str) -> None:
+        """Raise `InputError`, naming `key`, unless the network has gradients by the images; before it is trained."""
+        with prefix_errors("model"), seeded(self.seed):
+            network = model.build(input_spec(data))
+        if not network.image_gradient:
+            raise InputError(f"{key}: {NO_GRADIENT}")
+
     def seed_for(self, purpose: str, number: int) -> int:
         """The seed of the `number`-th (from 1) further network or random draw for `purpose`."""
         return seed_for(self.seed, purpose, number)
@@ -97,8 +112,12 @@ class Context:
             network_facts = as_built(network) if spec.trains else {}
             if model.checkpoint is not None:
                 log.info("weights: %s", load_weights(model, network))
+        for remark in network.remarks:
+            self.remark(f"model: {remark}")
         with prefix_errors("defence"):
             spec.step.check(network)
+        if spec.trains:
+            spec.trainer.rehearse(network, data)
         if not spec.trains:
             facts = digest([recipe_of(model), as_built(network)])
             key = f"checkpoint {file_digest(model.checkpoint)[:16]}" if model.checkpoint else f"published {facts[:16]}"

@@ -17,6 +17,7 @@ from trustml_cli.explainers.explainer import Explainer, Unsuitable
 from trustml_cli.explainers.measure import BATCH, Explained, area_under, examine, rank_correlations
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
 from trustml_cli.metrics.intervals import average
+from trustml_cli.models.inference import NO_GRADIENT, gives_gradients
 from trustml_cli.models.model import Model, require_images
 from trustml_cli.plots.explanation import correlation_matrix, methods_side_by_side, one_method, replacement_curves
 from trustml_cli.system.errors import InputError, prefix_errors
@@ -119,12 +120,15 @@ class Explain:
         with prefix_errors("dataset"):
             require_images(inputs)
         with prefix_errors("model"), seeded(context.seed):
-            fresh = defence.around(model.build(inputs), data.shape)
+            fresh = defence.around(model.build(inputs), data.shape).eval()
+        differentiable = gives_gradients(fresh, torch.full((1, *data.shape), 0.5))
         able = {}
         for name, explainer in (family if self.explainer is None else chosen(self.explainer, family, KEY)).items():
             try:
                 with prefix_errors(f"explainer.{name}"):
                     explainer.check(fresh, data.shape)
+                    if explainer.gradients and not differentiable:
+                        raise Unsuitable(NO_GRADIENT)
                 able[name] = explainer
             except Unsuitable as error:
                 if self.explainer is not None:

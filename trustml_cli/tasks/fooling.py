@@ -72,6 +72,7 @@ class Fool:
         if len(data.shape) != 3:
             raise InputError("dataset: holds no images; noise is made into images only")
         targets = self.targets(data)
+        context.require_gradients(data, model, "task")
         network = context.train_or_load(context.spec(data, model, trainer)).network
         random = torch.Generator().manual_seed(context.seed)
         noise = (0.5 + self.std * torch.randn(self.noise_images, *data.shape, generator=random)).clamp(0, 1)

@@ -93,6 +93,8 @@ class DetectUnseen:
         for name in detectors:
             with prefix_errors(f"detector.{name}"):
                 detectors[name].check(len(data.train))
+            if detectors[name].gradients:
+                context.require_gradients(data, model, f"task.score: {name}")
 
         network = context.train_or_load(context.spec(data, model, trainer, defence=defence)).network
         learned = fit_detectors(network, data.train, detectors, context.hardware)

@@ -55,6 +55,7 @@ class MeasurePhysicalAttack:
             target = data.class_number(physical.target)
         physical = replace(physical, target=target)
         train, test = (of_others(split, target) for split in (data.train, data.test))
+        context.require_gradients(data, model, "physical")
         network = context.train_or_load(context.spec(data, model, trainer)).network
 
         device = context.hardware.device

@@ -29,7 +29,7 @@ from trustml_cli.system.hardware import seeded
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context, check_defence, input_spec
 from trustml_cli.tasks.detection import check_threshold
-from trustml_cli.tasks.robustness import check_epsilons, fit_attack
+from trustml_cli.tasks.robustness import check_epsilons, check_gradient_access, fit_attack
 from trustml_cli.training.predict import BATCH
 from trustml_cli.training.trainer import Trainer
 
@@ -177,6 +177,7 @@ def resolve_targets(
         ready[name] = replace(each, target=target)
         with prefix_errors(f"attacks.{name}"):
             ready[name].check(fresh, data.shape)
+            check_gradient_access(ready[name], fresh, data.shape)
     return ready
 
 

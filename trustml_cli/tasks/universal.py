@@ -74,6 +74,8 @@ class TransferUniversal:
             with prefix_errors("attack.target"):
                 attack = replace(attack, target=data.class_number(attack.target))
         data, known = split_for_attacker(data, attack.learns_from, self.attacker_images, context.seed)
+        for each in models.values():
+            context.require_gradients(data, each, "attack")
         networks = {
             name: context.train_or_load(context.spec(data, each, trainer), stage=name).network
             for name, each in models.items()

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from trustml_cli.data.batches import Augmentation, batches
 from trustml_cli.data.dataset import Dataset, Split, random_subset
+from trustml_cli.models.classifier import Classifier, memory_format, rehearse
 from trustml_cli.models.model import DataDependentInit
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.hardware import Hardware, report_out_of_memory
@@ -23,6 +24,7 @@ from trustml_cli.training.predict import mean_score, predict
 from trustml_cli.training.step import CROSS_ENTROPY, Groups, Monitor, TrainingStep
 from trustml_cli.training.trainer import Epoch, Report, Trainer, finite
 
+NO_WEIGHT_GRADIENT = "gives no trainable weight a gradient (torch.no_grad, detach); take model.checkpoint, or mend it"
 SHOWN = 5_000  # training images for data-dependent initialization
 
 
@@ -66,6 +68,19 @@ class GradientTrainer(Trainer):
         require(self, "momentum", "label_smoothing", at_least=0, below=1)
         require(self, "validation_fraction", above=0, below=1)
 
+    def rehearse(self, network: Classifier, data: Dataset) -> None:
+        problem = network.rehearsal.error and f"fails ({network.rehearsal.error})"
+        if not problem and any(one.requires_grad for one in network.parameters()):
+            problem = "" if network.rehearsal.weight_gradient else NO_WEIGHT_GRADIENT
+        if problem:
+            raise InputError(f"model: cannot be trained: in training mode it {problem}")
+        train = data.train.divide(self.validation_fraction, seed=0)[0] if self.patience is not None else data.train
+        if min(self.batch_size, len(train)) == 1:
+            error = rehearse(network, torch.full((1, *data.shape), 0.5)).error
+            if error:
+                key = "trainer.batch_size" if self.batch_size == 1 else "dataset"
+                raise InputError(f"{key}: the model cannot be trained on batches of one ({error}); take two or more")
+
     def fit(
         self,
         network: nn.Sequential,
@@ -78,7 +93,9 @@ class GradientTrainer(Trainer):
     ) -> None:
         if (self.flip or self.crop_padding) and len(data.shape) != 3:
             raise InputError("trainer.flip, trainer.crop_padding: need images, and the data set holds none")
-        network.to(hardware.device).to(memory_format=self.memory_format)
+        network.to(hardware.device).to(
+            memory_format=memory_format(network) if self.channels_last else torch.contiguous_format
+        )
         train, test, validation = data.train.on(hardware.device), data.test.on(hardware.device), None
         if self.patience is not None:
             train, validation = train.divide(self.validation_fraction, seed=0)
@@ -192,7 +209,7 @@ def show(network: nn.Sequential, train: Split, hardware: Hardware) -> None:
     if isinstance(network[-1], DataDependentInit):
         images, _ = next(batches(random_subset(train, SHOWN, seed=0), SHOWN, hardware.device))
         with torch.no_grad():
-            network[-1].initialize_from(network[:-1](images))
+            network[-1].initialize_from(network[0](images))
 
 
 def monitored(

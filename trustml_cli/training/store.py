@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from trustml_cli.models.classifier import memory_format
 from trustml_cli.system.files import digest, make_once, write_json
 from trustml_cli.system.recipe import code_of
 from trustml_cli.training.trainer import Epoch, Report
@@ -125,6 +126,6 @@ class ModelStore:
 
 
 def load_frozen(network: nn.Module, weights: dict[str, Tensor], device: torch.device) -> nn.Module:
-    """`network` with `weights`, on `device`, in eval mode, channels last, with `requires_grad` off."""
+    """`network` with `weights`, on `device`, in eval mode, channels last if it can be, with `requires_grad` off."""
     network.load_state_dict(weights)
-    return network.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    return network.to(device).to(memory_format=memory_format(network)).eval().requires_grad_(False)

@@ -9,6 +9,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from trustml_cli.data.dataset import Dataset
+from trustml_cli.models.classifier import Classifier
 from trustml_cli.models.model import Model
 from trustml_cli.system.errors import RunFailed
 from trustml_cli.system.hardware import Hardware
@@ -65,6 +66,9 @@ class Trainer(ABC):
 
     def check(self, model: Model) -> None:  # noqa: B027
         """Raise ValueError, with a remedy, if this trainer cannot train `model`. By default it can."""
+
+    def rehearse(self, network: Classifier, data: Dataset) -> None:  # noqa: B027
+        """Raise `InputError` if the untrained network cannot be trained on `data`, before anything is trained."""
 
     @abstractmethod
     def fit(
