@@ -1,6 +1,7 @@
 """Sixteen networks on halves of the digits, trained at once and one after the other."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from sklearn.datasets import load_digits
@@ -24,12 +25,15 @@ TRAINER = GradientTrainer(
     weight_decay=0.0, schedule=Schedule.one_cycle, label_smoothing=0.0, flip=False, crop_padding=0, patience=None,
     validation_fraction=0.1, channels_last=True,
 )  # fmt: skip
-KEYS = {"normalization": Normalization.none, "checkpoint": None, "train": False}
+KEYS: dict[str, Any] = {
+    "normalization": Normalization.none, "checkpoint": None, "checkpoint_key": None, "checkpoint_prefix": None,
+    "train": False,
+}  # fmt: skip
 MODELS: dict[str, Model] = {
-    "`logistic`": Logistic(**KEYS),  # type: ignore[arg-type]
-    "`mlp` with 32 units": Mlp(hidden=[32], dropout=0.0, **KEYS),  # type: ignore[arg-type]
-    "`mlp`": Mlp(hidden=[256, 128], dropout=0.0, **KEYS),  # type: ignore[arg-type]
-    "`mnist_cnn`": MnistCnn(activation=Activation.relu, binary_weights=False, **KEYS),  # type: ignore[arg-type]
+    "`logistic`": Logistic(**KEYS),
+    "`mlp` with 32 units": Mlp(hidden=[32], dropout=0.0, **KEYS),
+    "`mlp`": Mlp(hidden=[256, 128], dropout=0.0, **KEYS),
+    "`mnist_cnn`": MnistCnn(activation=Activation.relu, binary_weights=False, **KEYS),
 }
 
 

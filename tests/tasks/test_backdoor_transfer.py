@@ -46,7 +46,7 @@ def test_a_new_head_sees_what_the_old_one_saw_and_alone_is_trained(name: str) ->
     hook = last.register_forward_hook(lambda layer, given, output: seen.append(given[0]))
     donor(x)
     hook.remove()
-    body, features = body_of(donor)
+    body, features = body_of(donor, (1, 16, 16))
     assert features == last.in_features
     torch.testing.assert_close(body(x), seen[0])
 
@@ -61,9 +61,9 @@ def test_a_new_head_sees_what_the_old_one_saw_and_alone_is_trained(name: str) ->
 
 def test_a_network_that_is_all_head_has_no_body() -> None:
     with pytest.raises(ValueError, match="no layers below its last one"):
-        body_of(network("logistic"))
+        body_of(network("logistic"), (1, 16, 16))
     with pytest.raises(ValueError, match="no linear layer"):
-        body_of(nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+        body_of(nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()), (1, 16, 16))
 
 
 def test_the_donor_s_key_stands_for_its_weights() -> None:

@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import fields, is_dataclass, make_dataclass
 from keyword import iskeyword
 from pathlib import Path
@@ -13,8 +14,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trustml_cli.config.spellings import number
-from trustml_cli.config.trust import FOLDERS, Permissions
+from trustml_cli.config.trust import FOLDERS, OURS, Permissions
 from trustml_cli.system.errors import InputError, prefix_errors
+from trustml_cli.system.user_code import current_directory_first
 
 T = TypeVar("T")
 NO_PERMISSIONS = Permissions()
@@ -50,7 +52,8 @@ def build(node: DictConfig, key: str, leave: Permissions = NO_PERMISSIONS) -> An
         raise InputError(f"{where}: this choice names no _target_; add the class that it configures")
     leave.refuse_class(f"{key}._target_", str(target))
     try:
-        cls = get_object(target)
+        with nullcontext() if target.startswith(f"{OURS}.") else current_directory_first(target):
+            cls = get_object(target)
     except Exception as error:  # importing user code may raise anything
         raise InputError(f"{key}._target_: cannot find {target} ({' '.join(str(error).split())})") from error
     if not (isinstance(cls, type) and is_dataclass(cls)):

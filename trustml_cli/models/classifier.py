@@ -22,6 +22,8 @@ NOT_LOGITS = (
     "not logits: training and attacks apply a softmax to them, which weakens the gradients; return what comes before it"
 )
 
+SEVERAL = "returns several tensors that may be its logits; the first is taken"
+
 
 class NoLogits(ValueError):
     """The network returned something from which no logits can be taken."""
@@ -55,9 +57,9 @@ class Classifier(nn.Sequential):
     """What the user should know of how the network is used, each the rest of a sentence on it."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.contiguous:
-            x = x.contiguous()
-        if self.copies:
+        if self.contiguous:  # x.contiguous() would keep the strides of one channel, from which convolutions guess
+            x = x.clone(memory_format=torch.contiguous_format)
+        elif self.copies:
             x = x.clone()
         output = super().forward(x)  # type: ignore[no-untyped-call]
         return as_logits(output, len(x), self.classes).to(x.dtype) if self.converts else output
@@ -106,7 +108,7 @@ def first_logits(network: Classifier, x: Tensor) -> Tensor:
 def channels_last(network: Classifier, x: Tensor, logits: Tensor, trains: bool) -> Rehearsal | None:
     """The rehearsal with images x and weights channels last; None unless the network works so and answers `logits`."""
     network.to(memory_format=torch.channels_last)
-    x = x.contiguous(memory_format=torch.channels_last)
+    x = x.clone(memory_format=torch.channels_last)
     try:
         with torch.no_grad():
             same = torch.allclose(ask(network, x), logits, rtol=0, atol=SAME_LOGITS * float(logits.abs().max()))
@@ -137,9 +139,9 @@ def rehearse(network: Classifier, x: Tensor) -> Rehearsal:
         if is_out_of_memory(error):
             raise
         return Rehearsal(error=one_line(error))
+    network.copies, network.converts, network.remarks = trained.copies, trained.converts, trained.remarks
     if type(logits.grad_fn).__name__ == "SigmoidBackward0":
         network.remarks += (f"ends in a sigmoid; it returns probabilities, {NOT_LOGITS}",)
-    network.copies, network.converts = trained.copies, trained.converts
     return Rehearsal("", gradients[0] is not None, any(one is not None for one in gradients[1:]))
 
 
@@ -150,6 +152,8 @@ def ask(network: Classifier, x: Tensor) -> Tensor:
     output = nn.Sequential.forward(network, given)  # type: ignore[no-untyped-call]
     network.copies |= given._version != version
     network.converts |= not (is_plain(output, len(x)) and output.dtype is torch.float32)
+    if len(candidates(output, len(x), network.classes)) > 1 and SEVERAL not in network.remarks:
+        network.remarks += (SEVERAL,)
     logits = as_logits(output, len(x), network.classes).to(x.dtype)
     if logits.shape[1] != network.classes:
         raise refusal(output, len(x), network.classes)
@@ -165,12 +169,17 @@ def as_logits(output: object, images: int, classes: int) -> Tensor:
     """
     if is_plain(output, images):
         return output
-    found = {name: each for name, each in tensors(output) if fits(each, images, classes)}
+    found = candidates(output, images, classes)
     if isinstance(output, Mapping) and len(found) > 1:
         raise NoLogits(f"returns several tensors that may be its logits ({', '.join(found)}); call one 'logits'")
     if not found:
         raise refusal(output, images, classes)
     return next(iter(found.values())).reshape(images, classes)
+
+
+def candidates(output: object, images: int, classes: int) -> dict[str, Tensor]:
+    """The tensors in what a network returned that may be its logits, by the names or numbers of their entries."""
+    return {name: each for name, each in tensors(output) if fits(each, images, classes)}
 
 
 def is_plain(output: Any, images: int) -> TypeGuard[Tensor]:

@@ -2,21 +2,20 @@
 
 import importlib
 import inspect
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import nn
 
 from trustml_cli.models.model import InputSpec, Model
 from trustml_cli.system.errors import with_kind
+from trustml_cli.system.user_code import current_directory_first
 
 
 @dataclass(frozen=True, kw_only=True)
 class Custom(Model):
-    """The network returned by `factory`, given as package.module:function; the working directory is on the path.
+    """The network returned by `factory`, given as package.module:function; the working directory is searched first.
 
     The function is called with `arguments` and, if it has parameters of these names, with `shape` (of one example,
     [C, H, W]) and `num_classes`.
@@ -36,10 +35,9 @@ class Custom(Model):
         module_name, _, function_name = self.factory.partition(":")
         if not function_name:
             raise ValueError(f"factory: must be package.module:function, got {self.factory!r}")
-        if str(Path.cwd()) not in sys.path:
-            sys.path.append(str(Path.cwd()))
         try:
-            module = importlib.import_module(module_name)
+            with current_directory_first(module_name):
+                module = importlib.import_module(module_name)
         except (Exception, SystemExit) as error:  # importing a user's module may raise anything
             raise ValueError(f"factory: cannot import {module_name} ({with_kind(error)})") from error
         function = getattr(module, function_name, None)

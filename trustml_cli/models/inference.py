@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from trustml_cli.system.hardware import is_out_of_memory
 
-
 NO_GRADIENT = "needs gradients by the image, and this network gives none"
 
 

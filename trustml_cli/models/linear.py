@@ -5,6 +5,8 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
+from trustml_cli.system.hardware import is_out_of_memory
+
 PROBES = 16
 TOLERANCE = 1e-6  # relative to the spread of the logits; the arithmetic is in float64
 
@@ -19,7 +21,14 @@ def linear_parameters(network: nn.Module, shape: tuple[int, ...]) -> Tensor:
     network = deepcopy(network).double().cpu().eval().requires_grad_(False)
     zero = torch.zeros(1, *shape, dtype=torch.float64, requires_grad=True)
     with torch.enable_grad():
-        bias = network(zero)[0]
+        try:
+            bias = network(zero)[0]
+        except RuntimeError as error:  # it computes in another precision by itself
+            if is_out_of_memory(error):
+                raise
+            raise ValueError("does not compute in float64") from error
+        if not bias.requires_grad:
+            raise ValueError("is not linear: it gives no gradients")
         rows = [torch.autograd.grad(logit, zero, retain_graph=True, allow_unused=True)[0] for logit in bias]
     weights = torch.stack([torch.zeros_like(zero) if row is None else row for row in rows]).flatten(1)
     probes = torch.rand(PROBES, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -98,11 +98,6 @@ class Model(ABC):
     def network(self, inputs: InputSpec) -> nn.Module:
         """A network with random weights, from normalised inputs [N, *shape] to logits [N, classes]."""
 
-    @property
-    def trains(self) -> bool:
-        """Whether the network is trained; otherwise its weights are those of a checkpoint."""
-        return self.checkpoint is None or self.train
-
     def build(self, inputs: InputSpec) -> Classifier:
         """The normalisation followed by `network`, as layers `normalize` and `network`, adapted to how it is used.
 

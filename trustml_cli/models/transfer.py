@@ -4,8 +4,11 @@ import copy
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+import torch
 from torch import nn
 
+from trustml_cli.models.classifier import Classifier
+from trustml_cli.models.features import output_layer
 from trustml_cli.models.model import InputSpec, Model, Normalization
 from trustml_cli.models.vision import Frozen
 from trustml_cli.system.recipe import CHANGES_NOTHING
@@ -22,7 +25,7 @@ class NewHead(Model):
     donor_key: str
 
     def network(self, inputs: InputSpec) -> nn.Sequential:
-        body, features = body_of(self.donor)
+        body, features = body_of(self.donor, inputs.shape)
         return nn.Sequential(OrderedDict(body=Frozen(body), head=nn.Linear(features, inputs.classes)))
 
 
@@ -39,16 +42,17 @@ def new_head(donor: nn.Module, key: str) -> NewHead:
     )
 
 
-def body_of(network: nn.Module) -> tuple[nn.Module, int]:
-    """A copy of `network` without its last linear layer, and the number of features that it returns.
+def body_of(network: nn.Module, shape: tuple[int, ...]) -> tuple[nn.Module, int]:
+    """A copy of `network` without its output layer, and the number of features that it returns, for inputs of `shape`.
 
-    Raises ValueError where there is no linear layer, or no other layer with parameters.
+    Raises ValueError where no linear layer makes the logits, or no other layer has parameters.
     """
-    body = copy.deepcopy(network)
-    linear = [(path, layer) for path, layer in body.named_modules() if isinstance(layer, nn.Linear)]
-    if not linear:
-        raise ValueError("has no linear layer that a new head could replace; take another network")
-    path, last = linear[-1]
+    body = copy.deepcopy(network).eval()
+    device = next((weight.device for weight in body.parameters()), None)
+    last = output_layer(body, torch.full((1, *shape), 0.5, device=device))
+    path = next(path for path, layer in body.named_modules() if layer is last)
+    if isinstance(body, Classifier):
+        body.classes = last.in_features
     parent, _, attribute = path.rpartition(".")
     setattr(body.get_submodule(parent), attribute, nn.Identity())
     if not any(True for _ in body.parameters()):

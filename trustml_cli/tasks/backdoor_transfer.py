@@ -58,7 +58,7 @@ class TransferBackdoor(Poisoning):
         old, new = self.divided(data)
         poison = self.within(data).poison(old, trigger, context.seed)
         with prefix_errors("model"):
-            body_of(model.build(input_spec(old)))
+            body_of(model.build(input_spec(old)), old.shape)
         poisoned = poison.apply(old)
         check_poison(context, poison, old, poisoned)
 

@@ -126,9 +126,9 @@ class Explain:
         for name, explainer in (family if self.explainer is None else chosen(self.explainer, family, KEY)).items():
             try:
                 with prefix_errors(f"explainer.{name}"):
-                    explainer.check(fresh, data.shape)
                     if explainer.gradients and not differentiable:
                         raise Unsuitable(NO_GRADIENT)
+                    explainer.check(fresh, data.shape)
                 able[name] = explainer
             except Unsuitable as error:
                 if self.explainer is not None:

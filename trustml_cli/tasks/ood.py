@@ -16,7 +16,7 @@ from trustml_cli.data.unseen import resize_like, split_validation, without_class
 from trustml_cli.defences.defence import Defence
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither
 from trustml_cli.metrics.intervals import proportion
-from trustml_cli.models.features import last_linear, logits_and_features
+from trustml_cli.models.features import logits_and_features, output_layer
 from trustml_cli.models.model import Model, require_images
 from trustml_cli.models.pretrained import AsPublished
 from trustml_cli.ood.detector import Detector, FittedState, ModelOutputs
@@ -89,7 +89,8 @@ class DetectUnseen:
         if not len(data.train):
             raise InputError("task.validation_fraction: leaves nothing to train on; lower it")
         with prefix_errors("model"):
-            last_linear(model.build(input_spec(data)))  # before training: without one there are no features
+            # before training: without an output layer there are no features
+            output_layer(model.build(input_spec(data)), torch.full((1, *data.shape), 0.5))
         for name in detectors:
             with prefix_errors(f"detector.{name}"):
                 detectors[name].check(len(data.train))

@@ -30,8 +30,13 @@ def as_built(network: nn.Module) -> dict[str, Any]:
 
     They also depend on inputs that no field names, such as a file that the user's code reads. Of each weight the shape
     and the norm are hashed, the norm to three digits: further ones may depend on the number of threads.
+
+    Raises ValueError for a network that cannot be stored.
     """
-    state = {name: tensor for name, tensor in network.state_dict().items() if isinstance(tensor, Tensor)}
+    state = network.state_dict()
+    for name, tensor in state.items():
+        if not (isinstance(tensor, Tensor) and tensor.layout is torch.strided and not tensor.is_quantized):
+            raise ValueError(f"{name} in its state_dict is no dense tensor, so the trained network cannot be stored")
     sizes = {
         name: [list(tensor.shape), f"{tensor.detach().cpu().to(wide(tensor)).norm().item():.3g}"]
         for name, tensor in state.items()
