@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
@@ -12,11 +13,19 @@ from omegaconf import DictConfig, OmegaConf
 from trustml_cli.config.groups import config_folder, is_variant, register_resolvers
 from trustml_cli.metrics.columns import Columns
 
+PACKAGES = {"timm": "timm", "huggingface": "transformers", "robustbench": "robustbench"}
+
 
 def choices(group: str, variants: bool = False) -> list[str]:
     """Names of the choices in a group; without variants (a choice with a few other values), unless asked for."""
     files = [file for file in (config_folder() / group).glob("*.yaml") if variants or not is_variant(file)]
     return sorted(file.stem for file in files)
+
+
+def skip_without_extra(name: str) -> None:
+    """Skip the test where the package that a choice needs is not installed."""
+    if name in PACKAGES:
+        pytest.importorskip(PACKAGES[name])
 
 
 def composed(*overrides: str) -> DictConfig:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from trustml_cli.cli.main import main
 from trustml_cli.data.dataset import Dataset, DatasetSource
 from trustml_cli.sweeps.callback import SweepCallback
-from trustml_cli.system.hardware import Hardware, Precision
+from trustml_cli.system.hardware import Hardware, Precision, seeded
 from trustml_cli.tasks.context import Context
 
 CPU = Hardware(torch.device("cpu"), Precision.fp32)
@@ -43,6 +43,19 @@ class Reader:
 
 FRESH: dict[str, Any] = {"checkpoint": None, "checkpoint_key": None, "checkpoint_prefix": None, "train": False}
 """The keys that all models share, for random weights."""
+
+
+def save_classifier(folder: Path, preprocessing: bool = False, **names: str) -> None:
+    """A hub folder with an image classifier of ten classes, whose outputs are named by `names`, as in _3="three"."""
+    from transformers import ConvNextImageProcessor, ResNetConfig, ResNetForImageClassification
+
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], num_labels=10)
+    config.id2label.update({int(number[1:]): name for number, name in names.items()})
+    with seeded(0):
+        ResNetForImageClassification(config).save_pretrained(folder)
+    if preprocessing:
+        ConvNextImageProcessor(size={"shortest_edge": 24}, image_mean=[0.2, 0.5, 0.7]).save_pretrained(folder)
+
 
 NO_CACHE = Path(os.devnull)
 """Where data sets keep what they decode that decode nothing."""

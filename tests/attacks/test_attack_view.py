@@ -48,9 +48,10 @@ def thins(network: nn.Module) -> int:
     return sum(isinstance(layer, ThinConv2d) for layer in network.modules())
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in choices("model") if name not in ("custom", "table_mlp", "torchvision")]
-)
+OTHERS = ("custom", "huggingface", "table_mlp", "timm", "torchvision")  # nothing by default, or much like resnet18
+
+
+@pytest.mark.parametrize("name", [name for name in choices("model") if name not in OTHERS])
 def test_the_stand_in_of_every_model_says_the_same(name: str) -> None:
     network = unsettled(
         build(composed(f"model={name}").model, "model").build(InputSpec((3, 32, 32), 10, (0.5,) * 3, (0.25,) * 3))

@@ -8,7 +8,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from tests.configs import choice, choices, composed
+from tests.configs import choice, choices, composed, skip_without_extra
 from tests.helpers import FRESH, MakeContext, metrics
 from trustml_cli.backdoors.patch import Corner, Patch
 from trustml_cli.config.instantiate import build
@@ -21,11 +21,12 @@ from trustml_cli.tasks.backdoor_transfer import TransferBackdoor
 from trustml_cli.tasks.context import Context
 
 INPUTS = InputSpec((1, 16, 16), classes=4, mean=(0.5,), std=(0.25,))
-WITHOUT_BODY = {"logistic", "custom", "table_mlp"}  # all head, nothing without a factory, and for tables
+WITHOUT_BODY = {"logistic", "custom", "huggingface", "table_mlp"}  # all head, nothing without a value, and for tables
 DEEP = [name for name in choices("model") if name not in WITHOUT_BODY]
 
 
 def network(name: str) -> nn.Sequential:
+    skip_without_extra(name)
     torch.manual_seed(0)
     built: nn.Sequential = build(composed(f"model={name}").model, "model").build(INPUTS)
     return built

@@ -124,7 +124,13 @@ def as_published(model: Model) -> Model:
     if not isinstance(model, Pretrained) or not model.has_weights or model.checkpoint is not None:
         return model
     own = {each.name: getattr(model, each.name) for each in fields(Model)}
-    return AsPublished(**own, model=model, published=model.published())
+    published = model.published()
+    if published.preprocessing is None:
+        told = "is not known: pixels are normalised by model.normalization=%s and scaled to its size, if it has one"
+        log.info(f"model: the preprocessing that its weights expect {told}", model.normalization.value)
+    if not any(published.classes) and not model.classes:
+        log.info("model: its %d outputs have no names, and are taken in the data set's order", len(published.classes))
+    return AsPublished(**own, model=model, published=published)
 
 
 def match_classes(wanted: Sequence[str], offered: Sequence[Sequence[str]], given: Mapping[str, Any]) -> list[list[int]]:
@@ -140,13 +146,11 @@ def match_classes(wanted: Sequence[str], offered: Sequence[Sequence[str]], given
             known[name].append(number)
     if unknown := [name for name in given if name not in wanted]:
         raise ValueError(f"classes: the data set has no class {unknown[0]!r}; it has {examples(wanted)}")
-    if not known and not given:
-        if len(offered) != len(wanted):
-            raise ValueError(
-                f"classes: the network has {len(offered)} outputs without names, and the data set {len(wanted)} "
-                "classes; say which output is which by number, as in model.classes={cat:3,dog:5}"
-            )
-        log.info("model: its %d outputs have no names; they are taken in the order of the classes", len(wanted))
+    if not known and not given and len(offered) != len(wanted):
+        raise ValueError(
+            f"classes: the network has {len(offered)} outputs without names, and the data set {len(wanted)} "
+            "classes; say which output is which by number, as in model.classes={cat:3,dog:5}"
+        )
     if not given and (not known or [plain(next(iter(names), "")) for names in offered] == [*map(plain, wanted)]):
         return [[number] for number in range(len(offered))]
     groups = [outputs(given[name], known, len(offered)) if name in given else known[plain(name)] for name in wanted]

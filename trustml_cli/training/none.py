@@ -21,7 +21,8 @@ class NoTrainer(Trainer):
         if model.trains and not (isinstance(model, Pretrained) and model.has_weights):
             raise ValueError(
                 "none trains nothing, and this model has random weights; give model.checkpoint=FILE, or take a "
-                "pretrained one: model=torchvision model.weights=imagenet, model=timm or model=huggingface"
+                "pretrained one: model=torchvision model.weights=imagenet, model=timm model.pretrained=true, or "
+                "model=huggingface model.id=ID"
             )
 
     def fit(self, network: nn.Sequential, *_: object, **__: object) -> None:

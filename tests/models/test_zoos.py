@@ -1,0 +1,171 @@
+"""Model zoos: networks of timm and of hub folders, as they are or with a new head; nothing in a folder is run."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torchvision.transforms.functional import to_pil_image
+
+from tests.helpers import FRESH, Cli, facts, metrics, newest, save_classifier
+from trustml_cli.models.huggingface import HuggingFaceModel
+from trustml_cli.models.model import InputSpec, Model, Normalization
+from trustml_cli.models.pretrained import as_published
+from trustml_cli.models.timm_model import TimmModel, names_of
+
+PLAIN = {"preprocess": False, "classes": None, "normalization": Normalization.none, **FRESH}
+DIGITS = InputSpec((1, 8, 8), 10, (0.5,), (0.25,), tuple("0123456789"))
+COLOUR = InputSpec((3, 40, 30), 10, (0.5,) * 3, (0.25,) * 3, tuple("0123456789"))
+REVERSED = {f"_{number}": str(9 - number) for number in range(10)}
+
+
+def without_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+def gradient(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    (found,) = torch.autograd.grad(network(x.requires_grad_()).square().sum(), x)
+    return found
+
+
+class TestHuggingFace:
+    @pytest.fixture(autouse=True)
+    def package(self) -> None:
+        pytest.importorskip("transformers")
+
+    def model(self, folder: Path) -> Model:
+        return HuggingFaceModel(id=str(folder), **PLAIN)
+
+    def test_as_it_is_it_does_what_transformers_does_and_classes_are_matched(self, tmp_path: Path) -> None:
+        from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+        save_classifier(tmp_path, preprocessing=True, **REVERSED)
+        network = as_published(self.model(tmp_path)).build(COLOUR)
+        bytes_of = torch.randint(60, 200, (2, 3, 40, 30), dtype=torch.uint8)  # bicubic passes 0 and 255 where it may
+        pictures: list[Image.Image] = [to_pil_image(each) for each in bytes_of]
+        processed = AutoImageProcessor.from_pretrained(tmp_path)(pictures, return_tensors="pt")
+        x = bytes_of / 255
+        seen = network[0](x)
+        torch.testing.assert_close(seen, processed["pixel_values"], atol=0.03, rtol=0)  # theirs round to bytes
+        theirs = AutoModelForImageClassification.from_pretrained(tmp_path)(seen).logits
+        torch.testing.assert_close(network(x), theirs.flip(1))
+        assert gradient(network, x).abs().sum() > 0
+
+    def test_a_folder_without_preprocessing_and_names_is_taken_in_the_data_set_s_order(self, tmp_path: Path) -> None:
+        from transformers import AutoModelForImageClassification
+
+        save_classifier(tmp_path)
+        x = torch.rand(2, 1, 8, 8)
+        theirs = AutoModelForImageClassification.from_pretrained(tmp_path)(x.expand(-1, 3, -1, -1)).logits
+        torch.testing.assert_close(as_published(self.model(tmp_path)).build(DIGITS)(x), theirs)
+
+    def test_the_new_head_has_an_output_for_each_class_on_the_pretrained_body(self, tmp_path: Path) -> None:
+        save_classifier(tmp_path)
+        state = self.model(tmp_path).build(InputSpec((1, 8, 8), 4, (0.5,), (0.25,))).network[1].body.state_dict()
+        saved = load_file(tmp_path / "model.safetensors")
+        differ = {name for name, tensor in saved.items() if state[name].shape != tensor.shape}
+        assert differ == {"classifier.1.weight", "classifier.1.bias"}
+        assert all(torch.equal(state[name], saved[name]) for name in saved.keys() - differ)
+
+    def test_a_hub_folder_is_measured_as_it_is(self, trustml: Cli, tmp_path: Path) -> None:
+        save_classifier(tmp_path / "hub", preprocessing=True, **REVERSED)
+        answer = trustml("task=train", "trainer=none", "model=huggingface", "model.id=hub", "dataset.limit=6")
+        assert answer.returncode == 0, answer.stderr
+        assert answer.stderr == ""  # no bar, no warning
+        assert metrics(newest(tmp_path)).test_accuracy_n.tolist() == [6]
+        assert facts(newest(tmp_path))["model_key"].startswith("published ")
+
+    @pytest.mark.parametrize(
+        ("fault", "message"),
+        [
+            ("code", "custom code"),
+            ("pickle", "model.safetensors"),
+            ("headless", "no classifier"),
+            ("absent", "is not in"),
+        ],
+    )
+    def test_what_is_no_safe_classifier_is_refused_and_nothing_is_run(
+        self, trustml: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, message: str
+    ) -> None:
+        folder = tmp_path / "hub"
+        save_classifier(folder)
+        (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nraise SystemExit(0)\n")
+        config = json.loads((folder / "config.json").read_text())
+        weights = load_file(folder / "model.safetensors")
+        if fault == "code":
+            remote = {"AutoConfig": "evil.C", "AutoModelForImageClassification": "evil.M"}
+            (folder / "config.json").write_text(json.dumps(config | {"model_type": "strange", "auto_map": remote}))
+        if fault == "pickle":
+            torch.save(weights, folder / "pytorch_model.bin")
+            (folder / "model.safetensors").unlink()
+        if fault == "headless":
+            body = {name: value for name, value in weights.items() if "classifier" not in name}
+            save_file(body, folder / "model.safetensors", metadata={"format": "pt"})
+        without_network(monkeypatch)
+        name = "hub" if fault != "absent" else "somebody/absent"
+        answer = trustml("task=fgsm", "trainer=none", "model=huggingface", f"model.id={name}")
+        assert answer.returncode == 2
+        assert answer.stderr.startswith("trustml: error: model.id: ")
+        assert answer.stderr.count("\n") == 1
+        assert message in answer.stderr
+        assert not (tmp_path / "ran").exists()
+
+
+class TestTimm:
+    @pytest.fixture(autouse=True)
+    def package(self) -> None:
+        pytest.importorskip("timm")
+
+    def test_the_preprocessing_is_the_one_of_timm(self) -> None:
+        from timm import get_pretrained_cfg
+        from timm.data import create_transform, resolve_data_config
+
+        config = resolve_data_config(pretrained_cfg=get_pretrained_cfg("test_resnet.r160_in1k").to_dict())
+        picture = torch.randint(0, 256, (3, 200, 180), dtype=torch.uint8)
+        theirs = create_transform(**config)(to_pil_image(picture))
+        ours = TimmModel(name="test_resnet.r160_in1k", pretrained=True, **PLAIN).preprocessing()(picture[None] / 255)
+        torch.testing.assert_close(ours[0], theirs, atol=0.03, rtol=0)  # theirs round to bytes in between
+        assert ours.shape == (1, 3, 160, 160)
+
+    def test_as_it_is_its_own_head_is_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        import timm
+
+        random = timm.create_model("test_resnet", pretrained=False).eval()
+        monkeypatch.setattr(timm, "create_model", lambda name, pretrained: random if pretrained else None)
+        names = ("n01443537", "Tench")  # goldfish by its synset, and the first class by its word
+        network = as_published(TimmModel(name="test_resnet.r160_in1k", pretrained=True, **PLAIN)).build(
+            InputSpec((3, 40, 40), 2, (0.5,) * 3, (0.25,) * 3, names)
+        )
+        x = torch.rand(2, 3, 40, 40)
+        torch.testing.assert_close(network(x), random(network[0](x))[:, [1, 0]])
+        assert gradient(network, x).abs().sum() > 0
+
+    def test_outputs_that_are_no_imagenet_have_no_names(self) -> None:
+        import timm
+
+        assert names_of(timm.create_model("test_resnet", num_classes=7)) == [[]] * 7
+
+    def test_a_network_of_timm_is_trained(self, trustml: Cli, tmp_path: Path) -> None:
+        answer = trustml("task=train", "model=timm", "model.name=test_resnet", "trainer=smoke", "dataset.limit=300")
+        assert answer.returncode == 0, answer.stderr
+        assert metrics(newest(tmp_path)).test_accuracy.item() > 0.2
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (["model.name=resnet19"], "model.name: timm has no model 'resnet19'; near it are resnet18"),
+            (["model.name=hf-hub:somebody/net"], "model.name: timm has no model 'hf-hub:somebody/net'; near it are"),
+            (["model.name=resnet18.xx"], "model.name: timm has no weights 'xx' of resnet18; there are a1_in1k"),
+            (["model.pretrained=true", "trainer=none"], "model.pretrained: the file of weights of resnet18 is not in"),
+        ],
+    )
+    def test_what_there_is_not(
+        self, trustml: Cli, monkeypatch: pytest.MonkeyPatch, words: list[str], message: str
+    ) -> None:
+        without_network(monkeypatch)
+        answer = trustml("task=fgsm", "model=timm", *words)
+        assert answer.returncode == 2
+        assert message in answer.stderr
