@@ -231,14 +231,16 @@ def test_damaged_weights_are_read_or_named(tmp_path: Path, name: str, place: int
 
 @pytest.mark.faults
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=sized(500, 100))
-@given(ending=st.sampled_from(["jpg", "png", "gif", "bmp", "tiff", "webp"]), data=st.data())
+@given(ending=st.sampled_from(["jpg", "png", "gif", "bmp", "tiff", "webp", "16.png", "16.tiff"]), data=st.data())
 def test_a_damaged_image_is_decoded_or_named(tmp_path: Path, ending: str, data: st.DataObject) -> None:
-    from trustml_cli.data.pictures import decode_picture
+    from trustml_cli.data.pictures import Decoder
 
     path = tmp_path / f"picture.{ending}"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
+    random = np.random.default_rng(0)
+    deep, colour = (random.integers(0, 2**16, (16, 16), np.uint16), random.integers(0, 256, (16, 16, 3), np.uint8))
+    Image.fromarray(deep if "16" in ending else colour).save(path)
     whole = path.read_bytes()
     place = data.draw(st.integers(0, len(whole)))
     path.write_bytes(whole[:place] + data.draw(st.binary(max_size=9)) + whole[place + data.draw(st.integers(0, 20)) :])
     with suppress(InputError):  # and nothing else
-        assert decode_picture(path, str(path), 8, 3).shape == (3, 8, 8)
+        assert Decoder(size=8, channels=3, background=[1])(path, str(path)).pixels.shape == (3, 8, 8)

@@ -51,10 +51,12 @@ def read_folders(root: Path, test_fraction: float) -> ClassFolders:
     classes = {split: class_folders(place, skipped) for split, place in places.items()}
     names = sorted(classes["train"])
     if other := sorted(set(names) ^ classes.get("test", classes["train"]).keys()):
+        place = {name: places["train" if name in names else "test"].name for name in other}
         same = len({name.casefold() for name in other}) < len(other)
         raise InputError(
-            f"dataset.root: {root}: {' and '.join(place.name for place in places.values())} differ in class "
-            f"{some_of(map(repr, other))}{'; upper and lower case are not the same' if same else ''}"
+            f"dataset.root: {root}: {' and '.join(folder.name for folder in places.values())} differ in class "
+            f"{some_of(f'{name!r} (in {place[name]} only)' for name in other)}"
+            f"{'; upper and lower case are not the same' if same else ''}"
         )
     listings = {}
     for split, found in classes.items():
