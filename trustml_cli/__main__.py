@@ -2,6 +2,10 @@
 
 import sys
 
+if sys.platform == "win32":  # files are locked and processes ended by the means of POSIX
+    sys.stderr.write("trustml: error: runs on Linux and macOS; on Windows, run it in WSL\n")
+    sys.exit(2)
+
 from trustml_cli.system.import_path import leave_out_the_current_directory
 
 leave_out_the_current_directory()

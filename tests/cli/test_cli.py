@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -234,3 +235,11 @@ def test_runs_that_start_at_once_have_directories_of_their_own(cache_dir: Path, 
     assert [process.returncode for process in processes] == [0, 0]
     assert len(runs(tmp_path)) == 2
     assert sum("training model" in output for output in outputs) == 1  # the other waited and found it
+
+
+def test_windows_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module("trustml_cli.__main__")
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "trustml: error: runs on Linux and macOS; on Windows, run it in WSL\n"

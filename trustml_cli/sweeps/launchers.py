@@ -32,12 +32,18 @@ Call = tuple[Callable[..., JobReturn], tuple[Any, ...], dict[str, Any]]
 def outlive_killed_jobs(launcher: str) -> None:
     """Make the launcher of this class continue when one of its jobs is killed.
 
-    By default, joblib cancels all jobs that have not ended, and submitit stops waiting for those that run.
+    By default, joblib cancels all jobs that have not ended, and submitit and Ray stop waiting for those that run.
     """
     if launcher.startswith("hydra_plugins.hydra_joblib_launcher."):
         from hydra_plugins.hydra_joblib_launcher import _core
 
         _core.Parallel = SeparateProcesses
+    if launcher.startswith("hydra_plugins.hydra_ray_launcher."):
+        import ray
+        from hydra_plugins.hydra_ray_launcher import _core as ray_core
+
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # send no data that the user did not ask for
+        ray_core.ray = RayOrLost(ray)
     if launcher.startswith("hydra_plugins.hydra_submitit_launcher."):
         from submitit import Job
 
@@ -159,6 +165,20 @@ def die_with(parent: int) -> None:
         os._exit(1)
 
     Thread(target=watch, daemon=True).start()
+
+
+class RayOrLost:
+    """Stands for the module `ray` in Hydra's launcher: a job whose process was killed counts as lost."""
+
+    def __init__(self, ray: Any) -> None:
+        self.ray = ray
+
+    def get(self, job: Any) -> Any:
+        """The result of a job."""
+        try:
+            return self.ray.get(job)
+        except self.ray.exceptions.WorkerCrashedError:
+            return lost()
 
 
 def results_or_lost(results: Callable[[Any], list[Any]]) -> Callable[[Any], list[Any]]:
