@@ -162,7 +162,7 @@ def test_without_a_split_a_share_of_each_class_is_held_out(source, tmp_path, enc
             file.write_bytes(encode(10 * number + (name == "dog")))
     keys = {"root": str(tmp_path / "all"), "size": 4, "channels": 1, "stream": stream, "workers": 0}
     data, again, half = (source("image_folder", **keys, test_fraction=share).load() for share in (0.2, 0.2, 0.5))
-    assert data.notes[0] == "no folder of test images: 4 of 20 images, of each class alike, are held out"
+    assert data.notes[0] == "no folder of test images: 0.2 of each class, 4 of 20, are held out"
     assert (data.test.labels.tolist(), half.test.labels.tolist()) == ([0, 0, 1, 1], [0] * 5 + [1] * 5)
     seen = [next(part.stream(torch.arange(len(part)), 99))[0][:, 0, 0, 0].tolist() for part in (data.train, data.test)]
     assert sorted(seen[0] + seen[1]) == sorted(10 * number + dog for number in range(10) for dog in (0, 1))

@@ -67,7 +67,9 @@ def read_folders(root: Path, test_fraction: float) -> ClassFolders:
     if "test" not in listings:
         listings = divided(listings["train"], names, test_fraction, root)
         held_out, total = len(listings["test"].files), sum(len(part.files) for part in listings.values())
-        notes.append(f"no folder of test images: {held_out:,} of {total:,} images, of each class alike, are held out")
+        notes.append(
+            f"no folder of test images: {test_fraction:g} of each class, {held_out:,} of {total:,}, are held out"
+        )
     if skipped:
         notes.append("left out: " + ", ".join(f"{count:,} {what}" for what, count in sorted(skipped.items())))
     if len({name.casefold() for name in names}) < len(names):
@@ -77,9 +79,8 @@ def read_folders(root: Path, test_fraction: float) -> ClassFolders:
 
 def find_splits(root: Path, notes: list[str]) -> dict[str, Path]:
     """The folders of `train` and `test`; `train` alone where nothing is held out."""
-    folders = {entry.name.lower(): Path(entry.path) for entry in visible(root, Counter()) if entry.is_dir()}
-    train = [folders[name] for name in TRAIN if name in folders]
-    test = [folders[name] for name in TEST if name in folders]
+    folders = [Path(entry.path) for entry in visible(root, Counter()) if entry.is_dir()]
+    train, test = ([path for name in names for path in folders if path.name.lower() == name] for names in (TRAIN, TEST))
     if not train and not test:
         return {"train": root}
     if not train:
@@ -87,7 +88,7 @@ def find_splits(root: Path, notes: list[str]) -> dict[str, Path]:
     if not test and len(folders) > 1:
         raise InputError(
             f"dataset.root: {root} has {train[0].name}, but none of {', '.join(TEST)}; "
-            f"there are {some_of(sorted(folders))}"
+            f"there are {some_of(path.name for path in folders)}"
         )
     if others := [place.name for place in (*train[1:], *test[1:])]:
         notes.append(f"not read, beside {train[0].name} and {test[0].name}: {', '.join(map(readable, others))}")

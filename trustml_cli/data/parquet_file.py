@@ -14,7 +14,7 @@ from trustml_cli.system.distribution import needing
 from trustml_cli.system.errors import InputError, one_line, short, some_of
 from trustml_cli.system.user_file import memory_for_one_read, opened
 
-SMALLEST = 10  # minimum bytes of an encoded image
+SMALLEST = 10  # minimum bytes of an encoded image, or of a path, before compression
 FEW = 10_000  # up to so many rows may share one image, which the file stores once
 LABELS = 2**16  # labels per arrow batch
 
@@ -48,8 +48,8 @@ class Labels:
 def open_parquet(path: Path, dictionary: Sequence[str] = ()) -> Iterator[Any]:
     """Open the parquet file at `path` with pyarrow; the columns in `dictionary` are read dictionary-encoded.
 
-    Raises `InputError` where it is not a parquet file, where it has more rows than images of `SMALLEST` bytes fit into
-    it, or where its values unpack to more than half of the memory.
+    Raises `InputError` where it is not a parquet file, where it has more rows than bytes, or than images of `SMALLEST`
+    bytes fit into its values, or where these unpack to more than half of the memory.
     """
     with needing("parquet", f"dataset: {path}"):
         from pyarrow import ArrowException
@@ -61,7 +61,8 @@ def open_parquet(path: Path, dictionary: Sequence[str] = ()) -> Iterator[Any]:
             rows, size = file.metadata.num_rows, path.stat().st_size
             groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
             unpacked = sum(group.total_byte_size for group in groups)
-            if (rows > FEW and rows * SMALLEST > size) or unpacked > memory_for_one_read():
+            too_many = rows > FEW and (rows > size or rows * SMALLEST > unpacked)
+            if too_many or unpacked > memory_for_one_read():
                 raise InputError(
                     f"dataset: {path} unpacks to {rows:,} rows and {unpacked:,} bytes from {size:,}; that is no images"
                 )
