@@ -47,7 +47,8 @@ def compose_once(*overrides: str) -> DictConfig:
 def choice(group: str, name: str, /, **changes: Any) -> DictConfig:
     """One YAML of a group on its own, with some of its values changed."""
     node = OmegaConf.load(Path(config_folder()) / group / f"{name}.yaml")
-    return DictConfig({**node, **changes})
+    values: Any = OmegaConf.to_container(node)  # a value that is missing stays so
+    return DictConfig({**values, **changes})
 
 
 def columns(task: str) -> Columns:

@@ -25,11 +25,12 @@ def from_hub(key: str, what: str) -> Iterator[None]:
     bars = not are_progress_bars_disabled()
     for logger in loggers:
         logger.setLevel(logging.ERROR)
-    bar = getattr(sys.modules.get("transformers"), "utils", None)  # it has a bar of its own
     if not sys.stderr.isatty():
         disable_progress_bars()
-        if bar:
-            bar.logging.disable_progress_bar()
+        if "transformers" in sys.modules:  # these have bars of their own
+            sys.modules["transformers"].utils.logging.disable_progress_bar()
+        if "datasets" in sys.modules:
+            sys.modules["datasets"].disable_progress_bars()
     try:
         yield
     except (InputError, ImportError):
