@@ -26,6 +26,7 @@ RENAMED = {
     "images": ("training_images", "monitor_images", "noise_images"),
     "inverse_regularization": ("C",),
     "learning_rate": ("lr",),
+    "leave_out": ("drop",),
     "penalty": ("C",),
     "reach": ("rel_path_length",),
     "rivals": ("references",),

@@ -10,7 +10,9 @@ from urllib.request import urlopen
 import pandas
 from pandas.api.types import is_numeric_dtype
 
-from trustml_cli.data.table import Columns, Table, TableSource, read_frame, tabulate
+from trustml_cli.data.table import Columns, Table, TableSource, tabulate
+from trustml_cli.data.table_columns import Reading, interpret
+from trustml_cli.data.table_file import TextFormat, read_table
 from trustml_cli.system.errors import InputError, one_line
 from trustml_cli.system.files import write_atomically
 
@@ -74,7 +76,7 @@ class Adult(TableSource):
 
 def read_adult(path: Path) -> pandas.DataFrame:
     """Read UCI's file: no header; adult.test has a comment in its first line and labels that end with a full stop."""
-    frame = read_frame(path, names=COLUMNS, comment="|", na_values="?")
+    frame = interpret(read_table(path, TextFormat(names=COLUMNS, comment="|")).frame, Reading(na_values=["?"]))
     frame["income"] = frame["income"].astype(str).str.removesuffix(".")
     if not set(frame["income"]) <= {"<=50K", ">50K"} or not all(is_numeric_dtype(frame[name]) for name in NUMERIC):
         raise InputError(f"dataset: {path} is not UCI's {path.name}: fifteen columns, the last <=50K or >50K")

@@ -184,7 +184,7 @@ class DatasetSource(ABC):
         """
         data = self.read(cache_dir)
         for note in data.notes:
-            log.info("dataset: %s", note)
+            log.warning("dataset: %s", note)
         if code := code_of(cls.__module__ for cls in type(self).__mro__):  # a user's own reader
             data = data.derive(f"read by {digest(code)}")
         check_class_count(len(data.classes), data.source)

@@ -1,31 +1,23 @@
-"""Tabular data: encoding of numbers and categories as features, and the groups of sensitive attributes."""
+"""Tabular data sets: their rows, their splits, and the groups of sensitive attributes."""
 
-import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import pandas
 import torch
 from numpy.typing import NDArray
-from pandas.api.types import is_numeric_dtype
 from torch import Tensor
 
 from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory
-from trustml_cli.system.errors import InputError, one_line, prefix_errors
+from trustml_cli.data.table_columns import as_text
+from trustml_cli.data.table_features import encode
+from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.files import digest
 from trustml_cli.system.ranges import require
-from trustml_cli.system.user_file import memory_for_one_read, opened
 
 MOST_GROUPS = 20  # maximum number of groups in a sensitive column
-RARE = 10  # categories with fewer rows share one feature column
-LARGEST = float(np.finfo(np.float32).max)  # maximum absolute value of a feature
-LONGEST_ROW = 2**20  # bytes
-MOST_COLUMNS = 20_000
-GROWTH = 5  # estimated memory of a table relative to its file; more if it has strings
-LEAF = 8  # minimum rows in each leaf of the decision tree that places the bins
 
 
 @dataclass(frozen=True)
@@ -70,13 +62,14 @@ class Table(Dataset):
     """A tabular data set with two classes, of which the second is the favourable one.
 
     `attributes` describe the columns of `sensitive` in both splits. They are not features. `bins` is the maximum number
-    of binary columns added for each numeric column.
+    of binary columns added for each numeric column. `columns_read` says how each column of a file was read, a row each.
     """
 
     train: Rows
     test: Rows
     attributes: tuple[Attribute, ...]
     bins: int = 0
+    columns_read: tuple[Mapping[str, Any], ...] = ()
 
     def split_validation(self, fraction: float, seed: int) -> tuple["Table", Rows]:
         """The table without a share `fraction` of each stratum of its training rows, and the rows held out.
@@ -212,92 +205,6 @@ def group_numbers(frame: pandas.DataFrame, attributes: Sequence[Attribute]) -> N
     return np.array(numbers, dtype=np.int64).reshape(len(attributes), len(frame)).T.copy()
 
 
-def encode(
-    fitted_to: pandas.DataFrame, favourable: NDArray[np.bool_], frames: Sequence[pandas.DataFrame], bins: int
-) -> list[NDArray[np.float32]]:
-    """Each of `frames` as features, float32 [N, D]: numbers with their bins, then one-hot categories.
-
-    Categories, bins and the median that replaces missing numbers are fitted to the rows `fitted_to`, whose labels are
-    `favourable`. Categories with fewer than `RARE` rows there share one column, also with unknown ones.
-    """
-    from sklearn.preprocessing import OneHotEncoder
-
-    numeric = [name for name in fitted_to if is_numeric_dtype(fitted_to[name])]
-    words = [name for name in fitted_to if name not in numeric]
-    parts: list[list[Any]] = [[] for _ in frames]
-    for name in numeric:
-        if any((frame[name].abs() > LARGEST).any() for frame in frames):
-            raise InputError(
-                f"dataset: column {name!r} holds infinity or over {LARGEST:.0e}; mend the file or leave the column out"
-            )
-        median = fitted_to[name].median()
-        if pandas.isna(median):
-            raise InputError(f"dataset: column {name!r} holds no number in any training row; leave it out")
-        values = [frame[name].fillna(median).to_numpy(dtype=np.float64)[:, None] for frame in (fitted_to, *frames)]
-        cuts = tree_cuts(values[0], favourable, bins)
-        for part, column in zip(parts, values[1:], strict=True):
-            part += [column, column > cuts]
-    if words:
-        encoder = OneHotEncoder(min_frequency=RARE, handle_unknown="infrequent_if_exist", sparse_output=False)
-        encoder.fit(texts(fitted_to[words]))
-        for part, frame in zip(parts, frames, strict=True):
-            part.append(encoder.transform(texts(frame[words])))
-    return [np.concatenate(part, axis=1, dtype=np.float32) for part in parts]
-
-
-def tree_cuts(values: NDArray[np.float64], labels: NDArray[np.bool_], bins: int) -> NDArray[np.float64]:
-    """Up to `bins` thresholds of a decision tree that predicts labels [N] from values [N, 1], in ascending order.
-
-    The binning of numeric features follows Gorishniy et al. 2022 (arXiv 2203.05556).
-    """
-    from sklearn.tree import DecisionTreeClassifier
-
-    if bins == 0:
-        return np.empty(0)
-    tree = DecisionTreeClassifier(max_leaf_nodes=bins + 1, min_samples_leaf=LEAF, random_state=0)
-    fitted = tree.fit(values, labels).tree_
-    return np.unique(fitted.threshold[fitted.children_left >= 0])
-
-
-def texts(frame: pandas.DataFrame) -> NDArray[np.object_]:
-    """All values as strings, for scikit-learn's encoder of categories."""
-    return frame.map(as_text).to_numpy(dtype=object)
-
-
-def as_text(value: Any) -> str:
-    """A value as the name of a group or category; a missing value is '?', as in UCI's files."""
-    if pandas.isna(value):
-        return "?"
-    whole = isinstance(value, float) and value.is_integer()  # pandas reads integer columns with missing values as float
-    return str(int(value) if whole else value)
-
-
 def content_hash(frame: pandas.DataFrame) -> str:
     """A hash of the column names and the rows."""
     return digest([list(frame.columns), pandas.util.hash_pandas_object(frame, index=False).tolist()])
-
-
-def read_frame(path: Path, **how: Any) -> pandas.DataFrame:
-    """Read a CSV file; raises `InputError` where it is invalid, empty, cut off, or has too many columns or bytes."""
-    try:
-        with opened(path, memory_for_one_read() // GROWTH) as file:
-            columns = len(next(csv.reader([file.readline(LONGEST_ROW).decode(errors="replace")]), []))
-            if columns > MOST_COLUMNS:
-                raise ValueError(f"it has {columns:,} columns; {MOST_COLUMNS:,} at most are read")
-            file.seek(0)
-            frame: pandas.DataFrame = pandas.read_csv(file, skipinitialspace=True, **how)
-    except (OSError, ValueError, csv.Error) as error:  # pandas' parser errors are ValueErrors
-        raise InputError(f"dataset: {path} cannot be read as comma-separated values ({one_line(error)})") from error
-    if frame.empty:
-        raise InputError(f"dataset: {path} has no rows")
-    if len(frame) > 1 and len(last_row(path)) < len(frame.columns):  # a single row is not taken as cut off
-        raise InputError(f"dataset: {path} ends in the middle of a row; get the whole file")
-    return frame
-
-
-def last_row(path: Path) -> list[str]:
-    """The cells of the last line; pandas reads absent cells as missing values, so they are counted here."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - LONGEST_ROW))
-        line = file.read().rstrip(b"\r\n").rpartition(b"\n")[2]
-    return next(csv.reader([line.decode(errors="replace")]), [])

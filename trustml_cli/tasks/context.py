@@ -13,6 +13,7 @@ from torch import nn
 
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split, random_subset
+from trustml_cli.data.table import Table
 from trustml_cli.defences.defence import Defence
 from trustml_cli.models.checkpoint import load_checkpoint
 from trustml_cli.models.inference import NO_GRADIENT
@@ -99,6 +100,8 @@ class Context:
         if "data" not in self.record.facts:
             data = spec.data
             self.record.note(data={"source": data.source, "fingerprint": data.fingerprint, "notes": list(data.notes)})
+            if isinstance(data, Table) and data.columns_read:
+                self.record.table("columns", [dict(row) for row in data.columns_read])
         trained = self._wrapped(spec, stage) if isinstance(spec, WrappedSpec) else self._trained(spec, stage)
         self.record.note(model_key=trained.key)
         return trained
