@@ -15,10 +15,13 @@ import numpy as np
 import pandas
 import pytest
 import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from tests.configs import composed
-from tests.data.test_tables import source
-from tests.helpers import Cli
+from tests.helpers import NO_CACHE, Cli
+from trustml_cli.config.instantiate import build
+from trustml_cli.config.trust import Permissions
 from trustml_cli.data.table import Table
 from trustml_cli.data.table_columns import as_numbers
 from trustml_cli.data.table_file import unique_names
@@ -32,6 +35,7 @@ PEOPLE = [
     for row in range(60)
 ]
 AGE, TOWN, SEX, HIRED = range(4)
+CSV = composed("dataset=csv").dataset
 Rows = Sequence[Sequence[str]]
 
 
@@ -60,7 +64,7 @@ def read(folder: Path, content: str | bytes, **keys: Any) -> Table:
     file = folder / "people.csv"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     known = {"path": str(file), "label": "hired", "positive": "yes", "sensitive": "sex", "bins": 0, **keys}
-    table = source("csv", **known).load()
+    table = build(OmegaConf.merge(CSV, known), "dataset", Permissions(folders=[Path("/")])).load(NO_CACHE)
     assert isinstance(table, Table)
     return table
 
@@ -308,8 +312,8 @@ def test_numbers_are_what_they_look_like() -> None:
 
 @pytest.mark.parametrize("name", ["plain", "a-b.1", "?", "a, b", "it's", "back\\slash", "[x]", "a:b", ""])
 def test_a_name_in_advice_can_be_typed(name: str) -> None:
-    node = composed("dataset=csv", f"dataset.drop=[{quoted(name)}]").dataset
-    assert [str(one) for one in node.drop] == [name]
+    (override,) = OverridesParser.create().parse_overrides([f"dataset.drop=[{quoted(name)}]"])
+    assert [str(one) for one in override.value()] == [name]
 
 
 def test_a_run_shows_how_its_table_was_read(trustml: Cli, tmp_path: Path) -> None:
