@@ -132,13 +132,14 @@ def test_a_pretrained_network_is_attacked_as_it_is(trustml: Cli, tmp_path: Path,
         (["task=backdoor", *WITH_WEIGHTS, NAMES], "trainer: a backdoor is planted in training, and none"),
         (["task=ood", *WITH_WEIGHTS, NAMES], "task.holdout: a network that is taken as it is was trained on all"),
         (["task=attack", *WITH_WEIGHTS, NAMES, "task.transfer_to=mlp"], "trainer: none trains nothing"),
+        (["task=membership", *WITH_WEIGHTS, NAMES, "task.members=train"], "trainer: none trains nothing, and"),
         (["task=fgsm", "model=torchvision", "model.weights=best"], "model.weights: no weights 'best'"),
     ],
 )  # fmt: skip
 def test_what_has_to_be_trained_is_refused(
     trustml: Cli, hub: dict[str, torch.Tensor], words: list[str], message: str
 ) -> None:
-    answer = trustml(*words, "trainer=none", "dataset.limit=20")
+    answer = trustml(*words, "trainer=none", "dataset.limit=50")
     assert answer.returncode == 2, answer.stderr
     assert message in answer.stderr
     assert answer.stderr.count("\n") == 1

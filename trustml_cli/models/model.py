@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -93,6 +93,10 @@ class Model(ABC):
     def trains(self) -> bool:
         """Whether the network is trained; otherwise its weights are those of a checkpoint, or published ones."""
         return self.checkpoint is None or self.train
+
+    def fresh(self) -> "Model":
+        """The same model without the weights of a checkpoint, to be trained."""
+        return replace(self, checkpoint=None, checkpoint_key=None, checkpoint_prefix=None)
 
     @abstractmethod
     def network(self, inputs: InputSpec) -> nn.Module:

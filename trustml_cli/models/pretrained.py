@@ -104,6 +104,9 @@ class AsPublished(Model):
     def trains(self) -> bool:
         return False
 
+    def fresh(self) -> Model:
+        return self.model
+
     def normalize(self, inputs: InputSpec) -> nn.Module:
         layers = [self.published.preprocessing or super().normalize(inputs)]
         if self.published.channels == 3:  # a mean and a deviation are of the channels that are there

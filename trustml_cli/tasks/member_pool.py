@@ -86,8 +86,7 @@ def trained_on(context: Context, spec: TrainingSpec, split: Split, chosen: Tenso
     """`spec` with the `chosen` (bool [N]) examples of `split` as training set, a seed of its own and no checkpoint."""
     note = f"half {number} of {len(split)}, seed={context.seed}"
     data = spec.data.derive(note, train=split.subset(chosen.nonzero()[:, 0]))
-    model = replace(spec.model, checkpoint=None, checkpoint_key=None, checkpoint_prefix=None)
-    return replace(spec, data=data, model=model, seed=context.seed_for("member", number))
+    return replace(spec, data=data, model=spec.model.fresh(), seed=context.seed_for("member", number))
 
 
 def in_memory(*splits: Split) -> InMemory:
