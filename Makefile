@@ -8,7 +8,7 @@ JOBS ?= 2
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations 10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-order test-mutants test-data test-faults test-faults-short test-slurm bench lint audit
+.PHONY: help demo test test-unit test-order test-mutants test-data test-faults test-faults-short test-next test-slurm bench lint audit
 .PHONY: smoke wheel-check clean
 
 help:  ## show this list
@@ -43,6 +43,10 @@ test-faults: $(BIN)/.installed  ## run the long tests of kills, full disks, race
 
 test-faults-short: $(BIN)/.installed  ## the same with fewer kills, cases and jobs of each kind
 	TRUSTML_FAULTS=short $(PYTEST) -m faults
+
+test-next: $(BIN)/.installed  ## run the tests of the command line against the newest Hydra, pre-releases too; may fail
+	rm -rf build/next && $(BIN)/python -m pip install --quiet --pre --target build/next hydra-core
+	-PYTHONPATH=$(abspath build/next) $(PYTEST) -p no:cacheprovider -W default -m 'not data and not faults' tests/config tests/cli tests/sweeps
 
 test-slurm: $(BIN)/.installed  ## run a sweep through a real SLURM of one node (root; apt-get install slurm-wlm munge)
 	PYTHON=$(abspath $(BIN))/python tests/slurm/run.sh

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from trustml_cli.config.groups import config_folder, is_variant, register_resolvers
+from trustml_cli.config.hydra_internals import composing_from
 from trustml_cli.metrics.columns import Columns
 
 PACKAGES = {"timm": "timm", "huggingface": "transformers", "robustbench": "robustbench"}
@@ -36,7 +37,7 @@ def composed(*overrides: str) -> DictConfig:
 @cache
 def compose_once(*overrides: str) -> DictConfig:
     register_resolvers()
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+    with composing_from(config_folder()):
         config = compose("config", overrides=list(overrides))
         for key in config:
             if OmegaConf.is_interpolation(config, key):

@@ -1,6 +1,7 @@
 """The rules of docs/architecture.md: imports point down, methods stay pure, handlers do not import handlers."""
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -80,6 +81,11 @@ def test_no_circle_between_modules() -> None:
 @pytest.mark.parametrize("file", [file for file in FILES if room_of(module_of(file)) in FAMILIES], ids=module_of)
 def test_a_method_needs_no_machinery(file: Path) -> None:
     assert MACHINERY.isdisjoint(name.partition(".")[0] for name in imports(file))
+
+
+def test_one_module_knows_the_private_parts_of_hydra_and_its_plugins() -> None:
+    private = [module_of(file) for file in FILES if any(re.match(r"hydra\._|hydra_plugins", n) for n in imports(file))]
+    assert private == ["trustml_cli.config.hydra_internals"]
 
 
 def test_a_handler_imports_no_handler() -> None:

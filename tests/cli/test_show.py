@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from omegaconf import OmegaConf
 
 from tests.configs import choices
 from tests.helpers import Cli
 from trustml_cli.cli.show import keys, show_choice, show_group, show_groups
 from trustml_cli.config.groups import config_folder, flat, register_resolvers
+from trustml_cli.config.hydra_internals import composing_from
 from trustml_cli.system.errors import InputError
 
 CONF = [config_folder()]
@@ -69,7 +70,7 @@ def test_what_a_choice_takes_from_another_is_shown_as_hydra_composes_it() -> Non
     building = [(group, choice) for group in GROUPS for choice in choices(group) if read(group, choice)[1]]
     assert {("trainer", "smoke"), ("task", "attack"), ("experiment", "cifar_crop")} <= set(building)
     register_resolvers()
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+    with composing_from(config_folder()):
         configs = {each: flat(plain(compose("config", ["=".join(each)]))) for each in building}
     for (group, choice), config in configs.items():
         own, said = read(group, choice)[0], shown(group, choice)

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
 from tests.configs import composed
 from tests.helpers import Cli
 from trustml_cli.config.groups import changed, config_folder, folder_name, refuse_nameless_choices, register_resolvers
+from trustml_cli.config.hydra_internals import composing_from
 from trustml_cli.config.messages import explain
 from trustml_cli.system.errors import InputError
 
@@ -46,7 +47,7 @@ def test_without_a_home_there_is_no_folder_and_the_command_says_what_to_set(
 
 
 def test_names_become_the_yaml_of_their_choices_with_this_configs_values() -> None:
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+    with composing_from(config_folder()):
         assert chosen(None) == {}
         one = chosen("mnist", "data_dir=/elsewhere")
         assert list(one) == ["mnist"]
@@ -59,7 +60,7 @@ def test_names_become_the_yaml_of_their_choices_with_this_configs_values() -> No
 
 
 def test_an_unknown_name_is_one_line_that_names_the_key() -> None:
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+    with composing_from(config_folder()):
         with pytest.raises(Exception, match="mnst") as caught:
             chosen("mnst")
         assert explain(caught.value, Path(), []) == "wanted=mnst: no such dataset; did you mean 'mnist'?"
@@ -76,7 +77,7 @@ def test_an_unknown_name_is_one_line_that_names_the_key() -> None:
 )
 def test_a_choice_that_is_added_to_those_of_the_task_is_no_change(added: str, chosen: dict[str, str]) -> None:
     whole = {"task": "rectify", "dataset": "digits", "model": "cifar_cnn", "trainer": "default", **chosen}
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+    with composing_from(config_folder()):
         register_resolvers()
         config = compose("config", [f"task={whole['task']}", added, "seed=3"])
         assert changed(config, whole) == {"seed": {"default": 0, "value": 3}}

@@ -6,14 +6,13 @@ from argparse import ArgumentError
 from pathlib import Path
 from typing import NoReturn
 
-import hydra
 import yaml
-from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from trustml_cli.cli.commands import COMMANDS, answer
 from trustml_cli.config.groups import config_folder, help_text, refuse_nameless_choices
+from trustml_cli.config.hydra_internals import get_args_parser, run_main
 from trustml_cli.config.instantiate import nearest
 from trustml_cli.config.messages import exists, explain
 from trustml_cli.config.spellings import NOTES, notes, understood
@@ -49,7 +48,7 @@ def main() -> None:
         refuse_repetition(overrides)
         sys.argv[1:] = resumed_words(overrides, flags)
         require_current_folder()
-        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(job)()
+        run_main(job, config_folder())
     except KeyboardInterrupt as interrupt:
         if SweepCallback.sweep is not None:
             with signals_ignored():

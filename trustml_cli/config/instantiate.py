@@ -180,7 +180,9 @@ def in_plain_words(text: str, key: str, given: Any) -> str:
     match = re.match(r"Value '(.*)' (?:of type '.*' could not be converted to|is not a valid) (\w+)", text)
     if match and match[2] in wanted:
         return f"must be {wanted[match[2]]}, got {match[1]!r}"
-    if match := re.match(r"Value '(.*)' of type '\w+' is incompatible with type hint '.*Union\[int, str\]", text):
+    if match := re.match(
+        r"Value '(.*)' of type '\w+' is incompatible with type hint '.*Union\[(int, str|str, int)\]", text
+    ):
         value = match[1].lower() if match[1] in ("True", "False") else match[1]
         quoted = f'["{value}"]' if isinstance(given, ListConfig) else f'"{value}"'
         return f"must be a whole number or text, got {value}; text is written with quotes: '{key}={quoted}'"

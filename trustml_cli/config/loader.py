@@ -7,10 +7,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import yaml
-from hydra._internal import hydra as hydra_itself
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import CachingConfigRepository
-from hydra.core import utils as hydra_utils
 from hydra.core.default_element import GroupDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -22,6 +18,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from trustml_cli.config.hydra_internals import (
+    APPLY_OVERRIDES,
+    CONFIGURE_LOG,
+    CachingConfigRepository,
+    ConfigLoaderImpl,
+    decide_mode_without_composing,
+    replace_loader,
+)
 from trustml_cli.config.trust import MACHINERY, USERS, packages, readable, refuse_code, typed_values
 from trustml_cli.system.errors import InputError, one_line
 from trustml_cli.system.files import refuse_links
@@ -199,21 +203,6 @@ def configure_log(log_config: Any, verbose_config: Any = False) -> None:
     CONFIGURE_LOG(log_config, verbose_config)
 
 
-CONFIGURE_LOG = hydra_utils.configure_log
-
-
-def mode_of(hydra: hydra_itself.Hydra, config_name: str | None, overrides: list[str]) -> Any:
-    """The run mode that the config asks for; None where command-line flags decide.
-
-    Hydra finds out by composing the whole config once more, 0.2 s at every start. None of our files sets `hydra.mode`,
-    and third-party files may only under `allow=[hydra]`; so the config is composed only if a word mentions Hydra.
-    """
-    return GET_MODE(hydra, config_name, overrides) if any("hydra" in word for word in overrides) else None
-
-
-GET_MODE = hydra_itself.Hydra.get_mode
-
-
 def apply_overrides(overrides: list[Override], config: DictConfig) -> None:
     """Apply overrides as Hydra does, those of the choices that ${named:…} brings last, when it is known which."""
 
@@ -228,9 +217,6 @@ def apply_overrides(overrides: list[Override], config: DictConfig) -> None:
     APPLY_OVERRIDES(brought, config)
 
 
-APPLY_OVERRIDES = ConfigLoaderImpl._apply_overrides_to_config
-
-
 def search_working_directory() -> None:
     """Append the current directory to the module search path, for code that the user has allowed."""
     here = str(Path.cwd())
@@ -240,8 +226,5 @@ def search_working_directory() -> None:
 
 def install_careful_loader() -> None:
     """Replace Hydra's config loader with `CarefulLoader`, and avoid its repeated composition."""
-    vars(hydra_itself)["ConfigLoaderImpl"] = CarefulLoader
-    vars(hydra_itself)["configure_log"] = vars(hydra_utils)["configure_log"] = configure_log
-    vars(hydra_itself)["Hydra"].get_mode = mode_of
-    implementation: Any = ConfigLoaderImpl
-    implementation._apply_overrides_to_config = apply_overrides
+    replace_loader(CarefulLoader, apply_overrides, configure_log)
+    decide_mode_without_composing()

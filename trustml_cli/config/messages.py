@@ -5,8 +5,7 @@ from itertools import islice
 from pathlib import Path
 
 import yaml
-from hydra import compose, initialize_config_dir
-from hydra._internal.utils import get_args_parser
+from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ValueType
@@ -14,6 +13,7 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
+from trustml_cli.config.hydra_internals import composing_from, get_args_parser
 from trustml_cli.config.instantiate import first_line, nearest
 from trustml_cli.system.distribution import install_command
 from trustml_cli.system.errors import InputError
@@ -88,7 +88,7 @@ def composed_without(key: str, conf: Path, words: list[str]) -> DictConfig | Non
         others.append(f"hydra.searchpath=[{quoted(str(Path(known.config_dir).absolute()))}]")
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(conf), version_base="1.3"):
+        with composing_from(conf):
             config = compose("config", overrides=others, return_hydra_config=True)
             top = key.partition(".")[0]
             if top in config and OmegaConf.is_interpolation(config, top):

@@ -17,9 +17,14 @@ from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.utils import JobReturn, JobStatus
-from hydra.plugins.sweeper import Sweeper
 
 from trustml_cli.config.groups import share_of_cores
+from trustml_cli.config.hydra_internals import (
+    replace_check_of_jobs,
+    replace_joblib_pool,
+    replace_ray,
+    replace_submitit_results,
+)
 from trustml_cli.system.signals import handle_termination
 from trustml_cli.system.streams import forgive_streams
 
@@ -35,20 +40,12 @@ def outlive_killed_jobs(launcher: str) -> None:
     By default, joblib cancels all jobs that have not ended, and submitit and Ray stop waiting for those that run.
     """
     if launcher.startswith("hydra_plugins.hydra_joblib_launcher."):
-        from hydra_plugins.hydra_joblib_launcher import _core
-
-        _core.Parallel = SeparateProcesses
+        replace_joblib_pool(SeparateProcesses)
     if launcher.startswith("hydra_plugins.hydra_ray_launcher."):
-        import ray
-        from hydra_plugins.hydra_ray_launcher import _core as ray_core
-
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # send no data that the user did not ask for
-        ray_core.ray = RayOrLost(ray)
+        replace_ray(RayOrLost)
     if launcher.startswith("hydra_plugins.hydra_submitit_launcher."):
-        from submitit import Job
-
-        waits: Any = Job
-        waits.results = results_or_lost(Job.results)
+        replace_submitit_results(results_or_lost)
 
 
 def check_each_kind_once() -> None:
@@ -63,8 +60,7 @@ def check_each_kind_once() -> None:
         for words in {kind(words, loader): words for words in batch}.values():
             loader.load_sweep_config(sweeper.config, list(words))
 
-    checks: Any = Sweeper
-    checks.validate_batch_is_legal = validate
+    replace_check_of_jobs(validate)
 
 
 def kind(words: Sequence[str], loader: ConfigLoader) -> tuple[str, ...]:

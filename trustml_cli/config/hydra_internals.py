@@ -1,0 +1,89 @@
+"""What this package takes from Hydra's private modules, and everything that it replaces in Hydra and its plugins.
+
+It is all here, so that a new version of Hydra concerns this file and the private methods that `loader.CarefulLoader`
+overrides. `make test-next` tries the newest version.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra._internal import hydra as hydra_itself
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import CachingConfigRepository
+from hydra._internal.utils import get_args_parser
+from hydra.core import utils as hydra_utils
+from hydra.plugins.sweeper import Sweeper
+
+__all__ = ["CachingConfigRepository", "ConfigLoaderImpl", "get_args_parser"]
+
+VERSION_BASE: dict[str, Any] = {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
+"""Which version's defaults Hydra takes; from 1.4 on it has but its own."""
+
+APPLY_OVERRIDES: Callable[..., None] = ConfigLoaderImpl._apply_overrides_to_config
+CONFIGURE_LOG: Callable[..., None] = hydra_utils.configure_log
+GET_MODE: Callable[..., Any] = hydra_itself.Hydra.get_mode
+
+
+def run_main(job: Callable[..., int], folder: Path) -> None:
+    """Have Hydra compose the config of the command line from the YAML in `folder`, and call `job`."""
+    hydra.main(config_path=str(folder), config_name="config", **VERSION_BASE)(job)()
+
+
+def composing_from(folder: Path) -> AbstractContextManager[Any]:
+    """A context in which `hydra.compose` takes the YAML in `folder`."""
+    return hydra.initialize_config_dir(str(folder), **VERSION_BASE)
+
+
+def replace_loader(
+    loader: type[ConfigLoaderImpl], apply_overrides: Callable[..., None], configure_log: Callable[..., None]
+) -> None:
+    """Have Hydra load configs by `loader`, and apply overrides and set up logs by these functions."""
+    implementation: Any = ConfigLoaderImpl
+    implementation._apply_overrides_to_config = staticmethod(apply_overrides)
+    vars(hydra_itself)["ConfigLoaderImpl"] = loader
+    vars(hydra_itself)["configure_log"] = vars(hydra_utils)["configure_log"] = configure_log
+
+
+def decide_mode_without_composing() -> None:
+    """Keep Hydra from composing the whole config to see in which mode it runs, unless a word mentions Hydra.
+
+    That takes 0.2 s at every start. Without such a word the flags decide: none of our files sets `hydra.mode`, and
+    third-party files may only under `allow=[hydra]`.
+    """
+
+    def get_mode(self: Any, config_name: str | None, overrides: list[str], **more: Any) -> Any:
+        return GET_MODE(self, config_name, overrides, **more) if any("hydra" in word for word in overrides) else None
+
+    vars(hydra_itself)["Hydra"].get_mode = get_mode
+
+
+def replace_check_of_jobs(validate: Callable[..., None]) -> None:
+    """Have sweepers check the overrides of all jobs by `validate`, before the first of them begins."""
+    checks: Any = Sweeper
+    checks.validate_batch_is_legal = validate
+
+
+def replace_joblib_pool(pool: type) -> None:
+    """Have Hydra's joblib launcher run jobs in `pool` instead of `joblib.Parallel`."""
+    from hydra_plugins.hydra_joblib_launcher import _core
+
+    _core.Parallel = pool
+
+
+def replace_submitit_results(wrap: Callable[[Callable[[Any], list[Any]]], Callable[[Any], list[Any]]]) -> None:
+    """Have submitit's jobs, which Hydra's launcher waits for, give what `wrap` makes of their results."""
+    from submitit import Job
+
+    job: Any = Job
+    job.results = wrap(Job.results)
+
+
+def replace_ray(stand_in: Callable[[Any], Any]) -> None:
+    """Have Hydra's Ray launcher ask `stand_in`, made of the module `ray`, for the results of jobs."""
+    import ray
+    from hydra_plugins.hydra_ray_launcher import _core
+
+    _core.ray = stand_in(ray)
