@@ -81,6 +81,8 @@ def fast(setup: Setup) -> Iterator[Row]:
             warm.append(mean(seconds[1:]) * len(seconds))
             cold.append(sum(seconds))
     yield Row("exit status", code, n=len(runs), holds=code == 0)
+    if not warm:
+        return
     yield Row("test accuracy", mean(scores), "", len(scores), note=spread(scores))
     yield Row("seconds of training without compiling", mean(warm), "s", len(warm),
               note=f"all epochs as fast as those after the first; {spread(warm)}")  # fmt: skip

@@ -118,14 +118,18 @@ class Views(nn.Sequential):
 
 
 class Largest(nn.Module):
-    """Global max pooling, [N, C, H, W] to [N, C], times `scale`."""
+    """Global max pooling, [N, C, H, W] to [N, C], times `scale`.
+
+    By index, not by `amax`: the gradient of `amax` looks for the values that equal the maximum. A compiled network
+    computes them anew without rounding to bf16 or fp16, finds none, and divides by zero.
+    """
 
     def __init__(self, scale: float) -> None:
         super().__init__()
         self.scale = scale
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.amax((2, 3)) * self.scale
+        return x.flatten(2).max(2).values * self.scale
 
 
 def nearly_identity(before: int, after: int) -> nn.Conv2d:

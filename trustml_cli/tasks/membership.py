@@ -106,17 +106,20 @@ class Membership:
     def check(self, attacks: Mapping[str, Inference]) -> None:
         """Raise `InputError` where an attack needs more references than there are."""
         for name, attack in attacks.items():
-            if attack.fewest_references > min(self.references):
+            if attack.fewest_references > max(self.references):
                 raise InputError(
-                    f"task.references: {name} needs at least {attack.fewest_references}, got {min(self.references)}; "
+                    f"task.references: {name} needs at least {attack.fewest_references}, got {max(self.references)}; "
                     "take more, or task.inference=loss"
                 )
 
     def jobs(self, attacks: Mapping[str, Inference]) -> list[tuple[str, int]]:
-        """Attacks with numbers of references; attacks that use no references have 0, once."""
+        """Attacks with the numbers of references that they can work with; those that use none have 0, once."""
         counts = sorted(set(self.references))
         return [
-            (name, count) for name, attack in attacks.items() for count in (counts if attack.fewest_references else [0])
+            (name, count)
+            for name, attack in attacks.items()
+            for count in (counts if attack.fewest_references else [0])
+            if count >= attack.fewest_references
         ]
 
     def check_chance(
