@@ -14,7 +14,7 @@ from trustml_cli.config.groups import config_folder, is_variant, register_resolv
 from trustml_cli.config.hydra_internals import composing_from
 from trustml_cli.metrics.columns import Columns
 
-PACKAGES = {"timm": "timm", "huggingface": "transformers", "robustbench": "robustbench"}
+PACKAGES = {"timm": "timm", "huggingface": "transformers"}
 
 
 def choices(group: str, variants: bool = False) -> list[str]:

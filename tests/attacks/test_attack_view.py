@@ -48,7 +48,14 @@ def thins(network: nn.Module) -> int:
     return sum(isinstance(layer, ThinConv2d) for layer in network.modules())
 
 
-OTHERS = ("custom", "huggingface", "table_mlp", "timm", "torchvision")  # nothing by default, or much like resnet18
+OTHERS = (
+    "custom",
+    "huggingface",
+    "robustbench",
+    "table_mlp",
+    "timm",
+    "torchvision",
+)  # nothing by default, or much like resnet18
 
 
 @pytest.mark.parametrize("name", [name for name in choices("model") if name not in OTHERS])

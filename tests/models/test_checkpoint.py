@@ -97,6 +97,21 @@ def test_weights_behind_a_normalisation_are_not_read_without_it(tmp_path: Path) 
         load_checkpoint(bare, save_pt(network().state_dict(), tmp_path / "weights"))
 
 
+@pytest.mark.parametrize(
+    ("mean", "std", "before"),
+    [("mu", "sigma", ""), ("module.mu", "module.sigma", "module."), ("normalize.mean", "normalize.std", "model.")],
+)
+def test_a_normalisation_inside_the_weights_takes_the_place_of_ours(
+    tmp_path: Path, mean: str, std: str, before: str
+) -> None:
+    old, new = network(), network()
+    inside = {mean: torch.full((1, 1, 1, 1), 0.3), std: torch.full((1, 1, 1, 1), 0.7)}  # as RobustBench has them
+    file = save_pt({**inside, **prefixed(old.get_submodule("network").state_dict(), before)}, tmp_path / "weights")
+    assert "normalised by its own" in load_checkpoint(new, file)
+    x = torch.rand(4, 1, 8, 8)
+    torch.testing.assert_close(new(x), old.get_submodule("network")((x - 0.3) / 0.7))
+
+
 class Own(nn.Module):
     """A user's network whose attribute is called as a part of ours."""
 

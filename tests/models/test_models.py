@@ -58,7 +58,8 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Read:
     return read
 
 
-every_model = pytest.mark.parametrize("name", choices("model"))
+AS_IT_IS = {"robustbench"}  # never with a new head
+every_model = pytest.mark.parametrize("name", [name for name in choices("model") if name not in AS_IT_IS])
 
 
 @every_model

@@ -1,19 +1,23 @@
 """Model zoos: networks of timm and of hub folders, as they are or with a new head; nothing in a folder is run."""
 
 import json
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn import functional
 from torchvision.transforms.functional import to_pil_image
 
 from tests.helpers import FRESH, Cli, facts, metrics, newest, save_classifier
 from trustml_cli.models.huggingface import HuggingFaceModel
 from trustml_cli.models.model import InputSpec, Model, Normalization
 from trustml_cli.models.pretrained import as_published
+from trustml_cli.models.robustbench_model import Benchmark, RobustBenchModel, ThreatModel
 from trustml_cli.models.timm_model import TimmModel, names_of
 
 PLAIN = {"preprocess": False, "classes": None, "normalization": Normalization.none, **FRESH}
@@ -169,3 +173,106 @@ class TestTimm:
         answer = trustml("task=fgsm", "model=timm", *words)
         assert answer.returncode == 2
         assert message in answer.stderr
+
+
+ZOO = '''
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    """A network of the zoo: its normalisation inside."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mu", torch.full((1, 3, 1, 1), 0.4))
+        self.register_buffer("sigma", torch.full((1, 3, 1, 1), 0.2))
+        self.linear = nn.Linear(3, 10)
+
+    def forward(self, x):
+        return self.linear(((x - self.mu) / self.sigma).mean((2, 3)))
+'''
+FILES = {
+    "__init__": "from robustbench.utils import load_model",
+    "net": ZOO,
+    "data": "class Steps:\n    transforms = []\n\ndef get_preprocessing(*words):\n    return Steps",
+    "utils": """
+import torch
+from robustbench.net import Net
+
+def download_gdrive_new(number, file):
+    raise OSError("no network")
+
+def load_model(name, folder, dataset, threat_model):
+    net = Net()
+    net.load_state_dict(torch.load(f"{folder}/{dataset}/{threat_model}/{name}.pt", weights_only=True))
+    return net.eval()
+""",
+    "model_zoo": """
+from enum import Enum
+from types import SimpleNamespace
+
+Dataset = Enum("Dataset", {"cifar_10": "cifar10", "imagenet": "imagenet"})
+Threat = Enum("Threat", {"Linf": "Linf", "L2": "L2"})
+enums = SimpleNamespace(BenchmarkDataset=Dataset, ThreatModel=Threat)
+model_dicts = {Dataset.cifar_10: {Threat.Linf: {"Small": {"gdrive_id": "abc"}}}, Dataset.imagenet: {}}
+""",
+}
+"""What of robustbench is used: the package itself cannot be installed beside the other packages of the tests."""
+
+
+class TestRobustBench:
+    @pytest.fixture(autouse=True)
+    def package(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        folder = tmp_path / "packages" / "robustbench"
+        folder.mkdir(parents=True)
+        for name, text in FILES.items():
+            (folder / f"{name}.py").write_text(text)
+        monkeypatch.syspath_prepend(folder.parent)
+        for name in [name for name in sys.modules if name.partition(".")[0] == "robustbench"]:
+            monkeypatch.delitem(sys.modules, name)
+
+    def model(self, folder: Path, **changes: Any) -> RobustBenchModel:
+        words = {"name": "Small", "benchmark": Benchmark.cifar10, "threat_model": ThreatModel.Linf}
+        return RobustBenchModel(**{**words, "data_dir": folder, **PLAIN, **changes})
+
+    def save(self, folder: Path, content: object = None) -> dict[str, torch.Tensor]:
+        from robustbench.net import Net
+
+        state: dict[str, torch.Tensor] = Net().state_dict()
+        file = folder / "robustbench" / "cifar10" / "Linf" / "Small.pt"
+        file.parent.mkdir(parents=True)
+        torch.save(state if content is None else content, file)
+        return state
+
+    def test_it_answers_with_its_weights_and_normalisation_in_the_data_set_s_order(self, tmp_path: Path) -> None:
+        state = self.save(tmp_path)
+        network = as_published(self.model(tmp_path)).build(
+            InputSpec((3, 8, 8), 2, (0.5,) * 3, (0.25,) * 3, ("truck", "cat"))
+        )
+        x = torch.rand(4, 3, 8, 8)
+        expected = functional.linear((x.mean((2, 3)) - 0.4) / 0.2, state["linear.weight"], state["linear.bias"])
+        torch.testing.assert_close(network(x), expected[:, [9, 3]])
+
+    def test_a_file_that_would_run_code_is_not_loaded(self, tmp_path: Path) -> None:
+        class Trap:
+            def __reduce__(self) -> tuple[Any, ...]:
+                return print, ("run",)
+
+        self.save(tmp_path, content=Trap())
+        with pytest.raises(ValueError, match=r"^name: .*Small\.pt is no weights-only file \("):
+            as_published(self.model(tmp_path))
+
+    def test_what_is_not_there_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with pytest.raises(
+            ValueError, match=r"^name: .*Small\.pt is not there and could not be downloaded \(no network\)"
+        ):
+            as_published(self.model(tmp_path))
+        with pytest.raises(
+            ValueError, match=r"^name: RobustBench has no 'Smal' for cifar10 and Linf; near it are Small$"
+        ):
+            self.model(tmp_path, name="Smal")
+        with pytest.raises(ValueError, match=r"^is taken as it is only; add trainer=none$"):
+            self.model(tmp_path).network(COLOUR)
+        monkeypatch.setitem(sys.modules, "robustbench.model_zoo", None)
+        with pytest.raises(ValueError, match=r"^needs robustbench .* install it from its repository"):
+            self.model(tmp_path)

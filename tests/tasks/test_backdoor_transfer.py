@@ -21,7 +21,13 @@ from trustml_cli.tasks.backdoor_transfer import TransferBackdoor
 from trustml_cli.tasks.context import Context
 
 INPUTS = InputSpec((1, 16, 16), classes=4, mean=(0.5,), std=(0.25,))
-WITHOUT_BODY = {"logistic", "custom", "huggingface", "table_mlp"}  # all head, nothing without a value, and for tables
+WITHOUT_BODY = {
+    "logistic",
+    "custom",
+    "huggingface",
+    "robustbench",
+    "table_mlp",
+}  # all head, no network by default, tables
 DEEP = [name for name in choices("model") if name not in WITHOUT_BODY]
 
 

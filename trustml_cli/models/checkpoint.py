@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from trustml_cli.models.model import Normalize
 from trustml_cli.models.pickled import NotWeights, check_pickled
 from trustml_cli.system.errors import one_line, some_of
 from trustml_cli.system.user_file import opened
@@ -24,6 +25,7 @@ Weights = Mapping[str, Tensor]
 
 WRAPPERS = ("module", "_orig_mod")  # DataParallel, AveragedModel; torch.compile
 COUNTERS = ("num_batches_tracked", "n_averaged")  # of BatchNorm (not before torch 0.4), of AveragedModel
+NORMALIZATIONS = (("mu", "sigma"), ("normalize.mean", "normalize.std"))
 DEPTH = 3  # of mappings within mappings that are searched for weights
 ENTRIES = 100  # of a file that are tried
 SHOWN = 3  # names of each kind in a message
@@ -33,13 +35,15 @@ SHOWN = 3  # names of each kind in a message
 class Reading:
     """One way to read a file: the tensors of the entry `key` whose names begin with `prefix`, without it, for `target`.
 
-    `target` is a module of the network. Names are compared without the parts that wrappers add.
+    `target` is a module of the network, and `normalize` takes the place of its first layer, if given. Names are
+    compared without the parts that wrappers add.
     """
 
     key: str
     prefix: str
     weights: Weights
     target: nn.Module
+    normalize: Normalize | None = None
 
     @property
     def pairs(self) -> dict[str, tuple[str | None, str | None]]:
@@ -101,10 +105,11 @@ def load_checkpoint(network: nn.Sequential, path: Path, key: str | None = None, 
         if not any(states.values()):
             raise ValueError(f"checkpoint_prefix: no name in {path} begins with {prefix!r}")
     readings = [
-        Reading(entry, start, state, target)
+        Reading(entry, start, weights, target, normalize)
         for entry, state in states.items()
         if state
-        for start in beginnings(state, prefix or "")
+        for weights, normalize in normalizations(state)
+        for start in beginnings(weights, prefix or "")
         for target in targets(network)
     ]
     fitting = {reading.key: reading for reading in reversed(readings) if reading.fits}
@@ -115,8 +120,11 @@ def load_checkpoint(network: nn.Sequential, path: Path, key: str | None = None, 
         known = entries(entry for entry in states if entry in fitting)
         raise ValueError(f"checkpoint_key: {path} has several networks that fit; take one of {known}")
     first.load()
+    if first.normalize is not None:
+        network.add_module("normalize", first.normalize)
     entry, start = first.key and f", entry {first.key}", first.prefix and f", names without {first.prefix!r}"
-    return f"{path}{entry}{start}: {first.matches} tensors"
+    own = ", normalised by its own mean and deviation" if first.normalize is not None else ""
+    return f"{path}{entry}{start}{own}: {first.matches} tensors"
 
 
 def read_states(path: Path) -> dict[str, dict[str, Tensor]]:
@@ -176,6 +184,18 @@ def targets(network: nn.Sequential) -> Iterator[nn.Module]:
         yield module
         inside = [child for child in module.children() if child.state_dict()]
         module = inside[0] if len(inside) == 1 and len(inside[0].state_dict()) == len(module.state_dict()) else None
+
+
+def normalizations(state: Weights) -> Iterator[tuple[Weights, Normalize | None]]:
+    """`state` as it is, and without the mean and deviation [1, C, 1, 1] that RobustBench's networks begin with."""
+    yield state, None
+    names = {unwrapped(name): name for name in state}
+    for pair in NORMALIZATIONS:
+        found = [names[name] for name in pair if name in names]
+        values = [state[name] for name in found]
+        if len(found) == 2 and all(value.dim() == 4 and value.numel() == value.shape[1] for value in values):
+            mean, std = (tuple(value.flatten().tolist()) for value in values)
+            yield {name: tensor for name, tensor in state.items() if name not in found}, Normalize(mean, std)
 
 
 def beginnings(names: Weights, prefix: str) -> Iterator[str]:
