@@ -68,6 +68,7 @@ BAD_INPUT = [
     (["task=attack", "attack=linear"], ["attack", "needs a linear model", "model=logistic"]),
     (["task=fgsm", "task.save=5"], ["task.save", "all, or at least task.examples (6), got 5"]),
     (["task=fgsm", "task.save=some"], ["task.save", "all, or at least", "some"]),
+    (["task._target_=trustml_cli.tasks.train.Trian"], ["task._target_", "cannot find trustml_cli.tasks.train.Trian"]),
     (["task=fgsm", "task.images=0"], ["task.images", "at least 1"]),
     (["task=fgsm", "defence=pgdd"], ["defence=pgdd", "'pgd'"]),
     (["task=bnn", "defence=pgd"], ["defence=pgd", "task takes no defence"]),

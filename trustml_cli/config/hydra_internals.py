@@ -4,6 +4,7 @@ It is all here, so that a new version of Hydra concerns this file and the privat
 overrides. `make test-next` tries the newest version.
 """
 
+import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -58,6 +59,11 @@ def decide_mode_without_composing() -> None:
         return GET_MODE(self, config_name, overrides, **more) if any("hydra" in word for word in overrides) else None
 
     vars(hydra_itself)["Hydra"].get_mode = get_mode
+
+
+def silence_lookups() -> None:
+    """Keep Hydra from printing an error, over several lines, before it raises it for a class that it cannot find."""
+    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)
 
 
 def replace_check_of_jobs(validate: Callable[..., None]) -> None:

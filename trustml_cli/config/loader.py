@@ -25,6 +25,7 @@ from trustml_cli.config.hydra_internals import (
     ConfigLoaderImpl,
     decide_mode_without_composing,
     replace_loader,
+    silence_lookups,
 )
 from trustml_cli.config.trust import MACHINERY, USERS, packages, readable, refuse_code, typed_values
 from trustml_cli.system.errors import InputError, one_line
@@ -228,3 +229,4 @@ def install_careful_loader() -> None:
     """Replace Hydra's config loader with `CarefulLoader`, and avoid its repeated composition."""
     replace_loader(CarefulLoader, apply_overrides, configure_log)
     decide_mode_without_composing()
+    silence_lookups()
