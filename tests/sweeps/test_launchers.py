@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 from typing import Any
 
 import pandas
@@ -19,7 +20,7 @@ from tests.helpers import Cli
 from tests.processes import HANGS, gone, noted, wait_until
 from trustml_cli.config.groups import share_of_cores
 from trustml_cli.config.messages import explain
-from trustml_cli.sweeps.launchers import Call, SeparateProcesses
+from trustml_cli.sweeps.launchers import Call, RayOrLost, SeparateProcesses
 from trustml_cli.sweeps.resume import resumed_words
 from trustml_cli.system.errors import InputError
 
@@ -211,3 +212,17 @@ def test_a_sweep_is_found_again_whatever_launches_it(tmp_path: Path, monkeypatch
     assert resumed_words(["resume=outputs/multirun/1", "launcher=slurm"], ["-m"]) == otherwise
     with pytest.raises(InputError, match="leave out seed=5"):
         resumed_words(["resume=outputs/multirun/1", "seed=5"], [])
+
+
+def test_a_job_that_was_killed_under_ray_is_lost_and_no_other() -> None:
+    class WorkerCrashedError(Exception):
+        pass
+
+    def get(job: str) -> str:
+        if job == "killed":
+            raise WorkerCrashedError
+        return job
+
+    ray = RayOrLost(SimpleNamespace(get=get, exceptions=SimpleNamespace(WorkerCrashedError=WorkerCrashedError)))
+    assert [ray.get("first"), ray.get("last")] == ["first", "last"]
+    assert ray.get("killed").return_value == 1
