@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import Cli, facts, metrics, newest
+from tests.configs import composed
+from tests.results.trackers.run import live, recorder
+from trustml_cli.config.instantiate import build
 from trustml_cli.results.trackers.wandb import Mode, WandB
 from trustml_cli.system.errors import InputError
 
@@ -33,27 +35,27 @@ def records(file: Path) -> Iterator[Any]:
             whole = b""
 
 
-def test_a_run_is_kept_offline_as_its_files_have_it(trustml: Cli, tmp_path: Path) -> None:
-    words = ["task=train", "model=logistic", "trainer=smoke", "tracker=wandb"]
-    answer = trustml(*words, env={"MY_TOKEN": "logistic-secret", "WANDB_MODE": "online"})
-    assert (answer.returncode, answer.stderr) == (0, "")
-    (file,) = (tmp_path / "outputs" / "wandb").glob("offline-run-*/run-*.wandb")
-    (run,) = (record.run for record in records(file) if record.HasField("run"))
-    assert (run.project, run.display_name) == ("trustml", newest(tmp_path).name)
+def test_a_run_is_kept_offline_as_its_files_have_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "online")  # the configuration decides
+    (tmp_path / "run").mkdir()
+    record = recorder(tmp_path / "run")
+    record.follow(build(composed("tracker=wandb", f"output_dir={tmp_path}").tracker, "tracker"))
+    live(record)
+    assert record.tracker is not None, "it did not fail"
+    (file,) = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
+    found = list(records(file))
+    (run,) = (record.run for record in found if record.HasField("run"))
+    assert (run.project, run.display_name, run.notes) == ("trustml", "run", "trustml seed=7")
     config = {item.key: json.loads(item.value_json) for item in run.config.update}
-    assert (config["model"], config["trainer.epochs"]) == ("logistic", 2)
-    assert run.notes == " ".join(facts(newest(tmp_path))["command"])
-    summary = {
-        item.key or item.nested_key[0]: json.loads(item.value_json)
-        for record in records(file)
-        for item in record.summary.update
-    }
-    row = metrics(newest(tmp_path)).iloc[0]
-    assert summary["test_accuracy"] == row.test_accuracy
-    assert summary["test_accuracy_ci_low"] == row.test_accuracy_ci_low
-    epochs = [{item.nested_key[0]: item.value_json for item in record.history.item} for record in records(file)]
-    assert [epoch["epoch"] for epoch in epochs if "history/train_loss" in epoch] == ["1", "2"]
-    assert len(list(file.parent.glob("files/media/images/plots/*.png"))) == len(list(newest(tmp_path).glob("plots/*")))
+    assert {"model": "mlp", "trainer.lr": 1e-5, "task.epsilon": [0, 0.1], "seed": 7}.items() <= config.items()
+    summary = {item.key: item.value_json for record in found for item in record.summary.update if item.key}
+    values = {name: float(value) for name, value in summary.items() if name.startswith("robust_accuracy/")}
+    assert values == {"robust_accuracy/fgsm/epsilon_0": 1.0, "robust_accuracy/fgsm/epsilon_0.1": 0.5}
+    epochs = [{item.nested_key[0]: json.loads(item.value_json) for item in record.history.item} for record in found]
+    for stage in ("clean", "poisoned"):
+        losses = [(epoch["epoch"], epoch[name]) for epoch in epochs if (name := f"history/{stage}/train_loss") in epoch]
+        assert losses == [(1, 1.0), (2, 0.5)]
+    assert len(list(file.parent.glob("files/media/images/plots/curve_*.png"))) == 1
     assert {path.name for path in file.parent.glob("files/*")} == {"media", "requirements.txt"}
 
 
