@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 import torch
+from hydra import compose
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 from tests.configs import choices, composed
 from tests.helpers import NO_CACHE, Cli, measured
 from trustml_cli.config.groups import config_folder, is_variant
+from trustml_cli.config.hydra_internals import composing_from
 from trustml_cli.config.instantiate import build
 from trustml_cli.config.trust import Permissions
 from trustml_cli.system.errors import InputError
@@ -56,19 +58,22 @@ def test_an_experiment_sets_the_task_and_the_top_and_names_all_else() -> None:
         assert set(OmegaConf.load(CONF / "experiment" / f"{name}.yaml")) <= {"defaults", "task", *top}, name
 
 
-def test_every_variant_serves_an_experiment() -> None:
+def test_every_variant_serves_an_experiment_or_a_task() -> None:
     text = "\n".join(file.read_text() for file in CONF.glob("*/*.yaml"))
     variants = [file for file in CONF.glob("*/*.yaml") if is_variant(file)]
     assert variants
     for file in variants:
-        assert re.search(rf"(/{file.parent.name}: .*|^  - )\b{file.stem}\b", text, re.MULTILINE), file.name
+        assert re.search(rf"(/{file.parent.name}(@[\w.]+)?: .*|^  - )\b{file.stem}\b", text, re.MULTILINE), file.name
 
 
 def others(experiment: str) -> list[str]:
     """What replaces one choice of an experiment by another, for each group that its task takes."""
-    groups = [group for group in composed(f"experiment={experiment}") if group != "task" and (CONF / group).is_dir()]
-    words = [f"{group}={name}" for group in groups for name in choices(group, variants=True)]
-    return [word for word in words if ": ???" not in (CONF / f"{word.replace('=', '/')}.yaml").read_text()]
+    with composing_from(CONF):
+        chosen = compose("config", [f"experiment={experiment}"], return_hydra_config=True).hydra.runtime.choices
+    places = {place: CONF / place.partition("@")[0] for place in chosen if not place.startswith(("task", "hydra/"))}
+    files = [(place, file) for place, folder in places.items() for file in sorted(folder.glob("*.yaml"))]
+    files = [(place, file) for place, file in files if file.parent.name not in ("experiment", "launcher")]
+    return [f"{place}={file.stem}" for place, file in files if ": ???" not in file.read_text()]
 
 
 def refused(experiment: str, other: str, data_folder: Path) -> str:
@@ -88,9 +93,11 @@ def test_choices_of_experiments_can_be_replaced(data_folder: Path) -> None:
         ("cifar_fast", "model=mlp"),
         ("patch_mnist", "physical=sticker"),
         ("backdoor_mnist", "trainer=sklearn"),
+        ("robust_mnist_fgsm", "attack@references.margin=fgsm"),
+        ("fooling_mnist", "attack@methods.many_steps=fgsm"),
     ]
     drawn = Random(0)
-    for experiment in drawn.sample(EXPERIMENTS, 8):
+    for experiment in drawn.sample(EXPERIMENTS, 5):
         pairs.append((experiment, drawn.choice(others(experiment))))
     assert not list(filter(None, (refused(*pair, data_folder) for pair in pairs)))
 
