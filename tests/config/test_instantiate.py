@@ -148,6 +148,8 @@ def test_keys_at_the_top_of_the_config_are_named_without_a_dot():
     ("name", "known", "words"),
     [
         ("epsilom", ["steps", "epsilon"], "did you mean 'epsilon'?"),
+        ("PGD", ["fgsm", "pgd"], "did you mean 'pgd'?"),
+        ("lamda", ["Lambda"], "did you mean 'Lambda'?"),
         ("epsilom", ["steps", "norm"], "there are steps, norm"),
         ("epsilom", [], "there are none here"),
     ],

@@ -170,8 +170,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     known = list(known)
     if new := set(RENAMED.get(name, ())) & set(known):
         return f"it is called {min(new)} now"
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known) or 'none here'}"
+    small = {other.lower(): other for other in known}
+    close = difflib.get_close_matches(name.lower(), small, n=1, cutoff=0.6)
+    return f"did you mean {small[close[0]]!r}?" if close else f"there are {', '.join(known) or 'none here'}"
 
 
 def in_plain_words(text: str, key: str, given: Any) -> str:
