@@ -75,12 +75,14 @@ KINDS = {  # file → its pixels in grey on a background of level 51
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("content", "expected"), KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_every_kind_of_pixels_becomes_the_levels_that_a_viewer_shows(content, expected, channels):
-    pixels = Decoder(size=None, channels=channels, background=[0.2])(content, "picture").pixels
-    assert pixels.shape == (channels, 1, len(expected))
-    assert np.abs(pixels.astype(int) - expected).max() <= 1
+def test_every_kind_of_pixels_becomes_the_levels_that_a_viewer_shows(kind, channels):
+    content, expected = KINDS[kind]
+    decoded = Decoder(size=None, channels=channels, background=[0.2])(content, kind)
+    assert decoded.pixels.shape == (channels, 1, len(expected))
+    assert np.abs(decoded.pixels.astype(int) - expected).max() <= 1
+    assert ("deep" in decoded.remarks) == kind.startswith(("12", "16", "floats"))
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "TIFF", "PNG"])
@@ -97,6 +99,7 @@ REFUSED = {
     "floats up to 255": (saved(LEVELS.astype(np.float32), "TIFF"), "holds floats from 0 to 255; scale them to 0 to 1"),
     "not a number": (saved(np.array([[0.5, np.nan]], dtype=np.float32), "TIFF"), "holds floats from nan to nan"),
     "32 bits": (saved(LEVELS.astype(np.int32), "TIFF"), "holds signed integers or 32 bits, of unknown range"),
+    "16 bits, one colour transparent": (png(2, np.stack([DEEP] * 3, -1), (b"tRNS", bytes(6))), "has a transparent"),
     "nothing": (b"", "it is empty"),
     "text": (b"hello", "its format, or its kind of pixels, is none that Pillow reads"),
 }  # fmt: skip

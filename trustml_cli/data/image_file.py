@@ -50,7 +50,7 @@ class FirstFrame:
     """Upright, mode RGBA where anything may be transparent, else L or RGB."""
     jpeg: bool
     deep: bool
-    """Whether it was scaled to 8 bits from more bits or from floats."""
+    """Whether it has 8 bits instead of more, or of floats."""
     frames: bool
     """Whether the file holds further frames or pages."""
 
@@ -58,7 +58,7 @@ class FirstFrame:
 def read_image(content: Path | bytes, draft: tuple[str, tuple[int, int]] | None = None) -> FirstFrame:
     """Decode the first frame of an image file; its EXIF orientation is applied, its colour profile is not.
 
-    Palettes and CMYK become RGB. Grey of more than 8 bits is scaled by the range of its type, so that 65,535 of 16 bits
+    Palettes and CMYK become RGB. More than 8 bits are scaled by the range of their type, so that 65,535 of 16 bits
     becomes 255; floats must be in [0, 1]. `draft` is the mode and the least size to which a JPEG may be decoded. Raises
     ValueError for pixels of unknown range, and Pillow's errors for a damaged file.
     """
@@ -66,9 +66,13 @@ def read_image(content: Path | bytes, draft: tuple[str, tuple[int, int]] | None 
         frames = picture.format in FRAMES and getattr(picture, "is_animated", False)
         if draft is not None:
             picture.draft(*draft)
+        pixels_as = [str(tile[3]) for tile in getattr(picture, "tile", ())]
+        deep = any(";16" in each for each in pixels_as)  # where a pixel is a colour, Pillow reads the upper 8 bits
         image = ImageOps.exif_transpose(picture)
-        deep = image.mode.startswith(("I", "F"))
-        if deep:
+        if deep and image.mode == "RGB" and "transparency" in image.info:
+            raise ValueError("has a transparent colour of 16 bits; save it with an alpha channel")
+        if image.mode.startswith(("I", "F")):
+            deep = True
             image = with_8_bits(image, picture.format, dict(getattr(picture, "tag_v2", {})))
         if image.has_transparency_data:
             image = image.convert("RGBA")
