@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from tests.helpers import FRESH
 from trustml_cli.models.custom import Custom
@@ -107,3 +108,31 @@ def test_a_factory_that_fails_is_refused_by_name(factory: str, arguments: dict[s
 def test_a_network_of_another_shape_is_refused_with_the_shape() -> None:
     with pytest.raises(ValueError, match="cannot take inputs of shape 1×6×6"):
         custom("own_networks:plain").build(InputSpec((1, 6, 6), 4, mean=(0.5,), std=(1.0,)))
+
+
+SHADOWED = """
+def base():
+    import own_later
+    return own_later.network()
+"""
+
+
+@pytest.mark.parametrize("name", ["test", "this"])
+def test_a_module_beside_the_user_comes_before_python_s_own(name: str, tmp_path: Path) -> None:
+    """Python has modules called test and this, which nothing here has loaded."""
+    sys.modules.pop(name, None)
+    (tmp_path / f"{name}.py").write_text(SHADOWED)
+    (tmp_path / "own_later.py").write_text("from torch import nn\n\ndef network(): return nn.Flatten()\n")
+    try:
+        assert isinstance(custom(f"{name}:base").network(IMAGES), nn.Flatten)
+        assert sys.modules[name].__file__ == str(tmp_path / f"{name}.py")
+        assert sys.path[0] != str(tmp_path), "what is imported later could be shadowed"
+    finally:
+        for each in (name, "own_later"):
+            sys.modules.pop(each, None)
+
+
+def test_a_module_with_the_name_of_one_in_use_is_to_be_renamed(tmp_path: Path) -> None:
+    (tmp_path / "random.py").write_text(SOURCE)
+    with pytest.raises(ValueError, match=r"random\.py has the name of a module in use; rename it\)$"):
+        custom("random:plain")

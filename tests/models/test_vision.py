@@ -12,7 +12,8 @@ from torch import nn
 from torchvision import models
 
 from tests.helpers import FRESH
-from trustml_cli.models.model import InputSpec, Normalization
+from trustml_cli.models.checkpoint import load_checkpoint
+from trustml_cli.models.model import InputSpec, Model, Normalization
 from trustml_cli.models.vision import FirstOutput, ResNet18, TorchvisionModel, linear_head, replace_last_linear
 
 RESNET = ResNet18(weights=None, freeze=False, head=[], normalization=Normalization.none, **FRESH)
@@ -27,7 +28,7 @@ def inputs(*shape: int) -> InputSpec:
 
 def body(network: nn.Module) -> nn.Module:
     """The ResNet inside, which follows the repetition of grey channels where there is one."""
-    return network.network.body[-1]
+    return network.network[-1]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ def test_the_number_of_weights_is_the_published_one() -> None:
 def test_a_grey_image_is_seen_as_three_equal_channels(model: ResNet18 | TorchvisionModel) -> None:
     network = model.build(inputs(1, 65, 65)).eval()
     grey = torch.rand(2, 1, 65, 65)
-    parts = [*network.network.body, network.network.head] if model is RESNET else [*network.network]
+    parts = [*network.network]
     on_colour = nn.Sequential(*parts[1:])(torch.cat([grey, grey, grey], dim=1))
     torch.testing.assert_close(network(grey), on_colour)
 
@@ -80,13 +81,13 @@ def test_freezing_trains_the_head_alone_and_keeps_the_statistics(freeze: bool, m
     network(torch.rand(4, 3, 64, 64)).logsumexp(1).sum().backward()
     optimizer.step()
     moved = {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
-    head = {name for name in before if name.startswith("network.head.")}
+    head = {name for name in before if ".fc." in name}
     assert len(head) == 2
     assert moved == (head if freeze else set(before))
 
 
 def test_the_head_has_a_linear_layer_for_each_width_and_the_classes() -> None:
-    head = replace(RESNET, head=[256]).build(inputs(3, 32, 32)).network.head
+    head = body(replace(RESNET, head=[256]).build(inputs(3, 32, 32))).fc
     assert [type(layer) for layer in head] == [nn.Linear, nn.ReLU, nn.Linear]
     assert [layer.weight.shape for layer in head[::2]] == [(256, 512), (10, 256)]
     assert [layer.weight.shape for layer in linear_head(9, [8, 7], 2)[::2]] == [(8, 9), (7, 8), (2, 7)]
@@ -100,6 +101,26 @@ def test_of_networks_with_auxiliary_logits_only_the_logits_are_returned() -> Non
     x = torch.rand(2, 3)
     for mode in (True, False):
         assert torch.equal(FirstOutput(WithAuxiliary()).train(mode)(x), x)
+
+
+@pytest.mark.parametrize(
+    ("model", "side"), [(RESNET, 65), (replace(SMALL, name="resnet18"), 32)], ids=["resnet18", "name"]
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_torchvision_s_own_file_is_read(model: Model, side: int, channels: int, tmp_path: Path) -> None:
+    own = models.resnet18(weights=None, num_classes=10).eval()
+    torch.save(own.state_dict(), tmp_path / "resnet18.pth")
+    network = model.build(inputs(channels, side, side))
+    load_checkpoint(network, tmp_path / "resnet18.pth")
+    x = torch.rand(2, channels, side, side)
+    torch.testing.assert_close(network(x), own(x.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-4)
+
+
+def test_where_torchvision_s_stem_does_not_fit_the_layer_is_named(tmp_path: Path) -> None:
+    torch.save(models.resnet18(weights=None, num_classes=10).state_dict(), tmp_path / "resnet18.pth")
+    message = r"conv1.weight is \[64, 3, 7, 7\], not \[64, 3, 3, 3\]$"
+    with pytest.raises(ValueError, match=message):
+        load_checkpoint(RESNET.build(inputs(3, 32, 32)), tmp_path / "resnet18.pth")
 
 
 def test_channels_that_are_neither_grey_nor_colour_are_refused() -> None:
@@ -129,10 +150,10 @@ class TestPretrainedWeights:
         pretrained = models.resnet18(weights=None)
         torch.save(pretrained.state_dict(), hub / "resnet18-f37072fd.pth")
         network = replace(RESNET, weights="imagenet").build(inputs(1, 32, 32))
-        pretrained.fc = nn.Identity()
+        body(network).fc = pretrained.fc = nn.Identity()
         grey = torch.rand(2, 1, 32, 32)
         colour = grey.repeat(1, 3, 1, 1)
-        torch.testing.assert_close(network.network.body(grey), pretrained.eval()(colour))
+        torch.testing.assert_close(network.network(grey), pretrained.eval()(colour))
 
     def test_another_model_keeps_all_but_the_last_linear_layer(self, hub: Path) -> None:
         pretrained = models.mobilenet_v3_small(weights=None).state_dict()

@@ -88,6 +88,8 @@ class Model(ABC):
         for name in ("checkpoint_key", "checkpoint_prefix"):
             if self.checkpoint is None and getattr(self, name) is not None:
                 raise ValueError(f"{name}: says how a file is read; give model.checkpoint, too")
+        if self.train and self.checkpoint is None:
+            raise ValueError("train: goes on from the weights of a checkpoint; give model.checkpoint, too")
 
     @property
     def trains(self) -> bool:
@@ -96,7 +98,7 @@ class Model(ABC):
 
     def fresh(self) -> "Model":
         """The same model without the weights of a checkpoint, to be trained."""
-        return replace(self, checkpoint=None, checkpoint_key=None, checkpoint_prefix=None)
+        return replace(self, checkpoint=None, checkpoint_key=None, checkpoint_prefix=None, train=False)
 
     @abstractmethod
     def network(self, inputs: InputSpec) -> nn.Module:

@@ -1,7 +1,6 @@
 """Networks of torchvision, with random or pretrained weights."""
 
 import io
-from collections import OrderedDict
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from itertools import pairwise
@@ -49,7 +48,7 @@ class ResNet18(Model):
         if self.freeze and self.weights is None and self.checkpoint is None:
             raise ValueError("freeze: would leave random weights as they are; give model.weights, e.g. imagenet")
 
-    def network(self, inputs: InputSpec) -> nn.Sequential:
+    def network(self, inputs: InputSpec) -> nn.Module:
         from torchvision.models import resnet18
 
         channels, height, width = require_images(inputs)
@@ -60,15 +59,11 @@ class ResNet18(Model):
             body.conv1 = nn.Conv2d(channels, 64, kernel_size=3, padding=1, bias=False)
             nn.init.kaiming_normal_(body.conv1.weight, mode="fan_out", nonlinearity="relu")
             body.maxpool = nn.Identity()
-        features = body.fc.in_features
-        body.fc = nn.Identity()
-        grey = [RepeatGrey()] if body.conv1.in_channels != channels else []
-        whole = nn.Sequential(*grey, body)
-        return nn.Sequential(
-            OrderedDict(
-                body=Frozen(whole) if self.freeze else whole, head=linear_head(features, self.head, inputs.classes)
-            )
-        )
+        head = linear_head(body.fc.in_features, self.head, inputs.classes)
+        whole = nn.Sequential(*([RepeatGrey()] if body.conv1.in_channels != channels else []), body)
+        network = Frozen(whole) if self.freeze else whole
+        body.fc = head if self.head else head[0]  # named as torchvision's, so that its files fit
+        return network
 
 
 @dataclass(frozen=True, kw_only=True)
