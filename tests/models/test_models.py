@@ -45,6 +45,8 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Read:
     def read(choice: str, /, **changes: Any) -> Model:
         skip_without_extra(choice)
         node = OmegaConf.create(OmegaConf.to_container(composed(f"model={choice}").model))
+        if choice == "timm":
+            changes = {"name": "test_resnet", **changes}  # as resnet18, and smaller
         needed = {"id": tmp_path / "hub"} if choice == "huggingface" else WITHOUT_DEFAULT
         if choice == "huggingface":
             save_classifier(tmp_path / "hub")

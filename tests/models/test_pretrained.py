@@ -8,7 +8,7 @@ import pytest
 import torch
 from torchvision import models
 
-from tests.helpers import FRESH, Cli, facts, metrics, newest
+from tests.helpers import FRESH, Cli
 from trustml_cli.models.model import InputSpec, Normalization
 from trustml_cli.models.pretrained import SelectClasses, as_published, match_classes
 from trustml_cli.models.vision import TorchvisionModel
@@ -112,28 +112,15 @@ WITH_WEIGHTS = ("model=torchvision", "model.weights=imagenet")
 NAMES = "model.classes={0:tench,1:[goldfish,hen],2:3,3:4,4:5,5:6,6:7,7:8,8:9,9:10}"
 
 
-def test_a_pretrained_network_is_attacked_as_it_is(trustml: Cli, tmp_path: Path, hub: dict[str, torch.Tensor]) -> None:
-    words = ("task=fgsm", "trainer=none", *WITH_WEIGHTS, NAMES, "dataset.limit=6", "task.epsilon=0.1")
-    answer = trustml(*words, "task.check_images=2")
-    assert answer.returncode == 0, answer.stderr
-    run = newest(tmp_path)
-    assert metrics(run).clean_accuracy_n.tolist() == [6]
-    assert facts(run)["model_key"].startswith("published ")
-    assert not (run / "history.csv").exists()
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["task=fgsm"], "trainer: none trains nothing, and this model has random weights; give model.checkpoint=FILE"),
         (["task=fgsm", *WITH_WEIGHTS], "model.classes: the network does not know 10 of the 10 classes (0, 1, 2, …); it "
          "knows tench, goldfish, great white shark, …;"),
-        (["task=fgsm", *WITH_WEIGHTS, NAMES, "defence=pgd"], "defence: goes with training by gradients"),
         (["task=backdoor", *WITH_WEIGHTS, NAMES], "trainer: a backdoor is planted in training, and none"),
         (["task=ood", *WITH_WEIGHTS, NAMES], "task.holdout: a network that is taken as it is was trained on all"),
-        (["task=attack", *WITH_WEIGHTS, NAMES, "task.transfer_to=mlp"], "trainer: none trains nothing"),
         (["task=membership", *WITH_WEIGHTS, NAMES, "task.members=train"], "trainer: none trains nothing, and"),
-        (["task=fgsm", "model=torchvision", "model.weights=best"], "model.weights: no weights 'best'"),
     ],
 )  # fmt: skip
 def test_what_has_to_be_trained_is_refused(

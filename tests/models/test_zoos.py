@@ -74,12 +74,13 @@ class TestHuggingFace:
         assert differ == {"classifier.1.weight", "classifier.1.bias"}
         assert all(torch.equal(state[name], saved[name]) for name in saved.keys() - differ)
 
-    def test_a_hub_folder_is_measured_as_it_is(self, trustml: Cli, tmp_path: Path) -> None:
+    def test_a_hub_folder_is_attacked_as_it_is(self, trustml: Cli, tmp_path: Path) -> None:
         save_classifier(tmp_path / "hub", preprocessing=True, **REVERSED)
-        answer = trustml("task=train", "trainer=none", "model=huggingface", "model.id=hub", "dataset.limit=6")
+        words = ("trainer=none", "model=huggingface", "model.id=hub", "model.classes={0:[4,9]}", "dataset.limit=6")
+        answer = trustml("task=fgsm", *words, "task.epsilon=0.1", "task.check_images=2")
         assert answer.returncode == 0, answer.stderr
         assert answer.stderr == ""  # no bar, no warning
-        assert metrics(newest(tmp_path)).test_accuracy_n.tolist() == [6]
+        assert metrics(newest(tmp_path)).clean_accuracy_n.tolist() == [6]
         assert facts(newest(tmp_path))["model_key"].startswith("published ")
 
     @pytest.mark.parametrize(
@@ -163,7 +164,10 @@ class TestTimm:
             (["model.name=resnet19"], "model.name: timm has no model 'resnet19'; near it are resnet18"),
             (["model.name=hf-hub:somebody/net"], "model.name: timm has no model 'hf-hub:somebody/net'; near it are"),
             (["model.name=resnet18.xx"], "model.name: timm has no weights 'xx' of resnet18; there are a1_in1k"),
-            (["model.pretrained=true", "trainer=none"], "model.pretrained: the file of weights of resnet18 is not in"),
+            (
+                ["model.name=test_resnet", "model.pretrained=true", "trainer=none"],
+                "model.pretrained: the file of weights of test_resnet is not in",
+            ),
         ],
     )
     def test_what_there_is_not(
