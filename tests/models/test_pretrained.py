@@ -38,6 +38,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tens
         (["tinca-tinca", "n02124075"], {}, [[0], [2]]),
         (["cat", "fish"], {"cat": ["tabby cat", "egyptian cat", 1], "fish": 0}, [[1, 2], [0]]),
         (["fish", "tabby cat"], {"fish": "TENCH"}, [[0], [1]]),
+        (["egyptian cat, mau", "tench, tinca"], {}, [[2], [0]]),  # by a synonym
+        (["Tench", "tabby cat", "Mau, Egyptian cat", "crane", "crane"], {}, [[0], [1], [2], [3], [4]]),
         ([names[0] for names in OFFERED], {}, [[0], [1], [2], [3], [4]]),  # the same list, though crane stands twice
     ],
 )
@@ -56,7 +58,9 @@ def test_outputs_without_names_are_taken_in_order_or_by_number() -> None:
         (["cat", "dog", "tench"], OFFERED, {},
          "classes: the network does not know 2 of the 3 classes (cat, dog); it knows tench, Tinca tinca, tabby_cat, "
          "Egyptian Cat, …; say which is which, as in 'model.classes={cat:[NAME,NAME]}'"),
-        (["tench", "crane"], OFFERED, {}, "classes: the network has several outputs (crane)"),
+        (["tench", "crane"], OFFERED, {}, "classes: the network has several outputs for a class (crane)"),
+        (["tench", "tinca tinca"], OFFERED, {}, "classes: the network has one output for several classes (tench, "),
+        (["a", "tench"], OFFERED, {"a": [1, 0]}, "classes: the network has one output for several classes (a, tench)"),
         (["cat", "dog"], [[], [], []], {}, "classes: the network has 3 outputs without names, and the data set 2"),
         (["a", "tench"], OFFERED, {"a": "taby cat"}, "classes: the network has no class 'taby cat'; near it are tabby"),
         (["a", "tench"], OFFERED, {"a": 5}, "classes: the network has no class 5"),
@@ -120,7 +124,6 @@ NAMES = "model.classes={0:tench,1:[goldfish,hen],2:3,3:4,4:5,5:6,6:7,7:8,8:9,9:1
          "knows tench, goldfish, great white shark, …;"),
         (["task=backdoor", *WITH_WEIGHTS, NAMES], "trainer: a backdoor is planted in training, and none"),
         (["task=ood", *WITH_WEIGHTS, NAMES], "task.holdout: a network that is taken as it is was trained on all"),
-        (["task=membership", *WITH_WEIGHTS, NAMES, "task.members=train"], "trainer: none trains nothing, and"),
     ],
 )  # fmt: skip
 def test_what_has_to_be_trained_is_refused(

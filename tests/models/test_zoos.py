@@ -76,7 +76,7 @@ class TestHuggingFace:
 
     def test_a_hub_folder_is_attacked_as_it_is(self, trustml: Cli, tmp_path: Path) -> None:
         save_classifier(tmp_path / "hub", preprocessing=True, **REVERSED)
-        words = ("trainer=none", "model=huggingface", "model.id=hub", "model.classes={0:[4,9]}", "dataset.limit=6")
+        words = ("trainer=none", "model=huggingface", "model.id=hub", "model.classes={0:9}", "dataset.limit=6")
         answer = trustml("task=fgsm", *words, "task.epsilon=0.1", "task.check_images=2")
         assert answer.returncode == 0, answer.stderr
         assert answer.stderr == ""  # no bar, no warning
@@ -153,6 +153,7 @@ class TestTimm:
 
         assert names_of(timm.create_model("test_resnet", num_classes=7)) == [[]] * 7
 
+    @pytest.mark.faults
     def test_a_network_of_timm_is_trained(self, trustml: Cli, tmp_path: Path) -> None:
         answer = trustml("task=train", "model=timm", "model.name=test_resnet", "trainer=smoke", "dataset.limit=300")
         assert answer.returncode == 0, answer.stderr

@@ -3,7 +3,7 @@
 import logging
 import re
 from abc import abstractmethod
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
@@ -143,30 +143,48 @@ def match_classes(wanted: Sequence[str], offered: Sequence[Sequence[str]], given
     lower case, hyphens and underscores make no difference. Outputs without names are taken in the data set's order.
     Raises ValueError where a class has no output, or several that the user has not given.
     """
-    known: dict[str, list[int]] = defaultdict(list)
-    for number, names in enumerate(offered):
-        for name in {plain(part) for each in names for part in (each, *each.split(","))}:
-            known[name].append(number)
+    synonyms = [set().union(*map(spellings, names)) for names in offered]
+    known: dict[str, list[int]] = {}
+    for number, names in enumerate(synonyms):
+        for name in names:
+            known.setdefault(name, []).append(number)
     if unknown := [name for name in given if name not in wanted]:
         raise ValueError(f"classes: the data set has no class {unknown[0]!r}; it has {examples(wanted)}")
-    if not known and not given and len(offered) != len(wanted):
+    alike = len(offered) == len(wanted)
+    if not known and not given and not alike:
         raise ValueError(
             f"classes: the network has {len(offered)} outputs without names, and the data set {len(wanted)} "
             "classes; say which output is which by number, as in model.classes={cat:3,dog:5}"
         )
-    if not given and (not known or [plain(next(iter(names), "")) for names in offered] == [*map(plain, wanted)]):
+    pairs = zip(wanted, synonyms, strict=False)
+    if not given and alike and (not known or all(spellings(name) & names for name, names in pairs)):
         return [[number] for number in range(len(offered))]
-    groups = [outputs(given[name], known, len(offered)) if name in given else known[plain(name)] for name in wanted]
+    groups = [outputs(given[name], known, len(offered)) if name in given else named(name, known) for name in wanted]
     absent = [name for name, group in zip(wanted, groups, strict=True) if not group]
     twice = [name for name, group in zip(wanted, groups, strict=True) if len(group) > 1 and name not in given]
-    if absent or twice:
-        what = f"does not know {len(absent)} of the {len(wanted)} classes" if absent else "has several outputs"
+    uses = Counter(number for group in groups for number in group)
+    shared = [name for name, group in zip(wanted, groups, strict=True) if any(uses[number] > 1 for number in group)]
+    if wrong := absent or twice or shared:
+        what = (
+            f"does not know {len(absent)} of the {len(wanted)} classes" if absent else "has several outputs for a class"
+        )
+        what = what if absent or twice else "has one output for several classes"
         raise ValueError(
-            f"classes: the network {what} ({examples(absent or twice)}); it knows "
+            f"classes: the network {what} ({examples(wrong)}); it knows "
             f"{examples([names[0] for names in offered if names])}; say which is which, as in "
-            f"'model.classes={{{(absent or twice)[0]}:[NAME,NAME]}}'"
+            f"'model.classes={{{wrong[0]}:[NAME,NAME]}}'"
         )
     return groups
+
+
+def spellings(name: str) -> set[str]:
+    """A class name in plain spelling, and the synonyms in it: 'tench, Tinca tinca' is tench and tinca tinca, too."""
+    return {plain(part) for part in (name, *name.split(","))}
+
+
+def named(name: str, known: Mapping[str, list[int]]) -> list[int]:
+    """The outputs of that name, or else of its synonyms."""
+    return known.get(plain(name)) or sorted({number for part in spellings(name) for number in known.get(part, ())})
 
 
 def outputs(given: Any, known: Mapping[str, list[int]], count: int) -> list[int]:
