@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,12 @@ class TestTimm:
         x = torch.rand(2, 3, 40, 40)
         torch.testing.assert_close(network(x), random(network[0](x))[:, [1, 0]])
         assert gradient(network, x).abs().sum() > 0
+
+    def test_a_network_of_one_size_says_how_others_reach_it(self) -> None:
+        small = TimmModel(name="test_vit", pretrained=False, **PLAIN)
+        with pytest.raises(ValueError, match=r"^cannot take inputs of shape 1×8×8 .*; model\.preprocess=true scales"):
+            small.build(DIGITS)
+        assert replace(small, preprocess=True).build(DIGITS)(torch.rand(2, 1, 8, 8)).shape == (2, 10)
 
     def test_outputs_that_are_no_imagenet_have_no_names(self) -> None:
         import timm

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trustml_cli.models.classifier import Classifier
 from trustml_cli.models.model import InputSpec, Model
 from trustml_cli.system.recipe import CHANGES_NOTHING
 
@@ -87,6 +88,14 @@ class Pretrained(Model):
     @abstractmethod
     def preprocessing(self) -> nn.Module | None:
         """What the published weights expect to be done with pixels in [0, 1]; None where it is not known."""
+
+    def build(self, inputs: InputSpec) -> Classifier:
+        try:
+            return super().build(inputs)
+        except ValueError as error:
+            if self.preprocess or not str(error).startswith("cannot take inputs"):
+                raise
+            raise ValueError(f"{error}; model.preprocess=true scales images as the network expects them") from error
 
     def normalize(self, inputs: InputSpec) -> nn.Module:
         preprocessing = self.preprocessing() if self.preprocess else None
