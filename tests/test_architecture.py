@@ -20,8 +20,8 @@ FLOORS = (
     ("sweeps", "tasks"),
     ("results",),
     ("plots",),
-    ("defences",),
-    ("training", *(family for family in FAMILIES if family != "defences")),
+    ("defences", "privacy"),
+    ("training", *(family for family in FAMILIES if family not in ("defences", "privacy"))),
     ("config", "data", "models"),
     ("metrics", "system"),
 )

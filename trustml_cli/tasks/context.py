@@ -120,12 +120,18 @@ class Context:
         with prefix_errors("defence"):
             spec.step.check(network)
         if spec.trains:
+            with prefix_errors("model"):
+                spec.trainer.check_network(network)
             spec.trainer.rehearse(network, data)
         if not spec.trains:
             facts = digest([recipe_of(model), as_built(network)])
             key = f"checkpoint {file_digest(model.checkpoint)[:16]}" if model.checkpoint else f"published {facts[:16]}"
             return Trained(load_frozen(network, network.state_dict(), self.hardware.device), key, [])
 
+        known = {check.name for check in self.record.checks}
+        for name, passed, figure in spec.trainer.checks(len(data.train)):
+            if name not in known:
+                self.record.check(name, passed, figure)
         needed = {name: self.train_or_load(each, stage=name) for name, each in spec.networks.items()}
         if needed and stage is None:
             stage = "defended" if isinstance(spec.step, Defence) else "student"
@@ -138,7 +144,7 @@ class Context:
                     fresh.load_state_dict(first.network.state_dict())
                 elif model.checkpoint is not None:
                     load_weights(model, fresh)
-                if spec.trainer.takes_steps:
+                if spec.trainer.takes_steps or spec.trainer.continues:
                     networks = [each.network for each in needed.values()]
                     spec.trainer.fit(fresh, data, self.hardware, report, spec.step, networks, spec.initialized)
                 else:

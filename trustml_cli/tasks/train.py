@@ -25,6 +25,8 @@ class Train:
         *neither("epochs"),
         *lower("seconds"),
         *sometimes(higher("images_per_second")),
+        *sometimes(lower("epsilon", "delta")),
+        *sometimes(neither("noise_multiplier", "clipped_share", "accountant", "rehearsal")),
     )
 
     def __call__(
@@ -45,6 +47,7 @@ class Train:
             epochs=trained.history[-1].epoch if trained.history else 0,
             seconds=seconds,
             images_per_second=images / seconds if seconds else None,
+            **trainer.columns(len(data.train), trained.history),
         )
         if trained.history:
             context.record.plot("curves", training_curves(trained.history))

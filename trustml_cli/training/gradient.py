@@ -45,6 +45,7 @@ class GradientTrainer(Trainer):
     """
 
     takes_steps: ClassVar = True
+    continues: ClassVar = True
 
     epochs: int
     steps_per_epoch: int | None

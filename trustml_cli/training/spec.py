@@ -72,11 +72,10 @@ class TrainingSpec:
             return
         if not self.trainer.trains:
             raise InputError("trainer: none trains nothing, and this task trains a network; take trainer=default")
-        if not self.trainer.takes_steps:
-            if self.step != CROSS_ENTROPY:
-                raise InputError("trainer: has no training steps that could be replaced; take trainer=default")
-            if self.initialized:
-                raise InputError("model.train: this trainer does not go on from given weights; take trainer=default")
+        if self.step != CROSS_ENTROPY and not self.trainer.takes_steps:
+            raise InputError("trainer: has no training steps that could be replaced; take trainer=default")
+        if self.initialized and not self.trainer.continues:
+            raise InputError("model.train: this trainer does not go on from given weights; take trainer=default")
 
 
 @dataclass(frozen=True, kw_only=True)

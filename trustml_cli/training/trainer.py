@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import isfinite
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -62,13 +62,18 @@ class Trainer(ABC):
     trains: ClassVar[bool] = True
     """Whether it trains at all; otherwise networks are taken as they were published, or from a checkpoint."""
     takes_steps: ClassVar[bool] = False
-    """Whether `fit` supports steps other than `CROSS_ENTROPY` and training from given weights."""
+    """Whether `fit` supports steps other than `CROSS_ENTROPY`."""
+    continues: ClassVar[bool] = False
+    """Whether `fit` can go on from given weights."""
 
     def check(self, model: Model) -> None:  # noqa: B027
         """Raise ValueError, with a remedy, if this trainer cannot train `model`. By default it can."""
 
     def rehearse(self, network: Classifier, data: Dataset) -> None:  # noqa: B027
         """Raise `InputError` if the untrained network cannot be trained on `data`, before anything is trained."""
+
+    def check_network(self, network: nn.Module) -> None:  # noqa: B027
+        """Raise ValueError, with a remedy, if it cannot train a network with these layers. By default it can."""
 
     @abstractmethod
     def fit(
@@ -84,6 +89,14 @@ class Trainer(ABC):
         """Train `network` in place, calling `report` after each epoch. Raises `RunFailed` if training fails.
 
         `step` is the training step on each batch, and `networks` are the trained networks that it needs. `initialized`
-        means that the weights are those of a trained network. A trainer without `takes_steps` is given none of the
-        three.
+        means that the weights are those of a trained network. A trainer that neither `takes_steps` nor `continues` is
+        given none of the three.
         """
+
+    def columns(self, examples: int, history: Sequence[Epoch]) -> Mapping[str, Any]:
+        """Further columns of metrics.csv about the training on so many examples, such as a privacy guarantee."""
+        return {}
+
+    def checks(self, examples: int) -> Sequence[tuple[str, bool, str]]:
+        """Name, outcome and figure of conditions that a training on so many examples must satisfy to be trusted."""
+        return []

@@ -1,0 +1,117 @@
+"""trainer=dp_sgd: training with differential privacy, and what it guarantees."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any, ClassVar
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from trustml_cli.data.dataset import Dataset
+from trustml_cli.models.model import Model, Normalization
+from trustml_cli.privacy.accounting import epsilon, noise_for
+from trustml_cli.privacy.dp_sgd import DpSgdStep
+from trustml_cli.system.errors import prefix_errors
+from trustml_cli.system.hardware import Hardware
+from trustml_cli.system.ranges import require
+from trustml_cli.training.gradient import GradientTrainer
+from trustml_cli.training.step import CROSS_ENTROPY, TrainingStep
+from trustml_cli.training.trainer import Epoch, Report
+
+
+@dataclass(frozen=True, kw_only=True)
+class DpSgdTrainer(GradientTrainer):
+    """DP-SGD (`DpSgdStep`) with the noise that `epsilon` needs, or with a given `noise_multiplier`.
+
+    The trained weights are (ε, `delta`)-differentially private with respect to the training examples: adding one or
+    leaving one out changes the probability of any result by at most a factor of e^ε, but for a probability of `delta`.
+    Not covered are the choice of settings by several runs, and the losses and accuracies of training in history.csv.
+    """
+
+    takes_steps: ClassVar = False
+
+    clip: float
+    epsilon: float | None
+    noise_multiplier: float | None
+    delta: float
+    noise_seed: int | None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "clip", "epsilon", above=0)
+        require(self, "noise_multiplier", at_least=0)
+        require(self, "delta", above=0, below=1)
+        if (self.epsilon is None) == (self.noise_multiplier is None):
+            raise ValueError("epsilon: or noise_multiplier, one of the two needs a number and the other null")
+        if self.patience is not None:
+            raise ValueError("patience: chooses an epoch by private examples without noise; take null")
+        if self.label_smoothing:
+            raise ValueError("label_smoothing: is not implemented with clipped gradients; take 0")
+
+    def check(self, model: Model) -> None:
+        if model.normalization is Normalization.dataset:
+            raise ValueError(
+                "dp_sgd: model.normalization=dataset reads mean and deviation of the private examples without noise; "
+                "take model.normalization=symmetric or none"
+            )
+
+    def check_network(self, network: nn.Module) -> None:
+        if any(isinstance(layer, _BatchNorm) for layer in network.modules()):
+            raise ValueError(
+                "BatchNorm mixes the examples of a batch, and dp_sgd clips them one by one; take a model without it: "
+                "tanh_cnn, mnist_cnn, mlp or logistic"
+            )
+
+    def fit(
+        self,
+        network: nn.Sequential,
+        data: Dataset,
+        hardware: Hardware,
+        report: Report,
+        step: TrainingStep = CROSS_ENTROPY,
+        networks: Sequence[nn.Module] = (),
+        initialized: bool = False,
+    ) -> None:
+        own = DpSgdStep(clip=self.clip, noise_multiplier=self.noise(len(data.train)), noise_seed=self.noise_seed)
+        super().fit(network, data, hardware, report, own, networks, initialized)
+
+    def sampling(self, examples: int) -> tuple[float, int]:
+        """The probability of each example to be in a batch, and the number of steps."""
+        steps = max(1, examples // self.batch_size)
+        return min(1.0, self.batch_size / examples), self.epochs * min(steps, self.steps_per_epoch or steps)
+
+    def noise(self, examples: int) -> float:
+        """The noise multiplier for so many training examples."""
+        if self.epsilon is None:
+            assert self.noise_multiplier is not None
+            return self.noise_multiplier
+        with prefix_errors("trainer"):
+            return noise_for(self.epsilon, *self.sampling(examples), self.delta)
+
+    def columns(self, examples: int, history: Sequence[Epoch]) -> Mapping[str, Any]:
+        noise = self.noise(examples)
+        reached = epsilon(noise, *self.sampling(examples), self.delta)
+        shares = [epoch.extra.get("clipped_share") for epoch in history]
+        known = [share for share in shares if share is not None]
+        return {
+            "epsilon": reached,
+            "delta": self.delta,
+            "noise_multiplier": noise,
+            "clipped_share": sum(known) / len(known) if known else None,
+            "accountant": "rdp",
+            "rehearsal": self.noise_seed is not None,
+        }
+
+    def checks(self, examples: int) -> Sequence[tuple[str, bool, str]]:
+        reached = epsilon(self.noise(examples), *self.sampling(examples), self.delta)
+        seeded = "no" if self.noise_seed is None else f"trainer.noise_seed={self.noise_seed}: a rehearsal, not private"
+        return [
+            ("noise comes from the operating system and is not recorded", self.noise_seed is None, f"seeded: {seeded}"),
+            (
+                "delta is below 1 over the training examples",
+                self.delta * examples < 1,
+                f"{self.delta:g}, n = {examples:,}",
+            ),
+            ("epsilon is finite", isfinite(reached), f"{reached:.4g} by RDP"),
+        ]
