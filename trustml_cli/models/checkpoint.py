@@ -228,7 +228,8 @@ def entries(states: Iterable[str]) -> str:
 
 def difference(readings: Sequence[Reading], network: nn.Sequential) -> str:
     """What keeps the closest reading from fitting, and a remedy."""
-    closest = max(readings, key=lambda one: (one.matches, -len(one.missing) - len(one.unexpected)))
+    own = network.get_submodule("network")
+    closest = max(readings, key=lambda one: (one.matches, -len(one.missing) - len(one.unexpected), one.target is own))
     missing, unexpected = closest.missing, closest.unexpected
     if not (missing or unexpected):
         return few(closest.misshapen)
