@@ -1,11 +1,15 @@
 """task=membership on digits: rows, checks, pictures, and what it refuses."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file
 
 from tests.helpers import Cli, facts, metrics, newest
+from trustml_cli.system.errors import RunFailed
+from trustml_cli.tasks.membership import check_claim
 
 OVERFIT = ("model=mlp", "trainer=smoke", "trainer.epochs=40", "trainer.batch_size=32", "dataset.limit=200")
 
@@ -47,6 +51,31 @@ def test_the_training_images_of_a_checkpoint_are_its_members(trustml: Cli, tmp_p
     assert set(rows.auc_n) == {400}  # 200 training images and 200 test images
     assert (rows.auc_ci_low > 0.5).all()
     assert (rows.train_accuracy == 1).all()
+
+
+def test_the_promise_of_private_training_is_attacked(trustml: Cli, tmp_path: Path) -> None:
+    private = ("trainer=dp_sgd", "model=mlp", "model.normalization=none", "trainer.epochs=2", "trainer.batch_size=32")
+    words = (*private, "dataset.limit=200", "task.inference=[loss,ratio]", "task.references=2", "trainer.delta=1e-4")
+    answer = trustml("task=membership", *words)
+    assert answer.returncode == 0, answer.stderr
+    rows = metrics(newest(tmp_path))
+    assert rows.epsilon.between(2.99, 3).all()
+    assert (rows.auc_ci_low < 0.5).all()
+    assert (rows.auc_ci_high > 0.5).all()
+    checks = {check["name"]: check for check in facts(newest(tmp_path))["checks"]}
+    assert checks["no attack shows a larger epsilon than claimed"]["passed"]
+
+
+def test_a_broken_promise_fails_the_run() -> None:
+    kept = SimpleNamespace(epsilon_lower_bound=0.4)
+    told: list[tuple[object, ...]] = []
+    context: Any = SimpleNamespace(record=SimpleNamespace(check=lambda *words: told.append(words)))
+    check_claim(context, None, {})
+    check_claim(context, 1.0, {("loss", 0): kept})  # type: ignore[dict-item]
+    broken = {("loss", 0): kept, ("lira", 4): SimpleNamespace(epsilon_lower_bound=2)}
+    with pytest.raises(RunFailed, match="at least 2 by lira, 1 claimed"):
+        check_claim(context, 1.0, broken)  # type: ignore[arg-type]
+    assert [passed for _, passed, _ in told] == [True, False]
 
 
 @pytest.mark.parametrize(

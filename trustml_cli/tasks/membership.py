@@ -12,14 +12,14 @@ from trustml_cli.config.instantiate import chosen
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split
 from trustml_cli.defences.defence import Defence
-from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither
+from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
 from trustml_cli.metrics.intervals import wilson_interval
 from trustml_cli.models.model import Model
 from trustml_cli.plots.membership import auc_over_references, exposed_members, membership_curves
 from trustml_cli.privacy.inference import Inference, Observations
 from trustml_cli.privacy.measure import MEASURES, MembershipResult, Victim, evaluate
 from trustml_cli.privacy.views import MOST, views
-from trustml_cli.system.errors import InputError
+from trustml_cli.system.errors import InputError, RunFailed
 from trustml_cli.system.hardware import BatchSplitter, Hardware
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context
@@ -47,6 +47,7 @@ class Membership:
         *neither("train_accuracy"),
         *higher("test_accuracy"),
         *neither("victims", "training_examples"),
+        *sometimes(lower("epsilon")),
     )
 
     inference: list[str]
@@ -90,6 +91,8 @@ class Membership:
         logits = ask(networks, pool.split, self.views, context.hardware)
         shared = accuracies(networks, logits, pool, data, context.hardware)
         shared |= {"victims": pool.victims, "training_examples": len(pool.specs[0].data.train)}
+        claimed = trainer.columns(len(pool.specs[0].data.train), ()).get("epsilon") if pool.specs[0].trains else None
+        shared |= {} if claimed is None else {"epsilon": claimed}
         results: dict[tuple[str, int], MembershipResult] = {}
         scored: dict[tuple[str, int], list[Victim]] = {}
         for job in tqdm(self.jobs(attacks), desc="inferring", unit="attack", disable=None):
@@ -102,6 +105,7 @@ class Membership:
         kept = {f"{name}.{count}": torch.stack([one.scores for one in scored[name, count]]) for name, count in scored}
         context.record.artifact("scores", {**kept, "members": pool.inside[: pool.victims]})
         self.plot(context, pool, results, scored)
+        check_claim(context, claimed, results)
 
     def check(self, attacks: Mapping[str, Inference]) -> None:
         """Raise `InputError` where an attack needs more references than there are."""
@@ -232,6 +236,17 @@ def mean_share(name: str, shares: Sequence[float], n: int) -> dict[str, object]:
     mean = sum(shares) / len(shares)
     low, high = wilson_interval(mean * n, n)
     return {name: mean, f"{name}_ci_low": low, f"{name}_ci_high": high, f"{name}_n": n}
+
+
+def check_claim(context: Context, claimed: float | None, results: Mapping[tuple[str, int], MembershipResult]) -> None:
+    """Check that no attack shows a larger ε than training claims; raises `RunFailed` if one does."""
+    if claimed is None:
+        return
+    (name, _), worst = max(results.items(), key=lambda item: item[1].epsilon_lower_bound)
+    figure = f"at least {worst.epsilon_lower_bound:.3g} by {name}, {claimed:.3g} claimed"
+    context.record.check("no attack shows a larger epsilon than claimed", worst.epsilon_lower_bound <= claimed, figure)
+    if worst.epsilon_lower_bound > claimed:
+        raise RunFailed(f"training is less private than it claims: epsilon is {figure}")
 
 
 def check_alike(context: Context, networks: Sequence[nn.Module], pool: Pool) -> None:
