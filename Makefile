@@ -29,8 +29,8 @@ test: $(BIN)/.installed  ## run the tests that need no real data, in JOBS=2 proc
 test-unit: $(BIN)/.installed  ## run the tests that train nothing and start no process
 	$(PYTEST) -m unit
 
-test-order: $(BIN)/.installed  ## run the tests of make test in a random order
-	$(PYTEST) -p randomly -m 'not data and not faults'
+test-order: $(BIN)/.installed  ## run the tests of make test in a random order, and render every figure
+	TRUSTML_RENDER=1 $(PYTEST) -p randomly -m 'not data and not faults'
 
 test-mutants: $(BIN)/.installed  ## plant faults, one at a time, and see that the tests find each
 	$(BIN)/python -m tests.mutants.run --jobs $(JOBS)

@@ -7,6 +7,7 @@ its start, its exit status, signals and locks between several.
 import os
 import subprocess
 import sys
+from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from functools import cache
@@ -25,12 +26,16 @@ from tests.helpers import CPU, Cli, TrainedDigits, command
 from trustml_cli.config.groups import config_folder
 from trustml_cli.data.dataset import Dataset, InMemory
 from trustml_cli.data.digits import Digits
+from trustml_cli.plots import style
 from trustml_cli.results.recorder import Recorder
 from trustml_cli.system.hardware import Hardware, seed_everything, seeded
 from trustml_cli.tasks.context import Context
 from trustml_cli.training.store import ModelStore
 
 ROOT = Path(__file__).parent.parent
+BLANK = b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2FAAAAABJRU5ErkJggg==")
+"""A PNG file of one white pixel."""
+
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 torch.set_num_threads(1)  # pytest-xdist has a worker for each core
@@ -39,6 +44,7 @@ os.environ.update(ONE_THREAD)  # of the processes that tests start, too
 
 COMMANDS = {"trustml", "trustml_process", "make_context", "sweep", "trained_digits"}
 OTHERS = {"browser", "data", "e2e", "faults", "peers"}
+RENDERED = {"browser", "data", "faults", "renders"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -145,6 +151,17 @@ def read_once() -> Iterator[None]:
         patch.setattr(files, "load_config", load_config)
         patch.setattr("omegaconf.base.parse", cache(omegaconf.base.parse))
         yield
+
+
+@pytest.fixture(autouse=True)
+def pictures_left_blank(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made but not rendered, which is half of what a command costs, but in tests with a mark of RENDERED.
+
+    The smoke sweep is a process of its own and renders what every task draws. TRUSTML_RENDER=1 has all tests render.
+    """
+    renders = RENDERED & {mark.name for mark in request.node.iter_markers()}
+    if not renders and "TRUSTML_RENDER" not in os.environ:
+        monkeypatch.setattr(style, "save", lambda figure, path: path.write_bytes(BLANK))
 
 
 @pytest.fixture

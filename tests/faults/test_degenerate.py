@@ -17,6 +17,8 @@ from tests.helpers import Cli
 from trustml_cli.config.messages import quoted
 from trustml_cli.system.errors import InputError
 
+pytestmark = pytest.mark.renders  # data at the edge is drawn, too
+
 RUN = ["trainer=smoke", "model=logistic"]
 FOLDER = ["dataset=image_folder", "dataset.size=8", "dataset.root=images"]
 TABLE = [

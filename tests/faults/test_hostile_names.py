@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,6 +33,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.renders
 def test_names_are_no_formulas_no_html_and_no_mathematics(trustml: Cli, tmp_path: Path) -> None:
     names = sorted(name.replace("/", "∕") for name in NAMES)
     folder_of_images(tmp_path / "images", names, count=4)

@@ -177,6 +177,7 @@ def test_facts_are_added_and_replaced(record: Recorder) -> None:
     assert (known["model_key"], known["device"], known["status"]) == ("abc", "cuda:0", "running")
 
 
+@pytest.mark.renders
 def test_plots_are_saved_by_name(record: Recorder) -> None:
     figure = Figure()
     figure.subplots().plot([0, 1])
@@ -184,14 +185,14 @@ def test_plots_are_saved_by_name(record: Recorder) -> None:
     assert (record.directory / "plots" / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_plot_that_fails_leaves_no_half_of_it(record: Recorder) -> None:
-    class Broken(Figure):
-        def savefig(self, path: Path) -> None:
-            path.write_bytes(b"half")
-            raise OSError("disk full")
+def test_a_plot_that_fails_leaves_no_half_of_it(record: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def save(figure: Figure, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError("disk full")
 
+    monkeypatch.setattr("trustml_cli.plots.style.save", save)
     with pytest.raises(OSError, match="disk full"):
-        record.plot("curve", Broken())
+        record.plot("curve", Figure())
     assert list((record.directory / "plots").iterdir()) == []
 
 
