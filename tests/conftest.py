@@ -4,6 +4,7 @@
 its start, its exit status, signals and locks between several.
 """
 
+import gc
 import os
 import subprocess
 import sys
@@ -45,6 +46,17 @@ os.environ.update(ONE_THREAD)  # of the processes that tests start, too
 COMMANDS = {"trustml", "trustml_process", "make_context", "sweep", "trained_digits"}
 OTHERS = {"browser", "data", "e2e", "faults", "peers"}
 RENDERED = {"browser", "data", "faults", "renders"}
+
+
+def pytest_configure() -> None:
+    """Importing what the tests need makes millions of objects and no garbage: it is not searched for meanwhile."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Nor are those objects searched again while tests run."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
