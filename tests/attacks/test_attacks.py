@@ -108,17 +108,17 @@ def test_a_targeted_attack_makes_its_target_likelier(
     name: str, norm: Norm, model: nn.Module, images: tuple[Tensor, Tensor]
 ) -> None:
     x, y = images
-    for target in (0, 2):
-        try:
-            attack = made(name, norm, MANY, model, target=target)
-        except InputError as error:
-            if not str(error).startswith("attack.target:"):
-                raise
-            pytest.skip("takes no target")
-        with seeded(1):
-            x_adv = attack(model, x[y != target], y[y != target], EPSILONS[norm])
-        before, after = (model(one).softmax(1)[:, target] for one in (x[y != target], x_adv))
-        assert (after > before).double().mean() > 0.9
+    target = 2 * (SEEING.index((name, norm)) % 2)
+    try:
+        attack = made(name, norm, MANY, model, target=target)
+    except InputError as error:
+        if not str(error).startswith("attack.target:"):
+            raise
+        pytest.skip("takes no target")
+    with seeded(1):
+        x_adv = attack(model, x[y != target], y[y != target], EPSILONS[norm])
+    before, after = (model(one).softmax(1)[:, target] for one in (x[y != target], x_adv))
+    assert (after > before).double().mean() > 0.9
 
 
 @pytest.mark.parametrize("attack", CASES, indirect=True)
@@ -133,7 +133,7 @@ def test_a_curve_gives_the_images_of_single_calls(
             assert torch.equal(x_adv, attack(victim, *seen, epsilon))
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 1000), epsilon=st.floats(0, 4))
 @pytest.mark.parametrize("attack", CASES, indirect=True)
 def test_whatever_the_images_and_the_budget_it_is_kept(
