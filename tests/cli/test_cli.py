@@ -18,6 +18,7 @@ from PIL import Image
 from tests.configs import choices, columns
 from tests.helpers import TIMES, Cli, facts, metrics, newest, runs
 from trustml_cli.metrics.columns import PARTS
+from trustml_cli.system.errors import InputError
 from trustml_cli.system.locks import locked
 
 FIRST = ["task", "dataset", "model", "seed"]
@@ -92,7 +93,7 @@ def test_every_task_leaves_a_whole_run_directory(task: str, smoke: Smoke) -> Non
     assert page.count("data:image/png;base64,") >= len(plots)  # a picture may be shown twice, none is left out
     for plot in plots:
         with Image.open(plot) as picture:
-            assert len(picture.getcolors(2**24) or []) > 2, plot  # something is drawn
+            assert sum(map(bool, picture.convert("L").histogram())) > 2, plot  # something is drawn
 
 
 def test_a_command_of_its_own_leaves_the_metrics_of_the_sweep(trustml: Cli, smoke: Smoke, tmp_path: Path) -> None:
@@ -185,9 +186,9 @@ def test_a_loss_that_is_lost_ends_with_1_and_says_where_the_log_is(trustml: Cli,
     assert facts(run)["exit_code"] == 1
 
 
-def test_full_error_brings_the_traceback_back(trustml_process: Cli) -> None:
-    answer = trustml_process("task=fgsm", "task.epsilon=-1", env={"HYDRA_FULL_ERROR": "1"})
-    assert "Traceback" in answer.stderr
+def test_full_error_has_python_print_the_traceback(trustml: Cli) -> None:
+    with pytest.raises(InputError, match=r"task\.epsilon"):
+        trustml("task=fgsm", "task.epsilon=-1", env={"HYDRA_FULL_ERROR": "1"})
 
 
 def test_an_interrupt_ends_with_130_and_run_json_says_so(tmp_path: Path, cache_dir: Path) -> None:
