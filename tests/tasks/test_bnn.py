@@ -1,9 +1,9 @@
 """task=bnn through the command line."""
 
 import copy
-import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from tests.helpers import FRESH, Cli, facts, metrics, newest
+from tests.processes import at_once
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.models.binary import Activation, Sign
@@ -116,8 +117,14 @@ def test_without_the_extra_packed_says_how_to_get_it(
 
 
 def test_nothing_of_the_extra_is_imported_where_it_is_not_asked_for() -> None:
-    code = "import sys, trustml_cli.tasks.bnn; sys.exit('numba' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    def import_afresh() -> None:
+        for name in list(sys.modules):
+            if name.partition(".")[0] in ("trustml_cli", "numba"):
+                del sys.modules[name]
+        import_module("trustml_cli.tasks.bnn")
+        assert "numba" not in sys.modules
+
+    assert at_once(import_afresh) == [0]
 
 
 def test_what_goes_into_and_comes_out_of_each_activation() -> None:
