@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pandas
+import pytest
 
 from tests.helpers import leave_run, metrics
 from trustml_cli.results.aggregate import answers_of, read_runs, sweep_table
@@ -90,6 +91,7 @@ def test_the_best_is_what_the_runs_say_is_better_and_nothing_where_they_do_not_a
     assert rows == [["1", "0", "0", "0", "0"], ["2", "1", "1", "1", "1"], ["3", f"{BEST}3", f"{BEST}-3", "3", "3"]]
 
 
+@pytest.mark.renders  # as the sweep itself does
 def test_pages_can_be_written_again_from_what_lies_there(sweep: Path) -> None:
     for page, again in (
         (sweep / "index.html", lambda: finish_sweep(sweep, read_runs(sweep))),
