@@ -92,4 +92,5 @@ def replace_ray(stand_in: Callable[[Any], Any]) -> None:
     import ray
     from hydra_plugins.hydra_ray_launcher import _core
 
-    _core.ray = stand_in(ray)
+    launcher: Any = _core
+    launcher.ray = stand_in(ray)
