@@ -62,6 +62,7 @@ def test_an_experiment_sets_the_task_and_the_top_and_names_all_else() -> None:
 def test_every_variant_serves_an_experiment_or_a_task() -> None:
     text = "\n".join(file.read_text() for file in CONF.glob("*/*.yaml"))
     variants = [file for file in CONF.glob("*/*.yaml") if is_variant(file)]
+    variants = [file for file in variants if file.parent.name != "dataset"]  # a user names several as outliers
     assert variants
     for file in variants:
         assert re.search(rf"(/{file.parent.name}(@[\w.]+)?: .*|^  - )\b{file.stem}\b", text, re.MULTILINE), file.name

@@ -180,7 +180,7 @@ def test_the_network_of_the_paper_has_its_size() -> None:
     model = build(choice("model", "tanh_cnn"), "model")
     module = model.build(InputSpec((1, 28, 28), 10, (0.1,), (0.3,)))
     assert sum(weight.numel() for weight in module.parameters()) == 26_010
-    for side in (14, 17, 32):
+    for side in (6, 8, 13, 14, 17, 32):
         model.build(InputSpec((3, side, side), 10, (0.1,) * 3, (0.3,) * 3))
-    with pytest.raises(ValueError, match="at least 14×14"):
-        model.build(InputSpec((1, 8, 8), 10, (0.1,), (0.3,)))
+    with pytest.raises(ValueError, match="at least 6×6"):
+        model.build(InputSpec((1, 5, 5), 10, (0.1,), (0.3,)))

@@ -56,6 +56,7 @@ def test_the_training_images_of_a_checkpoint_are_its_members(trustml: Cli, tmp_p
 def test_the_promise_of_private_training_is_attacked(trustml: Cli, tmp_path: Path) -> None:
     private = ("trainer=dp_sgd", "model=mlp", "model.normalization=none", "trainer.epochs=2", "trainer.batch_size=32")
     words = (*private, "dataset.limit=200", "task.inference=[loss,ratio]", "task.references=2", "trainer.delta=1e-4")
+    words += ("trainer.noise_seed=0",)  # one in twenty runs is beyond its interval
     answer = trustml("task=membership", *words)
     assert answer.returncode == 0, answer.stderr
     rows = metrics(newest(tmp_path))
