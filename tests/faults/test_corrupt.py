@@ -84,7 +84,8 @@ def flips(trustml: Cli, tmp_path: Path, places: list[float]) -> None:
     before, _ = measured()
     names = {path.name for path in cached_files(cache)}
     assert names == {
-        "checksums.json", "model.json", "model.safetensors", "origin.json", "test_images.npy", "train_images.npy",
+        "checksums.json", "model.json", "model.safetensors", "origin.json", "remarks.npy", "test_images.npy",
+        "train_images.npy",
     }  # fmt: skip
     for path in cached_files(cache):
         whole = path.read_bytes()
