@@ -1,6 +1,6 @@
 """Every attack in conf/inference: one table for all, then each against numbers by hand and closed forms."""
 
-from math import erf, sqrt
+from math import erf, log, sqrt
 
 import pytest
 import torch
@@ -90,15 +90,16 @@ def test_many_references_reach_the_best_test_between_two_normal_distributions() 
 
 
 def test_the_online_likelihood_ratio_is_that_of_the_fitted_normal_distributions() -> None:
-    """Two references with the example (φ 4 and 6) and two without (0 and 2), which have variance 2 each."""
-    labels, phi = torch.zeros(1, dtype=torch.int64), torch.tensor([4.0, 6.0, 0.0, 2.0]).double()
+    """Two references with the example (φ 4 and 6, variance 2) and two without (0 and 4, variance 8)."""
+    labels, phi = torch.zeros(1, dtype=torch.int64), torch.tensor([4.0, 6.0, 0.0, 4.0]).double()
     seen = Observations(
         logits_of(torch.tensor([[3.5]]).double(), labels), labels, logits_of(phi[:, None, None], labels),
         torch.tensor([[True], [True], [False], [False]]),
     )  # fmt: skip
-    # log N(3.5; 5, 2) − log N(3.5; 1, 2) = (2.5² − 1.5²) / 4, and (3.5 − 1) / √2
-    torch.testing.assert_close(read("lira").score(seen), torch.tensor([1.0]).double())
-    torch.testing.assert_close(read("lira_offline").score(seen), torch.tensor([2.5 / sqrt(2)]).double())
+    # log N(3.5; 5, 2) − log N(3.5; 2, 8), and (3.5 − 2) / √8
+    ratio = -(1.5**2) / 4 + 1.5**2 / 16 + log(8 / 2) / 2
+    torch.testing.assert_close(read("lira").score(seen), torch.tensor([ratio]).double())
+    torch.testing.assert_close(read("lira_offline").score(seen), torch.tensor([1.5 / sqrt(8)]).double())
 
 
 def test_an_example_without_references_of_one_kind_takes_the_mean_gap() -> None:
