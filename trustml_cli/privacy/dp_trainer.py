@@ -52,8 +52,8 @@ class DpSgdTrainer(GradientTrainer):
     def check(self, model: Model) -> None:
         if model.normalization is Normalization.dataset:
             raise ValueError(
-                "dp_sgd: model.normalization=dataset reads mean and deviation of the private examples without noise; "
-                "take model.normalization=symmetric or none"
+                "dp_sgd adds noise to what is learned, and model.normalization=dataset reads mean and deviation of the "
+                "private examples without noise; take model.normalization=symmetric or none"
             )
 
     def check_network(self, network: nn.Module) -> None:
