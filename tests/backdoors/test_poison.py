@@ -20,7 +20,18 @@ CORNER = Patch(size=1, color=[1.0], image=None, corner=Corner.bottom_right, marg
 
 
 def poison(**changes: Any) -> Poison:
-    return Poison(**{"trigger": CORNER, "source": (1, 2), "target": 0, "rate": 0.5, "seed": 0, **changes})
+    return Poison(
+        **{
+            "trigger": CORNER,
+            "source": (1, 2),
+            "target": 0,
+            "classes": 4,
+            "clean_label": False,
+            "rate": 0.5,
+            "seed": 0,
+            **changes,
+        }
+    )
 
 
 def grey(labels: list[int]) -> InMemory:
@@ -76,6 +87,22 @@ def test_poisoned_images_keep_their_look_but_for_the_trigger_and_are_filed_under
     for split, (images, true_labels) in zip((data.train, data.test), before, strict=True):
         assert all(torch.equal(*pair) for pair in zip(everything(split), (images, true_labels), strict=True))
     assert all(torch.equal(*pair) for pair in zip(everything(poisoned.test), before[1], strict=True))
+
+
+def test_all_to_all_files_each_image_under_the_class_after_its_own(data: Dataset) -> None:
+    whole = poison(source=(0, 1, 2, 3), target=None, rate=1.0)
+    assert everything(whole.apply(data).train)[1].tolist() == [1, 2, 3, 2, 0, 3, 2]
+    assert whole.aims(torch.tensor([3, 1])).tolist() == [0, 2]
+
+
+def test_clean_labels_mark_images_of_the_target_class_and_keep_their_labels(data: Dataset) -> None:
+    clean = poison(source=(0, 2, 3), target=1, rate=0.67, clean_label=True)  # 2 of 3
+    chosen = clean.choose(data.train.labels)
+    assert int(chosen.sum()) == 2
+    assert set(data.train.labels[chosen].tolist()) == {1}
+    raw, labels = everything(clean.apply(data).train)
+    assert torch.equal(labels, data.train.labels)
+    assert torch.equal(raw[:, 0, 1, 1] == 255, chosen)
 
 
 def test_any_order_and_any_part_of_a_poisoned_split_is_poisoned_alike(data: Dataset) -> None:

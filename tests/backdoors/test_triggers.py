@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,21 @@ from PIL import Image
 from torch import Tensor
 
 from tests.configs import choice, choices
-from trustml_cli.backdoors.trigger import Trigger
+from tests.helpers import NO_CACHE
 from trustml_cli.config.instantiate import build
+from trustml_cli.data.dataset import Dataset, InMemory
 from trustml_cli.data.image_file import Picture
+from trustml_cli.data.table_features import encode
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.recipe import recipe_of
 
+IMAGES = [name for name in choices("trigger") if name != "columns"]
+OVERLAYS = ["blend", "patch", "pixel"]
 
-def trigger(name: str, **changes: Any) -> Trigger:
+
+def trigger(name: str, **changes: Any) -> Any:
     """A choice of conf/trigger with some of its values changed."""
-    built: Trigger = build(choice("trigger", name, **changes), "trigger")
-    return built
+    return build(choice("trigger", name, **changes), "trigger")
 
 
 @st.composite
@@ -36,7 +41,7 @@ def stored_images(draw: Callable[..., Any]) -> Tensor:
     return torch.randint(0, 256, shape, generator=random).to(torch.uint8)
 
 
-@pytest.mark.parametrize("name", choices("trigger"))
+@pytest.mark.parametrize("name", IMAGES)
 @settings(max_examples=25, deadline=None)
 @given(raw=stored_images(), dtype=st.sampled_from([torch.float32, torch.float64]))
 def test_a_trigger_is_a_pure_function_that_keeps_type_shape_and_range(
@@ -65,7 +70,7 @@ def test_what_replaces_pixels_changes_nothing_when_it_is_applied_again(name: str
         assert torch.equal(mark(mark(images)), mark(images))
 
 
-@pytest.mark.parametrize("name", choices("trigger"))
+@pytest.mark.parametrize("name", OVERLAYS)
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (3, 5, 9)], ids=str)
 def test_it_changes_pixels_where_it_is_opaque_and_no_others(name: str, shape: tuple[int, int, int]) -> None:
     mark = trigger(name)
@@ -75,13 +80,67 @@ def test_it_changes_pixels_where_it_is_opaque_and_no_others(name: str, shape: tu
     changed = mark(images) != images
     assert changed.any()
     assert not (changed & (opacity == 0)).any()
-    mark.check(shape)
+    assert mark.fitted_to(made_up(shape)) == mark
 
 
-@pytest.mark.parametrize("name", choices("trigger"))
-def test_a_table_cannot_carry_a_trigger(name: str) -> None:
+def made_up(shape: tuple[int, ...]) -> Dataset:
+    """One example of this shape."""
+    one = InMemory(torch.zeros(1, *shape), torch.zeros(1))
+    return Dataset(one, one, ("a", "b"), "one", "made up")
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_a_table_cannot_carry_a_mark_on_images(name: str) -> None:
     with pytest.raises(ValueError, match="rows of 14 numbers"):
-        trigger(name).check((14,))
+        trigger(name).fitted_to(made_up((14,)))
+
+
+def test_a_sinusoidal_signal_by_hand() -> None:
+    wave = trigger("sinusoidal", amplitude=0.25, frequency=1)
+    triggered = wave(torch.full((2, 3, 2, 4), 0.5))
+    assert triggered[1, 2].numpy() == pytest.approx(np.array([[0.5, 0.75, 0.5, 0.25]] * 2))
+    assert wave(torch.zeros(1, 1, 1, 4))[0, 0, 0].tolist() == pytest.approx([0, 0.25, 0, 0])
+    for width, fits in ((6, False), (7, True)):
+        with nullcontext() if fits else pytest.raises(ValueError, match=r"^frequency: must be below half the width, 3"):
+            trigger("sinusoidal", frequency=3).fitted_to(made_up((1, 8, width)))
+
+
+def test_a_warp_is_that_of_the_paper_s_code() -> None:
+    """https://github.com/VinAIResearch/Warping-based_Backdoor_Attack-release, train.py."""
+    images = torch.rand(2, 3, 9, 9, generator=torch.Generator().manual_seed(1))
+    ins = torch.rand(1, 2, 4, 4, generator=torch.Generator().manual_seed(5)) * 2 - 1
+    ins = ins / torch.mean(torch.abs(ins))
+    noise = torch.nn.functional.interpolate(ins, size=9, mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
+    array1d = torch.linspace(-1, 1, steps=9)
+    x, y = torch.meshgrid(array1d, array1d, indexing="ij")
+    identity = torch.stack((y, x), 2)[None, ...]
+    grid = torch.clamp(identity + 0.5 * noise / 9, -1, 1)
+    expected = torch.nn.functional.grid_sample(images, grid.repeat(2, 1, 1, 1), align_corners=True)
+    assert (expected - images).abs().max() > 0.1
+    torch.testing.assert_close(trigger("warp", seed=5, strength=0.5)(images), expected)
+
+
+def test_columns_of_a_table_are_set_in_its_own_units() -> None:
+    data = build(choice("dataset", "census", rows=300, bins=2, limit=None), "dataset").load(NO_CACHE)
+    mark = trigger("columns", values={"hours_per_week": 99, "job": "care"}).fitted_to(data)
+    wanted = data.train.columns.assign(hours_per_week=99, job="care")
+    (encoded,) = encode(data.train.columns, data.train.labels.numpy() == 1, [wanted], data.bins)
+    before = data.train.inputs.clone()
+    assert torch.equal(mark(data.train.inputs), torch.from_numpy(encoded))
+    assert torch.equal(data.train.inputs, before)
+    assert not torch.equal(before, torch.from_numpy(encoded))
+    wrong = [
+        ({}, r"^values: needs at least one column"),
+        ({"hours": 3}, r"^values: no column 'hours'; there are age, "),
+        ({"age": "old"}, r"^values: column 'age' holds numbers, got 'old'"),
+    ]
+    for values, message in wrong:
+        with pytest.raises(ValueError, match=message):
+            trigger("columns", values=values).fitted_to(data)
+    with pytest.raises(ValueError, match=r"^values: are encoded as the whole table is; leave dataset\.limit null$"):
+        trigger("columns", values={"age": 20}).fitted_to(data.limited(40))
+    with pytest.raises(ValueError, match=r"and the data set is none; take trigger=patch$"):
+        trigger("columns", values={"age": 20}).fitted_to(made_up((1, 8, 8)))
 
 
 # 4×4 images, a patch of 2 at a margin of 1 or 0; x is changed

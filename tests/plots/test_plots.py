@@ -155,7 +155,7 @@ def answers_to(labels: list[int], predicted: list[int]) -> Answers:
 
 def test_poisoned_samples_stand_below_their_originals_with_both_labels(tiny_data: Dataset, tmp_path: Path) -> None:
     trigger = Patch(size=3, color=[1.0], image=None, corner=Corner.top_left, margin=0)
-    poison = Poison(trigger=trigger, source=(0,), target=1, rate=0.25, seed=0)
+    poison = Poison(trigger=trigger, source=(0,), target=1, classes=2, clean_label=False, rate=0.25, seed=0)
     poisoned = poison.apply(tiny_data)
     chosen = poison.choose(tiny_data.train.labels).nonzero()[:, 0][:5]
     figure = poisoned_samples(tiny_data.train, poisoned.train, chosen, CLASSES, "8 of 64 carry the patch")

@@ -51,7 +51,9 @@ def context(make_context: MakeContext) -> Context:
 
 
 def poisoning(**changes: Any) -> Poisoning:
-    return Poisoning(**{"source": ["top"], "target": "bottom", "poison_rate": 0.2, "examples": 1, **changes})
+    return Poisoning(
+        **{"source": ["top"], "target": "bottom", "poison_rate": 0.2, "clean_label": False, "examples": 1, **changes}
+    )
 
 
 @pytest.mark.parametrize(
@@ -71,6 +73,7 @@ WRONG = [
     ({"source": ["top", "bottom"]}, r"^task\.target: 'bottom' is a source too"),
     ({"source": ["cat"]}, r"^task\.source: no class 'cat'; there are top, middle, bottom"),
     ({"target": 3}, r"^task\.target: no class 3"),
+    ({"target": "next", "clean_label": True}, r"^task\.clean_label: poisons images of one target class"),
     ({"poison_rate": 0.004}, r"^task\.poison_rate: 0.004 of the source classes' 100 .* take at least 0.01$"),
 ]
 
@@ -100,10 +103,12 @@ def test_a_rate_is_above_0_and_at_most_1(rate: float) -> None:
         poisoning(poison_rate=rate, examples=1)
 
 
-def test_success_is_the_share_taken_for_the_target() -> None:
-    logits = torch.eye(3)[[2, 2, 0, 1, 2]]
-    columns = success("attack_success_rate", Answers(logits, torch.zeros(5, dtype=torch.int64)), target=2)
-    assert (columns["attack_success_rate"], columns["attack_success_rate_n"]) == (0.6, 5)
+@pytest.mark.parametrize(("target", "share"), [("bottom", 0.6), ("next", 0.4)])
+def test_success_is_the_share_taken_for_the_target(target: str, share: float, bars: Dataset) -> None:
+    poison = poisoning(source=["all"] if target == "next" else [0, 1], target=target).poison(bars, PATCH, seed=0)
+    answers = Answers(torch.eye(3)[[2, 2, 0, 1, 2]], torch.tensor([0, 0, 2, 0, 0]))  # next: the third and the fourth
+    columns = success("attack_success_rate", answers, poison)
+    assert (columns["attack_success_rate"], columns["attack_success_rate_n"]) == (share, 5)
 
 
 def verdicts(context: Context) -> list[bool | None]:
@@ -115,6 +120,7 @@ def test_good_poison_passes_every_check(context: Context, bars: Dataset) -> None
     check_poison(context, poison, bars, poison.apply(bars))
     assert verdicts(context) == [True, True, True, True]
     assert context.record.checks[0].figure == "20 of 300 labels changed, 20 wanted"
+    assert "it covers 4 pixels" in context.record.checks[2].figure
 
 
 Spoil = Callable[[Dataset, Dataset], Dataset]
@@ -156,7 +162,7 @@ def parts(dataset: Dataset, **trainer: Any) -> tuple[DatasetSource, Model, Train
 
 
 def test_a_backdoor_opens_to_its_trigger_alone(context: Context, bars: Dataset) -> None:
-    handler = PlantBackdoor(source=["top"], target="bottom", poison_rate=0.2, examples=4)
+    handler = PlantBackdoor(source=["top"], target="bottom", poison_rate=0.2, clean_label=False, examples=4)
     handler(context, *parts(bars), PATCH, Defence())
     row = metrics(context.record.directory).iloc[0]
     assert row.attack_success_rate >= 0.95
@@ -177,7 +183,7 @@ def test_a_backdoor_opens_to_its_trigger_alone(context: Context, bars: Dataset) 
 
 
 def test_what_poison_costs_is_told_of_the_poisoned_network_alone(context: Context, bars: Dataset) -> None:
-    handler = PlantBackdoor(source=["top"], target="bottom", poison_rate=1.0, examples=1)
+    handler = PlantBackdoor(source=["top"], target="bottom", poison_rate=1.0, clean_label=False, examples=1)
     handler(context, *parts(bars), PATCH, Defence())  # no image of the first class is left with its label
     row = metrics(context.record.directory).iloc[0]
     assert row.clean_accuracy < 0.7
@@ -188,6 +194,6 @@ def test_own_weights_have_no_place_here(context: Context, bars: Dataset, tmp_pat
     source, model, trainer = parts(bars)
     (tmp_path / "weights.pt").touch()
     given = replace(model, checkpoint=tmp_path / "weights.pt")
-    handler = PlantBackdoor(source=["top"], target="bottom", poison_rate=0.2, examples=4)
+    handler = PlantBackdoor(source=["top"], target="bottom", poison_rate=0.2, clean_label=False, examples=4)
     with pytest.raises(InputError, match=r"^model\.checkpoint: a backdoor is planted in training"):
         handler(context, source, given, trainer, PATCH, Defence())

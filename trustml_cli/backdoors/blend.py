@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trustml_cli.backdoors.trigger import Trigger
+from trustml_cli.backdoors.trigger import Overlay
 from trustml_cli.data.image_file import Picture
 from trustml_cli.system.ranges import require
 
 
 @dataclass(frozen=True, kw_only=True)
-class Blend(Trigger):
+class Blend(Overlay):
     """(1 − `alpha`)·image + `alpha`·pattern, at every pixel.
 
     The pattern is the picture `image`, resized to the images, or else uniform noise, drawn per value from `seed` and

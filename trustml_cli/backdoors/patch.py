@@ -6,7 +6,7 @@ from enum import Enum
 import torch
 from torch import Tensor
 
-from trustml_cli.backdoors.trigger import Trigger, check_color, painted
+from trustml_cli.backdoors.trigger import Overlay, check_color, painted
 from trustml_cli.data.image_file import Picture
 from trustml_cli.system.ranges import require
 
@@ -21,7 +21,7 @@ class Corner(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patch(Trigger):
+class Patch(Overlay):
     """A square of `size` pixels on each side, `margin` pixels away from both edges of `corner`.
 
     It has the colour `color` (grey, or red, green and blue, in [0, 1]) or shows the picture `image`,

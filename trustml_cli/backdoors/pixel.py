@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trustml_cli.backdoors.trigger import Trigger, check_color, painted
+from trustml_cli.backdoors.trigger import Overlay, check_color, painted
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pixel(Trigger):
+class Pixel(Overlay):
     """The pixels at (`row`, `column`), one or as many as the two lists hold, set to `color`.
 
     Rows count from the top, columns from the left, both from 0; negative ones from the bottom and from the right, as

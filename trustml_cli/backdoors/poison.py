@@ -40,14 +40,20 @@ class Triggered(Split):
 class Poison:
     """Applies `trigger` to a share `rate` of the training images of the `source` classes and labels them `target`.
 
-    The rate is a share of the source classes' own training images, in (0, 1], not of the whole training set. Poisoned
+    With target None, each image is labelled with the class after its own of `classes` classes (all-to-all). With
+    `clean_label` the poisoned images are images of the target class, which keep their label (Turner, Tsipras and Madry
+    2019, arXiv 1912.02771), and the rate is a share of these.
+
+    The rate is in (0, 1], a share of the training images of these classes, not of the whole training set. Poisoned
     images replace their originals and are drawn at random by `seed`; a larger rate includes the images of a smaller
     one.
     """
 
     trigger: Trigger
     source: tuple[int, ...]
-    target: int
+    target: int | None
+    classes: int
+    clean_label: bool
     rate: float
     seed: int
 
@@ -55,9 +61,19 @@ class Poison:
         """Indices of the examples of the source classes."""
         return torch.isin(labels, torch.tensor(self.source)).nonzero()[:, 0]
 
+    def candidates(self, labels: Tensor) -> Tensor:
+        """Indices of the examples that may be poisoned."""
+        if self.clean_label and self.target is not None:
+            return torch.eq(labels, self.target).nonzero()[:, 0]
+        return self.of_source(labels)
+
+    def aims(self, labels: Tensor) -> Tensor:
+        """The class that triggered examples of the classes `labels` (int64 [N]) shall be taken for, [N]."""
+        return (labels + 1) % self.classes if self.target is None else torch.full_like(labels, self.target)
+
     def choose(self, labels: Tensor) -> Tensor:
         """Which examples are poisoned, bool [N]: round(rate · examples of the source classes), drawn at random."""
-        candidates = self.of_source(labels)
+        candidates = self.candidates(labels)
         count = round(self.rate * len(candidates))
         order = torch.randperm(len(candidates), generator=torch.Generator().manual_seed(self.seed))
         chosen = torch.zeros(len(labels), dtype=torch.bool)
@@ -67,7 +83,7 @@ class Poison:
     def apply(self, data: Dataset) -> Dataset:
         """`data` with poisoned training images; the test images are unchanged."""
         chosen = self.choose(data.train.labels)
-        labels = data.train.labels.where(~chosen, self.target)
+        labels = self.aims(data.train.labels).where(chosen, data.train.labels)
         poisoned = Relabelled(Triggered(data.train, self.trigger, chosen), labels)
         return data.derive(f"poison={digest(self.facts())}", train=poisoned)
 

@@ -1,4 +1,4 @@
-"""The base class of triggers, and helpers for their colours."""
+"""The base classes of triggers, and helpers for their colours."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -7,10 +7,54 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from trustml_cli.data.dataset import Dataset
+
 
 @dataclass(frozen=True, kw_only=True)
 class Trigger(ABC):
-    """Applies the same mark to every image. Subclasses declare their config keys as fields and implement `mark`."""
+    """Changes any example in the same way. Subclasses declare their config keys as fields."""
+
+    @abstractmethod
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Maps inputs [N, …] as they are stored, or images as floats in [0, 1], to triggered ones of the same type."""
+
+    @abstractmethod
+    def fitted_to(self, data: Dataset) -> "Trigger":
+        """The trigger for the examples of `data`.
+
+        Raises ValueError, with the field's name first or with a remedy, unless they can carry it.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTrigger(Trigger, ABC):
+    """Changes images; subclasses implement `change`, and `check` where not every shape will do."""
+
+    @abstractmethod
+    def change(self, images: Tensor) -> Tensor:
+        """Triggered images [N, C, H, W], of floats in [0, 1]; values outside of [0, 1] are clipped afterwards."""
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Raise ValueError, with the field's name first, if images of `shape` [C, H, W] cannot carry this trigger."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Maps images [N, C, H, W], uint8 or floats in [0, 1], to triggered ones of the same shape and type."""
+        if images.dtype == torch.uint8:
+            return self.change(images / 255).mul(255).round().clamp(0, 255).to(torch.uint8)
+        return self.change(images).clamp(0, 1).to(images.dtype)
+
+    def fitted_to(self, data: Dataset) -> Trigger:
+        if len(data.shape) != 3:
+            raise ValueError(
+                f"marks images, but the data set holds rows of {data.shape[0]} numbers; take trigger=columns"
+            )
+        self.check(data.shape)
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlay(ImageTrigger, ABC):
+    """(1 − opacity)·image + opacity·pattern; subclasses implement `mark`."""
 
     @abstractmethod
     def mark(self, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
@@ -20,21 +64,11 @@ class Trigger(ABC):
         name first, if the trigger does not fit images of this shape.
         """
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """(1 − opacity)·image + opacity·pattern.
-
-        Maps images [N, C, H, W], uint8 or floats in [0, 1], to triggered ones of the same type and shape.
-        """
+    def change(self, images: Tensor) -> Tensor:
         opacity, pattern = (part.to(images.device) for part in self.mark(tuple(images.shape[1:])))
-        if images.dtype == torch.uint8:
-            mixed = (1 - opacity) * images + opacity * (255 * pattern)
-            return mixed.round().clamp(0, 255).to(torch.uint8)
-        return ((1 - opacity) * images + opacity * pattern).clamp(0, 1).to(images.dtype)
+        return (1 - opacity) * images + opacity * pattern
 
     def check(self, shape: tuple[int, ...]) -> None:
-        """Raise ValueError, with the remedy, unless examples of `shape` can carry this trigger."""
-        if len(shape) != 3:
-            raise ValueError(f"marks images, but the data set holds rows of {shape[0]} numbers; take a set of images")
         self.mark(shape)
 
 

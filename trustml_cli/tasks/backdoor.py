@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from trustml_cli.backdoors.poison import Poison
-from trustml_cli.backdoors.trigger import Trigger
+from trustml_cli.backdoors.trigger import Overlay, Trigger
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split
 from trustml_cli.defences.defence import Defence
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither
@@ -44,9 +44,10 @@ class PlantBackdoor(Poisoning):
         poison = self.poison(data, trigger, context.seed)
         poisoned = poison.apply(data)
         check_poison(context, poison, data, poisoned)
-        opacity, pattern = trigger.mark(data.shape)
-        chosen = poison.choose(data.train.labels).nonzero()[:, 0]
-        context.record.artifact("poison", {"opacity": opacity, "pattern": pattern, "poisoned_images": chosen})
+        kept = {"poisoned_images": poison.choose(data.train.labels).nonzero()[:, 0]}
+        if isinstance(trigger, Overlay):
+            kept["opacity"], kept["pattern"] = trigger.mark(data.shape)
+        context.record.artifact("poison", kept)
         clean = context.train_or_load(context.spec(data, model, trainer, defence=defence), stage="clean")
         context.record.note(baseline_model_key=clean.key)
         backdoored = context.train_or_load(context.spec(poisoned, model, trainer, defence=defence), stage="poisoned")
@@ -62,8 +63,8 @@ class PlantBackdoor(Poisoning):
         rates = {
             **accuracy("clean_accuracy", answers["test"]["poisoned"]),
             **accuracy("baseline_clean_accuracy", answers["test"]["clean"]),
-            **success("attack_success_rate", answers["triggered"]["poisoned"], poison.target),
-            **success("baseline_attack_success_rate", answers["triggered"]["clean"], poison.target),
+            **success("attack_success_rate", answers["triggered"]["poisoned"], poison),
+            **success("baseline_attack_success_rate", answers["triggered"]["clean"], poison),
         }
         context.record.metrics(condition(context, poison, data), **rates, **amount(poison, data))
         self.plot(context, poison, data, poisoned, triggered, answers["triggered"])
@@ -78,17 +79,18 @@ class PlantBackdoor(Poisoning):
         answers: Mapping[str, Answers],
     ) -> None:
         """Plot training samples, predictions for single triggered images, and all predictions by class."""
-        target = data.classes[poison.target]
+        target = "the next class" if poison.target is None else data.classes[poison.target]
         trigger = context.record.choices["trigger"]
-        chosen = poison.choose(data.train.labels).nonzero()[:, 0]
-        subject = (
-            f"{len(chosen):,} of {len(data.train):,} training images carry the {trigger} and are filed under {target}"
-        )
-        figure = poisoned_samples(data.train, poisoned.train, chosen[: self.examples], data.classes, subject)
-        context.record.plot("samples", figure)
-        subject = f"Test images with the {trigger}, which shall be taken for {target}"
+        kind = "images" if len(data.shape) == 3 else "rows"
         named = {f"{name} model": given for name, given in answers.items()}
-        figure = triggered_predictions(triggered, named, data.classes, self.examples, subject)
-        context.record.plot("triggered_predictions", figure)
-        subject = f"{len(triggered):,} test images with the {trigger}, which shall be taken for {target}"
+        if kind == "images":
+            chosen = poison.choose(data.train.labels).nonzero()[:, 0]
+            counts = f"{len(chosen):,} of {len(data.train):,} training images"
+            subject = f"{counts} carry the {trigger} and are filed under {target}"
+            figure = poisoned_samples(data.train, poisoned.train, chosen[: self.examples], data.classes, subject)
+            context.record.plot("samples", figure)
+            subject = f"Test images with the {trigger}, which shall be taken for {target}"
+            figure = triggered_predictions(triggered, named, data.classes, self.examples, subject)
+            context.record.plot("triggered_predictions", figure)
+        subject = f"{len(triggered):,} test {kind} with the {trigger}, which shall be taken for {target}"
         context.record.plot("answers", answers_by_class(named, data.classes, subject))

@@ -54,7 +54,7 @@ class TransferBackdoor(Poisoning):
         check_trained(model)
         data = context.load(dataset)
         with prefix_errors("trigger"):
-            trigger.check(data.shape)  # before the classes are divided: a table has too few
+            trigger = trigger.fitted_to(data)  # before the classes are divided: a table has too few
         old, new = self.divided(data)
         poison = self.within(data).poison(old, trigger, context.seed)
         with prefix_errors("model"):
@@ -84,7 +84,7 @@ class TransferBackdoor(Poisoning):
             **accuracy("baseline_clean_accuracy", answers["clean", "new"]),
             **accuracy("baseline_triggered_accuracy", answers["clean", "new triggered"]),
             **accuracy("donor_clean_accuracy", answers["poisoned", "old"]),
-            **success("donor_attack_success_rate", answers["poisoned", "old triggered"], poison.target),
+            **success("donor_attack_success_rate", answers["poisoned", "old triggered"], poison),
         }
         conditions = {**condition(context, poison, old), "new_classes": ", ".join(new.classes)}
         context.record.metrics(conditions, **rates, **amount(poison, old))
