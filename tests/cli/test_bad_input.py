@@ -169,6 +169,11 @@ BAD_INPUT = [
     (["task=ood", "task.holdout=10"], ["task.holdout", "10", "0 to 9"]),
     (["task=ood", "task.score=mspp"], ["task.score", "mspp", "'msp'"]),
     (["task=ood", "task.score=[]"], ["task.score", "msp, max_logit, energy, odin, mahalanobis, knn"]),
+    (
+        ["task=ood", "task.score=vim", "model=mnist_bnn", "model.binary_weights=true"],
+        ["task.score: vim", "needs logits that are the output of"],
+    ),
+    (["task=ood", "task.ood_dataset=noise", "outliers.noise.images=1"], ["outliers.noise.images", "at least 2"]),
     (["task=ood", "task.quantile=1"], ["task.quantile", "above 0 and below 1", "1"]),
     (["task=ood", "task.quantile=0"], ["task.quantile", "above 0 and below 1", "0"]),
     (["task=ood", "task.validation_fraction=1.5"], ["task.validation_fraction", "above 0 and below 1"]),

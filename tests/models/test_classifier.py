@@ -195,7 +195,7 @@ REFUSED: list[tuple[str, list[str], str]] = [
     ("detach", ["task=physical"], "physical: needs gradients by the image"),
     ("detach", ["task=rectify"], "attacks.universal: needs gradients by the image"),
     ("detach", ["task=universal"], "attack: needs gradients by the image"),
-    ("detach", ["task=ood", "task.holdout=9"], "task.score: odin: needs gradients by the image"),
+    ("detach", ["task=ood", "task.holdout=9", "task.score=odin"], "task.score: odin: needs gradients by the image"),
     ("detach", ["task=explain", "task.explainer=saliency"], "task.explainer: saliency needs gradients by the image"),
     ("no_grad", ["task=train"], NO_WEIGHT_GRADIENT),
     ("needs_targets", ["task=train"], "model: cannot be trained: in training mode it fails (give targets)"),

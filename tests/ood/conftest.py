@@ -1,13 +1,14 @@
-"""Three kinds of 1×3×4 images, a linear network that knows them, and grey images that are none of the three."""
+"""Three kinds of 1×3×4 images, a linear network that knows them, and images that are none of the three."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.models.features import logits_and_features
-from trustml_cli.ood.detector import ModelOutputs
+from trustml_cli.models.features import ModelOutputs, model_outputs
+from trustml_cli.ood.detector import Detector, FittedState, Fitting
 
 ROWS = torch.eye(3)  # kind k has its k-th row bright
 
@@ -15,10 +16,24 @@ ROWS = torch.eye(3)  # kind k has its k-th row bright
 @dataclass
 class World:
     network: nn.Module
-    training: ModelOutputs
+    training: Tensor
     labels: Tensor
-    inliers: ModelOutputs
-    outliers: ModelOutputs
+    validation: Tensor
+    inliers: Tensor
+    outliers: Tensor
+
+    def outputs(self, x: Tensor, layers: Sequence[str] = ()) -> ModelOutputs:
+        return model_outputs(self.network, x, layers)
+
+    def fit(self, detector: Detector) -> FittedState:
+        layers = detector.layers_of(self.network, self.training)
+        training, validation = (
+            Fitting(self.outputs(x, layers), self.labels[: len(x)]) for x in (self.training, self.validation)
+        )
+        return detector.fit(training, validation)
+
+    def score(self, detector: Detector, x: Tensor, learned: FittedState) -> Tensor:
+        return detector.score(x, self.outputs(x, detector.layers_of(self.network, x)), learned)
 
 
 @pytest.fixture(scope="session")
@@ -29,15 +44,16 @@ def world() -> World:
     linear.bias.data = torch.zeros(3)
     network = nn.Sequential(nn.Flatten(), linear).requires_grad_(False).eval()
 
-    def seen(brightness: Tensor) -> ModelOutputs:
-        x = brightness.view(-1, 1, 3, 1) + 0.03 * torch.randn(len(brightness), 1, 3, 4, generator=random)
-        return ModelOutputs(network, x, *logits_and_features(network, x))
+    def noisy(x: Tensor) -> Tensor:
+        return x + 0.03 * torch.randn(x.shape, generator=random)
 
     labels = torch.arange(180) % 3
+    rows = (0.1 + 0.8 * ROWS[labels]).view(-1, 1, 3, 1).expand(-1, 1, 3, 4)
     return World(
         network,
-        training=seen(0.1 + 0.8 * ROWS[labels]),
+        training=noisy(rows),
         labels=labels,
-        inliers=seen(0.1 + 0.8 * ROWS[labels[:60]]),
-        outliers=seen(torch.full((40, 3), 0.37)),
+        validation=noisy(rows[:60]),
+        inliers=noisy(rows[:60]),
+        outliers=noisy(torch.tensor([0.2, 0.54]).repeat(40, 1, 3, 2)),  # stripes across the rows
     )

@@ -1,6 +1,6 @@
 """Every detector in conf/detector: one table for all, then each against numbers by hand and against peers."""
 
-from math import log, sqrt
+from math import exp, log, sqrt
 
 import numpy as np
 import pytest
@@ -12,15 +12,20 @@ from torch.nn import functional
 from tests.configs import choice, choices, composed
 from tests.ood.conftest import World
 from trustml_cli.config.instantiate import build
-from trustml_cli.models.features import logits_and_features
-from trustml_cli.ood.detector import Detector, ModelOutputs
+from trustml_cli.models.features import logits_from
+from trustml_cli.ood.ash import shaped
+from trustml_cli.ood.detector import Detector
 from trustml_cli.ood.energy import energy_score
+from trustml_cli.ood.gradnorm import gradient_norm_score
+from trustml_cli.ood.kl_matching import kl_matching_score, typical_outputs
 from trustml_cli.ood.knn import nearest_neighbour_score
 from trustml_cli.ood.mahalanobis import class_gaussians, mahalanobis_score
 from trustml_cli.ood.max_logit import max_logit_score
 from trustml_cli.ood.msp import max_softmax_score
 from trustml_cli.ood.odin import odin_score
+from trustml_cli.ood.react import rectified_score
 from trustml_cli.ood.separation import separation
+from trustml_cli.ood.vim import residual_space, virtual_logit_score
 from trustml_cli.system.errors import InputError
 
 
@@ -36,8 +41,8 @@ every_detector = pytest.mark.parametrize("name", choices("detector"))
 @every_detector
 def test_images_unlike_the_training_images_score_higher(name: str, world: World) -> None:
     detector = read(name)
-    learned = detector.fit(world.training.features, world.labels)
-    inliers, outliers = (detector.score(seen, learned) for seen in (world.inliers, world.outliers))
+    learned = world.fit(detector)
+    inliers, outliers = (world.score(detector, x, learned) for x in (world.inliers, world.outliers))
     assert (inliers.shape, inliers.dtype, inliers.device.type) == ((60,), torch.float64, "cpu")
     assert outliers.min() > inliers.max()
     assert separation(inliers, outliers).auroc == 1
@@ -47,26 +52,32 @@ def test_images_unlike_the_training_images_score_higher(name: str, world: World)
 @every_detector
 def test_each_image_is_scored_alone(name: str, world: World) -> None:
     detector = read(name)
-    learned = detector.fit(world.training.features, world.labels)
-    together = detector.score(world.outliers, learned)
+    learned = world.fit(detector)
+    together = world.score(detector, world.outliers, learned)
     for i in (0, 7):
-        x = world.outliers.x[i : i + 1]
-        alone = detector.score(ModelOutputs(world.network, x, *logits_and_features(world.network, x)), learned)
+        alone = world.score(detector, world.outliers[i : i + 1], learned)
         torch.testing.assert_close(alone[0], together[i], rtol=1e-5, atol=1e-6)
 
 
-def test_the_task_offers_every_detector_and_scores_by_all() -> None:
-    task = composed("task=ood")
-    assert sorted(task.detector) == choices("detector")
-    assert sorted(task.task.score) == choices("detector")
+def test_the_task_offers_every_detector() -> None:
+    assert sorted(composed("task=ood").detector) == choices("detector")
 
 
 @pytest.mark.parametrize(
     ("name", "key", "value"),
-    [("energy", "temperature", 0), ("odin", "temperature", -1), ("odin", "epsilon", -0.1), ("knn", "k", 0)],
+    [
+        ("energy", "temperature", 0),
+        ("odin", "temperature", -1),
+        ("odin", "epsilon", -0.1),
+        ("knn", "k", 0),
+        ("vim", "principal", 1),
+        ("react", "quantile", 0),
+        ("ash", "pruned", 1),
+        ("gradnorm", "temperature", 0),
+    ],
 )
 def test_values_out_of_range_are_refused(name: str, key: str, value: float) -> None:
-    with pytest.raises(InputError, match=rf"^detector\.{key}: must be (above|at least) [01]"):
+    with pytest.raises(InputError, match=rf"^detector\.{key}: must be (above|at least|below) [01]"):
         build(OmegaConf.merge(choice("detector", name), {key: value}), "detector")
 
 
@@ -91,14 +102,42 @@ def test_answers_that_the_network_is_very_sure_of_are_not_tied() -> None:
 
 
 def test_odin_without_step_at_temperature_1_is_the_softmax_and_with_it_is_surer(world: World) -> None:
-    x = world.outliers.x
-    torch.testing.assert_close(odin_score(world.network, x, 1.0, 0.0), max_softmax_score(world.outliers.logits))
+    x = world.outliers
+    torch.testing.assert_close(odin_score(world.network, x, 1.0, 0.0), max_softmax_score(world.network(x)))
     # on a linear network the step raises the answer's logit by 2·4·ε and lowers the others as much
-    logits = world.outliers.logits
+    logits = world.network(x)
     answer = functional.one_hot(logits.argmax(1), 3)
     torch.testing.assert_close(
         odin_score(world.network, x, 1.0, 0.01), max_softmax_score(logits + 0.08 * (2 * answer - 1)), rtol=0, atol=1e-6
     )
+
+
+def test_new_scores_worked_out_by_hand() -> None:
+    head = torch.nn.Linear(2, 2)
+    head.weight.data, head.bias.data = torch.eye(2), torch.tensor([1.0, 0.0])  # the origin of ViM is (−1, 0)
+    training = torch.tensor([[9.0, 1.0], [9.0, -1.0]])
+    space = residual_space(training, torch.tensor([[6.0, 0.0], [4.0, 0.0]]), head, 1)
+    assert space["origin"].tolist() == [-1, 0]
+    assert space["residual"].abs().tolist() == [[0], [1]]  # the second feature varies less around the origin
+    assert space["scale"] == 5  # of a mean largest logit of 5 and a mean distance of 1
+    x = torch.tensor([[3.0, -2.0]])
+    torch.testing.assert_close(virtual_logit_score(x, torch.zeros(1, 2), space), torch.tensor([10 - log(2)]).double())
+    torch.testing.assert_close(
+        rectified_score(torch.tensor([[9.0, 1.0]]), head, 2.0), energy_score(torch.tensor([[3.0, 1.0]]), 1.0)
+    )
+    sparse = shaped(torch.tensor([[4.0, 1, 2, 1], [0.0, 0, 0, 0]]), 0.5)
+    torch.testing.assert_close(sparse, torch.tensor([[4.0, 0, 2, 0], [0.0, 0, 0, 0]]) * exp(8 / 6))
+    features, logits = torch.tensor([[3.0, -1.0]]), torch.tensor([[log(3), 0.0]])  # ‖(1/4, −1/4)‖₁ · ‖(3, −1)‖₁
+    torch.testing.assert_close(gradient_norm_score(logits, features, 1.0), torch.tensor([-2.0]).double())
+    typical = typical_outputs(torch.tensor([[log(3), 0.0], [log(9), 0.0], [0.0, log(3)]]))
+    torch.testing.assert_close(typical, torch.tensor([[0.825, 0.175], [0.25, 0.75]]).double())
+    expected = 0.5 * log(0.5 / 0.25) + 0.5 * log(0.5 / 0.75)
+    torch.testing.assert_close(kl_matching_score(torch.zeros(1, 2), typical), torch.tensor([expected]).double())
+
+
+def test_typical_outputs_are_those_of_validation_images(world: World) -> None:
+    learned = world.fit(read("kl_matching"))
+    torch.testing.assert_close(learned["typical"], typical_outputs(world.network(world.validation)))
 
 
 def test_mahalanobis_worked_out_by_hand() -> None:
@@ -154,7 +193,7 @@ def test_distances_equal_those_of_scikit_learn() -> None:
 def test_scores_equal_those_of_pytorch_ood(world: World) -> None:
     from pytorch_ood import detector as peer
 
-    logits, x = 9 * torch.randn(50, 4, generator=torch.Generator().manual_seed(0)), world.outliers.x
+    logits, x = 9 * torch.randn(50, 4, generator=torch.Generator().manual_seed(0)), world.outliers
     pairs = [
         (max_softmax_score(logits), peer.MaxSoftmax(None).predict_logits(logits)),
         (max_logit_score(logits), peer.MaxLogit(None).predict_logits(logits)),
@@ -167,5 +206,20 @@ def test_scores_equal_those_of_pytorch_ood(world: World) -> None:
     pairs.append((mahalanobis_score(asked, *class_gaussians(training, labels)), 2 * 90 * theirs))
     theirs = peer.KNN(None, k=7).fit_features(training, labels).predict_features(asked)
     pairs.append((nearest_neighbour_score(asked, functional.normalize(training), 7), theirs))
+    theirs = peer.GradNorm(world.network, lambda name: name == "1.weight", temperature=2.0).predict(x)
+    pairs.append((gradient_norm_score(world.network(x), x.flatten(1), 2.0), theirs))
+    theirs = peer.KLMatching(None).fit_logits(logits / 9).predict_logits(logits[:9] / 3)
+    pairs.append((kl_matching_score(logits[:9] / 3, typical_outputs(logits / 9)), theirs))
+    training, asked = training.abs(), asked.abs()
+    head = torch.nn.Linear(6, 3).requires_grad_(False)
+    theirs = peer.ViM(None, 2, head.weight, head.bias).fit_features(training, labels).predict_features(asked)
+    pairs.append((virtual_logit_score(asked, head(asked), residual_space(training, head(training), head, 2)), theirs))
+    clipped = peer.ReAct(torch.nn.Identity(), head, percentile=0.8).fit_feature_maps(training, labels)
+    limit = float(np.quantile(training, 0.8))
+    pairs.append((rectified_score(asked, head, limit), clipped.predict_feature_maps(asked)))
+    maps = peer.ASH(None, lambda maps: head(maps.flatten(1)), percentile=0.5).predict_feature_maps(
+        asked[:, :, None, None]
+    )
+    pairs.append((energy_score(logits_from(head, shaped(asked, 0.5)), 1.0), maps))
     for ours, theirs in pairs:
         torch.testing.assert_close(ours, theirs.double(), rtol=1e-4, atol=1e-6)

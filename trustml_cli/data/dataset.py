@@ -177,6 +177,10 @@ class DatasetSource(ABC):
         Raises `InputError` where files are missing or damaged.
         """
 
+    def like(self, shape: tuple[int, ...]) -> "DatasetSource":
+        """The source for images of `shape` [C, H, W], where it can be read in any shape; by default itself."""
+        return self
+
     def load(self, cache_dir: Path) -> Dataset:
         """Read and check the data set and reduce it to `limit`; decoded examples are cached below `cache_dir`.
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from trustml_cli.ood.detector import Detector, FittedState, ModelOutputs, exact
+from trustml_cli.models.features import ModelOutputs
+from trustml_cli.ood.detector import Detector, FittedState, exact
 from trustml_cli.system.ranges import require
 
 
@@ -20,8 +21,8 @@ class Energy(Detector):
     def __post_init__(self) -> None:
         require(self, "temperature", above=0)
 
-    def score(self, seen: ModelOutputs, learned: FittedState) -> Tensor:
-        return energy_score(seen.logits, self.temperature)
+    def score(self, x: Tensor, outputs: ModelOutputs, learned: FittedState) -> Tensor:
+        return energy_score(outputs.logits, self.temperature)
 
 
 def energy_score(logits: Tensor, temperature: float) -> Tensor:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
 
-from trustml_cli.ood.detector import Detector, FittedState, ModelOutputs, exact
+from trustml_cli.models.features import ModelOutputs
+from trustml_cli.ood.detector import Detector, FittedState, Fitting, exact
 from trustml_cli.system.ranges import require
 
 
@@ -25,11 +26,11 @@ class NearestNeighbours(Detector):
         if self.k > images:
             raise ValueError(f"k: must be at most {images}, the number of training images, got {self.k}")
 
-    def fit(self, features: Tensor, labels: Tensor) -> FittedState:
-        return {"references": functional.normalize(features, dim=1)}
+    def fit(self, training: Fitting, validation: Fitting) -> FittedState:
+        return {"references": functional.normalize(training.outputs.features, dim=1)}
 
-    def score(self, seen: ModelOutputs, learned: FittedState) -> Tensor:
-        return nearest_neighbour_score(seen.features, learned["references"], self.k)
+    def score(self, x: Tensor, outputs: ModelOutputs, learned: FittedState) -> Tensor:
+        return nearest_neighbour_score(outputs.features, learned["references"], self.k)
 
 
 def nearest_neighbour_score(features: Tensor, references: Tensor, k: int) -> Tensor:

@@ -8,19 +8,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trustml_cli.ood.detector import Detector, FittedState, ModelOutputs, exact
+from trustml_cli.models.features import ModelOutputs
+from trustml_cli.ood.detector import Detector, FittedState, Fitting, exact
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mahalanobis(Detector):
     """Squared Mahalanobis distance to the nearest class mean, with a covariance shared by all classes."""
 
-    def fit(self, features: Tensor, labels: Tensor) -> FittedState:
-        means, precision = class_gaussians(features, labels)
+    def fit(self, training: Fitting, validation: Fitting) -> FittedState:
+        means, precision = class_gaussians(training.outputs.features, training.labels)
         return {"means": means, "precision": precision}
 
-    def score(self, seen: ModelOutputs, learned: FittedState) -> Tensor:
-        return mahalanobis_score(seen.features, learned["means"], learned["precision"])
+    def score(self, x: Tensor, outputs: ModelOutputs, learned: FittedState) -> Tensor:
+        return mahalanobis_score(outputs.features, learned["means"], learned["precision"])
 
 
 def class_gaussians(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from trustml_cli.ood.detector import Detector, FittedState, ModelOutputs, exact
+from trustml_cli.models.features import ModelOutputs
+from trustml_cli.ood.detector import Detector, FittedState, exact
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaxLogit(Detector):
     """The negative largest logit; unlike the softmax it keeps the magnitude of the logits."""
 
-    def score(self, seen: ModelOutputs, learned: FittedState) -> Tensor:
-        return max_logit_score(seen.logits)
+    def score(self, x: Tensor, outputs: ModelOutputs, learned: FittedState) -> Tensor:
+        return max_logit_score(outputs.logits)
 
 
 def max_logit_score(logits: Tensor) -> Tensor:

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from trustml_cli.ood.detector import Detector, FittedState, ModelOutputs, exact
+from trustml_cli.models.features import ModelOutputs
+from trustml_cli.ood.detector import Detector, FittedState, exact
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaxSoftmax(Detector):
     """The negative maximum softmax probability."""
 
-    def score(self, seen: ModelOutputs, learned: FittedState) -> Tensor:
-        return max_softmax_score(seen.logits)
+    def score(self, x: Tensor, outputs: ModelOutputs, learned: FittedState) -> Tensor:
+        return max_softmax_score(outputs.logits)
 
 
 def max_softmax_score(logits: Tensor) -> Tensor:

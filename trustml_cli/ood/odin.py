@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trustml_cli.ood.detector import Detector, FittedState, ModelOutputs, exact
+from trustml_cli.models.features import ModelOutputs
+from trustml_cli.ood.detector import Detector, FittedState, exact
 from trustml_cli.system.ranges import require
 
 
@@ -30,8 +31,8 @@ class Odin(Detector):
         require(self, "temperature", above=0)
         require(self, "epsilon", at_least=0)
 
-    def score(self, seen: ModelOutputs, learned: FittedState) -> Tensor:
-        return odin_score(seen.network, seen.x, self.temperature, self.epsilon)
+    def score(self, x: Tensor, outputs: ModelOutputs, learned: FittedState) -> Tensor:
+        return odin_score(outputs.network, x, self.temperature, self.epsilon)
 
 
 def odin_score(network: nn.Module, x: Tensor, temperature: float, epsilon: float) -> Tensor:

@@ -11,7 +11,9 @@ from trustml_cli.ood.measure import DetectionResult
 from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, logarithmic, new_figure, tidy
 
 LINES = (  # colour and dash pattern of each curve, distinguishable in black and white too
-    (BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), ("#8C3C78", ":"), ("#8A6A00", (0, (6, 1, 1, 1))), ("black", (0, (1, 1)))
+    (BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), ("#8C3C78", ":"), ("#8A6A00", (0, (6, 1, 1, 1))),
+    ("black", (0, (1, 1))), (ORANGE, "-"), (BLUE, "--"), ("#8C3C78", "-."), (GREEN, ":"), ("black", (0, (6, 1, 1, 1))),
+    ("#8A6A00", (0, (1, 1))),
 )  # fmt: skip
 
 

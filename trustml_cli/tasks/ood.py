@@ -1,42 +1,45 @@
 """task=ood: out-of-distribution detection by scores of a classifier."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from trustml_cli.config.instantiate import chosen
-from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split
 from trustml_cli.data.unseen import resize_like, split_validation, without_class
 from trustml_cli.defences.defence import Defence
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither
 from trustml_cli.metrics.intervals import proportion
-from trustml_cli.models.features import logits_and_features, output_layer
+from trustml_cli.models.features import is_linear_head, output_layer
+from trustml_cli.models.inference import NO_GRADIENT
 from trustml_cli.models.model import Model, require_images
 from trustml_cli.models.pretrained import AsPublished
-from trustml_cli.ood.detector import Detector, FittedState, ModelOutputs
+from trustml_cli.ood.detector import Detector
 from trustml_cli.ood.measure import DetectionResult, evaluate
 from trustml_cli.ood.separation import MEASURES, separation_intervals
 from trustml_cli.plots.ood import roc_curves, score_histograms
-from trustml_cli.system.errors import InputError, RunFailed, prefix_errors
-from trustml_cli.system.hardware import Hardware
+from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context, input_spec
-from trustml_cli.tasks.detection import check_threshold
-from trustml_cli.training.predict import BATCH, predict
+from trustml_cli.tasks.detection import check_threshold, fit_detectors, score_images
+from trustml_cli.training.predict import predict
 from trustml_cli.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
+
+KEY = "task.score"
+OTHER_LOGITS = "needs logits that are the output of the last linear layer, and this network changes them"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DetectUnseen:
     """Train without the class `holdout`, then detect its images among those of the other classes by each `score`.
+
+    `score` None takes all detectors that support the model.
 
     The threshold is the `quantile` of the scores of validation images, which are `validation_fraction` of the training
     images, held out before training. With `ood_dataset` all classes are trained, and the outliers are the test images
@@ -58,7 +61,7 @@ class DetectUnseen:
 
     holdout: int | str
     ood_dataset: list[str] | None
-    score: list[str]
+    score: list[str] | None
     quantile: float
     validation_fraction: float
 
@@ -76,7 +79,7 @@ class DetectUnseen:
         defence: Defence,
     ) -> None:
         """Write one row for each score and set of outliers, then the plots."""
-        detectors = chosen(self.score, detector, "task.score")
+        named = detector if self.score is None else chosen(self.score, detector, KEY)
         whole = context.load(dataset)
         with prefix_errors("dataset"):
             require_images(input_spec(whole))
@@ -88,17 +91,19 @@ class DetectUnseen:
         data, validation = split_validation(data, self.validation_fraction, context.seed)
         if not len(data.train):
             raise InputError("task.validation_fraction: leaves nothing to train on; lower it")
+        x = torch.rand(2, *data.shape)
         with prefix_errors("model"):
-            # before training: without an output layer there are no features
-            output_layer(model.build(input_spec(data)), torch.full((1, *data.shape), 0.5))
+            fresh = model.build(input_spec(data)).eval()
+            output_layer(fresh, x)  # without one there are no features
+        detectors = self.able(named, fresh, fresh.image_gradient, x)
         for name in detectors:
             with prefix_errors(f"detector.{name}"):
                 detectors[name].check(len(data.train))
-            if detectors[name].gradients:
-                context.require_gradients(data, model, f"task.score: {name}")
 
         network = context.train_or_load(context.spec(data, model, trainer, defence=defence)).network
-        learned = fit_detectors(network, data.train, detectors, context.hardware)
+        # again: layers after the output layer may change nothing before they are trained
+        detectors = self.able(detectors, network, True, x.to(context.hardware.device))
+        learned = fit_detectors(network, data.train, validation, detectors, context)
         aside, inliers, *outside = (
             score_images(network, split, detectors, learned, context.hardware)
             for split in (validation, data.test, *unseen.values())
@@ -126,6 +131,30 @@ class DetectUnseen:
         by_outliers = {kind: {name: by_kind[kind] for name, by_kind in results.items()} for kind in unseen}
         context.record.plot("roc", roc_curves(by_outliers, subject))
 
+    def able(
+        self, detectors: Mapping[str, Detector], network: nn.Module, image_gradient: bool, x: Tensor
+    ) -> dict[str, Detector]:
+        """The detectors that support the network; x are any images.
+
+        One that does not is left out, or raises `InputError` if the user named it.
+        """
+        able = {}
+        for name, detector in detectors.items():
+            obstacle = None
+            if detector.linear_head and not is_linear_head(network, x):
+                obstacle = OTHER_LOGITS
+            elif detector.gradients and not image_gradient:
+                obstacle = NO_GRADIENT
+            if obstacle is None:
+                with prefix_errors(f"detector.{name}"):
+                    detector.layers_of(network, x)
+                able[name] = detector
+            elif self.score is None:
+                log.info("%s is left out: it %s", name, obstacle)
+            else:
+                raise InputError(f"{KEY}: {name}: {obstacle}")
+        return able
+
     def divide(
         self, context: Context, data: Dataset, far: Mapping[str, DatasetSource] | None, limit: int | None
     ) -> tuple[Dataset, dict[str, Split]]:
@@ -146,54 +175,13 @@ class DetectUnseen:
         self, context: Context, name: str, source: DatasetSource, data: Dataset, limit: int | None
     ) -> Split:
         """The test images of the data set called `name`, in the shape of those of `data`."""
-        found = context.load(replace(source, limit=source.limit or limit))
+        found = context.load(replace(source.like(data.shape), limit=source.limit or limit))
         if len(found.shape) != 3:
             raise InputError(f"task.ood_dataset: {name} is a table; take a data set of images")
         if found.fingerprint == data.fingerprint:
             raise InputError(f"task.ood_dataset: {name} is the data set that the model is trained on; take another")
         channels, height, width = data.shape
         return resize_like(found.test, (channels, height, width))
-
-
-def fit_detectors(
-    network: nn.Module, train: Split, detectors: Mapping[str, Detector], hardware: Hardware
-) -> dict[str, FittedState]:
-    """Fit each detector to the penultimate features of the training images."""
-    if not any(detector.learns for detector in detectors.values()):
-        return {name: {} for name in detectors}
-    parts = [(seen.features, y) for seen, y in looked_at(network, train, hardware, "fitting")]
-    features, labels = torch.cat([part for part, _ in parts]), torch.cat([y for _, y in parts])
-    return {name: detector.fit(features, labels) for name, detector in detectors.items()}
-
-
-def score_images(
-    network: nn.Module,
-    split: Split,
-    detectors: Mapping[str, Detector],
-    learned: Mapping[str, FittedState],
-    hardware: Hardware,
-) -> dict[str, Tensor]:
-    """The scores of all images by each detector, [N]. Raises `RunFailed` if one is not finite."""
-    parts: dict[str, list[Tensor]] = {name: [] for name in detectors}
-    for seen, _ in looked_at(network, split, hardware, "scoring"):
-        for name, detector in detectors.items():
-            parts[name].append(detector.score(seen, learned[name]))
-    scores = {name: torch.cat(part) for name, part in parts.items()}
-    for name, values in scores.items():
-        if not values.isfinite().all():
-            raise RunFailed(f"detector {name} gave a score that is no finite number")
-    return scores
-
-
-def looked_at(
-    network: nn.Module, split: Split, hardware: Hardware, label: str
-) -> Iterator[tuple[ModelOutputs, Tensor]]:
-    """Yield the images with their logits and penultimate features, and the labels, batch by batch."""
-    images = batches(split.on(hardware.device), BATCH, hardware.device)
-    for x, y in tqdm(images, total=-(-len(split) // BATCH), desc=label, unit="batch", disable=None):
-        with torch.no_grad(), hardware.autocast():
-            logits, features = logits_and_features(network, x)
-        yield ModelOutputs(network, x, logits.float(), features.float()), y
 
 
 def row(result: DetectionResult, seed: int) -> dict[str, object]:
