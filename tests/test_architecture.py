@@ -12,7 +12,11 @@ import trustml_cli
 from tests.configs import choices, composed
 
 PACKAGE = Path(trustml_cli.__file__).parent
-FAMILIES = ("attacks", "backdoors", "defences", "explainers", "extraction", "fairness", "ood", "physical", "privacy")
+FAMILIES = (
+    "attacks", "backdoors", "calibration", "corruptions", "defences", "explainers", "extraction", "fairness", "ood",
+    "physical", "privacy",
+)  # fmt: skip
+ABOVE_TRAINING = ("calibration", "defences", "privacy")
 FLOORS = (
     ("__main__",),
     ("cli",),
@@ -20,8 +24,8 @@ FLOORS = (
     ("sweeps", "tasks"),
     ("results",),
     ("plots",),
-    ("defences", "privacy"),
-    ("training", *(family for family in FAMILIES if family not in ("defences", "privacy"))),
+    ABOVE_TRAINING,
+    ("training", *(family for family in FAMILIES if family not in ABOVE_TRAINING)),
     ("config", "data", "models"),
     ("metrics", "system"),
 )

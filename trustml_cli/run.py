@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 MEMORY_KEYS = re.compile(r"(.*\.)?(batch_size|(\w+_)?images|samples|limit)")  # keys that decide how much memory is used
 COMMON_GROUPS = ("task", "trainer", "model", "dataset", "tracker")  # groups of config.yaml, needed or not
+CALIBRATOR = "calibrator"  # a group that the context needs, not the handler
 
 # at import time, because launcher processes import only this file before they call `job`
 register_resolvers()
@@ -163,11 +164,12 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
     wanted = [name for name in signature(handler.__call__).parameters if name != "context"]
     if missing := [name for name in wanted if name not in groups]:
         raise InputError(f"{missing[0]}: task={record.choices['task']} needs a choice of this group in its YAML")
-    if unknown := sorted(groups - {*wanted, *COMMON_GROUPS}):
+    if unknown := sorted(groups - {*wanted, *COMMON_GROUPS, CALIBRATOR}):
         raise InputError(
             f"{unknown[0]}: task={record.choices['task']} takes no such group; {nearest(unknown[0], wanted)}"
         )
     parts = {name: make(config[name], name) for name in wanted}
+    calibrator = make(config[CALIBRATOR], CALIBRATOR) if CALIBRATOR in groups else None
     if {"model", "trainer"} <= parts.keys():
         others = parts.get("others", {})
         with prefix_errors("trainer"):
@@ -188,7 +190,7 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
         hardware = Hardware(device, settings.precision, settings.compile)
     record.follow(make(config.tracker, "tracker"))
     with report_out_of_memory(memory_hint(config)):
-        handler(Context(settings.seed, hardware, model_store(settings.cache_dir), record), **parts)
+        handler(Context(settings.seed, hardware, model_store(settings.cache_dir), record, calibrator), **parts)
 
 
 def memory_hint(config: DictConfig) -> str:

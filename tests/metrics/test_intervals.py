@@ -1,4 +1,4 @@
-"""Intervals and calibration against scipy, torchmetrics and numbers worked out by hand."""
+"""Intervals against scipy and numbers worked out by hand."""
 
 from math import isnan
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
-from trustml_cli.metrics.intervals import average, expected_calibration_error, proportion, wilson_interval
+from trustml_cli.metrics.intervals import average, proportion, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -47,41 +47,6 @@ def test_one_value_has_a_mean_and_no_interval() -> None:
     assert (columns["gap"], columns["gap_n"]) == (2.0, 1)
     assert isnan(columns["gap_ci_low"])
     assert isnan(columns["gap_ci_high"])
-
-
-@pytest.mark.parametrize(
-    ("confidence", "correct", "bins", "expected"),
-    [
-        ([1.0, 1.0], [True, True], 15, 0.0),
-        ([1.0, 1.0], [False, False], 15, 1.0),
-        ([0.9, 0.9, 0.9, 0.9], [True, True, True, False], 15, 0.15),
-        # two bins: one of accuracy 1 at 0.3, the other of accuracy 1/2 at 0.75; 1/3 · 0.7 + 2/3 · 0.25
-        ([0.3, 0.7, 0.8], [True, True, False], 2, 0.4),
-        # a border belongs to the bin below: (0, 0.5] holds both
-        ([0.5, 0.25], [True, False], 2, 0.125),
-        ([0.5, 0.75], [True, False], 2, 0.625),
-        ([0.0, 0.5], [False, True], 2, 0.25),
-    ],
-)
-def test_the_calibration_error_is_the_one_by_hand(
-    confidence: list[float], correct: list[bool], bins: int, expected: float
-) -> None:
-    error = expected_calibration_error(torch.tensor(confidence), torch.tensor(correct), bins)
-    assert error == pytest.approx(expected, abs=1e-6)
-
-
-@pytest.mark.peers
-@pytest.mark.parametrize("bins", [1, 10, 15])
-def test_the_calibration_error_is_torchmetrics_s(bins: int) -> None:
-    calibration = pytest.importorskip("torchmetrics.functional.classification")
-    random = torch.Generator().manual_seed(0)
-    labels = torch.randint(5, (500,), generator=random)
-    probabilities = (2 * torch.randn(500, 5, generator=random)).softmax(1)
-    confidence, predicted = probabilities.max(1)
-    expected = calibration.multiclass_calibration_error(probabilities, labels, num_classes=5, n_bins=bins)
-    ours = expected_calibration_error(confidence, predicted == labels, bins)
-    assert ours == pytest.approx(expected.item(), abs=1e-5)
-    assert ours > 0.1
 
 
 def test_the_interval_of_a_mean_ends_where_the_value_does() -> None:

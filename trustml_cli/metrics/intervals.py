@@ -1,4 +1,4 @@
-"""Proportions and means with confidence intervals, and the expected calibration error."""
+"""Proportions and means with confidence intervals."""
 
 from math import nan, sqrt
 from typing import Any
@@ -43,14 +43,3 @@ def average(name: str, values: Tensor) -> dict[str, Any]:
     half_width = float(stdtrit(n - 1, 0.975)) * values.double().std().item() / sqrt(n) if n > 1 else nan
     low, high = within(name, mean - half_width, mean + half_width)
     return {name: mean, f"{name}_ci_low": low, f"{name}_ci_high": high, f"{name}_n": n}
-
-
-def expected_calibration_error(confidence: Tensor, correct: Tensor, bins: int = 15) -> float:
-    """Mean |accuracy − confidence| over equal-width bins of confidence, weighted by their size, in [0, 1].
-
-    `confidence` is the probability of the predicted class, in [0, 1], and `correct` whether the prediction is correct;
-    both of shape [N]. Naeini et al. 2015; Guo et al. 2017, arXiv 1706.04599.
-    """
-    number = (confidence * bins).ceil().long().sub(1).clamp(0, bins - 1)  # bins are closed on the right
-    gap = correct.double() - confidence.double()
-    return float(gap.new_zeros(bins).index_add(0, number, gap).abs().sum() / len(gap))

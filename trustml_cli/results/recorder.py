@@ -90,10 +90,11 @@ class Recorder:
 
     @property
     def subject(self) -> str:
-        """What is measured, for the title of a plot: the model, its defence where there is one, and the data set."""
-        defence = self.choices.get("defence")
-        defended = f" defended by {defence}" if defence not in (None, "none") else ""
-        return f"{self.choices['model']}{defended} on {self.choices['dataset']}"
+        """What is measured, for the title of a plot: model, defence and calibrator if any, and data set."""
+        defence, calibrator = (self.choices.get(group) or "none" for group in ("defence", "calibrator"))
+        defended = f" defended by {defence}" if defence != "none" else ""
+        calibrated = f" with calibrator {calibrator}" if calibrator != "none" else ""
+        return f"{self.choices['model']}{defended}{calibrated} on {self.choices['dataset']}"
 
     @property
     def own_choices(self) -> dict[str, str]:

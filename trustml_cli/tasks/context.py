@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from trustml_cli.calibration.calibrator import Calibrator, FittedCalibrator
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split, random_subset
 from trustml_cli.data.table import Table
@@ -49,12 +50,13 @@ class Trained:
 
 @dataclass(frozen=True)
 class Context:
-    """Seed, hardware, model store and recorder of one run."""
+    """Seed, hardware, model store and recorder of one run, and the calibrator of its networks."""
 
     seed: int
     hardware: Hardware
     store: ModelStore
     record: Recorder
+    calibrator: Calibrator | None = None
 
     def load(self, dataset: DatasetSource) -> Dataset:
         """Load the data set; decoded images are cached beside the model store."""
@@ -63,8 +65,11 @@ class Context:
     def spec(self, data: Dataset, model: Model, trainer: Trainer, defence: Defence | None = None) -> Spec:
         """The specification of `model` trained on `data` with the run's seed, and with `defence` if given.
 
-        Raises `InputError` unless the defence is compatible with all of them.
+        With a calibrator, part of the training images is held out for it. Raises `InputError` unless the defence is
+        compatible with all of them.
         """
+        if isinstance(self.calibrator, FittedCalibrator):
+            return self.calibrated(self.calibrator, data, model, trainer, defence)
         if defence is None or type(defence) is Defence:
             return TrainingSpec(data=data, model=model, trainer=trainer, seed=self.seed)
         check_defence(defence, data, model, trainer)
@@ -73,6 +78,34 @@ class Context:
         if isinstance(defence, Wrapper):
             return WrappedSpec(base=spec, wrapper=defence, data=data, seed=self.seed)
         return spec
+
+    def calibrated(
+        self,
+        calibrator: Calibrator,
+        data: Dataset,
+        model: Model,
+        trainer: Trainer,
+        defence: Defence | None = None,
+    ) -> Spec:
+        """The specification of a network trained without the images that `calibrator` holds out, and the calibrator.
+
+        Without a fitted calibrator it is that of the network alone. A network that is not trained is used as it is.
+        """
+        count = min(calibrator.validation_images, len(data.train) // 5)
+        if not count:
+            raise InputError(f"calibrator: needs 5 training images or more to hold some out, got {len(data.train)}")
+        seed = self.seed_for("calibration", 1)
+        rest, held_out = data.train.divide(count / len(data.train), seed)
+        note = f"of {count} held out by {seed}"
+        if model.trains:
+            given = data.derive(f"the rest {note}", train=rest)
+        else:
+            given = data
+            self.remark("model.checkpoint: calibrated on training images of the data set, which it may have learned")
+        base = replace(self, calibrator=None).spec(given, model, trainer, defence)
+        if not isinstance(calibrator, FittedCalibrator):
+            return base
+        return WrappedSpec(base=base, wrapper=calibrator, data=data.derive(note, train=held_out), seed=self.seed)
 
     def remark(self, text: str) -> None:
         """Warn of something about a network, once in a run, and keep it in run.json."""

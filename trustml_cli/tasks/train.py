@@ -5,8 +5,9 @@ from typing import ClassVar
 
 from trustml_cli.data.dataset import DatasetSource
 from trustml_cli.defences.defence import Defence
+from trustml_cli.metrics.calibration import expected_calibration_error
 from trustml_cli.metrics.columns import Columns, headline, higher, lower, neither, sometimes
-from trustml_cli.metrics.intervals import expected_calibration_error, proportion
+from trustml_cli.metrics.intervals import proportion
 from trustml_cli.models.model import Model
 from trustml_cli.plots.training import confusion_matrix, misclassified, training_curves
 from trustml_cli.tasks.context import Context

@@ -1,0 +1,92 @@
+"""task=calibrate on digits: rows, checks, pictures; and other tasks with a calibrator."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import Cli, facts, metrics, newest
+
+OVERFIT = ("model=mlp", "trainer=smoke", "trainer.epochs=20", "trainer.batch_size=32", "dataset.limit=300")
+
+
+def test_calibration_holds_on_clean_images_and_not_under_perturbations(trustml: Cli, tmp_path: Path) -> None:
+    answer = trustml("task=calibrate", *OVERFIT, "task.epsilon=0.2", "task.shift=2", "task.images=100")
+    assert answer.returncode == 0, answer.stderr
+    run = newest(tmp_path)
+    table = metrics(run, keep_default_na=False)
+    rows = table.set_index(["calibrator", "perturbation"])
+    assert list(rows.index[:4]) == [(name, "none") for name in ("none", "temperature", "vector", "isotonic")]
+    assert set(table.perturbation) == {"none", "pgd_10", "shift"}
+    before, after = rows.loc["none", "none"], rows.loc["temperature", "none"]
+    assert before.temperature == "1.0"
+    assert float(after.temperature) > 1
+    assert after.nll < before.nll
+    assert after.ece < before.ece
+    assert after.accuracy == before.accuracy
+    assert (table[table.perturbation == "none"].ece_n == 300).all()
+    assert (table[table.perturbation != "none"].ece_n == 100).all()
+    for name in ("pgd_10", "shift"):
+        under = rows.loc["temperature", name]
+        assert under.accuracy < after.accuracy - 0.2
+        assert under.ece_ci_low > after.ece_ci_high
+        assert under.ece > under.ece_null_ci_high
+    checks = {check["name"]: check for check in facts(run)["checks"]}
+    assert checks["temperature changes no answer"]["passed"] is True
+    assert checks["isotonic changes no answer"]["passed"] is None
+    assert checks["the ECE of temperature is one of a perfect model"]["passed"] is True
+    plots = {path.stem for path in (run / "plots").iterdir()}
+    assert plots == {"reliability", "reliability_pgd_10", "reliability_shift", "perturbed"}
+    assert table.set_index("calibrator").loc["vector"].temperature.eq("").all()
+
+
+def test_every_task_can_be_asked_for_a_calibrated_network(trustml: Cli, tmp_path: Path) -> None:
+    words = ("task.epsilon=[]", "task.shift=[]", "task.calibrator=[none,temperature]")
+    assert trustml("task=calibrate", *OVERFIT, *words).returncode == 0
+    alone = metrics(newest(tmp_path)).set_index("calibrator")
+    answer = trustml("task=train", *OVERFIT, "calibrator=temperature")
+    assert answer.returncode == 0, answer.stderr
+    assert "training model" not in answer.stdout, "it is the network of task=calibrate"
+    row = metrics(newest(tmp_path)).iloc[0]
+    assert row.ece == pytest.approx(alone.ece["temperature"], abs=1e-6)
+    assert row.test_accuracy == alone.accuracy["none"]
+    words = ("task=fgsm", "task.epsilon=[0,0.1]", "task.check_images=0", "task.images=100")
+    tables = []
+    for name in ("temperature", "isotonic"):
+        answer = trustml(*words, *OVERFIT, f"calibrator={name}")
+        assert answer.returncode == 0, answer.stderr
+        tables.append(metrics(newest(tmp_path)))
+    assert (tables[0].mean_confidence < 0.97).all()
+    assert (tables[0].mean_confidence != tables[1].mean_confidence).all()
+
+
+def test_a_network_that_is_not_trained_is_calibrated_as_it_is(trustml: Cli, tmp_path: Path, cache_dir: Path) -> None:
+    assert trustml("task=train", *OVERFIT).returncode == 0
+    stored = next((cache_dir / "models").glob(f"{facts(newest(tmp_path))['model_key']}*/*.safetensors"))
+    words = (*OVERFIT, f"model.checkpoint={stored}", "task.epsilon=[]", "task.shift=[]")
+    answer = trustml("task=calibrate", *words, "task.calibrator=[none,temperature]")
+    assert answer.returncode == 0, answer.stderr
+    assert "which it may have learned" in answer.stdout + answer.stderr
+    assert list(metrics(newest(tmp_path)).calibrator) == ["none", "temperature"]
+    assert set(metrics(newest(tmp_path)).accuracy) == {metrics(newest(tmp_path)).accuracy[0]}
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("task.calibrator=temprature",), ("task.calibrator", "'temperature'")),
+        (("task.shift=[0]",), ("task.shift", "above 0")),
+        (("task.shift=[8]",), ("task.shift", "8 pixels wide")),
+        (("task.bins=0",), ("task.bins", "at least 1")),
+        (("attack=universal",), ("attack", "no training images")),
+        (("calibrators.vector.penalty=-1",), ("calibrators.vector.penalty", "at least 0")),
+        (("calibrators.vector.validation_images=7",), ("calibrators", "same validation_images")),
+        (("dataset.limit=4",), ("calibrator", "5 training images or more")),
+        (("dataset=census", "model=table_mlp"), ("task.shift", "only images")),
+    ],
+)
+def test_bad_input_is_refused_before_training(words: tuple[str, ...], expected: tuple[str, ...], trustml: Cli) -> None:
+    answer = trustml("task=calibrate", "trainer=smoke", *words)
+    assert answer.returncode == 2, answer.stderr
+    assert answer.stderr.count("\n") == 1, answer.stderr
+    assert all(word in answer.stderr for word in expected), answer.stderr
+    assert "training model" not in answer.stdout

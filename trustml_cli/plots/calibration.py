@@ -1,0 +1,100 @@
+"""Plots of calibration: reliability diagrams, and calibration errors under perturbations."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from trustml_cli.metrics.calibration import equal_width, expected_calibration_error
+from trustml_cli.metrics.intervals import wilson_interval
+from trustml_cli.plots.ood import LINES
+from trustml_cli.plots.style import BLUE, GREY, ORANGE, logarithmic, new_figure, tidy
+from trustml_cli.training.predict import Answers
+
+
+def reliability_diagrams(answers: Mapping[str, Answers], bins: int, subject: str) -> Figure:
+    """For each calibrator, the accuracy of each bin of confidence with its interval, and the number of images in it."""
+    count = len(answers)
+    figure, axes = new_figure(max(5.0, 0.8 + 3.1 * count), 5.4, 2, count, heights=[3, 1])
+    most = max(int(counts_of(each, bins)[0].max()) for each in answers.values())
+    for column, (name, each) in enumerate(answers.items()):
+        reliability_panel(axes[0, column], name, each, bins)
+        panel = axes[1, column]
+        counts, edges = counts_of(each, bins)[0].tolist(), [number / bins for number in range(bins)]
+        panel.bar(edges, counts, width=1 / bins, align="edge", color=BLUE, edgecolor="white", linewidth=0.5)
+        logarithmic(panel.yaxis)
+        panel.set_ylim(0.7, 2 * most)
+        panel.set_xlim(0, 1)
+        panel.xaxis.set_major_formatter(PercentFormatter(1.0))
+        tidy(panel, "", "confidence", "" if column else "images")
+        panel.yaxis.set_minor_formatter("")
+        if column:
+            panel.set_yticklabels([])
+    figure.suptitle(f"{subject}: accuracy over confidence in {bins} bins, n = {len(each.labels):,}", fontsize=11)
+    return figure
+
+
+def reliability_panel(panel: Axes, name: str, answers: Answers, bins: int) -> None:
+    """Accuracy over mean confidence in each bin, with 95 % intervals."""
+    counts, right, sure = counts_of(answers, bins)
+    panel.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle="--")
+    used = counts.nonzero()[:, 0].tolist()
+    shares = [float(right[number] / counts[number]) for number in used]
+    ends = [wilson_interval(float(right[number]), float(counts[number])) for number in used]
+    errors = [
+        [share - low for share, (low, _) in zip(shares, ends, strict=True)],
+        [high - share for share, (_, high) in zip(shares, ends, strict=True)],
+    ]
+    at = [float(sure[number] / counts[number]) for number in used]
+    panel.errorbar(at, shares, errors, color=ORANGE, marker="o", markersize=4, capsize=2, linestyle="none")
+    panel.set_xlim(0, 1)
+    panel.set_ylim(0, 1.02)
+    for axis in (panel.xaxis, panel.yaxis):
+        axis.set_major_formatter(PercentFormatter(1.0))
+    error = expected_calibration_error(answers.confidence, answers.correct, bins)
+    tidy(panel, f"{name}: ECE {error:.4f}", "", "accuracy")
+
+
+def counts_of(answers: Answers, bins: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """In each bin of confidence: images, correct ones, and the sum of their confidences, each [bins]."""
+    number, confidence = equal_width(answers.confidence, bins), answers.confidence.double()
+    counts = torch.bincount(number, minlength=bins)
+    right = torch.bincount(number, answers.correct.double(), minlength=bins)
+    return counts, right, torch.bincount(number, confidence, minlength=bins)
+
+
+def calibration_under_perturbation(rows: Sequence[Mapping[str, Any]], subject: str) -> Figure:
+    """For each kind of perturbation, the ECE of each calibrator over its strength, and the accuracy without one.
+
+    `rows` are those of metrics.csv; the images without a perturbation are at strength 0.
+    """
+    kinds = list(dict.fromkeys(row["perturbation"] for row in rows if row["strength"]))
+    figure, axes = new_figure(max(6.4, 1.6 + 4.2 * len(kinds)), 4.6, 1, len(kinds))
+    for panel, kind in zip(axes[0], kinds, strict=True):
+        own = [row for row in rows if row["perturbation"] == kind or not row["strength"]]
+        for number, name in enumerate(dict.fromkeys(row["calibrator"] for row in own)):
+            curve = [row for row in own if row["calibrator"] == name]
+            color, line = LINES[number % len(LINES)]
+            errors = [
+                [row["ece"] - row["ece_ci_low"] for row in curve],
+                [row["ece_ci_high"] - row["ece"] for row in curve],
+            ]
+            strengths, values = ([row[key] for row in curve] for key in ("strength", "ece"))
+            panel.errorbar(
+                strengths, values, errors, color=color, linestyle=line, marker="o", markersize=4, capsize=2, label=name
+            )
+            if not number:
+                accuracy = [row["accuracy"] for row in curve]
+                panel.plot(
+                    strengths, accuracy, color=GREY, linewidth=1, linestyle=":", marker=".", label=f"accuracy ({name})"
+                )
+        panel.set_ylim(0, 1.02)
+        units = "pixels" if kind == "shift" else "epsilon"
+        panel.xaxis.set_major_locator(MaxNLocator(5, integer=kind == "shift"))
+        tidy(panel, kind, units, "calibration error with 95 % interval; accuracy")
+    axes[0, -1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure.suptitle(f"{subject}: calibrated on clean images, asked about perturbed ones", fontsize=11)
+    return figure

@@ -1,0 +1,141 @@
+"""task=calibrate: how far a classifier's softmax outputs are probabilities, with and without calibration."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from trustml_cli.attacks.attack import Attack
+from trustml_cli.calibration.calibrator import Calibrator
+from trustml_cli.calibration.temperature import DividedByTemperature
+from trustml_cli.config.instantiate import chosen
+from trustml_cli.data.dataset import DatasetSource
+from trustml_cli.defences.defence import Defence
+from trustml_cli.metrics.calibration import calibration_columns
+from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
+from trustml_cli.metrics.intervals import average, proportion
+from trustml_cli.models.model import Model
+from trustml_cli.plots.calibration import calibration_under_perturbation, reliability_diagrams
+from trustml_cli.system.errors import InputError
+from trustml_cli.system.hardware import Hardware
+from trustml_cli.system.ranges import require
+from trustml_cli.tasks.context import Context
+from trustml_cli.tasks.perturbed import CLEAN, UnderPerturbation
+from trustml_cli.training.predict import Answers
+from trustml_cli.training.spec import Spec, WrappedSpec
+from trustml_cli.training.trainer import Trainer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibrate(UnderPerturbation):
+    """Measure calibration errors in `bins` bins with each `calibrator`, on clean images and under perturbations.
+
+    All calibrators are fitted to the same held-out training images, behind the same network. Attacks are made on the
+    network without a calibrator.
+    """
+
+    columns: ClassVar[Columns] = (
+        *conditions("calibrator", "perturbation", "strength"),
+        *logged(higher("accuracy")),
+        *logged(lower("nll")),
+        *lower("brier"),
+        *headline(lower("ece")),
+        *lower("ece_adaptive", "ece_classwise"),
+        *logged(neither("ece_null")),
+        *sometimes(neither("temperature")),
+        *neither("mean_confidence"),
+    )
+
+    calibrator: list[str]
+    bins: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "bins", at_least=1)
+
+    def __call__(
+        self,
+        context: Context,
+        dataset: DatasetSource,
+        model: Model,
+        trainer: Trainer,
+        calibrators: Mapping[str, Calibrator],
+        attack: Attack,
+        defence: Defence,
+    ) -> None:
+        """Write one row for each calibrator and perturbation, then the plots."""
+        asked = chosen(self.calibrator, calibrators, "task.calibrator")
+        if len({each.validation_images for each in asked.values()}) > 1:
+            raise InputError("calibrators: must have the same validation_images, to be compared behind one network")
+        data = context.load(dataset)
+        self.check_perturbations(context, data, model, attack, defence)
+        specs = {name: context.calibrated(each, data, model, trainer, defence) for name, each in asked.items()}
+        first = next(iter(specs.values()))
+        network = context.train_or_load(first.base if isinstance(first, WrappedSpec) else first, "classifier").network
+        layers = {name: calibration_of(context, spec) for name, spec in specs.items()}
+
+        shown: dict[str, dict[str, Answers]] = {}  # by perturbation, at its greatest strength, and by calibrator
+        titles: dict[str, str] = {}
+        for each in self.answers(context, network, data, attack):
+            shown[each.perturbation], titles[each.perturbation] = {}, each.title
+            for name, layer in layers.items():
+                answers = calibrated(layer, each.answers, context.hardware)
+                condition = {"calibrator": name, **each.condition}
+                values = row(answers, context.seed, self.bins)
+                context.record.metrics(condition, **values, temperature=temperature(layer))
+                shown[each.perturbation][name] = answers
+                if each.perturbation == CLEAN:
+                    check_calibration(context, name, each.answers, answers, layer)
+        for perturbation, by_calibrator in shown.items():
+            title = f"{context.record.subject}, {titles[perturbation]}"
+            name = "reliability" if perturbation == CLEAN else f"reliability_{perturbation}"
+            context.record.plot(name, reliability_diagrams(by_calibrator, self.bins, title))
+        if len(shown) > 1:
+            figure = calibration_under_perturbation(context.record.rows, context.record.subject)
+            context.record.plot("perturbed", figure)
+
+
+def calibration_of(context: Context, spec: Spec) -> nn.Module:
+    """The fitted calibration behind the network of `spec`; the identity where there is none."""
+    if not isinstance(spec, WrappedSpec):
+        return nn.Identity()
+    wrapped = context.train_or_load(spec).network
+    assert isinstance(wrapped, nn.Sequential), type(wrapped)
+    return spec.wrapper.part(wrapped)
+
+
+@torch.no_grad()
+def calibrated(layer: nn.Module, answers: Answers, hardware: Hardware) -> Answers:
+    """The network's answers after the calibration."""
+    return Answers(layer(answers.logits.to(hardware.device)).cpu(), answers.labels)
+
+
+def temperature(layer: nn.Module) -> float | None:
+    """The number that the calibration divides the logits by; None where it does something else."""
+    if isinstance(layer, DividedByTemperature) and layer.temperature is not None:
+        return float(layer.temperature)
+    return 1.0 if isinstance(layer, nn.Identity) else None
+
+
+def row(answers: Answers, seed: int, bins: int) -> dict[str, object]:
+    """The measured values of one row, with their intervals."""
+    return {
+        **proportion("accuracy", int(answers.correct.sum()), len(answers.labels)),
+        **calibration_columns(answers.logits, answers.labels, seed, bins),
+        **average("mean_confidence", answers.confidence),
+    }
+
+
+def check_calibration(context: Context, name: str, before: Answers, after: Answers, layer: nn.Module) -> None:
+    """Check that a temperature changes no answer, and that the ECE is one that a perfect model may show."""
+    if isinstance(layer, nn.Identity):
+        return
+    changed = int((before.predicted != after.predicted).sum())
+    keeps = changed == 0 if isinstance(layer, DividedByTemperature) else None
+    context.record.check(f"{name} changes no answer", keeps, f"{changed:,} of {len(after.labels):,} change")
+    values = context.record.rows[-1]
+    low, high = values["ece_null_ci_low"], values["ece_null_ci_high"]
+    figure = f"{values['ece']:.4f}; 95 % of perfect models show {low:.4f} to {high:.4f}, n = {values['ece_n']:,}"
+    context.record.check(f"the ECE of {name} is one of a perfect model", values["ece"] <= high, figure)
