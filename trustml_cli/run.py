@@ -88,7 +88,6 @@ def job(config: DictConfig) -> int:
             return 0
         record.start(again=resume or taken_back)
         present()
-        record.note(changed=changed(config, hydra_config.runtime.choices))
         dispatch(config, record)
         record.finish("completed", exit_code=0)
         log.info("results are in %s", record.directory)
@@ -188,6 +187,7 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
     seed_everything(settings.seed)
     with prefix_errors("compile"):
         hardware = Hardware(device, settings.precision, settings.compile)
+    record.note(changed=changed(config, HydraConfig.get().runtime.choices))
     record.follow(make(config.tracker, "tracker"))
     with report_out_of_memory(memory_hint(config)):
         handler(Context(settings.seed, hardware, model_store(settings.cache_dir), record, calibrator), **parts)

@@ -116,6 +116,8 @@ def composed(choices: tuple[tuple[str, str], ...]) -> DictConfig:
     found = {"task"} & words.keys()
     while found - there:  # a choice may add groups itself
         there |= found
+        if there == words.keys():
+            break
         given = [word for group, word in words.items() if group in there]
         known = GlobalHydra.instance().config_loader().compute_defaults_list("config", given, RunMode.RUN)
         found = words.keys() & known.overrides.known_choices.keys()
