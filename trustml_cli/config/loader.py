@@ -24,6 +24,7 @@ from trustml_cli.config.hydra_internals import (
     CachingConfigRepository,
     ConfigLoaderImpl,
     decide_mode_without_composing,
+    map_choices_where_needed,
     replace_loader,
     silence_lookups,
 )
@@ -229,4 +230,5 @@ def install_careful_loader() -> None:
     """Replace Hydra's config loader with `CarefulLoader`, and avoid its repeated composition."""
     replace_loader(CarefulLoader, apply_overrides, configure_log)
     decide_mode_without_composing()
+    map_choices_where_needed()
     silence_lookups()
