@@ -196,24 +196,33 @@ def summarise(table: "pandas.DataFrame", conditions: Sequence[str]) -> "pandas.D
     rows = []
     for key, group in done.groupby(list(conditions), dropna=False, sort=False):
         row: dict[str, Any] = dict(zip(conditions, key, strict=True)) | {"seeds": group["seed"].nunique(dropna=False)}
-        for name in values:
-            row |= over_seeds(group, name)
+        parts = {name: [each for each in own_interval(name) if each in group] for name in values}
+        numbers = group[["seed", *values, *(end for ends in parts.values() for end in ends)]].copy()
+        for name, ends in parts.items():
+            numbers.loc[numbers[name].isna(), ends] = nan
+        by_seed = numbers.groupby("seed", dropna=False).mean()
+        for name, ends in parts.items():
+            row |= over_seeds(by_seed[[name, *ends]].dropna(subset=name))
         rows.append(row)
     return pandas.DataFrame(rows, columns=None if rows else [*conditions, "seeds"])
 
 
-def over_seeds(group: "pandas.DataFrame", name: str) -> dict[str, float]:
-    """The summary columns of one value over the seeds of one condition; rows of equal seed are averaged first."""
+def own_interval(name: str) -> tuple[str, str]:
+    """The columns with the interval that a run measured for value `name`."""
+    return f"{name}_ci_low", f"{name}_ci_high"
+
+
+def over_seeds(by_seed: "pandas.DataFrame") -> dict[str, float]:
+    """The summary columns of one value: the first column of `by_seed`, a row for each seed; its interval may follow."""
     from scipy.special import stdtrit
 
-    own = [f"{name}{end}" for end in ("_ci_low", "_ci_high") if f"{name}_ci_low" in group]
-    each = group[["seed", name, *own]].dropna(subset=name).groupby("seed", dropna=False).mean()
-    mean, n = each[name].mean(), len(each)
-    deviation = each[name].std() if n > 1 else nan
+    name, n, each = by_seed.columns[0], len(by_seed), by_seed.to_numpy(float)
+    mean = float(each[:, 0].mean()) if n else nan
+    deviation = float(each[:, 0].std(ddof=1)) if n > 1 else nan
     half = float(stdtrit(n - 1, 0.975)) * deviation / sqrt(n) if n > 1 else nan
     ends = {OVER_SEEDS: (mean - half, mean + half)}
-    if own:
-        low, high = (sqrt((each[end] - each[name]).pow(2).mean()) for end in own)
+    if each.shape[1] > 1:
+        low, high = (float(((each[:, end] - each[:, 0]) ** 2).mean() ** 0.5) if n else nan for end in (1, 2))
         ends[POOLED] = (mean - hypot(half, low), mean + hypot(half, high)) if n > 1 else (mean - low, mean + high)
     row = {name: mean, f"{name}_std": deviation}
     for whose, (low, high) in ends.items():

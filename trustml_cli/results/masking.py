@@ -24,15 +24,20 @@ def masked(value: Any, key: str = "") -> Any:
     These are texts under a key with a secret's name (token, password, secret, api_key …), assignments to such a name
     within a text (`token=…`), user and password in a URL, and values of environment variables with such names.
     """
+    return without(known_secrets(), value, key)
+
+
+def without(secrets: list[str], value: Any, key: str) -> Any:
+    """`value`, which stands under `key`, masked; `secrets` are those of the environment."""
     if isinstance(value, dict):
-        return {name: masked(one, key if is_secret(key) else str(name)) for name, one in value.items()}
+        return {name: without(secrets, one, key if is_secret(key) else str(name)) for name, one in value.items()}
     if isinstance(value, list | tuple):
-        return [masked(one, key) for one in value]
+        return [without(secrets, one, key) for one in value]
     if not isinstance(value, str):
         return value
     if value and is_secret(key):
         return MASK
-    for secret in known_secrets():
+    for secret in secrets:
         value = value.replace(secret, MASK)
     value = QUERY.sub(rf"\1{MASK}", ADDRESS.sub(rf"\1{MASK}@", value))
     value = SAID.sub(rf"\1{MASK}", value)
