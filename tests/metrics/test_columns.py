@@ -27,6 +27,10 @@ def test_every_task_declares_conditions_before_values_and_each_name_once(task: s
         ("debias", {"p_rule_sex": "higher", "adversary_auc_sex": "lower", "roc_auc": "higher"}),
         ("ood", {"auroc": "higher", "fpr_at_95_tpr": "lower", "outlier_inlier_rate": "lower"}),
         ("ood", {"fpr_at_95_tpr_inliers_positive": "lower", "aupr_inliers_positive": "higher"}),
+        (
+            "credibility",
+            {"auroc": "higher", "auroc_msp": "higher", "deceived_rate": "lower", "flagged_rate": "neither"},
+        ),
         ("explain", {"deletion_auc": "lower", "insertion_auc": "higher", "rank_correlation_saliency": "neither"}),
         ("steal", {"victim_accuracy": "higher", "stolen_accuracy": "neither", "agreement": "neither"}),
         ("fooling", {"fooling_rate": "lower"}),

@@ -52,10 +52,10 @@ def test_layers_are_given_by_name_as_they_are_before_what_follows_works_in_place
     network, x = convolutional(), torch.rand(5, 1, 8, 8)
     found = model_outputs(network, x, ["5", "2", "3"])
     before = network[:3](x)
-    cells = before.view(5, 3, 4, 2, 4, 2).mean((3, 5))  # of 8×8 pixels a grid of 4×4
-    torch.testing.assert_close(network[2](network[:2](x)).view(5, 3, 4, 2, 4, 2).mean((3, 5)), cells)
+    cells = before.view(5, 3, 2, 4, 2, 4).mean((3, 5))  # of 8×8 pixels a grid of 2×2
+    torch.testing.assert_close(network[2](network[:2](x)).view(5, 3, 2, 4, 2, 4).mean((3, 5)), cells)
     torch.testing.assert_close(found.layers["2"], cells.flatten(1))
-    torch.testing.assert_close(found.layers["3"], network[:4](x).view(5, 3, 4, 2, 4, 2).mean((3, 5)).flatten(1))
+    torch.testing.assert_close(found.layers["3"], network[:4](x).view(5, 3, 2, 4, 2, 4).mean((3, 5)).flatten(1))
     assert (found.layers["5"] < 0).any()
     torch.testing.assert_close(found.layers["5"], network[:6](x))
     both = joined([model_outputs(network, part, ["5"]) for part in x.split(3)])

@@ -39,21 +39,22 @@ class World:
 @pytest.fixture(scope="session")
 def world() -> World:
     random = torch.Generator().manual_seed(0)
-    linear = nn.Linear(12, 3)
-    linear.weight.data = 2 * ROWS.repeat_interleave(4, 1)
+    same, linear = nn.Linear(12, 12, bias=False), nn.Linear(12, 3)
+    same.weight.data, linear.weight.data = torch.eye(12), 2 * ROWS.repeat_interleave(4, 1)
     linear.bias.data = torch.zeros(3)
-    network = nn.Sequential(nn.Flatten(), linear).requires_grad_(False).eval()
+    network = nn.Sequential(nn.Flatten(), same, linear).requires_grad_(False).eval()
 
-    def noisy(x: Tensor) -> Tensor:
-        return x + 0.03 * torch.randn(x.shape, generator=random)
+    def noisy(x: Tensor, std: float = 0.03) -> Tensor:
+        return x + std * torch.randn(x.shape, generator=random)
 
     labels = torch.arange(180) % 3
     rows = (0.1 + 0.8 * ROWS[labels]).view(-1, 1, 3, 1).expand(-1, 1, 3, 4)
+    between = torch.tensor([0.4, 0.4, 0.1]).view(3, 1) + 0.17 * torch.tensor([-1.0, 1, -1, 1])  # two rows, striped
     return World(
         network,
         training=noisy(rows),
         labels=labels,
         validation=noisy(rows[:60]),
         inliers=noisy(rows[:60]),
-        outliers=noisy(torch.tensor([0.2, 0.54]).repeat(40, 1, 3, 2)),  # stripes across the rows
+        outliers=noisy(between.expand(40, 1, 3, 4), 0.003),
     )

@@ -206,7 +206,7 @@ def test_scores_equal_those_of_pytorch_ood(world: World) -> None:
     pairs.append((mahalanobis_score(asked, *class_gaussians(training, labels)), 2 * 90 * theirs))
     theirs = peer.KNN(None, k=7).fit_features(training, labels).predict_features(asked)
     pairs.append((nearest_neighbour_score(asked, functional.normalize(training), 7), theirs))
-    theirs = peer.GradNorm(world.network, lambda name: name == "1.weight", temperature=2.0).predict(x)
+    theirs = peer.GradNorm(world.network, lambda name: name == "2.weight", temperature=2.0).predict(x)
     pairs.append((gradient_norm_score(world.network(x), x.flatten(1), 2.0), theirs))
     theirs = peer.KLMatching(None).fit_logits(logits / 9).predict_logits(logits[:9] / 3)
     pairs.append((kl_matching_score(logits[:9] / 3, typical_outputs(logits / 9)), theirs))

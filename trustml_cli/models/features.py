@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 NO_OUTPUT_LAYER = "has no linear layer that makes its logits, so it has no features before them"
-GRID = 4  # cells on each side of a feature map that are kept
+GRID = 2  # cells on each side of a feature map that are kept
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
@@ -27,6 +27,10 @@ class ModelOutputs:
     logits: Tensor
     features: Tensor
     layers: Mapping[str, Tensor]
+
+    def only(self, names: Sequence[str]) -> "ModelOutputs":
+        """The same with the layers called `names` alone, in this order."""
+        return replace(self, layers={name: self.layers[name] for name in names})
 
 
 def output_layer(network: nn.Module, x: Tensor) -> nn.Linear:

@@ -77,7 +77,7 @@ def show_image(axes: Axes, pixels: "Tensor", caption: str, color: str = "black")
     axes.set_yticks([])
 
 
-def tile(axes: Axes, row: int, column: int, pixels: "Tensor", caption: str = "", color: str = "black") -> None:
+def tile(axes: Axes, row: int, column: float, pixels: "Tensor", caption: str = "", color: str = "black") -> None:
     """Show one image in a grid of equally sized images in one `axes`, which is faster than one axes per image."""
     image, height = as_picture(pixels), pixels.shape[1] / pixels.shape[2]
     left, top = column * (1 + GAP), row * (height + 3 * GAP)

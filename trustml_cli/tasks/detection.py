@@ -1,6 +1,7 @@
 """Shared parts of the tasks that score images by detectors: fitting, scoring, and the check of a threshold."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from math import sqrt
 
 import torch
@@ -8,15 +9,18 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from trustml_cli.data.batches import batches
-from trustml_cli.data.dataset import Split, random_subset
-from trustml_cli.models.features import ModelOutputs, joined, model_outputs
+from trustml_cli.data.dataset import Dataset, DatasetSource, Split, random_subset
+from trustml_cli.data.unseen import resize_like
+from trustml_cli.models.features import ModelOutputs, is_linear_head, joined, model_outputs
+from trustml_cli.models.inference import NO_GRADIENT
 from trustml_cli.ood.detector import Detector, FittedState, Fitting
 from trustml_cli.ood.measure import DetectionResult
-from trustml_cli.system.errors import RunFailed
+from trustml_cli.system.errors import InputError, RunFailed
 from trustml_cli.system.hardware import Hardware
 from trustml_cli.tasks.context import Context
 from trustml_cli.training.predict import BATCH
 
+OTHER_LOGITS = "needs logits that are the output of the last linear layer, and this network changes them"
 FEWEST = 5  # with fewer validation images beyond the threshold, the check is undecided
 
 
@@ -33,6 +37,24 @@ def check_threshold(context: Context, name: str, result: DetectionResult, valida
     context.record.check(f"the threshold of {name} holds for test images", holds if enough else None, figure)
 
 
+def obstacle_to(detector: Detector, network: nn.Module, image_gradient: bool, x: Tensor) -> str | None:
+    """What keeps a detector from supporting a network, or None; x are any images."""
+    if detector.linear_head and not is_linear_head(network, x):
+        return OTHER_LOGITS
+    return NO_GRADIENT if detector.gradients and not image_gradient else None
+
+
+def outliers_of(context: Context, name: str, source: DatasetSource, data: Dataset, limit: int | None) -> Split:
+    """The test images of the data set called `name`, in the shape of those of `data`."""
+    found = context.load(replace(source.like(data.shape), limit=source.limit or limit))
+    if len(found.shape) != 3:
+        raise InputError(f"task.ood_dataset: {name} is a table; take a data set of images")
+    if found.fingerprint == data.fingerprint:
+        raise InputError(f"task.ood_dataset: {name} is the data set that the model is trained on; take another")
+    channels, height, width = data.shape
+    return resize_like(found.test, (channels, height, width))
+
+
 def fit_detectors(
     network: nn.Module, train: Split, validation: Split, detectors: Mapping[str, Detector], context: Context
 ) -> dict[str, FittedState]:
@@ -43,18 +65,22 @@ def fit_detectors(
         alike = {name: detector for name, detector in learning.items() if detector.learns_from == images}
         some = train if images is None else random_subset(train, images, context.seed)
         layers = layers_of(network, some, alike, context.hardware)
-        fitting = [observed(network, split, layers, context.hardware) for split in (some, validation)]
-        learned |= {name: detector.fit(*fitting) for name, detector in alike.items()}
+        training, held_out = (observed(network, split, layers, context.hardware) for split in (some, validation))
+        for name, detector in alike.items():
+            own = (Fitting(one.outputs.only(layers[name]), one.labels) for one in (training, held_out))
+            learned[name] = detector.fit(*own)
     return learned
 
 
-def layers_of(network: nn.Module, split: Split, detectors: Mapping[str, Detector], hardware: Hardware) -> list[str]:
-    """The names of all layers that the detectors need."""
+def layers_of(
+    network: nn.Module, split: Split, detectors: Mapping[str, Detector], hardware: Hardware
+) -> dict[str, list[str]]:
+    """The names of the layers that each detector needs."""
     x, _ = next(batches(split.subset(torch.arange(1)), 1, hardware.device))
-    return sorted({name for detector in detectors.values() for name in detector.layers_of(network, x)})
+    return {name: detector.layers_of(network, x) for name, detector in detectors.items()}
 
 
-def observed(network: nn.Module, split: Split, layers: Sequence[str], hardware: Hardware) -> Fitting:
+def observed(network: nn.Module, split: Split, layers: Mapping[str, Sequence[str]], hardware: Hardware) -> Fitting:
     """What the network computes for all images of a split, with their classes."""
     parts = [(outputs, y) for _, outputs, y in looked_at(network, split, layers, hardware, "fitting")]
     outputs, labels = zip(*parts, strict=True)
@@ -73,7 +99,7 @@ def score_images(
     layers = layers_of(network, split, detectors, hardware)
     for x, outputs, _ in looked_at(network, split, layers, hardware, "scoring"):
         for name, detector in detectors.items():
-            parts[name].append(detector.score(x, outputs, learned[name]))
+            parts[name].append(detector.score(x, outputs.only(layers[name]), learned[name]))
     scores = {name: torch.cat(part) for name, part in parts.items()}
     for name, values in scores.items():
         if not values.isfinite().all():
@@ -82,11 +108,12 @@ def score_images(
 
 
 def looked_at(
-    network: nn.Module, split: Split, layers: Sequence[str], hardware: Hardware, label: str
+    network: nn.Module, split: Split, layers: Mapping[str, Sequence[str]], hardware: Hardware, label: str
 ) -> Iterator[tuple[Tensor, ModelOutputs, Tensor]]:
     """Yield the images, what the network computes for them, and the labels, batch by batch."""
+    names = list(dict.fromkeys(name for each in layers.values() for name in each))
     images = batches(split.on(hardware.device), BATCH, hardware.device)
     for x, y in tqdm(images, total=-(-len(split) // BATCH), desc=label, unit="batch", disable=None):
         with torch.no_grad(), hardware.autocast():
-            outputs = model_outputs(network, x, layers)
+            outputs = model_outputs(network, x, names)
         yield x, outputs, y

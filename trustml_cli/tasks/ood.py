@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -10,12 +10,11 @@ from torch import Tensor, nn
 
 from trustml_cli.config.instantiate import chosen
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split
-from trustml_cli.data.unseen import resize_like, split_validation, without_class
+from trustml_cli.data.unseen import split_validation, without_class
 from trustml_cli.defences.defence import Defence
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither
 from trustml_cli.metrics.intervals import proportion
-from trustml_cli.models.features import is_linear_head, output_layer
-from trustml_cli.models.inference import NO_GRADIENT
+from trustml_cli.models.features import output_layer
 from trustml_cli.models.model import Model, require_images
 from trustml_cli.models.pretrained import AsPublished
 from trustml_cli.ood.detector import Detector
@@ -25,14 +24,13 @@ from trustml_cli.plots.ood import roc_curves, score_histograms
 from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context, input_spec
-from trustml_cli.tasks.detection import check_threshold, fit_detectors, score_images
+from trustml_cli.tasks.detection import check_threshold, fit_detectors, obstacle_to, outliers_of, score_images
 from trustml_cli.training.predict import predict
 from trustml_cli.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
 KEY = "task.score"
-OTHER_LOGITS = "needs logits that are the output of the last linear layer, and this network changes them"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,11 +138,7 @@ class DetectUnseen:
         """
         able = {}
         for name, detector in detectors.items():
-            obstacle = None
-            if detector.linear_head and not is_linear_head(network, x):
-                obstacle = OTHER_LOGITS
-            elif detector.gradients and not image_gradient:
-                obstacle = NO_GRADIENT
+            obstacle = obstacle_to(detector, network, image_gradient, x)
             if obstacle is None:
                 with prefix_errors(f"detector.{name}"):
                     detector.layers_of(network, x)
@@ -161,7 +155,7 @@ class DetectUnseen:
         """The in-distribution data set, and the outliers by name."""
         if far is not None:
             log.info("all classes are trained: the outliers are those of task.ood_dataset")
-            return data, {name: self.outliers_of(context, name, far[name], data, limit) for name in far}
+            return data, {name: outliers_of(context, name, far[name], data, limit) for name in far}
         with prefix_errors("task.holdout"):
             number = data.class_number(self.holdout)
         if len(data.classes) < 3:
@@ -170,18 +164,6 @@ class DetectUnseen:
         if not (len(unseen) and len(known.test) and len(known.train)):
             raise InputError("task.holdout: the data set has no images with it or no others; raise dataset.limit")
         return known, {data.classes[number]: unseen}
-
-    def outliers_of(
-        self, context: Context, name: str, source: DatasetSource, data: Dataset, limit: int | None
-    ) -> Split:
-        """The test images of the data set called `name`, in the shape of those of `data`."""
-        found = context.load(replace(source.like(data.shape), limit=source.limit or limit))
-        if len(found.shape) != 3:
-            raise InputError(f"task.ood_dataset: {name} is a table; take a data set of images")
-        if found.fingerprint == data.fingerprint:
-            raise InputError(f"task.ood_dataset: {name} is the data set that the model is trained on; take another")
-        channels, height, width = data.shape
-        return resize_like(found.test, (channels, height, width))
 
 
 def row(result: DetectionResult, seed: int) -> dict[str, object]:
