@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any, ClassVar
 
 from torch import nn
@@ -12,6 +11,7 @@ from trustml_cli.data.dataset import Dataset
 from trustml_cli.models.model import Model, Normalization
 from trustml_cli.privacy.accounting import epsilon, noise_for
 from trustml_cli.privacy.dp_sgd import DpSgdStep
+from trustml_cli.privacy.promise import promise
 from trustml_cli.system.errors import prefix_errors
 from trustml_cli.system.hardware import Hardware
 from trustml_cli.system.ranges import require
@@ -105,13 +105,4 @@ class DpSgdTrainer(GradientTrainer):
 
     def checks(self, examples: int) -> Sequence[tuple[str, bool, str]]:
         reached = epsilon(self.noise(examples), *self.sampling(examples), self.delta)
-        seeded = "no" if self.noise_seed is None else f"trainer.noise_seed={self.noise_seed}: a rehearsal, not private"
-        return [
-            ("noise comes from the operating system and is not recorded", self.noise_seed is None, f"seeded: {seeded}"),
-            (
-                "delta is below 1 over the training examples",
-                self.delta * examples < 1,
-                f"{self.delta:g}, n = {examples:,}",
-            ),
-            ("epsilon is finite", isfinite(reached), f"{reached:.4g} by RDP"),
-        ]
+        return promise("trainer.noise_seed", self.noise_seed, self.delta, examples, reached, "RDP")
