@@ -210,12 +210,13 @@ class Context:
             "needs": needs,
         }
 
-    def train_or_load_many(self, specs: Sequence[TrainingSpec], stage: str) -> list[Trained]:
+    def train_or_load_many(self, specs: Sequence[TrainingSpec], stage: str, shown: bool = True) -> list[Trained]:
         """The networks of all `specs`, trained jointly where that is possible, otherwise one after the other.
 
         Each network has its own store entry, separate from that of the same network trained alone, from which it
         differs by rounding. If one entry is missing, all networks are trained again, so that the results do not
-        depend on the contents of the store. `stage` and a number name them in history.csv.
+        depend on the contents of the store. `stage` and a number name them in history.csv, which has no rows of
+        networks that are trained jointly and not `shown`.
         """
         stages = [f"{stage} {number}" for number in range(1, len(specs) + 1)]
         alike = len(specs) > 1 and all(spec.plain and spec.trainer == specs[0].trainer for spec in specs)
@@ -237,7 +238,7 @@ class Context:
         ]
         stored = self.store.fetch_many(recipes, train)
         for each, name in zip(stored, stages, strict=True):
-            for epoch in each.history:
+            for epoch in each.history if shown else ():
                 self.record.history(epoch, stage=name)
         device = self.hardware.device
         return [

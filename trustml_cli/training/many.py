@@ -180,3 +180,8 @@ def shared_answers(answer: Callable[[Tensor], Tensor], split: Split, hardware: H
     parts = [(answer(x).cpu(), y.cpu()) for x, y in batches(split, BATCH, hardware.device)]
     labels = torch.cat([y for _, y in parts])
     return [Answers(logits, labels) for logits in torch.cat([logits for logits, _ in parts], 1)]
+
+
+def predicted_by_each(networks: Sequence[nn.Module], split: Split, hardware: Hardware) -> Tensor:
+    """The class that each of K networks predicts for each example, int64 [K, N] on the CPU."""
+    return torch.stack([predict(network, split, hardware).predicted for network in networks])

@@ -76,24 +76,25 @@ class Optimization:
         return float(self.schedule.get_last_lr()[0])
 
     def epoch(self, batches: Iterable[tuple[Tensor, Tensor]], bar: "tqdm[NoReturn]") -> tuple[float, float, int]:
-        """Train on each batch; returns mean loss, accuracy and the number of examples.
+        """Train on each batch; returns mean loss, accuracy and the number of examples. A negative label is none.
 
         Raises `RunFailed` if the loss is no longer finite.
         """
         self.network.train()
         loss_sum = torch.zeros((), device=self.hardware.device)
-        correct = torch.zeros((), device=self.hardware.device)
+        correct, labelled = torch.zeros(2, device=self.hardware.device).unbind()
         seen = 0
         for number, (x, y) in enumerate(batches, start=1):
             loss, logits = self.training_step(self, x, y)
             if len(y):  # a batch may be empty
                 loss_sum += loss * len(y)
                 correct += (logits.argmax(1) == y).sum()
+                labelled += (y >= 0).sum()
                 seen += len(y)
             if number % LOOK_EVERY == 0:
                 bar.set_postfix(loss=f"{finite(loss_sum) / max(1, seen):.3f}", refresh=False)
             bar.update()
-        return finite(loss_sum) / max(1, seen), correct.item() / max(1, seen), seen
+        return finite(loss_sum) / max(1, seen), correct.item() / max(1, labelled.item()), seen
 
     def step(self, closure: Closure) -> tuple[Tensor, Tensor]:
         """Take one optimiser step on the loss that `closure` returns; returns loss and logits, detached."""
