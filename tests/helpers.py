@@ -60,7 +60,7 @@ def save_classifier(folder: Path, preprocessing: bool = False, **names: str) -> 
 NO_CACHE = Path(os.devnull)
 """Where data sets keep what they decode that decode nothing."""
 
-TIMES = ["seconds", "images_per_second"]
+TIMES = ["seconds", "images_per_second", "milliseconds_per_image"]
 """Columns that a clock decides; `run` names a directory by its time, too."""
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]

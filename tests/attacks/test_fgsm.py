@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from trustml_cli.attacks.attack import Norm, input_gradient
 from trustml_cli.attacks.fgsm import FGSM
+from trustml_cli.attacks.fgsm_softmax import SoftmaxFGSM
 
 
 class Linear(nn.Module):
@@ -52,6 +53,17 @@ def test_a_linear_model_is_attacked_along_its_weights(
 @pytest.mark.parametrize("norm", FGSM.norms)
 def test_an_image_without_gradient_stays_as_it_is(norm: Norm) -> None:
     assert torch.equal(FGSM(norm=norm, target=None)(Linear(0.0, 0.0), X, torch.tensor([1]), 0.3), X)
+
+
+@pytest.mark.parametrize(("scale", "label", "target"), [(1.0, 1, None), (1.0, 0, 1), (1e4, 1, None), (1e4, 0, 0)])
+def test_the_published_gradient_is_the_same_until_it_rounds_to_zero(
+    scale: float, label: int, target: int | None
+) -> None:
+    """The score at X is scale / 2: the probability of class 1 is 1 for the larger one."""
+    model, y = Linear(2 * scale, -scale), torch.tensor([label])
+    exact, published = (kind(norm=Norm.linf, target=target)(model, X, y, 0.1) for kind in (FGSM, SoftmaxFGSM))
+    assert not torch.equal(exact, X)
+    assert torch.equal(published, exact if scale == 1 or target == 0 else X)
 
 
 def test_the_step_is_clipped_to_valid_pixels() -> None:

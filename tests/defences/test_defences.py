@@ -44,8 +44,8 @@ def defence(name: str, **changes: object) -> RobustTraining:
     return built
 
 
-IN_FRONT = ["rectify"]  # these train no classifier
-ROBUST = [name for name in choices("defence") if name not in ("none", *IN_FRONT)]
+OTHERS = ["none", "rectify", "distillation"]  # these train on no perturbed images
+ROBUST = [name for name in choices("defence") if name not in OTHERS]
 
 
 class Bench:

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from safetensors.torch import load_file
 
+from tests import helpers
 from tests.helpers import Reader
 from trustml_cli.config.groups import config_folder
 from trustml_cli.config.instantiate import build
@@ -21,7 +22,7 @@ from trustml_cli.system.files import verified_checksums
 
 T = TypeVar("T")
 
-TIMES = ["seconds", "images_per_second", "run"]
+TIMES = [*helpers.TIMES, "run"]
 
 
 def sized(full: T, short: T) -> T:

@@ -50,6 +50,11 @@ class APGD(MultiAttemptAttack):
         require(self, "steps", "restarts", "targets", at_least=1)
         require(self, "rho", at_least=0, at_most=1)
 
+    def loss_gradient(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """The gradient of the untargeted `loss`, or of the loss of `target`; of x's shape."""
+        goal = None if self.target is None else torch.full_like(y, int(self.target))
+        return loss_gradient(model, x, per_image_loss(self.loss, y, goal, above_all=goal is not None))[2]
+
     def attack_remaining(self, state: AttackState, epsilon: float) -> None:
         for _ in range(self.restarts):
             for attempt in state.attempts(self.targets):

@@ -7,7 +7,7 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.attacks.attack import Access, Attack, Norm, input_gradient, per_image
+from trustml_cli.attacks.attack import Access, Attack, Norm, per_image
 from trustml_cli.attacks.attack_view import AttackView, choose_attack_view, same_logits
 from trustml_cli.attacks.geometry import lengths
 from trustml_cli.models.inference import logits_of, predicted_classes
@@ -65,7 +65,7 @@ class RobustnessCurve:
     clean: Predictions
     clean_transferred: dict[str, Predictions]
     zero_gradient: Tensor | None
-    """Whether the input gradient of the loss is zero, bool [N]; None for an attack without gradients."""
+    """Whether the input gradient of the attack's loss is zero, bool [N]; None for an attack without gradients."""
     examples: Tensor
     """The first few images before the attack, [n, C, H, W]."""
     attacked: list[EpsilonResult] = field(default_factory=list)
@@ -168,7 +168,7 @@ def attack_batch(
 
     clean, clean_transferred, zero = predict_images(model, x), others(x), None
     if any(epsilons) and attack.access in (Access.white_box, Access.transfer):
-        zero = (input_gradient(model, x, y).flatten(1) == 0).all(1).cpu()
+        zero = (attack.loss_gradient(model, x, y).flatten(1) == 0).all(1).cpu()
     curve = RobustnessCurve(y.cpu(), clean, clean_transferred, zero, x[:keep].cpu().clone())
     counted = QueryCounter(attack_view)
     x_adv, start = x, perf_counter()

@@ -59,13 +59,13 @@ class PGD(Iterative):
     def run(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
         """Run the attack once."""
         start = random_start(x, epsilon, self.norm) if self.random_start else x
-        uphill = partial(self.uphill, model, y=y)
+        uphill = partial(self.loss_gradient, model, y=y)
         return iterate(uphill, start, x, epsilon, self.norm, self.steps, self.step(epsilon))
 
-    def uphill(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        """The gradient of each image's loss with respect to the image, of x's shape."""
+    def loss_gradient(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """The gradient of each image's `loss` with respect to the image, of x's shape."""
         if self.loss is Loss.ce:
-            return self.loss_gradient(model, x, y)
+            return super().loss_gradient(model, x, y)
         loss = per_image_loss(self.loss, y, self.goal(y), above_all=self.target is not None)
         return loss_gradient(model, x, loss)[2]
 

@@ -31,7 +31,11 @@ RANGES = (
     (r"(.*_)?(correlation|cosine)(_.*)?", -1, 1),
     (r"(.*_)?(accuracy|rate|agreement|confidence|auc|auroc|aupr|ece|advantage)(_.*)?|(.*_)?share_.*", 0, 1),
     (r"(fpr|tpr)_at_.*|(demographic_parity|equalized_odds)_difference(_.*)?|max_probability_error", 0, 1),
-    (r"(.*_)?(loss|nll|seconds|per_second|epochs|queries|gradients|bytes|images|size|error|gap|temperature)", 0, inf),
+    (
+        r"(.*_)?(loss|nll|seconds|per_second|epochs|queries|gradients|parameters|bytes|images|per_image|size|error|gap|temperature)",
+        0,
+        inf,
+    ),
     (r"brier|queries_used|outliers|mean_l(0|1|2|inf)", 0, inf),
 )
 """Patterns of value names with the minimum and maximum of such values; the first full match is used."""
