@@ -220,6 +220,7 @@ BAD_INPUT = [
     (["task=explain", "explainer=linear"], ["task.explainer", "none of linear", "cifar_cnn"]),
     (["task=explain", "task.images=451"], ["task.images", "at most 450"]),
     (["task=explain", "task.target=cat"], ["task.target", "cat", "0 to 9"]),
+    (["task=explain", "explainer.grad_cam.layer=conv9"], ["explainer.grad_cam.layer", "'conv9'", "network.0"]),
     (["task=explain", "task.steps=0"], ["task.steps", "at least 1"]),
     (["task=explain", "explainer.occlusion.window=9"], ["explainer.occlusion.window", "at most 8"]),
     (["tracker=mlflw"], ["tracker=mlflw", "'mlflow'"]),

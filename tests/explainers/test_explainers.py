@@ -1,5 +1,6 @@
 """Every explainer in conf/explainer on linear and other models, against closed forms and captum."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -7,6 +8,8 @@ from torch import Tensor, nn
 from tests.configs import choice, choices
 from trustml_cli.config.instantiate import build
 from trustml_cli.explainers.explainer import Explainer, Unsuitable
+from trustml_cli.explainers.grad_cam import GradCam
+from trustml_cli.explainers.gradient_shap import GradientShap
 from trustml_cli.explainers.integrated_gradients import IntegratedGradients
 from trustml_cli.explainers.measure import completeness_gap
 from trustml_cli.explainers.occlusion import Occlusion
@@ -20,7 +23,7 @@ SHAPE, CLASSES = (2, 7, 6), 4
 def explainer(name: str, **changes: object) -> Explainer:
     node = choice("explainer", name, **changes)
     built: Explainer = build(node, f"explainer.{name}")
-    return built
+    return built.fit(torch.rand(built.learns_from, *SHAPE, generator=torch.Generator().manual_seed(5)))
 
 
 @pytest.fixture
@@ -51,25 +54,27 @@ def weights_of(linear: nn.Module, target: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("name", choices("explainer"))
 def test_attributions_have_the_shape_of_the_image_and_depend_on_it_alone(
-    name: str, linear: nn.Module, images: tuple[Tensor, Tensor]
+    name: str, linear: nn.Module, smooth: nn.Module, images: tuple[Tensor, Tensor]
 ) -> None:
     x, target = images
-    method = explainer(name)
+    method, model = explainer(name), smooth if name == "grad_cam" else linear
     torch.manual_seed(3)
-    together = method(linear, x, target)
+    together = method(model, x, target)
     assert together.shape == x.shape
     assert not together.requires_grad
-    assert together.abs().max() > 0.01
+    assert together.abs().max() > 0.001
     torch.manual_seed(3)
-    alone = method(linear, x[:1], target[:1])
+    alone = method(model, x[:1], target[:1])
     torch.testing.assert_close(alone, together[:1], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", choices("explainer"))
-def test_the_class_that_is_asked_for_is_explained(name: str, linear: nn.Module, images: tuple[Tensor, Tensor]) -> None:
-    x, target = images
+def test_the_class_that_is_asked_for_is_explained(
+    name: str, linear: nn.Module, smooth: nn.Module, images: tuple[Tensor, Tensor]
+) -> None:
+    (x, target), model = images, smooth if name == "grad_cam" else linear
     other = (target + 1) % CLASSES
-    assert (explainer(name)(linear, x, target) - explainer(name)(linear, x, other)).abs().max() > 0.1
+    assert (explainer(name)(model, x, target) - explainer(name)(model, x, other)).abs().max() > 0.001
 
 
 def test_closed_forms_on_a_linear_model(linear: nn.Module, images: tuple[Tensor, Tensor]) -> None:
@@ -107,7 +112,7 @@ def test_on_a_bent_model_only_integrated_gradients_add_up(smooth: nn.Module, ima
     gaps = {
         name: completeness_gap(explainer(name), model, x.double(), target, baseline).mean().item()
         for name in choices("explainer")
-        if name != "linear"
+        if name not in ("linear", "grad_cam", "gradient_shap")
     }
     assert gaps.pop("integrated_gradients") < 1e-8
     assert min(gaps.values()) > 1e-3
@@ -148,6 +153,37 @@ def test_windows_cover_everything_and_are_averaged() -> None:
     x[..., 3:] = 0  # the second window is worth 3 now, and column 2 the mean of both
     expected = torch.tensor([9.0, 9.0, 6.0, 3.0, 3.0]).expand(1, 1, 3, 5)
     assert torch.allclose(method(sums, x, torch.tensor([0])), expected)
+
+
+def test_grad_cam_by_hand() -> None:
+    # two feature maps, the pixel and its double, whose mean gradients are 1/4 · (3 − 1) and 1/4 · (−1)
+    conv, head = nn.Conv2d(1, 2, 1, bias=False), nn.Linear(8, 2, bias=False)
+    conv.weight.data = torch.tensor([1.0, 2.0]).view(2, 1, 1, 1)
+    head.weight.data = torch.tensor([[3.0, -1, 0, 0, -1, 0, 0, 0], [0.0] * 8])
+    model = nn.Sequential(conv, nn.ReLU(inplace=True), nn.Flatten(), head).requires_grad_(False)
+    x = torch.tensor([[0.4, 0.1], [0.2, 1.0]]).view(1, 1, 2, 2)
+    assert not GradCam(layer=None)(model, x, torch.tensor([0])).any()  # 0.5·x of the first map, −0.25·2·x of the second
+    head.weight.data[0, 4] = 0
+    torch.testing.assert_close(GradCam(layer="0")(model, x, torch.tensor([0])), 0.5 * x)
+    assert torch.equal(model[0](x)[:, :1], x)  # the hook is gone, and nothing was changed in place
+
+
+def test_grad_cam_needs_feature_maps(linear: nn.Module, smooth: nn.Module) -> None:
+    explainer("grad_cam").check(smooth, SHAPE)
+    explainer("grad_cam", layer="1").check(smooth, SHAPE)
+    with pytest.raises(Unsuitable, match="needs a network with convolutions"):
+        explainer("grad_cam").check(linear, SHAPE)
+    for layer, words in {"7": "no layer '7'; there are 0", "2": "needs feature maps"}.items():
+        with pytest.raises(ValueError, match=f"^layer: {words}"):
+            explainer("grad_cam", layer=layer).check(smooth, SHAPE)
+
+
+def test_gradient_shap_averages_over_its_background(images: tuple[Tensor, Tensor]) -> None:
+    x, target = images[0], torch.zeros(8, dtype=torch.long)
+    background = torch.stack([torch.full(SHAPE, 0.2), torch.full(SHAPE, 0.6)])
+    torch.manual_seed(0)
+    found = GradientShap(samples=6000, references=2).fit(background)(Cubes(), x, target)
+    torch.testing.assert_close(found, x**3 - (0.2**3 + 0.6**3) / 2, rtol=0, atol=0.03)
 
 
 def test_linear_weights_serve_linear_models_only(
@@ -206,6 +242,26 @@ def test_captum_says_the_same(smooth: nn.Module, images: tuple[Tensor, Tensor]) 
         ours = explainer(name, **dict(changes))(smooth, x, target)
         torch.testing.assert_close(ours, theirs.detach().float(), rtol=0, atol=1e-6)
         assert ours.abs().max() > 0.01
+
+
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore")
+def test_grad_cam_and_one_draw_of_gradient_shap_are_captum_s(
+    smooth: nn.Module, images: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attr = pytest.importorskip("captum.attr")
+    x, target = images
+    coarse = attr.LayerGradCam(smooth, smooth[0]).attribute(x, target=target, relu_attributions=True)
+    theirs = attr.LayerAttribution.interpolate(coarse, SHAPE[1:], interpolate_mode="bilinear")
+    torch.testing.assert_close(explainer("grad_cam")(smooth, x, target).sum(1, keepdim=True), theirs)
+    assert theirs.max() > 0.001
+
+    background = torch.rand(1, *SHAPE, generator=torch.Generator().manual_seed(6))
+    monkeypatch.setattr("numpy.random.uniform", lambda low, high, size: np.full(size, 0.3))
+    theirs = attr.GradientShap(smooth).attribute(x, background, n_samples=1, stdevs=0.0, target=target)
+    monkeypatch.setattr(torch, "rand", lambda size: torch.tensor(0.3))
+    ours = GradientShap(samples=1, references=1).fit(background)(smooth, x, target)
+    torch.testing.assert_close(ours, theirs.detach().float(), rtol=0, atol=1e-6)
 
 
 @pytest.mark.peers

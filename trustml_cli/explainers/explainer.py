@@ -23,11 +23,22 @@ class Explainer(ABC):
 
     gradients: ClassVar[bool] = True
     """Whether it needs gradients by the images."""
+    additive: ClassVar[bool] = True
+    """Whether its contributions are meant to add up; if not, completeness is not measured."""
 
     @property
     def is_rate(self) -> bool:
         """Whether the map holds rates, which have to be multiplied by the image to give contributions."""
         return type(self).contributions is Explainer.contributions
+
+    @property
+    def learns_from(self) -> int:
+        """The number of training images that `fit` needs; 0 if it needs none."""
+        return 0
+
+    def fit(self, x: Tensor) -> "Explainer":
+        """The explainer with what it takes from training images x [n, C, H, W]; by default itself."""
+        return self
 
     def check(self, model: nn.Module, shape: tuple[int, ...]) -> None:  # noqa: B027
         """Raise `Unsuitable` if `model` is not supported, ValueError if the keys do not fit images of `shape`."""

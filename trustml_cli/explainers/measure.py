@@ -20,7 +20,7 @@ class Explained:
 
     `maps` are [N, C, H, W]; `deletion` and `insertion` the target's probability along each curve, [N, steps + 1].
     `gaps` are the completeness gaps in logits, [N, baselines]; None for a rate times input, since the rate has them
-    already. `seconds` is the time that the maps took.
+    already, and where nothing is meant to add up. `seconds` is the time that the maps took.
     """
 
     maps: Tensor
@@ -47,7 +47,7 @@ def examine(
         seconds += perf_counter() - start
         assert maps[-1].shape == image.shape
     attribution = torch.cat(maps)
-    gaps = completeness_gaps(explainer, model, x, target, baselines)
+    gaps = completeness_gaps(explainer, model, x, target, baselines) if explainer.additive else None
     found = {name: followed(model, x, target, attribution, steps, gaps, seconds)}
     if explainer.is_rate:
         found[f"{name}_x_input"] = followed(model, x, target, attribution * x, steps, None, seconds)

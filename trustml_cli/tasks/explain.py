@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from trustml_cli.config.instantiate import chosen
 from trustml_cli.data.batches import batches
-from trustml_cli.data.dataset import Dataset, DatasetSource
+from trustml_cli.data.dataset import Dataset, DatasetSource, random_subset
 from trustml_cli.defences.defence import Defence
 from trustml_cli.explainers.explainer import Explainer, Unsuitable
 from trustml_cli.explainers.measure import BATCH, Explained, area_under, examine, rank_correlations
@@ -83,6 +83,8 @@ class Explain:
         explained: dict[str, Explained] = {}
         for name, method in tqdm(explainers.items(), desc="explaining", unit="method", disable=None):
             with seeded(context.seed):
+                if method.learns_from:
+                    method = method.fit(self.training_images(data, method.learns_from, context))
                 explained |= examine(name, method, network, x, target, random, self.steps)
         correlations = rank_correlations({name: result.maps for name, result in explained.items()})
         for name, result in explained.items():
@@ -137,6 +139,12 @@ class Explain:
         if not able:
             raise InputError(f"{KEY}: none of {', '.join(family)} can serve model={context.record.choices['model']}")
         return able
+
+    def training_images(self, data: Dataset, count: int, context: Context) -> Tensor:
+        """`count` random training images, or all if there are fewer, on the run's device."""
+        some = random_subset(data.train, count, context.seed)
+        parts = [x for x, _ in batches(some, BATCH, context.hardware.device)]
+        return torch.cat(parts)
 
     def draw(self, data: Dataset, context: Context) -> tuple[Tensor, Tensor | None]:
         """The images to explain and the target class of each, [N], or None; both on the run's device."""
