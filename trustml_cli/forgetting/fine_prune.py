@@ -88,7 +88,7 @@ def mean_activation(network: nn.Module, name: str, split: Split) -> Tensor:
     """The mean of ReLU of each channel's output, after BatchNorm, over a split; [channels]."""
     seen: list[Tensor] = []
     hook = with_norm(network, name)[-1].register_forward_hook(
-        lambda _, given, made: seen.append(made.relu().transpose(0, 1).flatten(1).double().sum(1).cpu() / len(made))
+        lambda _, given, made: seen.append(made.relu().transpose(0, 1).flatten(1).double().mean(1).cpu())
     )
     try:
         sizes = []
