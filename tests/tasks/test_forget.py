@@ -77,7 +77,7 @@ def test_a_share_that_cannot_be_tainted_is_refused(share: float, bars: Dataset) 
     [
         ("task.tainted=[]", "task.tainted: must be at least 0 and below 1"),
         ("task.clean_share=0", "task.clean_share: must be above 0"),
-        ("trainer=sklearn model=logistic", "trainer: networks are cleaned by training with gradients; take trainer=default"),
+        ("trainer=sklearn model=logistic", "trainer: networks are cleaned by training with gradients"),
         ("task.cleaner=nad", "cleaner.nad: needs a network with convolutions"),
         ("task.cleaner=wash", "task.cleaner: "),
     ],
