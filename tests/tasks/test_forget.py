@@ -45,6 +45,13 @@ def test_a_fresh_student_forgets_unless_its_images_are_tainted(trustml: Cli, tmp
     assert passed["settings are chosen on held-out clean images alone"] is True
     assert passed["there is a backdoor to forget"] is True
 
+    tainted = run / "artifacts" / "distill_0.1.safetensors"
+    answer = trustml(*SHORT, "task.cleaner=retrain", "task.tainted=0", f"model.checkpoint='{tainted}'")
+    assert answer.returncode == 0, answer.stderr
+    found = metrics(newest(tmp_path)).set_index("cleaner").attack_success_rate
+    assert list(found.index) == ["none", "retrain"]
+    assert found["none"] == row.attack_success_rate["distill", 0.1]
+
 
 def test_a_held_out_image_with_the_trigger_is_noticed(context: Context, bars: Dataset) -> None:  # noqa: F811
     poison = poisoning().poison(bars, PATCH, seed=0)

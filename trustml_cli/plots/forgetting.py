@@ -31,7 +31,7 @@ def success_over_accuracy(
         color, label, marker = GREY, *CONTROLS.get(name, ("", ""))
         if name not in CONTROLS:
             color, marker = LINES[names.index(name) % len(LINES)][0], MARKERS[shares.index(share) % len(MARKERS)]
-            label = name.replace("_", " ") + (f", {share:.2%} tainted" if len(shares) > 1 else "")
+            label = name.replace("_", " ") + (f", {100 * share:g}% tainted" if len(shares) > 1 else "")
         ends = {"xerr": [[end] for end in across], "yerr": [[end] for end in up]}
         panel.errorbar(x, y, fmt=marker, color=color, markersize=8, elinewidth=0.8, label=label, **ends)
     panel.set_ylim(-0.03, 1.03)

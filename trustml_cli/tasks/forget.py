@@ -106,6 +106,7 @@ class Forget(Poisoning):
 
         spec = TrainingSpec(data=poisoned, model=model, trainer=trainer, seed=context.seed)
         found = context.train_or_load(spec, stage="backdoored")
+        context.record.note(backdoored_model_key=found.key)
         judge = Judge(context, poison, data)
         before = judge.write(BEFORE, 0.0, found.network, seconds=seconds(found))
         opened = (before.triggered.predicted == poison.aims(before.triggered.labels)).double().mean().item()
@@ -172,7 +173,7 @@ class Forget(Poisoning):
                 if name in (BEFORE, NEVER) or share == least
             }
             trigger = context.record.choices["trigger"]
-            subject = f"Test images with the {trigger}; {least:.2%} of the clean set were tainted"
+            subject = f"Test images with the {trigger}; {100 * least:g}% of the clean set was tainted"
             figure = triggered_predictions(triggered, shown, data.classes, self.examples, subject)
             context.record.plot("triggered_predictions", figure)
 
