@@ -22,6 +22,7 @@ from trustml_cli.metrics.columns import Columns, conditions, headline, higher, l
 from trustml_cli.metrics.intervals import proportion
 from trustml_cli.models.model import Model
 from trustml_cli.plots.distillation import accuracy_over_temperature
+from trustml_cli.plots.robustness import NORM_SYMBOLS
 from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.hardware import seeded
 from trustml_cli.system.ranges import require
@@ -122,7 +123,7 @@ class AttackDistilled:
             tried = any(isinstance(each, Standard) for each in attacks.values())
             self.write(context, temperature, carried, clean[temperature], outcomes[temperature], tried)
         right = {T: {name: one.right for name, one in found.items()} for T, found in outcomes.items()}
-        subject = f"{context.record.subject}, {carried.norm.value} epsilon {self.epsilon:g}"
+        subject = f"{context.record.subject}, {NORM_SYMBOLS[carried.norm.value]} epsilon {self.epsilon:g}"
         context.record.plot("temperature", accuracy_over_temperature(clean, right, subject))
 
     def attack(
