@@ -55,6 +55,8 @@ def test_columns_become_numbers_steps_and_categories_and_the_sensitive_one_stays
     number, step, *towns = table.train.inputs.T  # one cut tells all, a tree makes no second one
     assert number.tolist() == [index % 10 for index in range(60)]
     assert torch.equal(step, table.train.labels.float())
+    numeric, word = (name for name in frame if name not in (MEANING.label, *MEANING.sensitive))
+    assert table.feature_columns == (numeric, numeric, word, word, word)
     assert len(towns) == 3  # Bonn, Kiel, and those that are rare
     assert torch.equal(sum(towns), torch.ones(60))
     assert towns[2].tolist() == [1.0] + [0.0] * 59
@@ -120,7 +122,7 @@ def test_rows_that_are_set_aside_teach_nothing_about_the_columns() -> None:
         shares = [(part.sensitive[:, group] == 0).double().mean().item() for part in (less.train, validation)]
         assert shares[0] == pytest.approx(shares[1], abs=0.01)
     assert less.fingerprint != table.fingerprint
-    assert less.shape == validation.shape == less.test.shape
+    assert less.shape == validation.shape == less.test.shape == (len(less.feature_columns),)
 
     _, aside = divide_strata(table.train.strata, 0.25, seed=0)
     assert table.train.columns is not None

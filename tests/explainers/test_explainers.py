@@ -18,6 +18,7 @@ from trustml_cli.models.model import Normalize
 from trustml_cli.system.errors import InputError
 
 SHAPE, CLASSES = (2, 7, 6), 4
+FOR_IMAGES = [name for name in choices("explainer") if name != "kernel_shap"]
 
 
 def explainer(name: str, **changes: object) -> Explainer:
@@ -52,7 +53,7 @@ def weights_of(linear: nn.Module, target: Tensor) -> Tensor:
     return rows[target]
 
 
-@pytest.mark.parametrize("name", choices("explainer"))
+@pytest.mark.parametrize("name", FOR_IMAGES)
 def test_attributions_have_the_shape_of_the_image_and_depend_on_it_alone(
     name: str, linear: nn.Module, smooth: nn.Module, images: tuple[Tensor, Tensor]
 ) -> None:
@@ -68,7 +69,7 @@ def test_attributions_have_the_shape_of_the_image_and_depend_on_it_alone(
     torch.testing.assert_close(alone, together[:1], rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", choices("explainer"))
+@pytest.mark.parametrize("name", FOR_IMAGES)
 def test_the_class_that_is_asked_for_is_explained(
     name: str, linear: nn.Module, smooth: nn.Module, images: tuple[Tensor, Tensor]
 ) -> None:
@@ -111,7 +112,7 @@ def test_on_a_bent_model_only_integrated_gradients_add_up(smooth: nn.Module, ima
     model, baseline = smooth.double(), torch.rand(x.shape, generator=torch.Generator().manual_seed(9)).double()
     gaps = {
         name: completeness_gap(explainer(name), model, x.double(), target, baseline).mean().item()
-        for name in choices("explainer")
+        for name in FOR_IMAGES
         if name not in ("linear", "grad_cam", "gradient_shap")
     }
     assert gaps.pop("integrated_gradients") < 1e-8
@@ -182,8 +183,8 @@ def test_gradient_shap_averages_over_its_background(images: tuple[Tensor, Tensor
     x, target = images[0], torch.zeros(8, dtype=torch.long)
     background = torch.stack([torch.full(SHAPE, 0.2), torch.full(SHAPE, 0.6)])
     torch.manual_seed(0)
-    found = GradientShap(samples=6000, references=2).fit(background)(Cubes(), x, target)
-    torch.testing.assert_close(found, x**3 - (0.2**3 + 0.6**3) / 2, rtol=0, atol=0.03)
+    found = GradientShap(samples=2000, references=2).fit(background)(Cubes(), x, target)
+    torch.testing.assert_close(found, x**3 - (0.2**3 + 0.6**3) / 2, rtol=0, atol=0.05)
 
 
 def test_linear_weights_serve_linear_models_only(

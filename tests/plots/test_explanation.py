@@ -61,7 +61,7 @@ def test_deletion_and_insertion_have_a_line_and_an_area_for_each_method() -> Non
         assert legend is not None
         names = [text.get_text() for text in legend.get_texts()]
         assert names == [f"saliency ({areas[0]})", f"occlusion ({areas[1]})"]  # (1 + 2·middle)/4 and what is left of 1
-    for words in ("lower is better", "higher is better", "share of pixels deleted", "3 test images"):
+    for words in ("lower is better", "higher is better", "share of pixels deleted", "3 test examples"):
         assert words in texts(figure)
 
 
@@ -82,5 +82,5 @@ def test_every_two_methods_have_their_correlation(names: tuple[str, ...]) -> Non
     written = {(text.get_position()[1], text.get_position()[0]): text.get_text() for text in panel.texts}
     assert written == {place: f"{value:.2f}" for place, value in expected.items()}
     assert [tick.get_text() for tick in panel.get_yticklabels()] == list(names)
-    for words in (*names, "7 test images"):
+    for words in (*names, "7 test examples"):
         assert words in texts(figure)

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from tests.configs import composed
-from tests.helpers import Cli, MakeContext, measured
+from tests.configs import choice, composed
+from tests.helpers import Cli, MakeContext, measured, metrics, newest
 from trustml_cli.config.instantiate import build
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.defences.defence import Defence
@@ -16,7 +17,7 @@ from trustml_cli.explainers.measure import Explained
 from trustml_cli.models.model import Model
 from trustml_cli.system.errors import InputError
 from trustml_cli.tasks.context import Context
-from trustml_cli.tasks.explain import Explain, judged
+from trustml_cli.tasks.explain import Explain, columns_of, judged
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def parts(*words: str) -> tuple[Explain, dict[str, Explainer], Model]:
 
 def test_those_that_cannot_serve_the_model_stay_out_unless_they_are_named(tiny_data: Dataset, context: Context) -> None:
     task, family, logistic = parts("model=logistic")
-    others = [name for name in family if name != "grad_cam"]  # no convolution in either
+    others = [name for name in family if name not in ("grad_cam", "kernel_shap")]  # no convolutions, and no table
     assert list(task.able(family, logistic, tiny_data, context, Defence())) == others
     task, family, mlp = parts("model=mlp")
     assert list(task.able(family, mlp, tiny_data, context, Defence())) == [name for name in others if name != "linear"]
@@ -43,13 +44,13 @@ def test_those_that_cannot_serve_the_model_stay_out_unless_they_are_named(tiny_d
 
 def test_images_are_drawn_by_the_seed_and_the_target_by_name(tiny_data: Dataset, context: Context) -> None:
     task, _, _ = parts("task.images=10", "task.target=bright")
-    x, target = task.draw(tiny_data, context)
-    assert x.shape == (10, 1, 8, 8)
+    order, target = task.draw(tiny_data, context)
+    assert len(order.unique()) == 10
     assert target is not None
     assert target.tolist() == [1] * 10
-    assert torch.equal(x, task.draw(tiny_data, context)[0])
+    assert torch.equal(order, task.draw(tiny_data, context)[0])
     other = Context(5, context.hardware, context.store, context.record)
-    assert not torch.equal(x, task.draw(tiny_data, other)[0])
+    assert not torch.equal(order, task.draw(tiny_data, other)[0])
     assert parts("task.images=10")[0].draw(tiny_data, context)[1] is None
     with pytest.raises(InputError, match=r"task\.images: must be at most 32"):
         parts("task.images=33")[0].draw(tiny_data, context)
@@ -69,6 +70,27 @@ def test_a_row_by_hand() -> None:
     product = judged(Explained(maps, deletion, insertion, None, 0.1))
     assert isnan(product["completeness_gap"])
     assert (product["completeness_gap_n"], product["deletion_auc_n"]) == (0, 2)
+
+
+def test_columns_of_a_table_are_explained(trustml: Cli, tmp_path: Path) -> None:
+    words = ["dataset=census", "dataset.rows=400", "model=logistic", "task.images=20", "task.baselines=2"]
+    answer = trustml("task=explain", "task.explainer=[linear,input_x_gradient,gradient_shap]", *words)
+    assert answer.returncode == 0, answer.stderr
+    folder = newest(tmp_path)
+    table = metrics(folder).set_index("explainer")
+    assert list(table.index) == ["linear", "input_x_gradient", "gradient_shap"]  # contributions alone
+    assert table.max_completeness_gap["linear"] < 1e-5
+    assert table.rank_correlation_input_x_gradient["linear"] == pytest.approx(1)  # one linear model, one explanation
+    assert table.insertion_auc["linear"] > table.deletion_auc["linear"] + 0.05
+    saved = load_file(folder / "artifacts" / "attributions.safetensors")
+    data = build(choice("dataset", "census", rows=400), "dataset").load(tmp_path)
+    columns = columns_of(data)
+    assert columns.names == ("age", "education_years", "hours_per_week", "job", "district")
+    assert saved["linear"].shape == (20, 5)
+    (contributed,) = saved["linear"].sum(1, keepdim=True).T
+    assert contributed.std() > 0.1
+    plots = {path.stem for path in (folder / "plots").iterdir()}
+    assert plots == {"columns", "rows", "deletion_insertion", "rank_correlation"}
 
 
 @pytest.mark.data

@@ -1,7 +1,7 @@
 """Tabular data sets: their rows, their splits, and the groups of sensitive attributes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory
 from trustml_cli.data.table_columns import as_text
-from trustml_cli.data.table_features import encode
+from trustml_cli.data.table_features import encode_named
 from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.files import digest
 from trustml_cli.system.ranges import require
@@ -62,13 +62,15 @@ class Table(Dataset):
     """A tabular data set with two classes, of which the second is the favourable one.
 
     `attributes` describe the columns of `sensitive` in both splits. They are not features. `bins` is the maximum number
-    of binary columns added for each numeric column. `columns_read` says how each column of a file was read, a row each.
+    of binary columns added for each numeric column; `feature_columns` names the column that each feature is made of,
+    empty if unknown. `columns_read` says how each column of a file was read, a row each.
     """
 
     train: Rows
     test: Rows
     attributes: tuple[Attribute, ...]
     bins: int = 0
+    feature_columns: tuple[str, ...] = ()
     columns_read: tuple[Mapping[str, Any], ...] = ()
 
     def split_validation(self, fraction: float, seed: int) -> tuple["Table", Rows]:
@@ -78,16 +80,16 @@ class Table(Dataset):
         """
         kept, aside = divide_strata(self.train.strata, fraction, seed)
         train, validation = self.train.subset(kept), self.train.subset(aside)
-        rows = [train, validation, self.test]
+        rows, names = [train, validation, self.test], self.feature_columns
         if len(train) and train.columns is not None:
             frames = [part.columns for part in rows if part.columns is not None]
-            features = encode(frames[0], train.labels.numpy() == 1, frames, self.bins)
+            features, names = encode_named(frames[0], train.labels.numpy() == 1, frames, self.bins)
             rows = [
                 Rows(torch.from_numpy(encoded), part.labels, part.sensitive, part.columns)
                 for encoded, part in zip(features, rows, strict=True)
             ]
         note = f"less {fraction} of each stratum, seed={seed}"
-        return self.derive(note, train=rows[0], test=rows[2]), rows[1]
+        return replace(self.derive(note, train=rows[0], test=rows[2]), feature_columns=names), rows[1]
 
 
 def divide_strata(strata: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -167,7 +169,7 @@ def tabulate(
     if not len(train.columns.difference(known)):
         raise InputError(f"dataset: {source} has no columns beside the label and the sensitive ones")
     raw = [frame.drop(columns=known) for frame in (train, test)]
-    features = encode(raw[0], columns.favourable(train), raw, bins)
+    features, feature_columns = encode_named(raw[0], columns.favourable(train), raw, bins)
     train_rows, test_rows = (
         Rows(
             torch.from_numpy(encoded),
@@ -186,6 +188,7 @@ def tabulate(
         source=source,
         attributes=tuple(attributes),
         bins=bins,
+        feature_columns=feature_columns,
     )
 
 

@@ -19,16 +19,25 @@ LEAF = 8  # minimum rows in each leaf of the decision tree that places the bins
 def encode(
     fitted_to: pandas.DataFrame, favourable: NDArray[np.bool_], frames: Sequence[pandas.DataFrame], bins: int
 ) -> list[NDArray[np.float32]]:
-    """Each of `frames` as features, float32 [N, D]: numbers with their bins, then one-hot categories.
+    """Each of `frames` as features, float32 [N, D]; see `encode_named`."""
+    return encode_named(fitted_to, favourable, frames, bins)[0]
 
-    Categories, bins and the median that replaces missing numbers are fitted to the rows `fitted_to`, whose labels are
-    `favourable`. Categories with fewer than `RARE` rows there share one column, also with unknown ones.
+
+def encode_named(
+    fitted_to: pandas.DataFrame, favourable: NDArray[np.bool_], frames: Sequence[pandas.DataFrame], bins: int
+) -> tuple[list[NDArray[np.float32]], tuple[str, ...]]:
+    """Each of `frames` as features, float32 [N, D], and the name of the column of each feature.
+
+    Features are numbers with their bins, then one-hot categories. Categories, bins and the median that replaces missing
+    numbers are fitted to the rows `fitted_to`, whose labels are `favourable`. Categories with fewer than `RARE` rows
+    there share one feature, also with unknown ones.
     """
     from sklearn.preprocessing import OneHotEncoder
 
     numeric = [name for name in fitted_to if is_numeric_dtype(fitted_to[name])]
     words = [name for name in fitted_to if name not in numeric]
     parts: list[list[Any]] = [[] for _ in frames]
+    names: list[str] = []
     for name in numeric:
         if any((frame[name].abs() > LARGEST).any() for frame in frames):
             raise InputError(
@@ -41,12 +50,15 @@ def encode(
         cuts = tree_cuts(values[0], favourable, bins)
         for part, column in zip(parts, values[1:], strict=True):
             part += [column, column > cuts]
+        names += [str(name)] * (1 + len(cuts))
     if words:
         encoder = OneHotEncoder(min_frequency=RARE, handle_unknown="infrequent_if_exist", sparse_output=False)
         encoder.fit(texts(fitted_to[words]))
+        numbered = encoder.get_feature_names_out([str(number) for number in range(len(words))])
+        names += [str(words[int(feature.partition("_")[0])]) for feature in numbered]
         for part, frame in zip(parts, frames, strict=True):
             part.append(encoder.transform(texts(frame[words])))
-    return [np.concatenate(part, axis=1, dtype=np.float32) for part in parts]
+    return [np.concatenate(part, axis=1, dtype=np.float32) for part in parts], tuple(names)
 
 
 def tree_cuts(values: NDArray[np.float64], labels: NDArray[np.bool_], bins: int) -> NDArray[np.float64]:

@@ -14,7 +14,9 @@ class Unsuitable(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Explainer(ABC):
-    """Attributes a logit to the pixels. Subclasses declare their config keys as fields.
+    """Attributes a logit to the pixels of images, or to the features of a table's rows.
+
+    Subclasses declare their config keys as fields.
 
     A map holds either rates (change of the logit per unit of a pixel) or contributions (the pixel's share of the logit,
     in logits). Rates become contributions by multiplication with the distance from the baseline; explainers that return
@@ -53,6 +55,10 @@ class Explainer(ABC):
         An explainer is complete if they add up to F(x) − F(baseline). The default is the rates times x − baseline.
         """
         return self(model, x, target) * (x - baseline)
+
+    def from_background(self, model: nn.Module, x: Tensor, target: Tensor, baseline: Tensor) -> Tensor:
+        """The contributions counted from the training examples that `fit` was given, if any, else from `baseline`."""
+        return self.contributions(model, x, target, baseline)
 
 
 def logit_of(model: nn.Module, x: Tensor, target: Tensor) -> Tensor:

@@ -62,3 +62,6 @@ class FittedGradientShap(Explainer):
 
     def contributions(self, model: nn.Module, x: Tensor, target: Tensor, baseline: Tensor) -> Tensor:
         return self.method.contributions(model, x, target, baseline)
+
+    def from_background(self, model: nn.Module, x: Tensor, target: Tensor, baseline: Tensor) -> Tensor:
+        return self(model, x, target)

@@ -14,11 +14,29 @@ from trustml_cli.explainers.explainer import Explainer, logit_of
 BATCH = 50  # images explained per batch
 
 
+@dataclass(frozen=True)
+class TableColumns:
+    """The columns of a table: their `names` [P], the number of the column of each feature, int64 [D], and a row [D].
+
+    The row holds the means of the training rows, which stand for columns that are not known.
+    """
+
+    names: tuple[str, ...]
+    of_feature: Tensor
+    mean: Tensor
+
+    def add_up(self, by_feature: Tensor) -> Tensor:
+        """Attributions of features [N, D] as those of columns [N, P]."""
+        columns = by_feature.new_zeros(len(by_feature), len(self.names))
+        return columns.index_add(1, self.of_feature.to(by_feature.device), by_feature)
+
+
 @dataclass
 class Explained:
     """One kind of attribution maps of N images, and their measurements; all on the CPU.
 
-    `maps` are [N, C, H, W]; `deletion` and `insertion` the target's probability along each curve, [N, steps + 1].
+    `maps` are [N, C, H, W], or [N, P] for the columns of a table; `deletion` and `insertion` are the target's
+    probability along each curve, [N, steps + 1].
     `gaps` are the completeness gaps in logits, [N, baselines]; None for a rate times input, since the rate has them
     already, and where nothing is meant to add up. `seconds` is the time that the maps took.
     """
@@ -31,7 +49,14 @@ class Explained:
 
 
 def examine(
-    name: str, explainer: Explainer, model: nn.Module, x: Tensor, target: Tensor, baselines: Tensor, steps: int
+    name: str,
+    explainer: Explainer,
+    model: nn.Module,
+    x: Tensor,
+    target: Tensor,
+    baselines: Tensor,
+    steps: int,
+    columns: TableColumns | None = None,
 ) -> dict[str, Explained]:
     """Explain the logits of classes `target` [N] for images x [N, C, H, W], and evaluate the maps.
 
@@ -39,32 +64,47 @@ def examine(
     multiplied by the image, which ranks pixels differently. Completeness gaps use each of an image's `baselines` [N, B,
     C, H, W], in float64 to exclude rounding errors. Deletion and insertion take `steps` steps; the blank image of both
     is black (Petsiuk et al. blur for insertion, which leaves nothing to insert in images as small as these).
+
+    For rows x [N, D] of a table with `columns`, contributions alone are evaluated, those of a column's features added
+    up; they are counted from the mean row, which is also what columns are replaced by.
     """
+    blank = torch.zeros_like(x[0]) if columns is None else columns.mean.to(x)
     maps, seconds = [], 0.0
     for image, number in zip(torch.split(x, BATCH), torch.split(target, BATCH), strict=True):
         start = perf_counter()
-        maps.append(explainer(model, image, number))
+        if columns is None:
+            maps.append(explainer(model, image, number))
+        else:
+            maps.append(explainer.from_background(model, image, number, blank.expand_as(image)))
         seconds += perf_counter() - start
         assert maps[-1].shape == image.shape
-    attribution = torch.cat(maps)
+    attribution = torch.cat(maps) if columns is None else columns.add_up(torch.cat(maps))
     gaps = completeness_gaps(explainer, model, x, target, baselines) if explainer.additive else None
-    found = {name: followed(model, x, target, attribution, steps, gaps, seconds)}
-    if explainer.is_rate:
-        found[f"{name}_x_input"] = followed(model, x, target, attribution * x, steps, None, seconds)
+    found = {name: followed(model, x, target, attribution, steps, gaps, seconds, blank, columns)}
+    if explainer.is_rate and columns is None:
+        found[f"{name}_x_input"] = followed(model, x, target, attribution * x, steps, None, seconds, blank)
     return found
 
 
 def followed(
-    model: nn.Module, x: Tensor, target: Tensor, maps: Tensor, steps: int, gaps: Tensor | None, seconds: float
+    model: nn.Module,
+    x: Tensor,
+    target: Tensor,
+    maps: Tensor,
+    steps: int,
+    gaps: Tensor | None,
+    seconds: float,
+    blank: Tensor,
+    columns: TableColumns | None = None,
 ) -> Explained:
-    """Deletion and insertion curves for pixels in the order of `maps`."""
+    """Deletion and insertion curves for pixels, or columns, in the order of `maps`."""
     curves = []
     for image, number, values in zip(
         torch.split(x, BATCH), torch.split(target, BATCH), torch.split(maps, BATCH), strict=True
     ):
-        black = torch.zeros_like(image)
-        there = replacement_curve(model, image, black, values, number, steps)
-        back = replacement_curve(model, black, image, values, number, steps)
+        nothing = blank.expand_as(image)
+        there = replacement_curve(model, image, nothing, values, number, steps, columns)
+        back = replacement_curve(model, nothing, image, values, number, steps, columns)
         curves.append((there.cpu(), back.cpu()))
     deletion, insertion = map(torch.cat, zip(*curves, strict=True))
     return Explained(maps.cpu(), deletion, insertion, gaps, seconds)
@@ -94,19 +134,30 @@ def completeness_gap(explainer: Explainer, model: nn.Module, x: Tensor, target: 
 
 @torch.no_grad()
 def replacement_curve(
-    model: nn.Module, start: Tensor, end: Tensor, importance: Tensor, target: Tensor, steps: int
+    model: nn.Module,
+    start: Tensor,
+    end: Tensor,
+    importance: Tensor,
+    target: Tensor,
+    steps: int,
+    columns: TableColumns | None = None,
 ) -> Tensor:
     """Probability of class `target` while pixels of `start` are replaced by those of `end`, [N, steps + 1].
 
     Pixels are replaced in order of decreasing importance, all channels at once, an equal number in each of `steps`
-    steps; `importance` [N, C, H, W] is summed over the channels. Petsiuk, Das and Saenko 2018, arXiv 1806.07421:
+    steps; `importance` [N, C, H, W] is summed over the channels. With `columns` it is [N, P], and all features of a
+    column are replaced at once. Petsiuk, Das and Saenko 2018, arXiv 1806.07421:
     deletion goes from the image to a blank one, insertion the other way.
     """
-    by_place = importance.sum(1).flatten(1)
+    by_place = importance.sum(1).flatten(1) if columns is None else importance
     rank = by_place.argsort(dim=1, descending=True, stable=True).argsort(dim=1)  # 0 for the most important pixel
     shares = []
     for step in range(steps + 1):
-        replaced = (rank < round(step / steps * rank.shape[1])).view(-1, 1, *start.shape[2:])
+        replaced = rank < round(step / steps * rank.shape[1])
+        if columns is None:
+            replaced = replaced.view(-1, 1, *start.shape[2:])
+        else:
+            replaced = replaced[:, columns.of_feature.to(replaced.device)]
         probabilities = model(torch.where(replaced, end, start)).softmax(1)
         shares.append(probabilities.gather(1, target[:, None])[:, 0])
     return torch.stack(shares, 1)

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.explainers.explainer import Explainer, logit_of
+from trustml_cli.explainers.explainer import Explainer, Unsuitable, logit_of
 from trustml_cli.system.ranges import require
 
 
@@ -36,6 +36,8 @@ class Occlusion(Explainer):
         require(self, "baseline", at_least=0, at_most=1)
 
     def check(self, model: nn.Module, shape: tuple[int, ...]) -> None:
+        if len(shape) != 3:
+            raise Unsuitable("needs images")
         if self.window > min(shape[1:]):
             raise ValueError(f"window: must be at most {min(shape[1:])} for these images, got {self.window}")
 

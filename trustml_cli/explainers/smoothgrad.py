@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.explainers.explainer import Explainer, logit_gradient
+from trustml_cli.explainers.explainer import Explainer, Unsuitable, logit_gradient
 from trustml_cli.system.ranges import require
 
 
@@ -25,6 +25,10 @@ class SmoothGrad(Explainer):
     def __post_init__(self) -> None:
         require(self, "samples", at_least=1)
         require(self, "noise", at_least=0)
+
+    def check(self, model: nn.Module, shape: tuple[int, ...]) -> None:
+        if len(shape) != 3:
+            raise Unsuitable("needs images: the columns of a table have ranges of their own")
 
     def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
         flat = x.flatten(1)

@@ -63,8 +63,11 @@ def show_map(axes: Axes, values: Tensor) -> None:
     axes.set_yticks([])
 
 
-def replacement_curves(explained: Mapping[str, Explained], subject: str) -> Figure:
-    """Deletion and insertion curves: mean class probability over the share of pixels, most important pixels first."""
+def replacement_curves(explained: Mapping[str, Explained], subject: str, parts: str = "pixels") -> Figure:
+    """Deletion and insertion curves: mean class probability over the share of `parts`, the most important ones first.
+
+    `parts` are pixels, or columns of a table.
+    """
     figure, axes = new_figure(10, 4.0, columns=2)
     directions = (
         ("deletion", "deleted: lower is better", "upper right"),
@@ -77,13 +80,14 @@ def replacement_curves(explained: Mapping[str, Explained], subject: str) -> Figu
             color, line = COLORS[number % len(COLORS)], STYLES[number % len(STYLES)]
             label = f"{name} ({area_under(curve).mean().item():.2f})"
             panel.plot(shares, curve.double().mean(0), line, color=color, label=label)
-        tidy(panel, f"Pixels {done}", f"share of pixels {done.partition(':')[0]}", "probability of the class")
+        title = f"{parts.capitalize()} {done}"
+        tidy(panel, title, f"share of {parts} {done.partition(':')[0]}", "probability of the class")
         panel.set_ylim(-0.02, 1.02)
         for axis in (panel.xaxis, panel.yaxis):
             axis.set_major_formatter(PercentFormatter(1.0))
         panel.legend(frameon=False, fontsize=8, title="area under the curve", title_fontsize=8, loc=corner)
     n = len(next(iter(explained.values())).maps)
-    figure.suptitle(f"{subject}: mean of {n:,} test images", fontsize=11)
+    figure.suptitle(f"{subject}: mean of {n:,} test examples", fontsize=11)
     return figure
 
 
@@ -102,5 +106,5 @@ def correlation_matrix(correlations: Mapping[str, Mapping[str, Tensor]], subject
         value = values[row, column].item()
         color = "white" if abs(value) > 0.6 else "black"
         panel.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=color)
-    panel.set_title(f"Agreement of maps: {subject}\n{n:,} test images", fontsize=10)
+    panel.set_title(f"Agreement of maps: {subject}\n{n:,} test examples", fontsize=10)
     return figure

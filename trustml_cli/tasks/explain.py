@@ -1,6 +1,7 @@
 """task=explain: attribution maps of a classifier's predictions, and measures of their faithfulness."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import nan
 from typing import Any, ClassVar
@@ -12,13 +13,16 @@ from tqdm import tqdm
 from trustml_cli.config.instantiate import chosen
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, random_subset
+from trustml_cli.data.table import Rows, Table
+from trustml_cli.data.table_columns import as_text
 from trustml_cli.defences.defence import Defence
 from trustml_cli.explainers.explainer import Explainer, Unsuitable
-from trustml_cli.explainers.measure import BATCH, Explained, area_under, examine, rank_correlations
+from trustml_cli.explainers.measure import BATCH, Explained, TableColumns, area_under, examine, rank_correlations
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
 from trustml_cli.metrics.intervals import average
 from trustml_cli.models.inference import NO_GRADIENT, gives_gradients
-from trustml_cli.models.model import Model, require_images
+from trustml_cli.models.model import Model
+from trustml_cli.plots.explained_columns import column_bars, row_bars
 from trustml_cli.plots.explanation import correlation_matrix, methods_side_by_side, one_method, replacement_curves
 from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.hardware import seeded
@@ -34,7 +38,10 @@ COMPLETE = 1e-5  # in logits; larger gaps are not rounding errors
 
 @dataclass(frozen=True, kw_only=True)
 class Explain:
-    """Explain predictions for `images` random test images with each `explainer` (None: all that support the model).
+    """Explain predictions for `images` random test images, or rows of a table, with each `explainer`.
+
+    `explainer` None takes all that support the model and the data. What follows of pixels holds for columns of a table,
+    with the mean of the training rows for black, random training rows for baselines, and contributions alone.
 
     `target` is the class whose logit is explained, None for the predicted class. Completeness is measured against
     `baselines` images of random pixels for each image. Pixels are deleted (set to black) and inserted (into a black
@@ -73,19 +80,21 @@ class Explain:
         """Write one row for each explainer, then the plots."""
         data = context.load(dataset)
         explainers = self.able(explainer, model, data, context, defence)
-        x, target = self.draw(data, context)
+        columns = columns_of(data) if isinstance(data, Table) else None
+        order, target = self.draw(data, context)
+        x = torch.cat([x for x, _ in batches(data.test, BATCH, context.hardware.device, order)])
         network = context.train_or_load(context.spec(data, model, trainer, defence=defence)).network
         with torch.no_grad():
             probabilities = torch.cat([network(part).softmax(1) for part in torch.split(x, BATCH)])
         target = probabilities.argmax(1) if target is None else target
 
-        random = torch.rand(len(x), self.baselines, *data.shape, generator=torch.Generator().manual_seed(context.seed))
+        random = self.random_baselines(data, context)
         explained: dict[str, Explained] = {}
         for name, method in tqdm(explainers.items(), desc="explaining", unit="method", disable=None):
             with seeded(context.seed):
                 if method.learns_from:
-                    method = method.fit(self.training_images(data, method.learns_from, context))
-                explained |= examine(name, method, network, x, target, random, self.steps)
+                    method = method.fit(training_examples(data, method.learns_from, context))
+                explained |= examine(name, method, network, x, target, random, self.steps, columns)
         correlations = rank_correlations({name: result.maps for name, result in explained.items()})
         for name, result in explained.items():
             row = judged(result)
@@ -102,12 +111,22 @@ class Explain:
         subject = context.record.subject
         sure = probabilities.gather(1, target[:, None])[:, 0]
         captions = [f"{data.classes[number]} ({share:.0%})" for number, share in zip(target, sure, strict=True)]
-        for name in explainers:
-            kinds = {kind: explained[kind].maps for kind in (name, f"{name}_x_input") if kind in explained}
-            context.record.plot(name, one_method(x[: self.examples], captions, kinds, f"{name}: {subject}"))
         maps = {name: result.maps for name, result in explained.items()}
-        context.record.plot("side_by_side", methods_side_by_side(x[: self.examples], captions, maps, subject))
-        context.record.plot("deletion_insertion", replacement_curves(explained, subject))
+        if columns is None:
+            for name in explainers:
+                kinds = {kind: maps[kind] for kind in (name, f"{name}_x_input") if kind in maps}
+                context.record.plot(name, one_method(x[: self.examples], captions, kinds, f"{name}: {subject}"))
+            context.record.plot("side_by_side", methods_side_by_side(x[: self.examples], captions, maps, subject))
+        else:
+            context.record.plot("columns", column_bars(maps, columns.names, subject))
+            best = max(explained, key=lambda name: area_under(explained[name].insertion).mean().item())
+            assert isinstance(data, Table)
+            raw = values_of(data.test, order[: self.examples], columns.names)
+            figure = row_bars(maps[best], columns.names, raw, captions, f"{best}: {subject}")
+            context.record.plot("rows", figure)
+        context.record.plot(
+            "deletion_insertion", replacement_curves(explained, subject, "pixels" if columns is None else "columns")
+        )
         if len(explained) > 1:
             context.record.plot("rank_correlation", correlation_matrix(correlations, subject, len(x)))
 
@@ -119,8 +138,6 @@ class Explain:
         One that does not support the model is left out, or raises `InputError` if the user named it.
         """
         inputs = input_spec(data)
-        with prefix_errors("dataset"):
-            require_images(inputs)
         with prefix_errors("model"), seeded(context.seed):
             fresh = defence.around(model.build(inputs), data.shape).eval()
         differentiable = gives_gradients(fresh, torch.full((1, *data.shape), 0.5))
@@ -140,24 +157,47 @@ class Explain:
             raise InputError(f"{KEY}: none of {', '.join(family)} can serve model={context.record.choices['model']}")
         return able
 
-    def training_images(self, data: Dataset, count: int, context: Context) -> Tensor:
-        """`count` random training images, or all if there are fewer, on the run's device."""
-        some = random_subset(data.train, count, context.seed)
-        parts = [x for x, _ in batches(some, BATCH, context.hardware.device)]
-        return torch.cat(parts)
+    def random_baselines(self, data: Dataset, context: Context) -> Tensor:
+        """`baselines` examples for each of those explained, [N, B, …]: random pixels, or random training rows."""
+        random = torch.Generator().manual_seed(context.seed)
+        if len(data.shape) == 3:
+            return torch.rand(self.images, self.baselines, *data.shape, generator=random)
+        drawn = torch.randint(len(data.train), (self.images * self.baselines,), generator=random)
+        rows = torch.cat([x for x, _ in batches(data.train, BATCH, context.hardware.device, drawn)])
+        return rows.view(self.images, self.baselines, *data.shape)
 
     def draw(self, data: Dataset, context: Context) -> tuple[Tensor, Tensor | None]:
-        """The images to explain and the target class of each, [N], or None; both on the run's device."""
+        """The indices of the test examples to explain, int64 [N], and their target classes on the device, or None."""
         if self.images > len(data.test):
-            raise InputError(f"task.images: must be at most {len(data.test)}, the number of test images")
+            raise InputError(f"task.images: must be at most {len(data.test)}, the number of test examples")
         target = None
         if self.target is not None:
             with prefix_errors("task.target"):
                 number = data.class_number(self.target)
             target = torch.full((self.images,), number, device=context.hardware.device)
         order = torch.randperm(len(data.test), generator=torch.Generator().manual_seed(context.seed))[: self.images]
-        parts = [x for x, _ in batches(data.test, BATCH, context.hardware.device, order.sort().values)]
-        return torch.cat(parts), target
+        return order.sort().values, target
+
+
+def training_examples(data: Dataset, count: int, context: Context) -> Tensor:
+    """`count` random training examples, or all if there are fewer, on the run's device."""
+    some = random_subset(data.train, count, context.seed)
+    return torch.cat([x for x, _ in batches(some, BATCH, context.hardware.device)])
+
+
+def columns_of(data: Table) -> TableColumns:
+    """The columns of a table, in the order of their features."""
+    names = tuple(dict.fromkeys(data.feature_columns))
+    of_feature = torch.tensor([names.index(name) for name in data.feature_columns])
+    return TableColumns(names, of_feature, data.train.inputs.mean(0))
+
+
+def values_of(rows: Rows, indices: Tensor, names: Sequence[str]) -> list[list[str]]:
+    """The values of the columns `names` in some rows, as text, before they were encoded."""
+    assert rows.columns is not None
+    some = rows.columns.iloc[indices.numpy()]
+    by_column = [[as_text(value) for value in some[name]] for name in names]
+    return [list(row) for row in zip(*by_column, strict=True)]
 
 
 def judged(result: Explained) -> dict[str, Any]:
