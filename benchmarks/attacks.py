@@ -16,6 +16,7 @@ from trustml_cli.attacks.attack_view import folded_copy
 from trustml_cli.attacks.fgsm import FGSM
 from trustml_cli.attacks.losses import Loss
 from trustml_cli.attacks.pgd import PGD
+from trustml_cli.models.blur import Pooling
 from trustml_cli.models.cifar_cnn import CifarCnn
 from trustml_cli.models.model import InputSpec, Normalization
 from trustml_cli.training.predict import BATCH
@@ -30,7 +31,12 @@ def network() -> nn.Module:
     torch.manual_seed(0)
     inputs = InputSpec((3, 32, 32), 10, (0.49, 0.48, 0.45), (0.25, 0.24, 0.26))
     model = CifarCnn(
-        normalization=Normalization.dataset, checkpoint=None, checkpoint_key=None, checkpoint_prefix=None, train=False
+        pooling=Pooling.plain,
+        normalization=Normalization.dataset,
+        checkpoint=None,
+        checkpoint_key=None,
+        checkpoint_prefix=None,
+        train=False,
     ).build(inputs)
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):

@@ -10,6 +10,7 @@ from torch import Tensor
 from benchmarks.interleaved import Ratio, ratios
 from trustml_cli.data.dataset import Dataset, InMemory
 from trustml_cli.models.binary import Activation
+from trustml_cli.models.blur import Pooling
 from trustml_cli.models.dense import Logistic, Mlp
 from trustml_cli.models.mnist_cnn import MnistCnn
 from trustml_cli.models.model import InputSpec, Model, Normalization
@@ -33,7 +34,7 @@ MODELS: dict[str, Model] = {
     "`logistic`": Logistic(**KEYS),
     "`mlp` with 32 units": Mlp(hidden=[32], dropout=0.0, **KEYS),
     "`mlp`": Mlp(hidden=[256, 128], dropout=0.0, **KEYS),
-    "`mnist_cnn`": MnistCnn(activation=Activation.relu, binary_weights=False, **KEYS),
+    "`mnist_cnn`": MnistCnn(pooling=Pooling.plain, activation=Activation.relu, binary_weights=False, **KEYS),
 }
 
 

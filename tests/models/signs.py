@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from tests.helpers import FRESH
 from trustml_cli.models.binary import Activation, BinaryLinear, Sign
+from trustml_cli.models.blur import Pooling
 from trustml_cli.models.mnist_cnn import MnistCnn
 from trustml_cli.models.model import InputSpec, Normalization
 
@@ -29,7 +30,9 @@ def lived_in(network: nn.Sequential, seed: int = 0) -> nn.Sequential:
 
 def cnn(size: int, normalization: Normalization) -> nn.Sequential:
     torch.manual_seed(0)
-    model = MnistCnn(activation=Activation.sign, binary_weights=True, normalization=normalization, **FRESH)
+    model = MnistCnn(
+        pooling=Pooling.plain, activation=Activation.sign, binary_weights=True, normalization=normalization, **FRESH
+    )
     return lived_in(model.build(InputSpec((1, size, size), 10, (0.3,), (0.2,))))
 
 

@@ -6,6 +6,7 @@ from torch import nn
 
 from tests.helpers import FRESH
 from trustml_cli.models.binary import Activation, BinaryConv2d, BinaryLinear, Sign, sign
+from trustml_cli.models.blur import Pooling
 from trustml_cli.models.mnist_cnn import MnistCnn
 from trustml_cli.models.model import InputSpec, Normalization
 
@@ -49,6 +50,7 @@ def test_a_binary_convolution_is_the_convolution_with_the_signs() -> None:
 def network(activation: Activation, binary_weights: bool) -> nn.Sequential:
     torch.manual_seed(0)
     model = MnistCnn(
+        pooling=Pooling.plain,
         activation=activation,
         binary_weights=binary_weights,
         normalization=Normalization.symmetric,

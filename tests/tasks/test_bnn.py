@@ -18,6 +18,7 @@ from tests.processes import at_once
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.models.binary import Activation, Sign
+from trustml_cli.models.blur import Pooling
 from trustml_cli.models.mnist_cnn import MnistCnn
 from trustml_cli.models.model import InputSpec, Normalization
 from trustml_cli.models.packed import load_packed, pack
@@ -82,7 +83,13 @@ def test_packed_says_the_same_in_less_memory_and_its_file_can_be_loaded(
 def test_a_packed_form_that_differs_is_found_out(tiny_data: Dataset) -> None:
     """One weight of the second layer, one threshold, one bias: each is seen by the check that is there for it."""
     torch.manual_seed(0)
-    model = MnistCnn(activation=Activation.sign, binary_weights=True, normalization=Normalization.none, **FRESH)
+    model = MnistCnn(
+        pooling=Pooling.plain,
+        activation=Activation.sign,
+        binary_weights=True,
+        normalization=Normalization.none,
+        **FRESH,
+    )
     network = model.build(InputSpec((1, 8, 8), 2, (0.5,), (0.5,))).requires_grad_(False)
 
     def found(change: Callable[[nn.Sequential], object]) -> list[bool]:

@@ -25,3 +25,9 @@ def shifted(x: Tensor, down: int, right: int, fill: Fill) -> Tensor:
     height, width = x.shape[2:]
     top, left = max(-down, 0), max(-right, 0)
     return padded[:, :, top : top + height, left : left + width]
+
+
+def offsets(distance: int) -> list[tuple[int, int]]:
+    """All shifts (down, right) of at most `distance` pixels in each direction, row by row from the top left."""
+    steps = range(-distance, distance + 1)
+    return [(down, right) for down in steps for right in steps]

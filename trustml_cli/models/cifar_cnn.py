@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from trustml_cli.models.blur import BlurPool, Pooling
 from trustml_cli.models.model import InputSpec, Model, require_images
 
 
@@ -12,8 +13,10 @@ class CifarCnn(Model):
     """Three convolutions and one hidden linear layer, all with BatchNorm; for images of at least 8×8.
 
     The convolutions are 5×5 with 32, 32 and 64 channels, each with BatchNorm, ReLU and 2×2 average pooling. A linear
-    layer of width 64 with BatchNorm and ReLU and the output layer follow.
+    layer of width 64 with BatchNorm and ReLU and the output layer follow. `pooling` may replace the average pooling.
     """
+
+    pooling: Pooling
 
     def network(self, inputs: InputSpec) -> nn.Sequential:
         channels, height, width = require_images(inputs)
@@ -25,13 +28,15 @@ class CifarCnn(Model):
                 nn.Conv2d(channels, out_channels, kernel_size=5, padding=2, bias=False),
                 nn.BatchNorm2d(out_channels),
                 nn.ReLU(),
-                nn.AvgPool2d(2),
+                BlurPool(out_channels) if self.pooling is Pooling.blur else nn.AvgPool2d(2),
             ]
             channels = out_channels
+            rest = self.pooling is Pooling.blur  # an odd row or column is kept
+            height, width = (height + rest) // 2, (width + rest) // 2
         return nn.Sequential(
             *layers,
             nn.Flatten(),
-            nn.Linear(64 * (height // 8) * (width // 8), 64, bias=False),
+            nn.Linear(64 * height * width, 64, bias=False),
             nn.BatchNorm1d(64),
             nn.ReLU(),
             nn.Linear(64, inputs.classes),

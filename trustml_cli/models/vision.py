@@ -10,6 +10,7 @@ from urllib.error import URLError
 import torch
 from torch import Tensor, nn
 
+from trustml_cli.models.blur import Pooling, blur_resnet
 from trustml_cli.models.model import InputSpec, Model, require_images
 from trustml_cli.models.pretrained import Pretrained, Published, RepeatGrey
 
@@ -34,17 +35,21 @@ class ResNet18(Model):
 
     Up to 64 px and without `weights`, the stem is one 3×3 convolution without max-pool, as is usual for CIFAR;
     otherwise it is torchvision's. `weights` is null, `imagenet` or the name of torchvision weights. With `freeze` only
-    the head is trained; `head` lists the widths of hidden layers between the body and the output layer.
+    the head is trained; `head` lists the widths of hidden layers between the body and the output layer. With `pooling`
+    by blur it is anti-aliased, from random weights.
     """
 
     weights: str | None
     freeze: bool
     head: list[int]
+    pooling: Pooling
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if any(width < 1 for width in self.head):
             raise ValueError(f"head: widths must be at least 1, got {self.head}")
+        if self.pooling is Pooling.blur and self.weights is not None:
+            raise ValueError("pooling: blur goes with random weights; take model.weights=null, or plain")
         if self.freeze and self.weights is None and self.checkpoint is None:
             raise ValueError("freeze: would leave random weights as they are; give model.weights, e.g. imagenet")
 
@@ -59,6 +64,8 @@ class ResNet18(Model):
             body.conv1 = nn.Conv2d(channels, 64, kernel_size=3, padding=1, bias=False)
             nn.init.kaiming_normal_(body.conv1.weight, mode="fan_out", nonlinearity="relu")
             body.maxpool = nn.Identity()
+        if self.pooling is Pooling.blur:
+            blur_resnet(body)
         head = linear_head(body.fc.in_features, self.head, inputs.classes)
         whole = nn.Sequential(*([RepeatGrey()] if body.conv1.in_channels != channels else []), body)
         network = Frozen(whole) if self.freeze else whole

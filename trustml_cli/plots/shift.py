@@ -1,0 +1,87 @@
+"""Plots of how answers change with shifts."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from torch import Tensor
+
+from trustml_cli.plots.ood import LINES
+from trustml_cli.plots.style import BLUE, ORANGE, name_rows, new_figure, tidy, tile
+
+NUMBERED = 7  # largest distance whose map has numbers
+CURVES = {
+    "accuracy": "accuracy at this distance",
+    "agreement": "same answer as without a shift",
+    "consistency": "two random shifts up to it agree",
+    "share_invariant": "one answer under all shifts up to it",
+}
+
+
+def shift_map(accuracy: Tensor, distance: int, subject: str) -> Figure:
+    """The accuracy under each offset, [offsets] from the top left."""
+    side = 2 * distance + 1
+    size = min(9.0, 2.2 + 0.45 * side)
+    figure, axes = new_figure(size + 0.8, size)
+    panel, values = axes[0, 0], accuracy.view(side, side)
+    span = (-distance - 0.5, distance + 0.5, distance + 0.5, -distance - 0.5)
+    image = panel.imshow(values.numpy(), cmap="viridis", vmin=0, vmax=1, extent=span)
+    figure.colorbar(image, ax=panel, format=PercentFormatter(1.0), label="accuracy", shrink=0.8)
+    if distance <= NUMBERED:
+        for row in range(side):
+            for column in range(side):
+                value = float(values[row, column])
+                color = "black" if value > 0.6 else "white"
+                place = (column - distance, row - distance)
+                panel.text(*place, f"{100 * value:.0f}", ha="center", va="center", fontsize=7, color=color)
+    panel.set_title(f"{subject}:\naccuracy in percent over the shift", fontsize=10)
+    panel.set_xlabel("pixels to the right")
+    panel.set_ylabel("pixels down")
+    for axis in (panel.xaxis, panel.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def shift_curves(rows: Sequence[Mapping[str, Any]], subject: str) -> Figure:
+    """Accuracy, agreement, consistency and invariance over the distance, with intervals, from rows of metrics.csv."""
+    figure, axes = new_figure(6.6, 5.0)
+    panel = axes[0, 0]
+    distances = [row["distance"] for row in rows]
+    for (name, label), (color, line) in zip(CURVES.items(), LINES, strict=False):
+        values = [row[name] for row in rows]
+        panel.plot(distances, values, color=color, linestyle=line, marker="o", markersize=4, label=label)
+        low, high = ([row[f"{name}_ci_{end}"] for row in rows] for end in ("low", "high"))
+        panel.fill_between(distances, low, high, color=color, alpha=0.15, linewidth=0)
+    panel.set_ylim(0, 1.02)
+    panel.yaxis.set_major_formatter(PercentFormatter(1.0))
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    tidy(panel, f"{subject}, n = {rows[0]['accuracy_n']:,}", "shift in pixels", "share, with 95 % interval")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    return figure
+
+
+def changed_answers(
+    before: Tensor,
+    after: Tensor,
+    right: Sequence[str],
+    wrong: Sequence[str],
+    moves: Sequence[tuple[int, int]],
+    subject: str,
+) -> Figure:
+    """Images [M, C, H, W] above their smallest shift, by `moves` (down, right), that changes the answer."""
+    figure, axes = new_figure(max(5.0, 0.6 + 1.15 * len(before)), 3.4)
+    panel = axes[0, 0]
+    for column, (image, moved, answer, other, move) in enumerate(zip(before, after, right, wrong, moves, strict=True)):
+        tile(panel, 0, column, image, answer, BLUE)
+        tile(panel, 1, column, moved, f"{other} ({words(*move)})", ORANGE)
+    name_rows(panel, ["right", "shifted"])
+    panel.set_title(f"{subject}: the smallest shifts that change the answer", fontsize=11)
+    return figure
+
+
+def words(down: int, right: int) -> str:
+    """A shift as arrows with pixels, such as '→1 ↓2'."""
+    across = f"{'→' if right > 0 else '←'}{abs(right)}" if right else ""
+    along = f"{'↓' if down > 0 else '↑'}{abs(down)}" if down else ""
+    return f"{across} {along}".strip()
