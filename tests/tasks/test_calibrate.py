@@ -8,15 +8,19 @@ from tests.helpers import Cli, facts, metrics, newest
 
 OVERFIT = ("model=mlp", "trainer=smoke", "trainer.epochs=20", "trainer.batch_size=32", "dataset.limit=300")
 
+CLEAN = ("task.epsilon=[]", "task.shift=[]", "task.corruption=[]")
+
 
 def test_calibration_holds_on_clean_images_and_not_under_perturbations(trustml: Cli, tmp_path: Path) -> None:
-    answer = trustml("task=calibrate", *OVERFIT, "task.epsilon=0.2", "task.shift=2", "task.images=100")
+    answer = trustml(
+        "task=calibrate", *OVERFIT, "task.epsilon=0.2", "task.shift=2", "task.severity=5", "task.images=100"
+    )
     assert answer.returncode == 0, answer.stderr
     run = newest(tmp_path)
     table = metrics(run, keep_default_na=False)
     rows = table.set_index(["calibrator", "perturbation"])
     assert list(rows.index[:4]) == [(name, "none") for name in ("none", "temperature", "vector", "isotonic")]
-    assert set(table.perturbation) == {"none", "pgd_10", "shift"}
+    assert set(table.perturbation) == {"none", "pgd_10", "shift", "contrast"}
     before, after = rows.loc["none", "none"], rows.loc["temperature", "none"]
     assert before.temperature == "1.0"
     assert float(after.temperature) > 1
@@ -35,12 +39,12 @@ def test_calibration_holds_on_clean_images_and_not_under_perturbations(trustml: 
     assert checks["isotonic changes no answer"]["passed"] is None
     assert checks["the ECE of temperature is one of a perfect model"]["passed"] is True
     plots = {path.stem for path in (run / "plots").iterdir()}
-    assert plots == {"reliability", "reliability_pgd_10", "reliability_shift", "perturbed"}
+    assert plots == {"perturbed", "reliability", *(f"reliability_{name}" for name in ("pgd_10", "shift", "contrast"))}
     assert table.set_index("calibrator").loc["vector"].temperature.eq("").all()
 
 
 def test_every_task_can_be_asked_for_a_calibrated_network(trustml: Cli, tmp_path: Path) -> None:
-    words = ("task.epsilon=[]", "task.shift=[]", "task.calibrator=[none,temperature]")
+    words = (*CLEAN, "task.calibrator=[none,temperature]")
     assert trustml("task=calibrate", *OVERFIT, *words).returncode == 0
     alone = metrics(newest(tmp_path)).set_index("calibrator")
     answer = trustml("task=train", *OVERFIT, "calibrator=temperature")
@@ -62,7 +66,7 @@ def test_every_task_can_be_asked_for_a_calibrated_network(trustml: Cli, tmp_path
 def test_a_network_that_is_not_trained_is_calibrated_as_it_is(trustml: Cli, tmp_path: Path, cache_dir: Path) -> None:
     assert trustml("task=train", *OVERFIT).returncode == 0
     stored = next((cache_dir / "models").glob(f"{facts(newest(tmp_path))['model_key']}*/*.safetensors"))
-    words = (*OVERFIT, f"model.checkpoint={stored}", "task.epsilon=[]", "task.shift=[]")
+    words = (*OVERFIT, f"model.checkpoint={stored}", *CLEAN)
     answer = trustml("task=calibrate", *words, "task.calibrator=[none,temperature]")
     assert answer.returncode == 0, answer.stderr
     assert "which it may have learned" in answer.stdout + answer.stderr
@@ -76,12 +80,13 @@ def test_a_network_that_is_not_trained_is_calibrated_as_it_is(trustml: Cli, tmp_
         (("task.calibrator=temprature",), ("task.calibrator", "'temperature'")),
         (("task.shift=[0]",), ("task.shift", "above 0")),
         (("task.shift=[8]",), ("task.shift", "8 pixels wide")),
+        (("task.severity=6",), ("task.severity", "5 strengths, got 6")),
         (("task.bins=0",), ("task.bins", "at least 1")),
         (("attack=universal",), ("attack", "no training images")),
         (("calibrators.vector.penalty=-1",), ("calibrators.vector.penalty", "at least 0")),
         (("calibrators.vector.validation_images=7",), ("calibrators", "same validation_images")),
-        (("dataset.limit=4",), ("calibrator", "5 training images or more")),
-        (("dataset=census", "model=table_mlp"), ("task.shift", "only images")),
+        (("dataset.limit=4",), ("dataset", "5 training images or more")),
+        (("dataset=census", "model=table_mlp"), ("task.shift", "need images")),
     ],
 )
 def test_bad_input_is_refused_before_training(words: tuple[str, ...], expected: tuple[str, ...], trustml: Cli) -> None:

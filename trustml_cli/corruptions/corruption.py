@@ -5,6 +5,7 @@ Hendrycks and Dietterich 2019, Benchmarking neural network robustness to common 
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from math import ceil, pi
 
@@ -43,6 +44,13 @@ class Corruption(ABC):
     @abstractmethod
     def corrupt(self, x: Tensor, **values: float) -> Tensor:
         """The corrupted images, before they are clipped, with the values of the keys at one strength."""
+
+
+def check_severity(corruptions: Mapping[str, Corruption], severity: list[int]) -> None:
+    """Raise ValueError where one of these corruptions has no such strength."""
+    for name, one in corruptions.items():
+        if severity and max(severity) > one.strengths:
+            raise ValueError(f"severity: {name} has {one.strengths} strengths, got {max(severity)}")
 
 
 def pixels(length: float, x: Tensor) -> float:

@@ -157,6 +157,19 @@ class Dataset:
         parts: dict[str, Any] = {name: part for name, part in given.items() if part is not None}
         return replace(self, fingerprint=f"{self.fingerprint}, {note}", **parts)
 
+    def hold_out(self, count: int, seed: int) -> tuple[Self, Self]:
+        """Set `count` random training images aside, a fifth of them at most.
+
+        Returns the data set without them, and the data set with them alone as its training images. Raises `InputError`
+        where there are fewer than five.
+        """
+        count = min(count, len(self.train) // 5)
+        if not count:
+            raise InputError(f"dataset: needs 5 training images or more to hold some out, got {len(self.train)}")
+        rest, aside = self.train.divide(count / len(self.train), seed)
+        note = f"of {count} held out by {seed}"
+        return self.derive(f"the rest {note}", train=rest), self.derive(note, train=aside)
+
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSource(ABC):

@@ -29,7 +29,11 @@ OVER_SEEDS, POOLED = "_over_seeds", "_pooled"  # kinds of interval in a summary:
 RANGES = (
     (r"(.*_)?p_rule(_.*)?", 0, 100),
     (r"(.*_)?(correlation|cosine)(_.*)?", -1, 1),
-    (r"(.*_)?(accuracy|rate|agreement|confidence|auc|auroc|aupr|ece|advantage|consistency)(_.*)?|(.*_)?share_.*", 0, 1),
+    (
+        r"(.*_)?(accuracy|rate|agreement|confidence|auc|auroc|aupr|ece|advantage|consistency|coverage)(_.*)?|(.*_)?share_.*",
+        0,
+        1,
+    ),
     (r"(fpr|tpr)_at_.*|(demographic_parity|equalized_odds)_difference(_.*)?|max_probability_error", 0, 1),
     (
         r"(.*_)?(loss|nll|seconds|per_second|epochs|queries|gradients|parameters|bytes|images|per_image|size|error|gap|temperature)",

@@ -92,9 +92,14 @@ def calibration_under_perturbation(rows: Sequence[Mapping[str, Any]], subject: s
                     strengths, accuracy, color=GREY, linewidth=1, linestyle=":", marker=".", label=f"accuracy ({name})"
                 )
         panel.set_ylim(0, 1.02)
-        units = "pixels" if kind == "shift" else "epsilon"
-        panel.xaxis.set_major_locator(MaxNLocator(5, integer=kind == "shift"))
-        tidy(panel, kind, units, "calibration error with 95 % interval; accuracy")
+        whole = all(float(row["strength"]).is_integer() for row in own)
+        panel.xaxis.set_major_locator(MaxNLocator(5, integer=whole))
+        tidy(
+            panel,
+            kind.replace("_", " "),
+            "pixels" if kind == "shift" else "strength" if whole else "epsilon",
+            "calibration error with 95 % interval; accuracy",
+        )
     axes[0, -1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.suptitle(f"{subject}: calibrated on clean images, asked about perturbed ones", fontsize=11)
     return figure

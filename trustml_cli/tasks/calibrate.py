@@ -11,6 +11,7 @@ from trustml_cli.attacks.attack import Attack
 from trustml_cli.calibration.calibrator import Calibrator
 from trustml_cli.calibration.temperature import DividedByTemperature
 from trustml_cli.config.instantiate import chosen
+from trustml_cli.corruptions.corruption import Corruption
 from trustml_cli.data.dataset import DatasetSource
 from trustml_cli.defences.defence import Defence
 from trustml_cli.metrics.calibration import calibration_columns
@@ -63,6 +64,7 @@ class Calibrate(UnderPerturbation):
         trainer: Trainer,
         calibrators: Mapping[str, Calibrator],
         attack: Attack,
+        corruption: Mapping[str, Corruption],
         defence: Defence,
     ) -> None:
         """Write one row for each calibrator and perturbation, then the plots."""
@@ -70,7 +72,7 @@ class Calibrate(UnderPerturbation):
         if len({each.validation_images for each in asked.values()}) > 1:
             raise InputError("calibrators: must have the same validation_images, to be compared behind one network")
         data = context.load(dataset)
-        self.check_perturbations(context, data, model, attack, defence)
+        perturbations = self.perturbations(context, data, model, attack, corruption, defence)
         specs = {name: context.calibrated(each, data, model, trainer, defence) for name, each in asked.items()}
         first = next(iter(specs.values()))
         network = context.train_or_load(first.base if isinstance(first, WrappedSpec) else first, "classifier").network
@@ -78,7 +80,7 @@ class Calibrate(UnderPerturbation):
 
         shown: dict[str, dict[str, Answers]] = {}  # by perturbation, at its greatest strength, and by calibrator
         titles: dict[str, str] = {}
-        for each in self.answers(context, network, data, attack):
+        for each in self.answers(context, network, data, perturbations):
             shown[each.perturbation], titles[each.perturbation] = {}, each.title
             for name, layer in layers.items():
                 answers = calibrated(layer, each.answers, context.hardware)

@@ -91,21 +91,18 @@ class Context:
 
         Without a fitted calibrator it is that of the network alone. A network that is not trained is used as it is.
         """
-        count = min(calibrator.validation_images, len(data.train) // 5)
-        if not count:
-            raise InputError(f"calibrator: needs 5 training images or more to hold some out, got {len(data.train)}")
-        seed = self.seed_for("calibration", 1)
-        rest, held_out = data.train.divide(count / len(data.train), seed)
-        note = f"of {count} held out by {seed}"
-        if model.trains:
-            given = data.derive(f"the rest {note}", train=rest)
-        else:
-            given = data
-            self.remark("model.checkpoint: calibrated on training images of the data set, which it may have learned")
-        base = replace(self, calibrator=None).spec(given, model, trainer, defence)
+        rest, held_out = data.hold_out(calibrator.validation_images, self.seed_for("calibration", 1))
+        base = replace(self, calibrator=None).spec(self.unseen(data, rest, model), model, trainer, defence)
         if not isinstance(calibrator, FittedCalibrator):
             return base
-        return WrappedSpec(base=base, wrapper=calibrator, data=data.derive(note, train=held_out), seed=self.seed)
+        return WrappedSpec(base=base, wrapper=calibrator, data=held_out, seed=self.seed)
+
+    def unseen(self, data: Dataset, rest: Dataset, model: Model) -> Dataset:
+        """The training data of `model`: `rest`, without what is held out, or `data` for a checkpoint."""
+        if model.trains:
+            return rest
+        self.remark("model.checkpoint: calibrated on training images of the data set, which it may have learned")
+        return data
 
     def remark(self, text: str) -> None:
         """Warn of something about a network, once in a run, and keep it in run.json."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from trustml_cli.config.instantiate import chosen
-from trustml_cli.corruptions.corruption import Corruption
+from trustml_cli.corruptions.corruption import Corruption, check_severity
 from trustml_cli.data.batches import as_pixels, batches
 from trustml_cli.data.dataset import DatasetSource, Split, random_subset
 from trustml_cli.defences.defence import Defence
@@ -21,7 +21,7 @@ from trustml_cli.metrics.columns import Columns, conditions, headline, higher, l
 from trustml_cli.metrics.intervals import average, proportion
 from trustml_cli.models.model import Model
 from trustml_cli.plots.corruption import accuracy_over_strength, corrupted_images, corruption_errors
-from trustml_cli.system.errors import InputError
+from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.hardware import BatchSplitter, Hardware, seeded
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context
@@ -77,7 +77,8 @@ class MeasureCorruptions:
     ) -> None:
         """Write a row for clean images, for each corruption and strength, and for the mean, then the plots."""
         asked = chosen(self.corruption, corruption, "task.corruption")
-        check_severity(asked, self.severity)
+        with prefix_errors("task"):
+            check_severity(asked, self.severity)
         data = context.load(dataset)
         if len(data.shape) != 3:
             raise InputError("dataset: needs images, because rows of a table cannot be corrupted so")
@@ -135,13 +136,6 @@ class MeasureCorruptions:
                 shown = {name: [one(image[None], at)[0] for at in strengths] for name, one in asked.items()}
             figure = corrupted_images(image, shown, strengths, context.record.choices["dataset"])
             context.record.plot(f"images_{number}", figure)
-
-
-def check_severity(corruptions: Mapping[str, Corruption], severity: list[int]) -> None:
-    """Raise `InputError` where a corruption has no such strength."""
-    for name, one in corruptions.items():
-        if max(severity) > one.strengths:
-            raise InputError(f"task.severity: {name} has {one.strengths} strengths, got {max(severity)}")
 
 
 def answers(

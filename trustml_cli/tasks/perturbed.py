@@ -1,13 +1,16 @@
-"""A network's logits for clean test images, and for some of them under attack and shifted: for tasks on confidence."""
+"""A network's logits for clean test images, and for images under attack, shifted or corrupted."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from trustml_cli.attacks.attack import Attack
+from trustml_cli.config.instantiate import chosen
+from trustml_cli.corruptions.corruption import Corruption, check_severity
 from trustml_cli.corruptions.shift import Fill, shifted
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, random_subset
@@ -21,7 +24,10 @@ from trustml_cli.tasks.context import Context, input_spec
 from trustml_cli.tasks.robustness import check_gradient_access
 from trustml_cli.training.predict import BATCH, Answers, predict
 
-CLEAN = "none"
+CLEAN, SHIFT = "none", "shift"
+
+Perturbation = Callable[[nn.Module, Tensor, Tensor], Tensor]
+"""A change of images, from the network, images x and classes y."""
 
 
 @dataclass(frozen=True)
@@ -42,38 +48,62 @@ class PerturbedAnswers:
         """The perturbation in words."""
         if self.perturbation == CLEAN:
             return "clean images"
-        unit = "shifted by {:g} pixels" if self.perturbation == "shift" else f"under {self.perturbation} at {{:g}}"
-        return f"images {unit.format(self.strength)}"
+        if self.perturbation == SHIFT:
+            return f"images shifted by {self.strength:g} pixels"
+        return f"images under {self.perturbation} at {self.strength:g}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnderPerturbation:
     """Tasks that ask a network for clean test images, and for `images` of them (None: all) under perturbations.
 
-    They are attacked at each `epsilon` (pixel units), and shifted to the right by each number of pixels in `shift`.
+    They are attacked at each `epsilon` (pixel units), shifted to the right by each number of pixels in `shift`, and
+    corrupted by each `corruption` in each strength of `severity`, from 1.
     """
 
     images: int | None
     epsilon: list[float]
     shift: list[int]
     fill: Fill
+    corruption: list[str]
+    severity: list[int]
 
     def __post_init__(self) -> None:
         require(self, "images", at_least=1)
-        for name, values in (("epsilon", self.epsilon), ("shift", self.shift)):
+        for name in ("epsilon", "shift", "severity"):
+            values = getattr(self, name)
             if any(not 0 < value < torch.inf for value in values):
                 raise ValueError(f"{name}: must be numbers above 0, or none of them ([]), got {values}")
 
-    def check_perturbations(
-        self, context: Context, data: Dataset, model: Model, attack: Attack, defence: Defence
-    ) -> None:
-        """Raise `InputError` where these images or this network cannot be perturbed so."""
-        if self.shift and len(data.shape) != 3:
-            raise InputError("task.shift: only images can be shifted; take task.shift=[]")
+    def perturbations(
+        self,
+        context: Context,
+        data: Dataset,
+        model: Model,
+        attack: Attack,
+        corruptions: Mapping[str, Corruption],
+        defence: Defence,
+    ) -> dict[tuple[str, float], Perturbation]:
+        """The change for each kind and strength; raises `InputError` where images or network do not suit it."""
+        found: dict[tuple[str, float], Perturbation] = {}
+        if self.epsilon:
+            self.check_attack(context, data, model, attack, defence)
+        for epsilon in sorted({*self.epsilon}):
+            found[context.record.choices["attack"], epsilon] = partial(attacked, attack, epsilon)
+        if (self.shift or self.corruption) and len(data.shape) != 3:
+            raise InputError("task.shift, task.corruption: need images; take task.shift=[] task.corruption=[]")
         if self.shift and max(self.shift) >= data.shape[2]:
             raise InputError(f"task.shift: the images are {data.shape[2]} pixels wide, got {max(self.shift)}")
-        if not self.epsilon:
-            return
+        for pixels in sorted({*self.shift}):
+            found[SHIFT, float(pixels)] = partial(moved, pixels, self.fill)
+        asked = chosen(self.corruption, corruptions, "task.corruption") if self.corruption else {}
+        with prefix_errors("task"):
+            check_severity(asked, self.severity)
+        found |= {(name, float(at)): partial(corrupted, one, at) for name, one in asked.items() for at in self.severity}
+        return found
+
+    def check_attack(self, context: Context, data: Dataset, model: Model, attack: Attack, defence: Defence) -> None:
+        """Raise `InputError` where these images or this network cannot be attacked so."""
         if attack.target is not None or attack.learns_from:
             raise InputError("attack: takes no target here, and no training images; take pgd, or task.epsilon=[]")
         with prefix_errors("model"), seeded(context.seed):
@@ -83,28 +113,38 @@ class UnderPerturbation:
             check_gradient_access(attack, fresh, data.shape)
 
     def answers(
-        self, context: Context, network: nn.Module, data: Dataset, attack: Attack
+        self,
+        context: Context,
+        network: nn.Module,
+        data: Dataset,
+        perturbations: Mapping[tuple[str, float], Perturbation],
     ) -> Iterator[PerturbedAnswers]:
         """The answers for all clean test images, then for some of them under each perturbation."""
         yield PerturbedAnswers(CLEAN, 0.0, predict(network, data.test, context.hardware))
         some = data.test if self.images is None else random_subset(data.test, self.images, context.seed)
-        device = context.hardware.device
+        for (name, strength), change in tqdm(perturbations.items(), desc="perturbing", unit="condition", disable=None):
 
-        def under(name: str, strength: float, x: Tensor, y: Tensor) -> Tensor:
-            if name == "shift":
-                return shifted(x, 0, int(strength), self.fill)
-            return attack(network, x, y, strength)
-
-        asked = [(context.record.choices["attack"], epsilon) for epsilon in sorted({*self.epsilon})]
-        asked += [("shift", pixels) for pixels in sorted({*self.shift})]
-        for name, strength in tqdm(asked, desc="perturbing", unit="condition", disable=None):
-
-            def ask(x: Tensor, y: Tensor, name: str = name, strength: float = strength) -> tuple[Tensor, Tensor]:
-                perturbed = under(name, strength, x, y)
+            def ask(x: Tensor, y: Tensor, change: Perturbation = change) -> tuple[Tensor, Tensor]:
+                perturbed = change(network, x, y)
                 with torch.no_grad():
                     return logits_of(network, perturbed), y
 
             with seeded(context.seed):
-                parts = list(BatchSplitter().over(batches(some, BATCH, device), ask))
+                parts = list(BatchSplitter().over(batches(some, BATCH, context.hardware.device), ask))
             logits, labels = (torch.cat(each).cpu() for each in zip(*parts, strict=True))
             yield PerturbedAnswers(name, strength, Answers(logits, labels))
+
+
+def attacked(attack: Attack, epsilon: float, network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Images x of classes y under an attack on the network."""
+    return attack(network, x, y, epsilon)
+
+
+def moved(pixels: int, fill: Fill, network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Images x, shifted to the right."""
+    return shifted(x, 0, pixels, fill)
+
+
+def corrupted(corruption: Corruption, severity: int, network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Images x under a corruption."""
+    return corruption(x, severity)
