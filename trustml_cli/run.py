@@ -160,6 +160,9 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
     if not callable(handler):
         raise InputError(f"task._target_: {config.task._target_} is no task: it cannot be called")
     record.columns = getattr(handler, "columns", None)
+    if names := getattr(handler, "identity", None):
+        record.choices = {**record.choices, **names}
+        record.note(**record.identity)
     wanted = [name for name in signature(handler.__call__).parameters if name != "context"]
     if missing := [name for name in wanted if name not in groups]:
         raise InputError(f"{missing[0]}: task={record.choices['task']} needs a choice of this group in its YAML")

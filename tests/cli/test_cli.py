@@ -23,6 +23,7 @@ from trustml_cli.system.locks import locked
 
 SMALL = ["trainer=smoke", "dataset.test_fraction=0.12"]
 FIRST = ["task", "dataset", "model", "seed"]
+WITHOUT_NETWORK = ("overfit",)  # tasks that train none, and have no history
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def test_every_task_leaves_a_whole_run_directory(task: str, smoke: Smoke) -> Non
     ended = facts(run)
     assert (ended["status"], ended["exit_code"]) == ("completed", 0)
     assert sorted(ended["command"]) == sorted([*SMALL, f"task={task}", "trustml"])
-    assert {"trustml", "libraries", "device", "started", "seconds", "peak_memory_mb", "model_key"} <= ended.keys()
+    assert {"trustml", "libraries", "device", "started", "seconds", "peak_memory_mb"} <= ended.keys()
     assert {"config.yaml", "trustml.log", ".hydra"} <= {path.name for path in run.iterdir()}
     assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["epochs"] == 2
 
@@ -85,9 +86,11 @@ def test_every_task_leaves_a_whole_run_directory(task: str, smoke: Smoke) -> Non
         assert known[f"{name}_ci_low"].le(known[name]).all(), name
         assert known[name].le(known[f"{name}_ci_high"]).all(), name
 
-    history = pandas.read_csv(run / "history.csv")
-    assert history.train_loss.notna().all()
-    assert history.epoch.max() >= 2
+    if task not in WITHOUT_NETWORK:
+        assert ended["model_key"]
+        history = pandas.read_csv(run / "history.csv")
+        assert history.train_loss.notna().all()
+        assert history.epoch.max() >= 2
     plots = list((run / "plots").glob("*.png"))
     assert plots
     page = (run / "report.html").read_text(encoding="utf-8")
