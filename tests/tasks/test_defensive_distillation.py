@@ -8,7 +8,12 @@ import torch
 from tests.helpers import Cli, facts, metrics, newest
 from trustml_cli.tasks.defensive_distillation import Outcome
 
-WORDS = ["task=defensive_distillation", "~attack@attacks.standard", "~attack@attacks.cw_margin", "~attack@attacks.substitute"]
+WORDS = [
+    "task=defensive_distillation",
+    "~attack@attacks.standard",
+    "~attack@attacks.cw_margin",
+    "~attack@attacks.substitute",
+]
 
 
 def test_zero_gradients_hide_what_the_same_gradient_without_rounding_finds(trustml: Cli, tmp_path: Path) -> None:
