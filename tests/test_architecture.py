@@ -13,10 +13,10 @@ from tests.configs import choices, composed
 
 PACKAGE = Path(trustml_cli.__file__).parent
 FAMILIES = (
-    "attacks", "backdoors", "calibration", "corruptions", "defences", "explainers", "extraction", "fairness",
+    "attacks", "backdoor_detection", "backdoors", "calibration", "corruptions", "defences", "explainers", "extraction", "fairness",
     "forgetting", "ood", "physical", "privacy",
 )  # fmt: skip
-ABOVE_TRAINING = ("calibration", "defences", "forgetting", "privacy")
+ABOVE_TRAINING = ("backdoors", "calibration", "defences", "forgetting", "privacy")
 FLOORS = (
     ("__main__",),
     ("cli",),

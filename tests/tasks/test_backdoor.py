@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from tests.configs import choice, composed
 from tests.helpers import MakeContext, metrics
 from tests.tasks.parts import Given
+from trustml_cli.backdoors.concealment import Concealment
 from trustml_cli.backdoors.patch import Corner, Patch
 from trustml_cli.backdoors.poison import Triggered
 from trustml_cli.config.instantiate import build
@@ -163,7 +164,7 @@ def parts(dataset: Dataset, **trainer: Any) -> tuple[DatasetSource, Model, Train
 
 def test_a_backdoor_opens_to_its_trigger_alone(context: Context, bars: Dataset) -> None:
     handler = PlantBackdoor(source=["top"], target="bottom", poison_rate=0.2, clean_label=False, examples=4)
-    handler(context, *parts(bars), PATCH, Defence())
+    handler(context, *parts(bars), PATCH, Defence(), Concealment())
     row = metrics(context.record.directory).iloc[0]
     assert row.attack_success_rate >= 0.95
     assert row.baseline_attack_success_rate <= 0.05
@@ -184,7 +185,9 @@ def test_a_backdoor_opens_to_its_trigger_alone(context: Context, bars: Dataset) 
 
 def test_what_poison_costs_is_told_of_the_poisoned_network_alone(context: Context, bars: Dataset) -> None:
     handler = PlantBackdoor(source=["top"], target="bottom", poison_rate=1.0, clean_label=False, examples=1)
-    handler(context, *parts(bars), PATCH, Defence())  # no image of the first class is left with its label
+    handler(
+        context, *parts(bars), PATCH, Defence(), Concealment()
+    )  # no image of the first class is left with its label
     row = metrics(context.record.directory).iloc[0]
     assert row.clean_accuracy < 0.7
     assert row.baseline_clean_accuracy > 0.95
@@ -196,4 +199,4 @@ def test_own_weights_have_no_place_here(context: Context, bars: Dataset, tmp_pat
     given = replace(model, checkpoint=tmp_path / "weights.pt")
     handler = PlantBackdoor(source=["top"], target="bottom", poison_rate=0.2, clean_label=False, examples=4)
     with pytest.raises(InputError, match=r"^model\.checkpoint: a backdoor is planted in training"):
-        handler(context, source, given, trainer, PATCH, Defence())
+        handler(context, source, given, trainer, PATCH, Defence(), Concealment())

@@ -88,8 +88,8 @@ def tile(axes: Axes, row: int, column: float, pixels: "Tensor", caption: str = "
 def name_rows(axes: Axes, names: Sequence[str]) -> None:
     """Label the rows of tiles on the left; call it after all calls of `tile`."""
     tiles = [image.get_extent() for image in axes.images]
-    for row, name in enumerate(names):
-        _, _, bottom, top = tiles[row]
+    first = sorted({(top, bottom) for _, _, bottom, top in tiles})
+    for (top, bottom), name in zip(first, names, strict=True):
         axes.text(-GAP, (top + bottom) / 2, name, fontsize=9, color=GREY, rotation=90, ha="right", va="center")
     axes.set_xlim(0, max(right for _, right, _, _ in tiles))
     axes.set_ylim(max(bottom for _, _, bottom, _ in tiles), -2 * GAP)

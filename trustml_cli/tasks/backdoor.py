@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from trustml_cli.backdoors.concealment import Concealment
 from trustml_cli.backdoors.poison import Poison
 from trustml_cli.backdoors.trigger import Overlay, Trigger
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split
@@ -11,8 +12,18 @@ from trustml_cli.defences.defence import Defence
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither
 from trustml_cli.models.model import Model
 from trustml_cli.plots.backdoor import answers_by_class, poisoned_samples, triggered_predictions
+from trustml_cli.system.errors import InputError
 from trustml_cli.tasks.context import Context
-from trustml_cli.tasks.poisoning import Poisoning, accuracy, amount, check_poison, check_trained, condition, success
+from trustml_cli.tasks.poisoning import (
+    Poisoning,
+    accuracy,
+    amount,
+    check_poison,
+    check_trained,
+    concealed,
+    condition,
+    success,
+)
 from trustml_cli.training.predict import Answers, predict
 from trustml_cli.training.trainer import Trainer
 
@@ -22,7 +33,7 @@ class PlantBackdoor(Poisoning):
     """Train on poisoned and on clean images; compare both models' predictions for clean and triggered test images."""
 
     columns: ClassVar[Columns] = (
-        *conditions("trigger", "source", "target", "poison_rate"),
+        *conditions("trigger", "source", "target", "poison_rate", "lambda"),
         *logged(higher("clean_accuracy", "baseline_clean_accuracy")),
         *headline(lower("attack_success_rate")),
         *logged(neither("baseline_attack_success_rate")),
@@ -37,9 +48,12 @@ class PlantBackdoor(Poisoning):
         trainer: Trainer,
         trigger: Trigger,
         defence: Defence,
+        concealment: Concealment,
     ) -> None:
         """Write one row. Success: a triggered test image of a source class that is classified as the target."""
         check_trained(model)
+        if len(concealment.strengths) > 1:
+            raise InputError("concealment.lambda: here is one backdoor; give one value, or several with -m")
         data = context.load(dataset)
         poison = self.poison(data, trigger, context.seed)
         poisoned = poison.apply(data)
@@ -48,9 +62,11 @@ class PlantBackdoor(Poisoning):
         if isinstance(trigger, Overlay):
             kept["opacity"], kept["pattern"] = trigger.mark(data.shape)
         context.record.artifact("poison", kept)
+        spec = context.spec(poisoned, model, trainer, defence=defence)
+        spec = concealed(spec, concealment, poison, concealment.strengths[0])
         clean = context.train_or_load(context.spec(data, model, trainer, defence=defence), stage="clean")
         context.record.note(baseline_model_key=clean.key)
-        backdoored = context.train_or_load(context.spec(poisoned, model, trainer, defence=defence), stage="poisoned")
+        backdoored = context.train_or_load(spec, stage="poisoned")
 
         triggered = poison.trigger_all(data.test.subset(poison.of_source(data.test.labels)))
         answers = {
@@ -66,7 +82,8 @@ class PlantBackdoor(Poisoning):
             **success("attack_success_rate", answers["triggered"]["poisoned"], poison),
             **success("baseline_attack_success_rate", answers["triggered"]["clean"], poison),
         }
-        context.record.metrics(condition(context, poison, data), **rates, **amount(poison, data))
+        named = {**condition(context, poison, data), "lambda": concealment.strengths[0]}
+        context.record.metrics(named, **rates, **amount(poison, data))
         self.plot(context, poison, data, poisoned, triggered, answers["triggered"])
 
     def plot(

@@ -1,10 +1,11 @@
 """Shared parts of the tasks that poison a training set: the poison, its checks, and the columns of a row."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
+from trustml_cli.backdoors.concealment import Concealment
 from trustml_cli.backdoors.poison import Poison
 from trustml_cli.backdoors.trigger import Trigger
 from trustml_cli.data.dataset import Dataset
@@ -14,6 +15,8 @@ from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context
 from trustml_cli.training.predict import Answers
+from trustml_cli.training.spec import Spec, TrainingSpec
+from trustml_cli.training.step import CROSS_ENTROPY
 
 CHECKED = 1000  # number of poisoned images compared with their originals
 SHOWS = 0.95  # least share of them that the trigger must change; a white square does not change a white corner
@@ -88,6 +91,21 @@ def check_trained(model: Model) -> None:
             if model.checkpoint is not None
             else "trainer: a backdoor is planted in training, and none trains nothing; take trainer=default"
         )
+
+
+def concealed(spec: Spec, concealment: Concealment, poison: Poison, strength: float) -> Spec:
+    """`spec` of a poisoned network with the training step that conceals the poison; unchanged if nothing does.
+
+    Raises `InputError` where another step, or a trainer without steps, is in its place.
+    """
+    step = concealment.step(poison, strength)
+    if step == CROSS_ENTROPY:
+        return spec
+    if not isinstance(spec, TrainingSpec) or spec.step != CROSS_ENTROPY:
+        raise InputError("concealment: is a way to train, and so is the defence; take defence=none")
+    changed = replace(spec, step=step)
+    changed.check()
+    return changed
 
 
 def condition(context: Context, poison: Poison, data: Dataset) -> dict[str, Any]:

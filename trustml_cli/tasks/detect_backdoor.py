@@ -1,0 +1,236 @@
+"""task=detect_backdoor: detection of a backdoor in a network and in its training images."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from trustml_cli.backdoor_detection.probe import probe_scores
+from trustml_cli.backdoor_detection.suspicion import Examples, Finding, Inspection, Suspicion, latents_of
+from trustml_cli.backdoors.concealment import Concealment
+from trustml_cli.backdoors.poison import Poison
+from trustml_cli.backdoors.trigger import Trigger
+from trustml_cli.config.instantiate import chosen
+from trustml_cli.data.batches import batches
+from trustml_cli.data.dataset import Dataset, DatasetSource, Split, random_indices
+from trustml_cli.data.unseen import split_validation
+from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
+from trustml_cli.metrics.intervals import proportion
+from trustml_cli.models.features import output_layer
+from trustml_cli.models.model import Model
+from trustml_cli.ood.separation import separation, separation_intervals
+from trustml_cli.plots.detect_backdoor import (
+    Inspected,
+    Interval,
+    auroc_over_strength,
+    latent_maps,
+    recovered_masks,
+    score_panels,
+)
+from trustml_cli.system.errors import InputError, RunFailed, prefix_errors
+from trustml_cli.system.hardware import Hardware
+from trustml_cli.system.ranges import require
+from trustml_cli.tasks.context import Context, input_spec
+from trustml_cli.tasks.poisoning import (
+    Poisoning,
+    accuracy,
+    amount,
+    check_poison,
+    check_trained,
+    concealed,
+    condition,
+    success,
+)
+from trustml_cli.training.predict import BATCH, predict
+from trustml_cli.training.trainer import Trainer
+
+PROBE = "linear probe, with labels"
+REMOVED = 1.5  # times as many images as are poisoned: what spectral signatures remove (Tran et al. 2018)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectBackdoor(Poisoning):
+    """Inspect poisoned networks, one for each strength of `concealment`, and a never-poisoned one by each `suspicion`.
+
+    A share `clean_share` of the training images is held out before they are poisoned: the defender's clean images,
+    whose scores set thresholds at their `quantile`. `images` training images (None: all) are inspected, of each network
+    as it was trained on them. AUROC is measured among the images with the labels of the poisoned ones.
+    """
+
+    columns: ClassVar[Columns] = (
+        *conditions("suspicion", "network", "lambda", "trigger", "source", "target", "poison_rate"),
+        *sometimes(headline(higher("auroc"))),
+        *sometimes(logged(higher("caught_rate"))),
+        *logged(lower("flagged_rate")),
+        *sometimes(higher("removed_rate")),
+        *sometimes(logged(neither("anomaly_index"))),
+        *sometimes(logged(higher("linear_probe_auroc"))),
+        *higher("clean_accuracy"),
+        *lower("attack_success_rate"),
+        *neither("inspected_images", "poisoned_images", "poisoned_share_of_training"),
+    )
+
+    suspicion: list[str]
+    clean_share: float
+    quantile: float
+    images: int | None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "clean_share", "quantile", above=0, below=1)
+        require(self, "images", at_least=1)
+
+    def __call__(
+        self,
+        context: Context,
+        dataset: DatasetSource,
+        model: Model,
+        trainer: Trainer,
+        trigger: Trigger,
+        concealment: Concealment,
+        suspicion: Mapping[str, Suspicion],
+    ) -> None:
+        """Write one row for each detector and network, then the plots."""
+        check_trained(model)
+        detectors = chosen(self.suspicion, suspicion, "task.suspicion")
+        whole = context.load(dataset)
+        for name, detector in detectors.items():
+            if detector.needs_images and len(whole.shape) != 3:
+                raise InputError(f"task.suspicion: {name} needs images; take task.suspicion=[spectral,clustering]")
+        data, clean = split_validation(whole, self.clean_share, context.seed)
+        poison = self.poison(data, trigger, context.seed)
+        poisoned = poison.apply(data)
+        rows = random_indices(data.train, self.images or len(data.train), context.seed_for("inspected", 1))
+        triggered = poison.choose(data.train.labels)[rows]
+        if not triggered.any() or triggered.all():
+            count = int(triggered.sum())
+            raise InputError(
+                f"task.images: {count} of the {len(rows)} images that are inspected are poisoned; take more"
+            )
+        with prefix_errors("model"):
+            output_layer(model.build(input_spec(data)), torch.full((1, *data.shape), 0.5))
+        check_poison(context, poison, data, poisoned)
+
+        suspects = {"clean": data.train.subset(rows), "poisoned": poisoned.train.subset(rows)}
+        filed = suspects["poisoned"].labels[triggered]
+        inspected = []
+        specs = [("clean", 0.0, context.spec(data, model, trainer))]
+        for strength in concealment.strengths:
+            spec = concealed(context.spec(poisoned, model, trainer), concealment, poison, strength)
+            specs.append(("poisoned", strength, spec))
+        for kind, strength, spec in specs:
+            stage = f"poisoned, lambda {strength:g}" if strength else kind
+            network = context.train_or_load(spec, stage=stage).network
+            given = Inspection(
+                network=network,
+                suspects=examples(network, suspects[kind], context.hardware),
+                clean=examples(network, clean, context.hardware),
+                classes=len(data.classes),
+                quantile=self.quantile,
+                seed=context.seed_for("inspection", 1),
+            )
+            found = {
+                name: detector.inspect(given)
+                for name, detector in tqdm(detectors.items(), desc="inspecting", unit="detector", disable=None)
+            }
+            crowd = torch.isin(given.suspects.labels, filed)
+            carry = triggered & (kind == "poisoned")
+            if carry[crowd].all():  # no other image has their labels
+                crowd = torch.ones_like(crowd)
+            one = Inspected(kind, strength, found, carry, crowd, given.suspects.latents)
+            inspected.append(self.record(context, one, poison, data, network))
+        self.plot(context, poison, data, inspected)
+
+    def record(self, context: Context, one: Inspected, poison: Poison, data: Dataset, network: nn.Module) -> Inspected:
+        """Write the rows of one network, keep its AUROCs, and check that a never-poisoned one is not flagged."""
+        shown = poison.trigger_all(data.test.subset(poison.of_source(data.test.labels)))
+        rates = {
+            **accuracy("clean_accuracy", predict(network, data.test, context.hardware)),
+            **success("attack_success_rate", predict(network, shown, context.hardware), poison),
+            "inspected_images": len(one.triggered),
+        }
+        there = probed(one, context.seed)
+        for name, finding in one.findings.items():
+            if not finding.scores.isfinite().all():
+                raise RunFailed(f"suspicion {name} gave a score that is no finite number")
+            found = caught(finding, one, context.seed)
+            named = {"suspicion": name, "network": one.kind, "lambda": one.strength, **condition(context, poison, data)}
+            context.record.metrics(named, **found, **there, **rates, **amount(poison, data))
+            if one.kind == "clean":
+                self.check_clean(context, name, finding)
+            else:
+                one.auroc[name] = interval("auroc", found)
+        if there:
+            one.auroc[PROBE] = interval("linear_probe_auroc", there)
+        scores = {name: finding.scores for name, finding in one.findings.items()}
+        context.record.artifact(f"scores_{one.name}", {**scores, "triggered": one.triggered})
+        return one
+
+    def check_clean(self, context: Context, name: str, finding: Finding) -> None:
+        """Check that a detector flags no more images of a never-poisoned network than its threshold lets it expect."""
+        flagged, n = int(finding.flagged.sum()), len(finding.flagged)
+        most = 1 - self.quantile + 3 * sqrt(self.quantile * (1 - self.quantile) * (1 / n + 1 / (n * self.clean_share)))
+        figure = f"{flagged / n:.4f} of {n:,} clean images flagged, up to {most:.4f} expected"
+        if finding.anomaly_index is not None:
+            figure += f"; anomaly index {finding.anomaly_index:.2f}"
+        context.record.check(f"{name} does not flag a network that was never poisoned", flagged / n <= most, figure)
+
+    def plot(self, context: Context, poison: Poison, data: Dataset, inspected: list[Inspected]) -> None:
+        """Plot scores, latents, recovered masks, and AUROC over λ where there are several."""
+        subject = f"{context.record.subject}, trigger {context.record.choices['trigger']}"
+        control, *poisoned = inspected
+        shown = [poisoned[0], *poisoned[1:][-1:], control]
+        if len(poisoned) > 1:
+            context.record.plot("concealment", auroc_over_strength(poisoned, subject))
+        context.record.plot("scores", score_panels(shown, subject))
+        context.record.plot("latents", latent_maps(shown, subject))
+        name = next((name for name, finding in control.findings.items() if finding.masks is not None), None)
+        if name is not None:
+            x, _ = next(batches(data.test.subset(torch.arange(1)), 1, torch.device("cpu")))
+            marked = poison.trigger(x)
+            figure = recovered_masks(shown, name, x[0], marked[0], data.classes, subject)
+            context.record.plot("masks", figure)
+
+
+def examples(network: nn.Module, split: Split, hardware: Hardware) -> Examples:
+    """All examples of a split with their latents in `network`."""
+    x = torch.cat([x for x, _ in batches(split, BATCH, hardware.device)])
+    return Examples(x, split.labels.cpu(), latents_of(network, x))
+
+
+def caught(finding: Finding, one: Inspected, seed: int) -> dict[str, Any]:
+    """The columns of what a detector found; without AUROC and shares of poisoned images where there are none."""
+    scores, triggered = finding.scores[one.crowd], one.triggered[one.crowd]
+    values = proportion("flagged_rate", int(finding.flagged[~one.triggered].sum()), int((~one.triggered).sum()))
+    if finding.anomaly_index is not None:
+        values["anomaly_index"] = finding.anomaly_index
+    if count := int(triggered.sum()):
+        values |= separated("auroc", scores, triggered, seed)
+        values |= proportion("caught_rate", int(finding.flagged[one.triggered].sum()), count)
+        highest = scores.argsort(descending=True, stable=True)[: round(REMOVED * count)]
+        values |= proportion("removed_rate", int(triggered[highest].sum()), count)
+    return values
+
+
+def probed(one: Inspected, seed: int) -> dict[str, Any]:
+    """The columns of a supervised probe's AUROC; none where it has too few poisoned images."""
+    triggered = one.triggered[one.crowd]
+    scores = probe_scores(one.latents[one.crowd], triggered)
+    return {} if scores is None else separated("linear_probe_auroc", scores, triggered, seed)
+
+
+def separated(name: str, scores: Tensor, triggered: Tensor, seed: int) -> dict[str, Any]:
+    """The columns of the AUROC of scores [N] of triggered images against those of the others."""
+    others, theirs = scores[~triggered], scores[triggered]
+    low, high = separation_intervals(others, theirs, seed)["auroc"]
+    value = separation(others, theirs).auroc
+    return {name: value, f"{name}_ci_low": low, f"{name}_ci_high": high, f"{name}_n": len(scores)}
+
+
+def interval(name: str, values: Mapping[str, Any]) -> Interval:
+    """One of the columns with both ends of its interval."""
+    return values[name], values[f"{name}_ci_low"], values[f"{name}_ci_high"]
