@@ -13,8 +13,8 @@ from tests.configs import choices, composed
 
 PACKAGE = Path(trustml_cli.__file__).parent
 FAMILIES = (
-    "attacks", "backdoor_detection", "backdoors", "calibration", "corruptions", "defences", "explainers", "extraction", "fairness",
-    "forgetting", "ood", "physical", "privacy",
+    "attacks", "backdoor_detection", "backdoors", "calibration", "corruptions", "defences", "explainers", "extraction",
+    "fairness", "forgetting", "ood", "physical", "privacy",
 )  # fmt: skip
 ABOVE_TRAINING = ("backdoors", "calibration", "defences", "forgetting", "privacy")
 FLOORS = (
