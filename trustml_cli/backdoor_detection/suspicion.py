@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.models.features import logits_and_features
+from trustml_cli.models.features import model_outputs
 
 BATCH = 250  # inputs per forward pass
 
@@ -77,4 +77,4 @@ def beyond_clean(scores: Tensor, clean: Tensor, quantile: float) -> Tensor:
 @torch.no_grad()
 def latents_of(network: nn.Module, x: Tensor) -> Tensor:
     """Penultimate features of inputs x [N, …], float64 [N, D] on the CPU."""
-    return torch.cat([logits_and_features(network, part)[1].cpu().double() for part in torch.split(x, BATCH)])
+    return torch.cat([model_outputs(network, part).features.cpu().double() for part in torch.split(x, BATCH)])

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from trustml_cli.backdoors.poison import Poison
 from trustml_cli.backdoors.trigger import Trigger
-from trustml_cli.models.features import logits_and_features
+from trustml_cli.models.features import model_outputs
 from trustml_cli.models.minibatches import descend
 from trustml_cli.system.ranges import require
 from trustml_cli.training.step import CROSS_ENTROPY, TrainingState, TrainingStep
@@ -99,8 +99,8 @@ class ConcealingStep(TrainingStep):
         both = torch.cat([x, self.trigger(x[source]).to(x)])
 
         def closure() -> tuple[Tensor, Tensor]:
-            logits, latents = logits_and_features(state.module, both)
-            latents = latents.float()
+            outputs = model_outputs(state.module, both)
+            logits, latents = outputs.logits, outputs.features
             scaled = latents / latents.detach().std().clamp(min=1e-6)
             triggered, others = scaled[len(x) :], scaled[target]
             losses = self.discriminate(state, triggered.detach(), others.detach())
