@@ -1,11 +1,14 @@
 """Anti-aliased subsampling: a low-pass filter before pixels are left out (Zhang 2019, arXiv 1904.11486)."""
 
 from enum import Enum
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.models import ResNet
+
+if TYPE_CHECKING:  # imports half of torchvision
+    from torchvision.models import ResNet
 
 
 class Pooling(Enum):
@@ -34,7 +37,7 @@ class BlurPool(nn.Module):
         return functional.conv2d(functional.pad(x, (1, 1, 1, 1), "replicate"), self.kernel, stride=2, groups=x.shape[1])
 
 
-def blur_resnet(network: ResNet) -> None:
+def blur_resnet(network: "ResNet") -> None:
     """Anti-alias a ResNet of basic blocks in place: its max-pool, and the strided convolutions of its blocks."""
     if isinstance(network.maxpool, nn.MaxPool2d):
         network.maxpool = nn.Sequential(nn.MaxPool2d(3, 1, 1), BlurPool(network.bn1.num_features))
