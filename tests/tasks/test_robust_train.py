@@ -40,6 +40,7 @@ QUICK = {
     "backdoor": ["model=mlp"],
     "explain": ["model=mlp", "task.explainer=saliency", "task.images=5"],
     "fgsm": ["model=mlp", "task.check_images=0", "task.images=40"],
+    "credibility": ["model=mlp", "task.images=20", "task.adaptive_steps=1", "task.layers=1"],
     "ood": ["model=mlp", "task.score=msp"],
     "steal": ["model=logistic", "task.method=linear_logits"],
     "train": ["model=mlp"],
