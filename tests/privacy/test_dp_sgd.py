@@ -55,6 +55,50 @@ def test_each_gradient_is_clipped_and_then_they_are_added(clip: float, monkeypat
     torch.testing.assert_close(logits, module(x).detach())
 
 
+class Doubled(nn.Module):
+    """What makes logits of twice a linear layer's output."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * self.layer(x)
+
+
+LINEAR = {
+    "linear": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), True),
+    "without bias": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 4, bias=False)), True),
+    "two layers": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Linear(8, 4)), False),
+    "called for rows": (lambda: nn.Sequential(nn.Linear(8, 4), nn.Flatten(2), nn.Flatten(), nn.Unflatten(1, (8, 4)),
+                                              nn.AdaptiveAvgPool2d((1, 4)), nn.Flatten()), False),
+    "not the logits": (lambda: Doubled(nn.Sequential(nn.Flatten(), nn.Linear(64, 4))), False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LINEAR)
+@pytest.mark.parametrize("clip", [0.3, 100.0])
+def test_gradients_of_a_linear_layer_are_not_made_and_clipped_alike(
+    name: str, clip: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, short = LINEAR[name]
+    torch.manual_seed(0)
+    module, (x, y) = make(), examples()
+    made: list[str] = []
+    for way in ("vmap", "clipped_gradients_of_linear"):
+        called = getattr(dp_sgd, way)
+        monkeypatch.setattr(
+            dp_sgd, way, lambda *words, way=way, called=called, **more: made.append(way) or called(*words, **more)
+        )
+    total, norms, losses, logits = clipped_gradients(module, dict(module.named_parameters()), x, y, clip)
+    assert made == ["clipped_gradients_of_linear" if short else "vmap"]
+    expected, expected_norms = one_by_one(module, x, y, clip)
+    torch.testing.assert_close(total, expected)
+    assert norms.tolist() == pytest.approx(expected_norms, rel=1e-4)
+    torch.testing.assert_close(losses, functional.cross_entropy(module(x), y, reduction="none").detach())
+    torch.testing.assert_close(logits, module(x).detach())
+
+
 @pytest.mark.peers
 @pytest.mark.filterwarnings("ignore")
 def test_gradients_of_examples_are_opacus_s() -> None:

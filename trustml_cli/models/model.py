@@ -67,6 +67,19 @@ class DataDependentInit(Protocol):
         """Initialize from normalised training images x [N, C, H, W]; called once, without gradients."""
 
 
+class FixedFirst(nn.Sequential):
+    """Fixed `features`, which have no weights and are the same in training, followed by a trained `head`.
+
+    Training computes the features of each example once.
+    """
+
+    features: nn.Module
+    head: nn.Module
+
+    def __init__(self, features: nn.Module, head: nn.Module) -> None:
+        super().__init__(OrderedDict(features=features, head=head))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Model(ABC):
     """The configuration of a network. Subclasses declare their keys as fields and implement `network`.

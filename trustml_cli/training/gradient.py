@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from trustml_cli.data.batches import Augmentation, batches
-from trustml_cli.data.dataset import Dataset, Split, random_subset
+from trustml_cli.data.dataset import Dataset, InMemory, Split, random_subset
 from trustml_cli.models.classifier import Classifier, memory_format, rehearse
-from trustml_cli.models.model import DataDependentInit
+from trustml_cli.models.model import DataDependentInit, FixedFirst
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.hardware import Hardware, report_out_of_memory
 from trustml_cli.system.ranges import require
 from trustml_cli.training.lookahead import Lookahead
 from trustml_cli.training.optimization import Optimization, Optimizer, Schedule, make_optimizer, make_schedule
-from trustml_cli.training.predict import mean_score, predict
+from trustml_cli.training.predict import BATCH, mean_score, predict
 from trustml_cli.training.step import CROSS_ENTROPY, Groups, Monitor, TrainingStep
 from trustml_cli.training.trainer import Epoch, Report, Trainer, finite
 
@@ -98,6 +98,9 @@ class GradientTrainer(Trainer):
             memory_format=memory_format(network) if self.channels_last else torch.contiguous_format
         )
         train, test, validation = data.train.on(hardware.device), data.test.on(hardware.device), None
+        if isinstance(network[-1], FixedFirst) and step.takes_features and not (self.flip or self.crop_padding):
+            train, test = (features_of(network, split, hardware) for split in (train, test))
+            network = nn.Sequential(network[-1].head)
         if self.patience is not None:
             train, validation = train.divide(self.validation_fraction, seed=0)
         steps = max(1, len(train) // self.batch_size)
@@ -211,6 +214,14 @@ def show(network: nn.Sequential, train: Split, hardware: Hardware) -> None:
         images, _ = next(batches(random_subset(train, SHOWN, seed=0), SHOWN, hardware.device))
         with torch.no_grad():
             network[-1].initialize_from(network[0](images))
+
+
+@torch.no_grad()
+def features_of(network: nn.Sequential, split: Split, hardware: Hardware) -> Split:
+    """The fixed features of a split, as inputs of the head of a network that ends in a `FixedFirst`."""
+    fixed = nn.Sequential(*network[:-1], network[-1].features).eval()  # type: ignore[arg-type]
+    parts = batches(split, BATCH, hardware.device)
+    return InMemory(torch.cat([fixed(x) for x, _ in parts]), split.labels.to(hardware.device))
 
 
 def monitored(

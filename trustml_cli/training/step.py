@@ -99,6 +99,11 @@ class TrainingStep(ABC):
         """Optimiser steps for each batch; the number of epochs is divided by it."""
         return 1
 
+    @property
+    def takes_features(self) -> bool:
+        """Whether it calls the network alone, so that it may be given fixed features in place of the inputs."""
+        return False
+
     def needs(self, spec: Any) -> Mapping[str, Any]:
         """Specs, by name, of networks that are trained before that of `spec` and passed in `state.networks`.
 
@@ -133,6 +138,10 @@ class TrainingStep(ABC):
 @dataclass(frozen=True, kw_only=True)
 class CrossEntropyStep(TrainingStep):
     """One optimiser step on the mean softmax cross-entropy of the batch."""
+
+    @property
+    def takes_features(self) -> bool:
+        return True
 
     def __call__(self, state: TrainingState, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         def closure() -> tuple[Tensor, Tensor]:
