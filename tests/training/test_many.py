@@ -15,8 +15,9 @@ from trustml_cli.data.dataset import Dataset
 from trustml_cli.system.errors import RunFailed
 from trustml_cli.system.hardware import seeded
 from trustml_cli.tasks.context import input_spec
-from trustml_cli.training.many import Member, fit_many, obstacle
+from trustml_cli.training.many import Member, alike_features, fit_many, obstacle, predicted_by_each
 from trustml_cli.training.optimization import Optimizer
+from trustml_cli.training.predict import predict
 from trustml_cli.training.trainer import Epoch
 
 COUNT = 3
@@ -50,8 +51,8 @@ def weights(network: nn.Module) -> Tensor:
 
 @pytest.mark.parametrize(
     ("model", "changes"),
-    [("logistic", {}), ("mlp", {"hidden": [8]}), ("mnist_cnn", {})],
-    ids=["logistic", "mlp", "mnist_cnn"],
+    [("logistic", {}), ("mlp", {"hidden": [8]}), ("mnist_cnn", {}), ("fixed_features", {})],
+    ids=["logistic", "mlp", "mnist_cnn", "fixed_features"],
 )
 def test_networks_trained_at_once_are_those_trained_one_after_the_other(
     model: str, changes: dict[str, Any], tiny_data: Dataset
@@ -101,3 +102,11 @@ def test_dropout_and_other_sizes_are_obstacles(tiny_data: Dataset) -> None:
 def test_a_loss_that_is_lost_ends_the_training_of_all(tiny_data: Dataset) -> None:
     with pytest.raises(RunFailed, match=r"smaller trainer\.lr"):
         fit_many(replace(TRAINER, optimizer=Optimizer.sgd, lr=1e38), members(tiny_data), CPU)
+
+
+@pytest.mark.parametrize("changes", [{}, {"normalization": "dataset"}], ids=["alike", "normalized by their own images"])
+def test_many_networks_are_asked_at_once(changes: dict[str, Any], tiny_data: Dataset) -> None:
+    networks = [member.network for member in members(tiny_data, "fixed_features", **changes)]
+    assert (alike_features(networks, tiny_data.test, CPU) is None) == bool(changes)
+    expected = [predict(network, tiny_data.test, CPU).predicted.tolist() for network in networks]
+    assert predicted_by_each(networks, tiny_data.test, CPU).tolist() == expected

@@ -30,6 +30,7 @@ from trustml_cli.training.spec import TrainingSpec
 from trustml_cli.training.step import CROSS_ENTROPY, TrainingStep
 from trustml_cli.training.trainer import Trainer
 
+WATCHED = 100  # test images that training looks at after each epoch; many teachers have many epochs
 SECRET = (
     "epsilon_data_dependent, accuracies of teachers and votes, artifacts/secret_votes and the networks of the teachers "
     "are computed from private images without noise: publish them nowhere"
@@ -104,8 +105,9 @@ class Pate:
         self.check(data, asked, model, student, trainer)
         parts = self.parts(data, context)
         data = data.derive(f"public={self.public} seed={context.seed}", test=rest)
+        few = rest.subset(torch.arange(min(WATCHED, len(rest))))
         networks = [each.network for each in context.train_or_load_many(
-            [TrainingSpec(data=data.derive(f"part {number} of {self.teachers}", train=data.train.subset(part)),
+            [TrainingSpec(data=data.derive(f"part {number}/{self.teachers}", test=few, train=data.train.subset(part)),
                           model=model, trainer=trainer, seed=context.seed_for("teacher", number))
              for number, part in enumerate(parts, start=1)], stage="teacher", shown=False)]  # fmt: skip
         queries, normal = asked.subset(torch.arange(self.queries)), self.normal()

@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, Split
-from trustml_cli.models.model import DataDependentInit
+from trustml_cli.models.model import DataDependentInit, FixedFirst
 from trustml_cli.system.hardware import Hardware, Precision, report_out_of_memory
-from trustml_cli.training.gradient import GradientTrainer
+from trustml_cli.training.gradient import GradientTrainer, features_of
 from trustml_cli.training.optimization import make_optimizer, make_schedule
 from trustml_cli.training.predict import BATCH, Answers, predict
 from trustml_cli.training.trainer import Epoch, Trainer, finite
@@ -85,19 +85,25 @@ def fit_many(trainer: GradientTrainer, members: Sequence[Member], hardware: Hard
     Each is trained on the same batches as alone and ends with the same weights up to rounding. The seconds of an epoch
     are divided by the number of networks. Raises `RunFailed` if the loss of one is no longer finite.
     """
-    networks = [member.network.to(hardware.device).train() for member in members]
+    networks: list[nn.Sequential] = [member.network.to(hardware.device).train() for member in members]
+    trains = [member.data.train for member in members]
+    same_test = all(member.data.test is members[0].data.test for member in members)
+    shared = members[0].data.test if same_test else None
+    if isinstance(networks[0][-1], FixedFirst):
+        trains = [features_of(network, train, hardware) for network, train in zip(networks, trains, strict=True)]
+        shared = shared and alike_features(networks, shared, hardware)
+        networks = [nn.Sequential(network[-1].head) for network in networks]  # type: ignore[arg-type]
     template, count = copy.deepcopy(networks[0]), len(members)
     weights, buffers = stack_module_state(networks)
     training = {name: weight for name, weight in weights.items() if weight.requires_grad}
     fixed = {name: weight for name, weight in weights.items() if not weight.requires_grad} | buffers
-    trains = [member.data.train.on(hardware.device) for member in members]
+    trains = [train.on(hardware.device) for train in trains]
     steps, size = epoch_size(trainer, trains[0])
     groups = [{"params": list(training.values()), "lr": trainer.lr, "weight_decay": trainer.weight_decay}]
     optimizer = make_optimizer(trainer.optimizer, groups, trainer.momentum)
     schedule = make_schedule(trainer.schedule, optimizer, trainer.epochs * steps)
     history: list[list[Epoch]] = [[] for _ in members]
-    same_test = all(member.data.test is members[0].data.test for member in members)
-    shared = members[0].data.test.on(hardware.device) if same_test else None
+    shared = shared and shared.on(hardware.device)
 
     def answer(weights: State, fixed: State, x: Tensor) -> Tensor:
         return functional_call(template, (weights, fixed), (x,))  # type: ignore[no-any-return]
@@ -184,4 +190,17 @@ def shared_answers(answer: Callable[[Tensor], Tensor], split: Split, hardware: H
 
 def predicted_by_each(networks: Sequence[nn.Module], split: Split, hardware: Hardware) -> Tensor:
     """The class that each of K networks predicts for each example, int64 [K, N] on the CPU."""
+    shared = alike_features(networks, split, hardware)
+    if shared is not None:
+        networks, split = [network[-1].head for network in networks], shared  # type: ignore[index]
     return torch.stack([predict(network, split, hardware).predicted for network in networks])
+
+
+def alike_features(networks: Sequence[nn.Module], split: Split, hardware: Hardware) -> Split | None:
+    """The fixed features of a split, computed once for all networks; None unless all begin with the same ones."""
+    first = networks[0]
+    if not (isinstance(first, nn.Sequential) and isinstance(first[-1], FixedFirst)):
+        return None
+    fronts = [[*network[:-1].buffers(), *network[-1].features.buffers()] for network in networks]  # type: ignore[index]
+    same = all(all(map(torch.equal, front, fronts[0])) for front in fronts)
+    return features_of(first, split, hardware) if same else None
