@@ -76,7 +76,9 @@ def test_the_most_thorough_setting_that_costs_little_is_chosen() -> None:
     assert chosen_setting(reached, before=0.93, tolerance=0.01) == 3.0
 
 
-def test_channels_are_ordered_by_their_mean_activation(network: nn.Sequential) -> None:
+def test_the_channels_with_the_lowest_mean_activation_are_silenced(
+    network: nn.Sequential, backdoored: Backdoored, tiny_data: Dataset
+) -> None:
     with torch.no_grad():
         network[0].weight.fill_(1.0)
         network[0].bias.fill_(0.0)
@@ -87,6 +89,8 @@ def test_channels_are_ordered_by_their_mean_activation(network: nn.Sequential) -
     scale = (1 + network[3].eps) ** -0.5
     expected = torch.tensor([0.5, 0.0, 2.0, 3 * 51 / 255], dtype=torch.float64) * scale
     torch.testing.assert_close(mean_activation(network, last_hidden(network), split), expected, atol=1e-6, rtol=0)
+    spec = cleaner("fine_prune").spec(backdoored, tiny_data.derive("clean", train=split), 0.5)
+    assert spec.step == PrunedStep(layer="2", channels=(0, 1))
 
 
 def test_silent_channels_stay_silent_in_training(network: nn.Sequential) -> None:
