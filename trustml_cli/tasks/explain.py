@@ -21,7 +21,7 @@ from trustml_cli.explainers.measure import BATCH, Explained, TableColumns, area_
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
 from trustml_cli.metrics.intervals import average
 from trustml_cli.models.inference import NO_GRADIENT, gives_gradients
-from trustml_cli.models.model import Model
+from trustml_cli.models.model import Model, require_images
 from trustml_cli.plots.explained_columns import column_bars, row_bars
 from trustml_cli.plots.explanation import correlation_matrix, methods_side_by_side, one_method, replacement_curves
 from trustml_cli.system.errors import InputError, prefix_errors
@@ -138,6 +138,9 @@ class Explain:
         One that does not support the model is left out, or raises `InputError` if the user named it.
         """
         inputs = input_spec(data)
+        if not (isinstance(data, Table) and data.feature_columns):
+            with prefix_errors("dataset"):
+                require_images(inputs)
         with prefix_errors("model"), seeded(context.seed):
             fresh = defence.around(model.build(inputs), data.shape).eval()
         differentiable = gives_gradients(fresh, torch.full((1, *data.shape), 0.5))
