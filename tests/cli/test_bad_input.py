@@ -207,6 +207,7 @@ BAD_INPUT = [
     (["task=steal", "thief.distill.lr=0"], ["thief.distill.lr", "above 0"]),
     (["task=steal", "student.checkpoint=other.pt"], ["student.checkpoint", "null"]),
     (["task=credibility", "detector=[dknn,msp]"], ["detector: dknn", "rivals"]),
+    (["task=credibility", "attack=noise"], ["task.ood_dataset", "noise is what other images"]),
     (["task=credibility", "attack.norm=l2"], ["attack.norm", "linf"]),
     (["task=credibility", "task.calibration=1000"], ["task.calibration", "at most 673"]),
     (["task=credibility", "task.layers=[conv9]"], ["task.layers", "'conv9'", "network.0"]),

@@ -41,7 +41,7 @@ from trustml_cli.tasks.robustness import check_gradient_access, fit_attack, reso
 from trustml_cli.training.predict import BATCH
 from trustml_cli.training.trainer import Trainer
 
-DKNN, CLEAN, ADAPTIVE = "dknn", "clean", "adaptive"
+DKNN, CLEAN, NOISY, ROTATED, ADAPTIVE = "dknn", "clean", "noisy", "rotated", "adaptive"
 LEVEL = 0.05  # of the p-values that are checked
 FEWEST = 100  # with fewer clean images, that check is undecided
 
@@ -105,6 +105,8 @@ class Credibility:
             raise InputError("detector: dknn is what the task measures; name its rivals, such as [msp,knn]")
         if attack.norm is not Norm.linf:
             raise InputError("attack.norm: must be linf, as that of the adaptive attack")
+        if taken := {CLEAN, NOISY, ROTATED, ADAPTIVE, context.record.choices["attack"]} & set(outliers):
+            raise InputError(f"task.ood_dataset: {min(taken)} is what other images are called here; take another")
         dknn = DeepNearestNeighbours(k=self.k, layers=self.layers, references=self.references)
         detectors = {DKNN: dknn, **detector}
         data = context.load(dataset)
@@ -165,8 +167,8 @@ class Credibility:
             for x, y in tqdm(stream, total=-(-len(test) // BATCH), desc="attacking", unit="batch", disable=None):
                 names = choose_layers(network, x[:1], self.layers)
                 versions = {
-                    "noisy": (x + self.noise * torch.randn_like(x)).clamp(0, 1),
-                    "rotated": rotate(x, self.rotation, InterpolationMode.BILINEAR),
+                    NOISY: (x + self.noise * torch.randn_like(x)).clamp(0, 1),
+                    ROTATED: rotate(x, self.rotation, InterpolationMode.BILINEAR),
                     context.record.choices["attack"]: attack(network, x, y, self.epsilon),
                     ADAPTIVE: neighbour_attack(
                         network, x, y, learned, names, self.k, self.epsilon, self.adaptive_steps
