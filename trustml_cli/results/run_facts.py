@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trustml_cli.config.groups import flat
+from trustml_cli.privacy.promise import SYSTEM_NOISE
 from trustml_cli.system.errors import one_line, short
 from trustml_cli.system.user_file import MB, read_text, read_yaml
 
@@ -52,6 +53,8 @@ class RunFacts:
     changed: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """The `default` and the `value` of each changed key."""
     checks: Sequence[Check] = ()
+    remarks: Sequence[str] = ()
+    """What has to be known about the networks and the figures."""
     notes: Sequence[str] = ()
     """Caveats about the data for comparisons of results."""
     others: Mapping[str, Any] = field(default_factory=dict)
@@ -59,6 +62,11 @@ class RunFacts:
     def get(self, name: str) -> Any:
         """The fact with this name, known or not; None if there is none."""
         return getattr(self, name) if name in NAMES else self.others.get(name)
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether another run with the same seed gives the same numbers."""
+        return not any(check.get("name") == SYSTEM_NOISE and check.get("passed") for check in self.checks)
 
     @property
     def known(self) -> dict[str, Any]:
@@ -223,6 +231,7 @@ READ: dict[str, Callable[[Any], Any]] = {
     "seconds": number,
     "command": command,
     "conditions": names,
+    "remarks": texts,
     "better": mapping_of(text),
     "choices": mapping_of(text),
     "libraries": mapping_of(text),

@@ -138,6 +138,18 @@ def test_names_from_strangers_are_shown_and_not_run(tmp_path: Path) -> None:
         assert text.count("&lt;script&gt;") >= shown, page
 
 
+def test_a_page_says_what_was_remarked_and_whether_the_seed_repeats_the_numbers(tmp_path: Path) -> None:
+    remark, noise = "show the class & no person", "noise comes from the operating system and is not recorded"
+    pages = []
+    for passed in (False, True):
+        checks = [{"name": noise, "passed": passed, "figure": "seeded"}]
+        leave_run(tmp_path / str(passed), remarks=[remark], checks=checks)
+        pages.append(write_run(tmp_path / str(passed)).read_text())
+    assert all("Show the class &amp; no person." in page for page in pages)
+    assert ["The same seed on the same machine gives the same numbers" in page for page in pages] == [True, False]
+    assert "Another run draws other noise" in pages[1]
+
+
 def test_a_run_that_was_killed_at_its_first_word_has_a_page(tmp_path: Path) -> None:
     (tmp_path / "run.json").touch()
     assert "killed" in write_run(tmp_path).read_text()
