@@ -1,7 +1,7 @@
 """task=calibrate: how far a classifier's softmax outputs are probabilities, with and without calibration."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -23,7 +23,7 @@ from trustml_cli.system.errors import InputError
 from trustml_cli.system.hardware import Hardware
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context
-from trustml_cli.tasks.perturbed import CLEAN, UnderPerturbation
+from trustml_cli.tasks.perturbed import CLEAN, PerturbedAnswers, UnderPerturbation
 from trustml_cli.training.predict import Answers
 from trustml_cli.training.spec import Spec, WrappedSpec
 from trustml_cli.training.trainer import Trainer
@@ -74,29 +74,37 @@ class Calibrate(UnderPerturbation):
         data = context.load(dataset)
         perturbations = self.perturbations(context, data, model, attack, corruption, defence)
         specs = {name: context.calibrated(each, data, model, trainer, defence) for name, each in asked.items()}
-        first = next(iter(specs.values()))
-        network = context.train_or_load(first.base if isinstance(first, WrappedSpec) else first, "classifier").network
+        one = next(iter(specs.values()))
+        network = context.train_or_load(one.base if isinstance(one, WrappedSpec) else one, "classifier").network
         layers = {name: calibration_of(context, spec) for name, spec in specs.items()}
 
-        shown: dict[str, dict[str, Answers]] = {}  # by perturbation, at its greatest strength, and by calibrator
-        titles: dict[str, str] = {}
+        clean: dict[str, Answers] = {}
+        shown = next((name for name, layer in layers.items() if not isinstance(layer, nn.Identity)), next(iter(layers)))
+        strongest: dict[str, PerturbedAnswers] = {}
         for each in self.answers(context, network, data, perturbations):
-            shown[each.perturbation], titles[each.perturbation] = {}, each.title
             for name, layer in layers.items():
                 answers = calibrated(layer, each.answers, context.hardware)
                 condition = {"calibrator": name, **each.condition}
                 values = row(answers, context.seed, self.bins)
                 context.record.metrics(condition, **values, temperature=temperature(layer))
-                shown[each.perturbation][name] = answers
                 if each.perturbation == CLEAN:
+                    clean[name] = answers
                     check_calibration(context, name, each.answers, answers, layer)
-        for perturbation, by_calibrator in shown.items():
-            title = f"{context.record.subject}, {titles[perturbation]}"
-            name = "reliability" if perturbation == CLEAN else f"reliability_{perturbation}"
-            context.record.plot(name, reliability_diagrams(by_calibrator, self.bins, title))
-        if len(shown) > 1:
-            figure = calibration_under_perturbation(context.record.rows, context.record.subject)
-            context.record.plot("perturbed", figure)
+                elif name == shown:
+                    strongest[each.perturbation] = replace(each, answers=answers)
+        self.plot(context, clean, shown, list(strongest.values()))
+
+    def plot(
+        self, context: Context, clean: Mapping[str, Answers], calibrator: str, strongest: list[PerturbedAnswers]
+    ) -> None:
+        """Plot reliability diagrams on clean images, and of one calibrator under the strongest perturbations."""
+        subject = context.record.subject
+        context.record.plot("reliability", reliability_diagrams(clean, self.bins, f"{subject}, clean images"))
+        if strongest:
+            named = {f"{each.perturbation} {each.strength:g}": each.answers for each in strongest}
+            figure = reliability_diagrams(named, self.bins, f"{subject}, calibrator {calibrator}")
+            context.record.plot("reliability_perturbed", figure)
+            context.record.plot("perturbed", calibration_under_perturbation(context.record.rows, subject))
 
 
 def calibration_of(context: Context, spec: Spec) -> nn.Module:

@@ -43,15 +43,6 @@ class PerturbedAnswers:
         """The columns that name it."""
         return {"perturbation": self.perturbation, "strength": self.strength}
 
-    @property
-    def title(self) -> str:
-        """The perturbation in words."""
-        if self.perturbation == CLEAN:
-            return "clean images"
-        if self.perturbation == SHIFT:
-            return f"images shifted by {self.strength:g} pixels"
-        return f"images under {self.perturbation} at {self.strength:g}"
-
 
 @dataclass(frozen=True, kw_only=True)
 class UnderPerturbation:
