@@ -120,6 +120,12 @@ def test_the_disk_of_one_pixel_is_a_cross_and_a_dot_is_softened() -> None:
     assert disk(0.3, 0.4)[2, 1:4].tolist() == pytest.approx([side / total, 1 / total, side / total], abs=1e-6)
 
 
+def test_lengths_grow_with_the_image() -> None:
+    small, large = (images(1, 1, side, side) for side in (32, 96))
+    changes = [float((corruption("defocus_blur")(x, 5) - x).abs().mean()) for x in (small, large)]
+    assert changes[1] == pytest.approx(changes[0], rel=0.3)
+
+
 def test_glass_blur_swaps_pixels_nearby() -> None:
     x = torch.rand(2, 1, 32, 32)
     found = corruption("glass_blur", sigma=[0.0], distance=[2], rounds=[2])(x, 1)

@@ -3,11 +3,15 @@
 import ast
 from pathlib import Path
 
+import pytest
+import torch
+
 import trustml_cli
 from tests.helpers import NO_CACHE
 from trustml_cli.data.dataset import Dataset, DatasetSource
 from trustml_cli.data.relabelled import only_classes
 from trustml_cli.data.unseen import split_validation, without_class
+from trustml_cli.system.errors import InputError
 
 PACKAGE = Path(trustml_cli.__file__).parent
 
@@ -28,6 +32,18 @@ def test_every_data_set_that_is_made_of_another_has_a_fingerprint_of_its_own(tin
     again = tiny_data.derive("turned", train=tiny_data.test)
     assert (again.train, again.test, again.classes) == (tiny_data.test, tiny_data.test, tiny_data.classes)
     assert tiny_data.derive("turned").fingerprint == again.fingerprint != tiny_data.fingerprint
+
+
+def test_what_is_held_out_is_not_trained_on(tiny_data: Dataset) -> None:
+    rest, aside = tiny_data.hold_out(10, seed=3)
+    assert (len(rest.train), len(aside.train)) == (54, 10)
+    pictures = [{tuple(image.flatten().tolist()) for image in part.train.inputs} for part in (rest, aside)]  # type: ignore[attr-defined]
+    assert len(pictures[0] | pictures[1]) == 64
+    assert len({each.fingerprint for each in (tiny_data, rest, aside)}) == 3
+    assert len(tiny_data.hold_out(1000, seed=3)[1].train) == 12, "a fifth at most"
+    assert not torch.equal(tiny_data.hold_out(10, seed=4)[1].train.labels, aside.train.labels)
+    with pytest.raises(InputError, match="5 training images or more"):
+        tiny_data.limited(4).hold_out(1, seed=3)
 
 
 def test_nobody_puts_a_fingerprint_together_by_hand() -> None:
