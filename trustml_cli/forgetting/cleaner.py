@@ -33,8 +33,6 @@ class Cleaner(ABC):
 
     def __post_init__(self) -> None:
         require(self, "effort", above=0)
-        if not self.settings:
-            raise ValueError("settings: at least one number is needed")
 
     @property
     @abstractmethod

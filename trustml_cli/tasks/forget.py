@@ -1,7 +1,7 @@
 """task=forget: clean a backdoored network with a few clean images."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from torch import nn
@@ -111,16 +111,10 @@ class Forget(Poisoning):
         before = judge.write(BEFORE, 0.0, found.network, seconds=seconds(found))
         opened = (before.triggered.predicted == poison.aims(before.triggered.labels)).double().mean().item()
         context.record.check("there is a backdoor to forget", opened >= OPENS, f"success {opened:.4f} before cleaning")
+        judged = {(BEFORE, 0.0): before}
         if model.trains:
-            never = context.train_or_load(
-                TrainingSpec(data=data, model=model, trainer=trainer, seed=context.seed), NEVER
-            )
-            judged = {
-                (BEFORE, 0.0): before,
-                (NEVER, 0.0): judge.write(NEVER, 0.0, never.network, seconds=seconds(never)),
-            }
-        else:
-            judged = {(BEFORE, 0.0): before}
+            never = context.train_or_load(replace(spec, data=data), NEVER)
+            judged[NEVER, 0.0] = judge.write(NEVER, 0.0, never.network, seconds=seconds(never))
 
         backdoored = Backdoored(spec, found.network, trainer)
         jobs = [(name, share) for share in sets for name in cleaners]
