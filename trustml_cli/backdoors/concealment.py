@@ -19,6 +19,8 @@ from trustml_cli.models.minibatches import descend
 from trustml_cli.system.ranges import require
 from trustml_cli.training.step import CROSS_ENTROPY, TrainingState, TrainingStep
 
+LEAST_CHANGE = 1 / 255  # an image that a trigger changes by no more carries it already
+
 
 @dataclass(frozen=True, kw_only=True)
 class Concealment:
@@ -76,8 +78,9 @@ class ConcealingStep(TrainingStep):
     The discriminator tells the latents of triggered images from those of images labelled as a target class. It is
     trained with every batch; then the network is trained so that it takes triggered images for the others. Flipped
     labels replace the negative loss of the paper, which has no lower bound. The triggered images are images of the
-    `source` classes in the batch with the trigger, as many as there are of the target classes; those that were poisoned
-    before training are among the latter, a small share of them.
+    `source` classes in the batch with the trigger, as many as there are of the target classes. Images that the trigger
+    does not change are left out of the latter: they carry it. A trigger that is stronger when it is applied twice
+    (blend, sinusoidal, warp) leaves them in.
 
     The discriminator has LeakyReLU layers of the widths `hidden` and is trained by Adam with rate `lr`, on latents
     divided by their standard deviation in the batch, with Gaussian noise of standard deviation `noise`.
@@ -92,7 +95,8 @@ class ConcealingStep(TrainingStep):
     noise: float
 
     def __call__(self, state: TrainingState, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        target = torch.isin(y, torch.tensor(self.targets, device=y.device)).nonzero()[:, 0]
+        unmarked = ((self.trigger(x) - x).abs() > LEAST_CHANGE).flatten(1).any(1)
+        target = (torch.isin(y, torch.tensor(self.targets, device=y.device)) & unmarked).nonzero()[:, 0]
         source = torch.isin(y, torch.tensor(self.source, device=y.device)).nonzero()[: len(target), 0]
         if not len(source):
             return CROSS_ENTROPY(state, x, y)
