@@ -26,7 +26,7 @@ def inspected(kind: str, strength: float, auroc: float = 0.9) -> Inspected:
     }
     latents = torch.randn(12, 5, generator=torch.Generator().manual_seed(0)).double()
     latents[:3, 0] += 20
-    intervals = {name: (auroc, auroc - 0.2, auroc + 0.05) for name in findings} if kind == "poisoned" else {}
+    intervals = dict.fromkeys(findings if kind == "poisoned" else (), (auroc, auroc - 0.2, auroc + 0.05))
     return Inspected(kind, strength, findings, triggered, torch.arange(12) < 10, latents, intervals)
 
 
