@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split
+from trustml_cli.data.relabelled import Relabelled
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
 from trustml_cli.metrics.intervals import average, proportion
 from trustml_cli.models.model import Model
@@ -32,8 +33,9 @@ from trustml_cli.training.trainer import Trainer
 
 WATCHED = 100  # test images that training looks at after each epoch; many teachers have many epochs
 SECRET = (
-    "epsilon_data_dependent, accuracies of teachers and votes, artifacts/secret_votes and the networks of the teachers "
-    "are computed from private images without noise: publish them nowhere"
+    "epsilon_data_dependent, the pictures, the accuracies of votes, teachers and the non-private network, "
+    "artifacts/secret_votes and all stored networks but the student's are computed from private images without noise: "
+    "publish them nowhere"
 )
 
 
@@ -210,8 +212,7 @@ class Pate:
             others = torch.ones(len(asked), dtype=torch.bool).index_fill(0, known, False).nonzero()[:, 0]
             rows, labels = torch.cat([known, others]), torch.cat([labels, torch.full_like(others, -1)])
             step = FixMatch(labelled=len(known))
-        train = asked.subset(rows)
-        train.labels = labels
+        train = Relabelled(asked.subset(rows), labels)
         told = data.derive(f"answers {digest([rows.tolist(), labels.tolist()])}", train=train)
         return TrainingSpec(data=told, model=student, trainer=trainer, seed=seed, step=step)
 
