@@ -4,6 +4,7 @@ Mironov, Talwar and Zhang 2019, "Rényi differential privacy of the sampled Gaus
 Neighbouring data sets differ by one example more or less.
 """
 
+from collections.abc import Callable
 from functools import cache
 from math import ceil, inf, log, log1p
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 ORDERS = (*(1 + step / 10 for step in range(1, 100)), *range(11, 64), 80, 96, 128, 192, 256, 512)
 """The orders α of which the best is taken."""
 MOST_TERMS = 10_000  # of a series; with so much noise the best order is a large one, which needs none
+MOST_NOISE = 2.0**20
 CLOSE = 1e-4  # relative width at which the search ends
 
 Floats = NDArray[np.float64]
@@ -39,19 +41,22 @@ def conversion(order: float, delta: float) -> float:
 
 
 @cache  # a search of a tenth of a second, asked for by training, checks and columns
-def noise_for(wanted: float, sample_rate: float, steps: int, delta: float) -> float:
+def noise_for(
+    wanted: float, sample_rate: float, steps: int, delta: float, spent: Callable[..., float] = epsilon
+) -> float:
     """The smallest noise multiplier, up to a relative 1e-4, with at most ε = `wanted`; never more than `wanted`.
 
-    Raises ValueError if none has.
+    `spent` is the accountant, with the arguments of `epsilon`. Raises ValueError if no noise up to `MOST_NOISE` is
+    enough.
     """
-    if wanted <= min(conversion(order, delta) for order in ORDERS):
-        raise ValueError(f"epsilon: no noise reaches {wanted:g} with delta={delta:g}; take a larger one of the two")
     low, high = 0.0, 1.0
-    while epsilon(high, sample_rate, steps, delta) > wanted:
+    while spent(high, sample_rate, steps, delta) > wanted:
         low, high = high, 2 * high
+        if high > MOST_NOISE:
+            raise ValueError(f"epsilon: no noise reaches {wanted:g} with delta={delta:g}; take a larger one of the two")
     while high - low > CLOSE * high:
         middle = (low + high) / 2
-        if epsilon(middle, sample_rate, steps, delta) > wanted:
+        if spent(middle, sample_rate, steps, delta) > wanted:
             low = middle
         else:
             high = middle

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, ClassVar
 
 from torch import nn
@@ -9,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.models.model import Model, Normalization
-from trustml_cli.privacy.accounting import epsilon, noise_for
+from trustml_cli.privacy import accounting, loss_distribution
 from trustml_cli.privacy.dp_sgd import DpSgdStep
 from trustml_cli.privacy.promise import promise
 from trustml_cli.system.errors import prefix_errors
@@ -18,6 +19,18 @@ from trustml_cli.system.ranges import require
 from trustml_cli.training.gradient import GradientTrainer
 from trustml_cli.training.step import CROSS_ENTROPY, TrainingStep
 from trustml_cli.training.trainer import Epoch, Report
+
+
+class Accountant(Enum):
+    """How ε is computed from the noise."""
+
+    rdp = "rdp"
+    """By Rényi orders (`accounting`)."""
+    pld = "pld"
+    """By the distribution of the privacy loss (`loss_distribution`): the same guarantee with less noise."""
+
+
+SPENT = {Accountant.rdp: accounting.epsilon, Accountant.pld: loss_distribution.epsilon}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +48,7 @@ class DpSgdTrainer(GradientTrainer):
     epsilon: float | None
     noise_multiplier: float | None
     delta: float
+    accountant: Accountant
     noise_seed: int | None
 
     def __post_init__(self) -> None:
@@ -87,22 +101,27 @@ class DpSgdTrainer(GradientTrainer):
             assert self.noise_multiplier is not None
             return self.noise_multiplier
         with prefix_errors("trainer"):
-            return noise_for(self.epsilon, *self.sampling(examples), self.delta)
+            sampling = self.sampling(examples)
+            return accounting.noise_for(self.epsilon, *sampling, self.delta, SPENT[self.accountant])
+
+    def spent(self, examples: int) -> float:
+        """ε for so many training examples."""
+        with prefix_errors("trainer"):
+            return SPENT[self.accountant](self.noise(examples), *self.sampling(examples), self.delta)
 
     def columns(self, examples: int, history: Sequence[Epoch]) -> Mapping[str, Any]:
         noise = self.noise(examples)
-        reached = epsilon(noise, *self.sampling(examples), self.delta)
         shares = [epoch.extra.get("clipped_share") for epoch in history]
         known = [share for share in shares if share is not None]
         return {
-            "epsilon": reached,
+            "epsilon": self.spent(examples),
             "delta": self.delta,
             "noise_multiplier": noise,
             "clipped_share": sum(known) / len(known) if known else None,
-            "accountant": "rdp",
+            "accountant": self.accountant.value,
             "rehearsal": self.noise_seed is not None,
         }
 
     def checks(self, examples: int) -> Sequence[tuple[str, bool, str]]:
-        reached = epsilon(self.noise(examples), *self.sampling(examples), self.delta)
-        return promise("trainer.noise_seed", self.noise_seed, self.delta, examples, reached, "RDP")
+        by = self.accountant.value.upper()
+        return promise("trainer.noise_seed", self.noise_seed, self.delta, examples, self.spent(examples), by)
