@@ -16,6 +16,7 @@ from trustml_cli.attacks.attack_view import folded_copy
 from trustml_cli.attacks.fgsm import FGSM
 from trustml_cli.attacks.losses import Loss
 from trustml_cli.attacks.pgd import PGD
+from trustml_cli.models import norm
 from trustml_cli.models.blur import Pooling
 from trustml_cli.models.cifar_cnn import CifarCnn
 from trustml_cli.models.model import InputSpec, Normalization
@@ -32,6 +33,7 @@ def network() -> nn.Module:
     inputs = InputSpec((3, 32, 32), 10, (0.49, 0.48, 0.45), (0.25, 0.24, 0.26))
     model = CifarCnn(
         pooling=Pooling.plain,
+        norm=norm.Norm.batch,
         normalization=Normalization.dataset,
         checkpoint=None,
         checkpoint_key=None,

@@ -199,6 +199,7 @@ def test_the_architecture_is_the_documented_one(
         ("fast_cnn", {"width": 0}, "model.width: must be at least 1, got 0"),
         ("fast_cnn", {"views": 3}, "model.views: must be 1, 2 or 6, got 3"),
         ("mlp", {"normalization": "zscore"}, "model.normalization: "),
+        ("resnet18", {"norm": "group", "weights": "imagenet"}, "model.norm: pretrained weights are for BatchNorm"),
         ("resnet18", {"head": [0]}, "model.head: widths must be at least 1"),
         ("torchvision", {"name": "resnet19"}, "model.name: torchvision has no model 'resnet19'; it has "),
         ("logistic", {"checkpoint": "absent.pt"}, "model.checkpoint: no file absent.pt"),

@@ -15,9 +15,18 @@ from tests.helpers import FRESH
 from trustml_cli.models.blur import Pooling
 from trustml_cli.models.checkpoint import load_checkpoint
 from trustml_cli.models.model import InputSpec, Model, Normalization
+from trustml_cli.models.norm import Norm
 from trustml_cli.models.vision import FirstOutput, ResNet18, TorchvisionModel, linear_head, replace_last_linear
 
-RESNET = ResNet18(pooling=Pooling.plain, weights=None, freeze=False, head=[], normalization=Normalization.none, **FRESH)
+RESNET = ResNet18(
+    norm=Norm.batch,
+    pooling=Pooling.plain,
+    weights=None,
+    freeze=False,
+    head=[],
+    normalization=Normalization.none,
+    **FRESH,
+)
 SMALL = TorchvisionModel(
     name="mobilenet_v3_small", weights=None, preprocess=False, classes=None, normalization=Normalization.none, **FRESH
 )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tests.configs import choice
+from tests.configs import choice, composed
 from tests.helpers import Cli, facts, metrics, newest
 from trustml_cli.config.instantiate import build
 from trustml_cli.models.model import InputSpec
@@ -197,13 +197,15 @@ def test_a_seeded_run_is_called_a_rehearsal_and_gives_the_same_weights_again(tru
     checks = {check["name"]: check for check in facts(newest(tmp_path))["checks"]}
     assert "rehearsal" in checks["noise comes from the operating system and is not recorded"]["figure"]
     assert [name.split(" ")[0] for name, check in checks.items() if not check["passed"]] == ["noise", "delta"]
+    assert "trainer: this does not hold: delta is below 1 over the training examples (0.01, n = 300)" in answer.stdout
 
 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
         (("model.normalization=dataset",), ("model.normalization=symmetric",)),
-        (("model=cifar_cnn", "model.normalization=none"), ("model", "BatchNorm", "tanh_cnn")),
+        (("model=cifar_cnn", "model.normalization=none"), ("model", "BatchNorm", "model.norm=group", "tanh_cnn")),
+        (("trainer.accountant=pld", "trainer.delta=1e-12"), ("trainer.delta", "at least 1e-10", "accountant=rdp")),
         (("trainer.epsilon=1e-9",), ("trainer.epsilon", "no noise reaches")),
         (("trainer.noise_multiplier=1",), ("trainer.epsilon", "one of the two")),
         (("trainer.delta=1",), ("trainer.delta", "below 1")),
@@ -218,6 +220,55 @@ def test_what_is_not_private_is_refused_before_training(
     assert answer.returncode == 2, answer.stderr
     assert all(word in answer.stderr for word in expected), answer.stderr
     assert "training model" not in answer.stdout
+
+
+class Whitened(nn.Linear):
+    """A layer that is initialised from training images."""
+
+    def initialize_from(self, x: Tensor) -> None: ...
+
+
+class Fixed(nn.Sequential):
+    """Layers that are always in eval mode."""
+
+    def train(self, mode: bool = True) -> "Fixed":
+        return super().train(False)
+
+
+def test_layers_that_read_private_examples_without_noise_are_refused() -> None:
+    trainer: Any = build(composed("trainer=dp_sgd").trainer, "trainer")
+    for layer, message in (
+        (nn.BatchNorm2d(3, track_running_stats=False), "BatchNorm"),
+        (nn.InstanceNorm2d(3, track_running_stats=True), "statistics"),
+        (Whitened(3, 3), "initialised from private examples"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            trainer.check_network(nn.Sequential(nn.Conv2d(1, 3, 3), nn.Sequential(layer)))
+    for kept in (nn.GroupNorm(1, 3), nn.InstanceNorm2d(3), Fixed(nn.BatchNorm2d(3))):
+        trainer.check_network(nn.Sequential(nn.Conv2d(1, 3, 3), kept))
+
+
+@pytest.mark.parametrize("name", ["cifar_cnn", "resnet18"])
+def test_models_with_batch_norm_can_be_trained_privately_with_group_norm(name: str) -> None:
+    """The gradients of each example are what they are without the others."""
+    trainer: Any = build(composed("trainer=dp_sgd").trainer, "trainer")
+    model: Any = build(composed(f"model={name}", "model.norm=group", "model.normalization=none").model, "model")
+    torch.manual_seed(0)
+    module = model.build(InputSpec((1, 8, 8), 4, (0.5,), (0.5,)))
+    trainer.check_network(module)
+    x, y = examples(3)
+    module.train()
+    weights = dict(module.named_parameters())
+    total, _, _, _ = clipped_gradients(module, weights, x, y, 0.5)
+    expected, _ = one_by_one(module, x, y, 0.5)
+    torch.testing.assert_close(total, expected, atol=1e-5, rtol=1e-3)
+
+
+def test_dropout_is_drawn_for_each_example() -> None:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 4, bias=False), nn.Dropout(0.5), nn.Linear(4, 4, bias=False))
+    same = torch.rand(1, 1, 8, 8).expand(40, -1, -1, -1)
+    _, _, _, logits = clipped_gradients(module, dict(module.named_parameters()), same, torch.zeros(40).long(), 1.0)
+    assert len(logits.unique(dim=0)) > 8  # of 16
 
 
 def test_the_network_of_the_paper_has_its_size() -> None:

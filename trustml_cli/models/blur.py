@@ -40,7 +40,7 @@ class BlurPool(nn.Module):
 def blur_resnet(network: "ResNet") -> None:
     """Anti-alias a ResNet of basic blocks in place: its max-pool, and the strided convolutions of its blocks."""
     if isinstance(network.maxpool, nn.MaxPool2d):
-        network.maxpool = nn.Sequential(nn.MaxPool2d(3, 1, 1), BlurPool(network.bn1.num_features))
+        network.maxpool = nn.Sequential(nn.MaxPool2d(3, 1, 1), BlurPool(network.conv1.out_channels))
     for stage in (network.layer2, network.layer3, network.layer4):
         block = stage[0]
         first, shortcut = block.conv1, block.downsample[0]

@@ -6,17 +6,19 @@ from torch import nn
 
 from trustml_cli.models.blur import BlurPool, Pooling
 from trustml_cli.models.model import InputSpec, Model, require_images
+from trustml_cli.models.norm import Norm
 
 
 @dataclass(frozen=True, kw_only=True)
 class CifarCnn(Model):
-    """Three convolutions and one hidden linear layer, all with BatchNorm; for images of at least 8×8.
+    """Three convolutions and one hidden linear layer, all with a `norm`; for images of at least 8×8.
 
-    The convolutions are 5×5 with 32, 32 and 64 channels, each with BatchNorm, ReLU and 2×2 average pooling. A linear
-    layer of width 64 with BatchNorm and ReLU and the output layer follow. `pooling` may replace the average pooling.
+    The convolutions are 5×5 with 32, 32 and 64 channels, each with the norm, ReLU and 2×2 average pooling. A linear
+    layer of width 64 with the norm and ReLU and the output layer follow. `pooling` may replace the average pooling.
     """
 
     pooling: Pooling
+    norm: Norm
 
     def network(self, inputs: InputSpec) -> nn.Sequential:
         channels, height, width = require_images(inputs)
@@ -26,7 +28,7 @@ class CifarCnn(Model):
         for out_channels in (32, 32, 64):
             layers += [
                 nn.Conv2d(channels, out_channels, kernel_size=5, padding=2, bias=False),
-                nn.BatchNorm2d(out_channels),
+                self.norm.layer(out_channels),
                 nn.ReLU(),
                 BlurPool(out_channels) if self.pooling is Pooling.blur else nn.AvgPool2d(2),
             ]
@@ -37,7 +39,7 @@ class CifarCnn(Model):
             *layers,
             nn.Flatten(),
             nn.Linear(64 * height * width, 64, bias=False),
-            nn.BatchNorm1d(64),
+            self.norm.layer(64, images=False),
             nn.ReLU(),
             nn.Linear(64, inputs.classes),
         )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from trustml_cli.models.blur import Pooling, blur_resnet
 from trustml_cli.models.model import InputSpec, Model, require_images
+from trustml_cli.models.norm import Norm
 from trustml_cli.models.pretrained import Pretrained, Published, RepeatGrey
 
 
@@ -39,6 +40,7 @@ class ResNet18(Model):
     by blur it is anti-aliased, from random weights.
     """
 
+    norm: Norm
     weights: str | None
     freeze: bool
     head: list[int]
@@ -50,6 +52,8 @@ class ResNet18(Model):
             raise ValueError(f"head: widths must be at least 1, got {self.head}")
         if self.pooling is Pooling.blur and self.weights is not None:
             raise ValueError("pooling: blur goes with random weights; take model.weights=null, or plain")
+        if self.norm is not Norm.batch and self.weights is not None:
+            raise ValueError("norm: pretrained weights are for BatchNorm; take batch, or model.weights=null")
         if self.freeze and self.weights is None and self.checkpoint is None:
             raise ValueError("freeze: would leave random weights as they are; give model.weights, e.g. imagenet")
 
@@ -57,7 +61,7 @@ class ResNet18(Model):
         from torchvision.models import resnet18
 
         channels, height, width = require_images(inputs)
-        body = resnet18(weights=None)
+        body = resnet18(weights=None, norm_layer=self.norm.layer)
         if self.weights is not None:
             body.load_state_dict(pretrained_state("resnet18", self.weights))
         elif max(height, width) <= 64:

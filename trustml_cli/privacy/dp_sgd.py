@@ -4,6 +4,7 @@ Abadi, Chu, Goodfellow, McMahan, Mironov, Talwar and Zhang 2016, arXiv 1607.0013
 """
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import pi
@@ -90,7 +91,9 @@ def clipped_gradients(
     for part, labels in zip(torch.split(x, AT_ONCE), torch.split(y, AT_ONCE), strict=True):
         if not len(part):  # a batch may be empty
             continue
-        gradients, (loss, answers) = each(fixed, part, labels)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "There is a performance drop")  # of some layers, under vmap
+            gradients, (loss, answers) = each(fixed, part, labels)
         norm = torch.stack([values.flatten(1).square().sum(1) for values in gradients.values()]).sum(0).sqrt()
         scale = (clip / norm.clamp(min=1e-12)).clamp(max=1)
         for name, values in gradients.items():

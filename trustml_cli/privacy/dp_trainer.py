@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from trustml_cli.data.dataset import Dataset
-from trustml_cli.models.model import Model, Normalization
+from trustml_cli.models.model import DataDependentInit, Model, Normalization
 from trustml_cli.privacy import accounting, loss_distribution
 from trustml_cli.privacy.dp_sgd import DpSgdStep
 from trustml_cli.privacy.promise import promise
@@ -71,11 +71,18 @@ class DpSgdTrainer(GradientTrainer):
             )
 
     def check_network(self, network: nn.Module) -> None:
-        if any(isinstance(layer, _BatchNorm) for layer in network.modules()):
+        network.train()  # frozen layers stay in eval mode
+        layers = [layer for layer in network.modules() if layer.training]
+        network.eval()
+        if any(isinstance(layer, _BatchNorm) for layer in layers):
             raise ValueError(
-                "BatchNorm mixes the examples of a batch, and dp_sgd clips them one by one; take a model without it: "
-                "tanh_cnn, mnist_cnn, mlp or logistic"
+                "BatchNorm mixes the examples of a batch, and dp_sgd clips them one by one; take model.norm=group "
+                "(cifar_cnn, resnet18), or a model without it: tanh_cnn, fixed_features, mnist_cnn, mlp or logistic"
             )
+        if any(getattr(layer, "track_running_stats", False) for layer in layers):
+            raise ValueError("keeps statistics of the private examples without noise; take track_running_stats=False")
+        if any(isinstance(layer, DataDependentInit) for layer in layers):
+            raise ValueError("is initialised from private examples without noise; take another, such as tanh_cnn")
 
     def fit(
         self,

@@ -5,7 +5,7 @@ Kamath, Kumar and Manurangsi 2022, "Connect the dots", arXiv 2207.04380. Neighbo
 more or less.
 """
 
-from math import ceil, expm1, inf, log, log1p, sqrt
+from math import ceil, expm1, floor, inf, log, log1p, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from trustml_cli.privacy.accounting import log_sum
 FINENESS = 0.003  # width of a grid step in standard deviations of the loss of one step
 MOST_POINTS = 2**21  # of the grid of one step; a wider one has wider steps
 TAIL = 1e-7  # of delta: probability that is counted as if the loss were infinite there
+LEAST_NOISE = 0.05  # below, probabilities on the grid are smaller than the smallest float
 LEAST_DELTA = 1e-10  # below, rounding of the Fourier transform is no longer small
 
 Floats = NDArray[np.float64]
@@ -24,7 +25,7 @@ def epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: floa
     """ε of (ε, δ)-differential privacy after `steps` steps of the Poisson-sampled Gaussian; inf without noise.
 
     The arguments are those of `accounting.epsilon`. The result is an upper bound but for rounding, to about five
-    digits. Raises ValueError for a `delta` below 1e-10.
+    digits. Raises ValueError for a `delta` below 1e-10 or a noise multiplier below 0.05.
     """
     if delta < LEAST_DELTA:
         raise ValueError(f"delta: accounting by PLD needs at least {LEAST_DELTA:g}, got {delta:g}; take accountant=rdp")
@@ -32,6 +33,8 @@ def epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: floa
         return 0.0
     if noise_multiplier == 0:
         return inf
+    if noise_multiplier < LEAST_NOISE:
+        raise ValueError(f"noise_multiplier: accounting by PLD needs at least {LEAST_NOISE:g}; take accountant=rdp")
     losses, with_it, without = one_step(noise_multiplier, sample_rate, TAIL * delta / steps)
     beyond = max(0.0, 1 - with_it.sum())  # one example more has an infinite loss with this probability
     removed = after(losses, with_it, steps, delta, 1 - (1 - beyond) ** steps)
@@ -48,14 +51,14 @@ def one_step(sigma: float, q: float, tail: float) -> tuple[Floats, Floats, Float
     """
     from scipy.special import ndtr, ndtri
 
-    far = 1 - sigma * ndtri(tail)
+    far = 1 - sigma * float(ndtri(tail))
     x = np.linspace(-far, far, 20_001)
-    top, middle = loss(far, sigma, q), loss(x, sigma, q)
+    middle = loss(x, sigma, q)
     weights = (1 - q) * np.exp(-(x**2) / (2 * sigma**2)) + q * np.exp(-((x - 1) ** 2) / (2 * sigma**2))
     deviation = float(np.sqrt(np.cov(middle, aweights=weights)))
-    bottom = loss(-far, sigma, q) if q == 1 else log1p(-q)
-    width = max(FINENESS * deviation, (float(top) - float(bottom)) / MOST_POINTS)
-    losses = width * np.arange(np.floor(bottom / width), np.ceil(top / width) + 1)
+    bottom, top = float(middle[0]) if q == 1 else log1p(-q), float(middle[-1])
+    width = max(FINENESS * deviation, (top - bottom) / MOST_POINTS)
+    losses = np.arange(floor(bottom / width), ceil(top / width) + 1, dtype=np.float64) * width
 
     inside = np.expm1(losses) + q  # q times the ratio of the two densities
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -64,20 +67,21 @@ def one_step(sigma: float, q: float, tail: float) -> tuple[Floats, Floats, Float
     def between(mean: float) -> Floats:
         """Probability of N(mean, σ²) between neighbouring points, from the nearer tail."""
         z = (x - mean) / sigma
-        masses: Floats = np.where(z[:-1] > 0, ndtr(-z[:-1]) - ndtr(-z[1:]), ndtr(z[1:]) - ndtr(z[:-1]))
-        return masses
+        found: Floats = np.where(z[:-1] > 0, ndtr(-z[:-1]) - ndtr(-z[1:]), ndtr(z[1:]) - ndtr(z[:-1]))
+        return found
 
     without = between(0.0)
     with_it = (1 - q) * without + q * between(1.0)
     upper = np.clip((with_it - np.exp(losses[:-1]) * without) / -expm1(-width), 0, with_it)
-    masses = np.append(with_it - upper, 0.0)
+    masses: Floats = np.append(with_it - upper, 0.0)
     masses[1:] += upper
-    return losses, masses, masses * np.exp(-losses)
+    others: Floats = masses * np.exp(-losses)
+    return losses, masses, others
 
 
-def loss(x: Floats | float, sigma: float, q: float) -> Floats:
+def loss(x: Floats, sigma: float, q: float) -> Floats:
     """The privacy loss at x."""
-    ratio = (2 * np.asarray(x) - 1) / (2 * sigma**2)
+    ratio = (2 * x - 1) / (2 * sigma**2)
     values: Floats = ratio if q == 1 else np.logaddexp(log1p(-q), log(q) + ratio)
     return values
 

@@ -162,6 +162,8 @@ class Context:
         for name, passed, figure in spec.trainer.checks(len(data.train)):
             if name not in known:
                 self.record.check(name, passed, figure)
+                if not passed:
+                    self.remark(f"trainer: this does not hold: {name} ({figure})")
         needed = {name: self.train_or_load(each, stage=name) for name, each in spec.networks.items()}
         if needed and stage is None:
             stage = "defended" if isinstance(spec.step, Defence) else "student"
