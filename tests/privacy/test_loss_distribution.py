@@ -62,7 +62,7 @@ def test_limits() -> None:
     assert epsilon(1e6, 0.01, 10, 1e-5) == 0
     with pytest.raises(ValueError, match="delta: accounting by PLD needs at least 1e-10"):
         epsilon(1.0, 0.01, 10, LEAST_DELTA / 2)
-    with pytest.raises(ValueError, match="noise_multiplier: accounting by PLD needs at least 0.05"):
+    with pytest.raises(ValueError, match=r"noise_multiplier: accounting by PLD needs at least 0\.05"):
         epsilon(0.04, 0.01, 10, 1e-5)
     assert 500 < epsilon(0.05, 0.01, 10, 1e-5) < accounting.epsilon(0.05, 0.01, 10, 1e-5)
 

@@ -44,13 +44,20 @@ def test_the_training_images_of_a_checkpoint_are_its_members(trustml: Cli, tmp_p
     refused = trustml("task=membership", *own)
     assert refused.returncode == 2
     assert "task.members=train" in refused.stderr
-    answer = trustml("task=membership", *own, "task.members=train", "task.inference=[loss,ratio]", "task.references=2")
+    answer = trustml("task=membership", *own, "task.members=train", "task.inference=[loss,ratio]", "task.references=2",
+                     "task.claim=30")  # fmt: skip
     assert answer.returncode == 0, answer.stderr
     rows = metrics(newest(tmp_path))
     assert set(rows.victims) == {1}
     assert set(rows.auc_n) == {400}  # 200 training images and 200 test images
     assert (rows.auc_ci_low > 0.5).all()
     assert (rows.train_accuracy == 1).all()
+    assert (rows.epsilon == 30).all()
+    broken = trustml(
+        "task=membership", *own, "task.members=train", "task.inference=ratio", "task.references=2", "task.claim=0.001"
+    )
+    assert broken.returncode == 1
+    assert "less private than it claims" in broken.stderr
 
 
 def test_the_promise_of_private_training_is_attacked(trustml: Cli, tmp_path: Path) -> None:
@@ -87,6 +94,7 @@ def test_a_broken_promise_fails_the_run() -> None:
         (("task.pool=8",), ("task.pool", "at least 16")),
         (("dataset.limit=10",), ("task.pool", "10 images make no two halves of 8")),
         (("task.members=train", "dataset.limit=5"), ("task.pool", "at least 8 training and 8 test images")),
+        (("task.claim=1",), ("task.claim", "model.checkpoint")),
         (("task.views=19",), ("task.views", "between 1 and 18")),
         (("task.views=2", "dataset=census", "model=table_mlp"), ("task.views", "only images")),
         (("defence=rectify",), ("defence",)),

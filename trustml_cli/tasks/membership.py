@@ -34,7 +34,8 @@ class Membership:
     """Attack networks by each `inference` with each number of `references`; the rows are means over the victims.
 
     `members` says what the victims are. The references are trained like them, on random halves of the `pool`. `views`
-    is the number of versions of an image that the networks are asked about.
+    is the number of versions of an image that the networks are asked about. `claim` is the ε that is claimed for a
+    checkpoint; of networks trained here, it is what their trainer guarantees.
     """
 
     columns: ClassVar[Columns] = (
@@ -56,6 +57,7 @@ class Membership:
     pool: int | None
     views: int
     examples: int
+    claim: float | None
 
     def __post_init__(self) -> None:
         if not self.references or min(self.references) < 0:
@@ -63,6 +65,7 @@ class Membership:
         require(self, "pool", at_least=2 * FEWEST)
         require(self, "views", at_least=1, at_most=MOST)
         require(self, "examples", at_least=1)
+        require(self, "claim", above=0)
 
     def __call__(
         self,
@@ -82,6 +85,8 @@ class Membership:
         spec = context.spec(data, model, trainer, defence=defence)
         if not isinstance(spec, TrainingSpec):
             raise InputError("defence: this task needs a way to train; take none, or another than rectify")
+        if self.claim is not None and spec.trains:
+            raise InputError("task.claim: is for model.checkpoint, and this network is trained here; take null")
         if self.members is Members.half and not spec.trains:
             raise InputError("model.checkpoint: its members are its training images; add task.members=train")
         design = random_halves if self.members is Members.half else training_images
@@ -91,7 +96,7 @@ class Membership:
         logits = ask(networks, pool.split, self.views, context.hardware)
         shared = accuracies(networks, logits, pool, data, context.hardware)
         shared |= {"victims": pool.victims, "training_examples": len(pool.specs[0].data.train)}
-        claimed = trainer.columns(len(pool.specs[0].data.train), ()).get("epsilon") if pool.specs[0].trains else None
+        claimed = trainer.columns(len(pool.specs[0].data.train), ()).get("epsilon") if spec.trains else self.claim
         shared |= {} if claimed is None else {"epsilon": claimed}
         results: dict[tuple[str, int], MembershipResult] = {}
         scored: dict[tuple[str, int], list[Victim]] = {}
