@@ -111,8 +111,8 @@ def test_intervals_hold_the_error_of_endless_data_about_as_often_as_they_say() -
     confidence, predicted = logits.softmax(1).max(1)
     true = expected_calibration_error(confidence, predicted == labels)
     held = 0
-    for part in range(24):
+    for part in range(12):
         rows = slice(150 * part, 150 * part + 150)
         columns = calibration_columns(logits[rows], labels[rows], seed=part)
         held += float(columns["ece_ci_low"]) <= true <= float(columns["ece_ci_high"])  # type: ignore[arg-type]
-    assert held >= 20
+    assert held >= 10

@@ -53,16 +53,12 @@ def test_every_task_can_be_asked_for_a_calibrated_network(trustml: Cli, tmp_path
     row = metrics(newest(tmp_path)).iloc[0]
     assert row.ece == pytest.approx(alone.ece["temperature"], abs=1e-6)
     assert row.test_accuracy == alone.accuracy["none"]
-    words = ("task=fgsm", "task.epsilon=[0,0.1]", "task.check_images=0", "task.images=100")
-    tables = []
-    for name in ("temperature", "isotonic"):
-        answer = trustml(*words, *OVERFIT, f"calibrator={name}")
-        assert answer.returncode == 0, answer.stderr
-        tables.append(metrics(newest(tmp_path)))
-    assert (tables[0].mean_confidence < 0.97).all()
-    assert (tables[0].mean_confidence != tables[1].mean_confidence).all()
+    answer = trustml("task=fgsm", *OVERFIT, "calibrator=isotonic", "task.epsilon=0", "task.check_images=0")
+    assert answer.returncode == 0, answer.stderr
+    assert metrics(newest(tmp_path)).mean_confidence[0] != pytest.approx(alone.mean_confidence["none"], abs=1e-3)
 
 
+@pytest.mark.faults
 def test_a_network_that_is_not_trained_is_calibrated_as_it_is(trustml: Cli, tmp_path: Path, cache_dir: Path) -> None:
     assert trustml("task=train", *OVERFIT).returncode == 0
     stored = next((cache_dir / "models").glob(f"{facts(newest(tmp_path))['model_key']}*/*.safetensors"))
@@ -78,14 +74,9 @@ def test_a_network_that_is_not_trained_is_calibrated_as_it_is(trustml: Cli, tmp_
     ("words", "expected"),
     [
         (("task.calibrator=temprature",), ("task.calibrator", "'temperature'")),
-        (("task.shift=[0]",), ("task.shift", "above 0")),
-        (("task.shift=[8]",), ("task.shift", "8 pixels wide")),
         (("task.severity=6",), ("task.severity", "5 strengths, got 6")),
-        (("task.bins=0",), ("task.bins", "at least 1")),
         (("attack=universal",), ("attack", "no training images")),
-        (("calibrators.vector.penalty=-1",), ("calibrators.vector.penalty", "at least 0")),
         (("calibrators.vector.validation_images=7",), ("calibrators", "same validation_images")),
-        (("dataset.limit=4",), ("dataset", "5 training images or more")),
         (("dataset=census", "model=table_mlp"), ("task.shift", "need images")),
     ],
 )

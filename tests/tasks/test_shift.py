@@ -27,27 +27,21 @@ def test_figures_at_a_distance_are_those_by_hand() -> None:
 
 
 def test_digits_are_misread_when_they_move(trustml: Cli, tmp_path: Path) -> None:
-    found = {}
-    for fill in ("black", "circular"):
-        answer = trustml("task=shift", *SMALL, "task.distance=2", f"task.fill={fill}")
-        assert answer.returncode == 0, answer.stderr
-        rows = found[fill] = metrics(newest(tmp_path)).set_index("distance")
+    answer = trustml("task=shift", *SMALL, "task.distance=2", "task.fill=circular")
+    assert answer.returncode == 0, answer.stderr
+    rows = metrics(newest(tmp_path)).set_index("distance")
     assert list(rows.index) == [0, 1, 2]
     assert (rows.accuracy.diff()[1:] < -0.1).all()
     assert (rows.agreement[0], rows.consistency[0]) == (1, 1)
     assert (rows.share_invariant < rows.agreement)[1:].all()
     assert (rows.accuracy_n == 100).all()
-    assert found["black"].accuracy[0] == found["circular"].accuracy[0]
-    assert found["black"].accuracy[2] != found["circular"].accuracy[2]
     assert {path.stem for path in (newest(tmp_path) / "plots").iterdir()} == {"map", "curves", "changed"}
 
 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("task.distance=0",), ("task.distance", "at least 1")),
         (("task.distance=8",), ("task.distance", "below the 8 pixels")),
-        (("dataset=census", "model=table_mlp"), ("dataset", "needs images")),
         (("model=mnist_bnn", "model.pooling=blur"), ("model.pooling", "take plain")),
     ],
 )
