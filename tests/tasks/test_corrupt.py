@@ -46,8 +46,8 @@ def test_digits_are_misread_under_corruptions(trustml: Cli, tmp_path: Path) -> N
     run = newest(tmp_path)
     table = metrics(run, keep_default_na=False)
     assert list(zip(table.corruption, table.severity, strict=True)) == [
-        ("none", 0), ("contrast", 1), ("contrast", 5), ("gaussian_noise", 1), ("gaussian_noise", 5),
-        ("mean", 1), ("mean", 5),
+        ("none", 0), ("mean", 1), ("mean", 5),
+        ("contrast", 1), ("contrast", 5), ("gaussian_noise", 1), ("gaussian_noise", 5),
     ]  # fmt: skip
     rows = table.set_index(["corruption", "severity"])
     assert rows.accuracy["contrast", 5] < rows.accuracy["contrast", 1] <= rows.accuracy["none", 0]
@@ -60,7 +60,7 @@ def test_digits_are_misread_under_corruptions(trustml: Cli, tmp_path: Path) -> N
     ratio = wrong.loc["contrast"].sum()
     assert float(rows.corruption_error["contrast", 1]) == pytest.approx(ratio.accuracy / ratio.baseline_accuracy)
     assert rows.corruption_error["none", 0] == ""
-    assert {path.stem for path in (run / "plots").iterdir()} == {"strength", "errors", "images_1"}
+    assert {path.stem for path in (run / "plots").iterdir()} == {"accuracy", "errors", "images_1"}
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -75,7 +75,7 @@ class MeasureCorruptions:
         others: Mapping[str, Model],
         defence: Defence,
     ) -> None:
-        """Write a row for clean images, for each corruption and strength, and for the mean, then the plots."""
+        """Write a row for clean images, for the mean in each strength, and for each corruption, then the plots."""
         asked = chosen(self.corruption, corruption, "task.corruption")
         with prefix_errors("task"):
             check_severity(asked, self.severity)
@@ -92,17 +92,24 @@ class MeasureCorruptions:
             for key in tqdm([(CLEAN, 0), *keys], desc="corrupting", unit="condition", disable=None)
         }
         errors = error_columns(results, context.seed) if others else {}
-        for (name, strength), (own, *base) in results.items():
+        rows = {key: row(own, base, context.seed) for key, (own, *base) in results.items()}
+        context.record.metrics({"corruption": CLEAN, "severity": 0}, **rows[CLEAN, 0])
+        self.write_means(context, results, rows, errors.get(MEAN, {}))
+        for name, strength in keys:
             condition = {"corruption": name, "severity": strength}
-            context.record.metrics(condition, **row(own, base, context.seed), **errors.get(name, {}))
-        self.write_means(context, results, errors.get(MEAN, {}))
+            context.record.metrics(condition, **rows[name, strength], **errors.get(name, {}))
         self.plot(context, some, asked, errors)
 
-    def write_means(self, context: Context, results: Mapping[Key, list[Answers]], errors: Mapping[str, object]) -> None:
+    def write_means(
+        self,
+        context: Context,
+        results: Mapping[Key, list[Answers]],
+        rows: Mapping[Key, Mapping[str, Any]],
+        errors: Mapping[str, object],
+    ) -> None:
         """Write a row for each strength: the mean over the corruptions."""
-        rows = context.record.rows[:]
         for strength in sorted({*self.severity}):
-            own = [each for each in rows if each["severity"] == strength]
+            own = [values for (_, at), values in rows.items() if at == strength]
             shares = [
                 torch.stack([part[number].correct for (_, at), part in results.items() if at == strength])
                 .double()
@@ -126,7 +133,7 @@ class MeasureCorruptions:
     ) -> None:
         """Plot accuracy and calibration over the strength, errors relative to the baseline, and corrupted images."""
         rows, subject = context.record.rows, context.record.subject
-        context.record.plot("strength", accuracy_over_strength(rows, f"{subject}, n = {len(split):,}"))
+        context.record.plot("accuracy", accuracy_over_strength(rows, f"{subject}, n = {len(split):,}"))
         if errors:
             context.record.plot("errors", corruption_errors(errors, f"{subject}, relative to {self.baseline}"))
         raw, _ = next(split.stream(torch.arange(min(self.examples, len(split))), self.examples))
