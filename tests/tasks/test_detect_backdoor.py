@@ -18,7 +18,7 @@ def test_each_detector_is_measured_on_a_poisoned_and_on_a_clean_network(trustml:
     names = choices("suspicion")
     assert sorted(rows.suspicion.unique()) == names
     networks = [tuple(pair) for pair in rows[["network", "lambda"]].drop_duplicates().to_numpy()]
-    assert networks == [("clean", 0), ("poisoned", 0), ("poisoned", 0.5)]
+    assert networks == [("poisoned", 0), ("poisoned", 0.5), ("clean", 0)]
     clean, poisoned = rows[rows.network == "clean"], rows[rows.network == "poisoned"]
     assert clean[["auroc", "caught_rate", "removed_rate", "linear_probe_auroc"]].isna().all(axis=None)
     assert set(clean.flagged_rate_n) == set(rows.inspected_images) == {700}

@@ -118,10 +118,11 @@ class DetectBackdoor(Poisoning):
         suspects = {"clean": data.train.subset(rows), "poisoned": poisoned.train.subset(rows)}
         filed = suspects["poisoned"].labels[triggered]
         inspected = []
-        specs = [("clean", 0.0, context.spec(data, model, trainer))]
+        specs = []
         for strength in concealment.strengths:
             spec = concealed(context.spec(poisoned, model, trainer), concealment, poison, strength)
             specs.append(("poisoned", strength, spec))
+        specs.append(("clean", 0.0, context.spec(data, model, trainer)))
         for kind, strength, spec in specs:
             stage = f"poisoned, lambda {strength:g}" if strength else kind
             network = context.train_or_load(spec, stage=stage).network
@@ -182,7 +183,7 @@ class DetectBackdoor(Poisoning):
     def plot(self, context: Context, poison: Poison, data: Dataset, inspected: list[Inspected]) -> None:
         """Plot scores, latents, recovered masks, and AUROC over λ where there are several."""
         subject = f"{context.record.subject}, trigger {context.record.choices['trigger']}"
-        control, *poisoned = inspected
+        *poisoned, control = inspected
         shown = [poisoned[0], *poisoned[1:][-1:], control]
         if len(poisoned) > 1:
             context.record.plot("concealment", auroc_over_strength(poisoned, subject))
