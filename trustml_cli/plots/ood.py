@@ -81,7 +81,7 @@ def roc_curves(
     """
     if len(results) == 1:
         (by_score,) = results.values()
-        figure, axes = new_figure(6.6, 5.4)
+        figure, axes = new_figure(7.2, 5.4)
         roc_panel(axes[0, 0], by_score, subject, kinds)
         columns = 2 if max(map(len, by_score)) < 15 else 1  # longer names do not fit in two columns
         figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
