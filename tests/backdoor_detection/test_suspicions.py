@@ -65,7 +65,7 @@ def inspection(poisoned: int, network: nn.Module) -> tuple[Inspection, Tensor]:
 
 @pytest.mark.parametrize("name", choices("suspicion"))
 def test_each_finds_a_planted_backdoor_and_flags_no_clean_network(name: str) -> None:
-    detector = suspicion(name, **({"steps": 300} if name == "neural_cleanse" else {}))
+    detector = suspicion(name, **({"steps": 150, "batch_size": 16} if name == "neural_cleanse" else {}))
     seen, triggered = inspection(12, Backdoored())
     found = detector.inspect(seen)
     filed = seen.suspects.labels == 0
@@ -196,7 +196,7 @@ def test_the_anomaly_index_by_hand(sizes: list[float], index: float) -> None:
 
 def test_the_recovered_mask_is_the_trigger() -> None:
     seen, _ = inspection(12, Backdoored())
-    found = suspicion("neural_cleanse", steps=300).inspect(seen)
+    found = suspicion("neural_cleanse", steps=200).inspect(seen)
     assert found.masks is not None
     assert found.patterns is not None
     assert found.masks.shape == (CLASSES, 5, 4)

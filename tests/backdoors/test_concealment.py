@@ -107,7 +107,7 @@ def test_triggered_images_move_to_clean_ones_of_the_target() -> None:
     for strength in (0.0, 3.0):
         state, step = State(lr=0.01), concealment(lr=0.01).step(poison(), strength)
         with seeded(0):
-            for _ in range(200):
+            for _ in range(120):
                 step(state, x, y)  # type: ignore[arg-type]
         with torch.no_grad():
             clean, marked = x[::3], PATCH(x[2::3])
