@@ -108,7 +108,10 @@ BAD_INPUT = [
     (["task=fooling", "task.std=-1"], ["task.std", "at least 0", "-1"]),
     (["task=fooling", "task.confidence=2"], ["task.confidence", "between 0 and 1", "2"]),
     (["task=fooling", "methods.many_steps.steps=0"], ["methods.many_steps.steps", "at least 1"]),
-    (["task=fooling", "dataset=census", "model=table_mlp"], ["dataset", "images"]),
+    *(
+        (["task=" + task, "dataset=census", "model=table_mlp"], ["dataset", "images"])
+        for task in ("fgsm", "universal", "fooling")
+    ),
     (["task=physical", "physical.target=cat"], ["physical.target", "cat", "0 to 9"]),
     (["task=physical", "physical.area=0.9"], ["physical.area", "at most 0.5", "0.9"]),
     (["task=physical", "physical.rotation=-1"], ["physical.rotation", "between 0 and 180", "-1"]),

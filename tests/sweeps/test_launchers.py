@@ -56,7 +56,6 @@ def only_sweep(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("launcher", "epsilons"),
     [
-        ("joblib", [0.1]),
         pytest.param("joblib", [0.1, 0.2], marks=pytest.mark.faults),
         pytest.param("local_submitit", [0.1], marks=pytest.mark.faults),
         pytest.param("ray", [0.1], marks=pytest.mark.faults),

@@ -1,4 +1,4 @@
-"""The commands `trustml runs`, `report`, `show` and `resume`. Each imports only what it needs, and none torch."""
+"""The commands after `trustml`, as `trustml runs`. Each imports only what it needs, and none torch."""
 
 import os
 import shutil
@@ -191,6 +191,22 @@ def resume(given: Namespace) -> list[str]:
     return [f"resume={quoted(given.folder)}", *given.words]
 
 
+def study_arguments(parser: ArgumentParser) -> None:
+    """Declare the arguments of `trustml study`."""
+    parser.add_argument("name", metavar="NAME", help="a choice of the group study; trustml show study lists them")
+    rest = parser.add_argument("words", metavar="KEY=VALUE", nargs=REMAINDER, help="for every item that has the key")
+    rest.required = False
+    parser.epilog = """\
+  trustml study audit model=cifar_cnn quick=true
+  trustml study audit model=custom model.factory=mine:network model.checkpoint=mine.safetensors
+  trustml study mine --config-dir studies"""
+
+
+def study(given: Namespace) -> list[str]:
+    """Run the items of a study, and answer its questions on one page."""
+    return [f"study={given.name}", *given.words]
+
+
 def print_table(rows: Sequence[Sequence[str]], wrap: bool = False) -> None:
     """Print rows as aligned columns; control characters become escape sequences.
 
@@ -230,5 +246,6 @@ COMMANDS = {
         "Put runs side by side on one page: what differs, and what came of it.", report_arguments, report
     ),
     "resume": Command("Run the jobs that a sweep lacks or that failed, and add up again.", resume_arguments, resume),
+    "study": Command("Run many experiments, and answer their questions on one page.", study_arguments, study),
     "show": Command("Show what there is to choose from, and the keys of a choice.", show_arguments, show),
 }

@@ -46,6 +46,8 @@ def main() -> None:
         overrides, flags = split_words(words)
         overrides = understood(overrides, lambda key, words: exists(key, config_folder(), [*words, *flags]))
         refuse_repetition(overrides)
+        if any(word.startswith("study=") for word in overrides) and {"-m", "--multirun"}.isdisjoint(flags):
+            flags = [*flags, "--multirun"]
         sys.argv[1:] = resumed_words(overrides, flags)
         require_current_folder()
         run_main(job, config_folder())

@@ -5,7 +5,7 @@ overrides. `make test-next` tries the newest version.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ from hydra._internal import defaults_list
 from hydra._internal import hydra as hydra_itself
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import CachingConfigRepository
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core import utils as hydra_utils
+from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 
 __all__ = ["CachingConfigRepository", "ConfigLoaderImpl", "get_args_parser"]
@@ -27,6 +29,7 @@ VERSION_BASE: dict[str, Any] = {"version_base": "1.3"} if hydra.__version__.star
 APPLY_OVERRIDES: Callable[..., None] = ConfigLoaderImpl._apply_overrides_to_config
 CONFIGURE_LOG: Callable[..., None] = hydra_utils.configure_log
 INTERPOLATION_MAP: Callable[..., Any] = defaults_list._create_interpolation_map
+SPLIT_SWEEP: Callable[..., list[list[list[str]]]] = BasicSweeper.split_arguments
 GET_MODE: Callable[..., Any] = hydra_itself.Hydra.get_mode
 
 
@@ -85,6 +88,22 @@ def replace_check_of_jobs(validate: Callable[..., None]) -> None:
     """Have sweepers check the overrides of all jobs by `validate`, before the first of them begins."""
     checks: Any = Sweeper
     checks.validate_batch_is_legal = validate
+
+
+def split_sweep(words: Sequence[Any]) -> list[list[str]]:
+    """The overrides of each job of a sweep, from its parsed overrides."""
+    return SPLIT_SWEEP(list(words), None)[0]
+
+
+def have_jobs(jobs: list[list[str]] | None) -> None:
+    """Have the sweeper run these `jobs` instead of the product of what is swept over, or that again for None."""
+    name = f"{BasicSweeper.__module__}.{BasicSweeper.__name__}"
+    sweeper: Any = Plugins.instance().class_name_to_class[name]  # a copy of the class, which Hydra made when it looked
+
+    def split(overrides: list[Any], max_batch_size: int | None) -> list[list[list[str]]]:
+        return SPLIT_SWEEP(overrides, max_batch_size) if jobs is None else [jobs]
+
+    sweeper.split_arguments = staticmethod(split)
 
 
 def replace_joblib_pool(pool: type) -> None:

@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.errors import ConfigCompositionException
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, Node, OmegaConf
@@ -83,6 +84,8 @@ class CarefulLoader(ConfigLoaderImpl):
 
     words: tuple[str, ...] = ()
     """The command line. Overrides that trustml itself composes later are not part of it."""
+    sweeping = False
+    """Whether the config of a whole sweep is loaded. Its jobs may have other tasks, with other keys, than it has."""
 
     def load_configuration(
         self,
@@ -95,6 +98,7 @@ class CarefulLoader(ConfigLoaderImpl):
         """Load the config; raises `InputError` if its `hydra` part names code that is neither Hydra's nor allowed."""
         if from_shell:
             self.words = tuple(overrides)
+        CarefulLoader.sweeping = run_mode is RunMode.MULTIRUN
         config = super().load_configuration(config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
         allow = packages(self.words)
         refuse_code(OmegaConf.to_container(config.hydra, resolve=False), "hydra", allow)
@@ -213,7 +217,15 @@ def apply_overrides(overrides: list[Override], config: DictConfig) -> None:
 
     brought = [word for word in overrides if top(word) in config and OmegaConf.is_interpolation(config, top(word))]
     brought = [word for word in brought if "." in word.key_or_group]
-    APPLY_OVERRIDES([word for word in overrides if word not in brought], config)
+    if "study" in config:
+        OmegaConf.set_struct(config.study, False)  # its reader knows the keys, also those that a file leaves out
+    for word in overrides:
+        if word not in brought:
+            try:
+                APPLY_OVERRIDES([word], config)
+            except ConfigCompositionException:
+                if not CarefulLoader.sweeping or top(word) == "hydra":
+                    raise  # otherwise the sweep's jobs, which are composed before the first begins, say so
     for name in dict.fromkeys(map(top, brought)):
         config[name] = config[name]
     APPLY_OVERRIDES(brought, config)

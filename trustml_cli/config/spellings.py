@@ -20,6 +20,7 @@ ALIASES = {
     "attack.queries": ("n_queries", "attack.n_queries"),
     "defence.epsilon": ("defence.eps",),
     "defence.step_size": ("defence.alpha",),
+    "study.quick": ("quick",),
 }
 """Keys, with the names that foolbox, torchattacks, ART, AutoAttack and RobustBench have for them."""
 

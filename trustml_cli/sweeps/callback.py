@@ -7,6 +7,7 @@ import secrets
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from trustml_cli.config.groups import values_of
+from trustml_cli.config.hydra_internals import have_jobs
 from trustml_cli.results.claim import refuse_others_sweep
 from trustml_cli.results.csv_files import as_csv
 from trustml_cli.sweeps.launchers import check_each_kind_once, outlive_killed_jobs
@@ -28,6 +30,7 @@ from trustml_cli.system.streams import write_if_possible
 
 if TYPE_CHECKING:
     from trustml_cli.results.aggregate import Answers, Run
+    from trustml_cli.results.study import Item, Study
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +46,9 @@ class SweepCallback(Callback):
 
     exit_code = 0
     sweep: Path | None = None
+    broken = False
+    """Whether a figure that its user marked `required` is not within its limits."""
+    study: "tuple[Study, dict[str, Item]] | None" = None
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Set the status to failure until the run ends, because Hydra continues when a callback fails."""
@@ -53,7 +59,7 @@ class SweepCallback(Callback):
         SweepCallback.exit_code = 1
         try:
             refuse_others_sweep(Path(config.hydra.sweep.dir))
-            jobs = count_jobs(as_written(config.hydra.overrides.task))
+            jobs = deal_jobs(config, as_written(config.hydra.overrides.task))
         except InputError as error:  # Hydra would continue, and overwrite the directory
             write_if_possible(f"trustml: error: {error}\n", to=sys.stderr)
             sys.exit(2)
@@ -75,6 +81,21 @@ class SweepCallback(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Summarise the jobs of a multirun, name those that failed, and take the worst of their exit statuses."""
         finish_sweep(Path(config.hydra.sweep.dir), registered_runs())
+
+
+def deal_jobs(config: DictConfig, words: Sequence[str]) -> int:
+    """Decide which jobs a multirun has: those of its study if it has one; returns their number."""
+    SweepCallback.study, SweepCallback.broken = None, False
+    if config.get("study") is None:
+        have_jobs(None)
+        return count_jobs(words)
+    from trustml_cli.results.study import read_study
+    from trustml_cli.sweeps.study import jobs_of
+
+    study, items = SweepCallback.study = read_study(config.study)
+    jobs = jobs_of(items, study.quick, words, GlobalHydra.instance().config_loader())
+    have_jobs(jobs)
+    return len(jobs)
 
 
 def count_jobs(words: Sequence[str]) -> int:
@@ -121,11 +142,12 @@ def finish_sweep(sweep: Path, runs: "Sequence[Run]") -> int:
     """
     from trustml_cli.results.aggregate import Refused
 
+    tabulated = tabulate_study if SweepCallback.study else tabulate
     jobs = max(len(runs), int(os.environ.get(SweepCallback.JOBS, 0)))
     lost, summary, complaints = 0, "", []
     try:
         if not all(isinstance(run, Refused) for run in runs):  # otherwise earlier jobs' tables stay unchanged
-            summary = tabulate(sweep, runs)
+            summary = tabulated(sweep, runs)
     except Exception as error:  # the jobs' own results are kept, and their statuses are still reported
         log.debug("traceback", exc_info=True)
         complaints.append(f"error: the jobs could not be summed up: {type(error).__name__}: {error}")
@@ -140,7 +162,10 @@ def finish_sweep(sweep: Path, runs: "Sequence[Run]") -> int:
         complaints.append(f"{missing} of {jobs} jobs never began{why}")
     # 1 (a run failed after computing began, or was interrupted) takes precedence over 2 (wrong input)
     codes = [2 if run.facts.exit_code == 2 else 1 for run in failed]
-    SweepCallback.exit_code = lost or min(codes, default=1 if missing else 0)
+    if SweepCallback.study and codes.count(2) < jobs:  # what cannot be asked of a model is told as not measured
+        codes = [code for code in codes if code != 2]
+    broken = 3 if SweepCallback.broken else 0
+    SweepCallback.exit_code = lost or min(codes, default=1 if missing else broken)
     write_if_possible(summary, to=sys.stdout)
     write_if_possible("".join(f"trustml: {complaint}\n" for complaint in complaints), to=sys.stderr)
     write_if_possible(f"{len(runs) - len(failed)} of {jobs} jobs completed; results are in {sweep}\n", to=sys.stdout)
@@ -168,6 +193,27 @@ def tabulate(sweep: Path, runs: "Sequence[Run]") -> str:
     words = [*own_choices(saved), *command_of(saved)] if saved.exists() else []
     write_sweep(sweep, runs, answers, words)
     return "".join(f"\n{as_text(one, str(one.headline))}" for one in told)
+
+
+def tabulate_study(sweep: Path, runs: "Sequence[Run]") -> str:
+    """Write study.csv, study.json and index.html from the `runs` of a study; returns its figures for a terminal."""
+    import pandas
+
+    from trustml_cli.results.report.study import write_study
+    from trustml_cli.results.study import item_of, measure
+
+    assert SweepCallback.study is not None
+    study, items = SweepCallback.study
+    of_item = {name: [run for run in runs if item_of(run) == name] for name in items}
+    measured = {name: measure(name, item, of_item[name]) for name, item in items.items()}
+    rows = [each for figures in measured.values() for each in figures]
+    SweepCallback.broken = any(each.broken for each in rows)
+    table = pandas.DataFrame([asdict(each) for each in rows])
+    write_atomically(sweep / "study.csv", lambda partial: partial.write_text(as_csv(table), encoding="utf-8"))
+    write_json(sweep / "study.json", {"title": study.title, "figures": [asdict(each) for each in rows]})
+    write_study(sweep, study, items, of_item, measured)
+    lines = [[each.item, each.label, each.text, each.limit, each.verdict] for each in rows]
+    return f"\n{pandas.DataFrame(lines, columns=['item', 'figure', 'value', 'limit', '']).to_string(index=False)}\n"
 
 
 def as_text(answers: "Answers", headline: str) -> str:

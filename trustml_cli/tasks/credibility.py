@@ -52,7 +52,7 @@ class Credibility:
 
     The `k` nearest of `references` training images in each of `layers` vote (see `DeepNearestNeighbours`);
     `calibration` training images are held out before training to say how many votes are usual. The images are also
-    noisy (Gaussian, standard deviation `noise`), rotated by `rotation` degrees, attacked within `epsilon` by the
+    noisy (Gaussian, standard deviation `std`), rotated by `rotation` degrees, attacked within `epsilon` by the
     attack, which does not know of the neighbours, and by one that does (`adaptive_steps` steps, L∞); the images of
     `ood_dataset` are unseen. The rivals are detectors. A credibility of at most `significance` is flagged; neighbours
     are deceived where their answer is wrong and not flagged. `examples`
@@ -73,7 +73,7 @@ class Credibility:
     references: int
     calibration: int
     images: int | None
-    noise: float
+    std: float
     rotation: float
     epsilon: float
     adaptive_steps: int
@@ -85,7 +85,7 @@ class Credibility:
     def __post_init__(self) -> None:
         require(self, "k", "references", "calibration", "adaptive_steps", "examples", "shown", at_least=1)
         require(self, "images", at_least=1)
-        require(self, "noise", "epsilon", above=0)
+        require(self, "std", "epsilon", above=0)
         require(self, "rotation", above=0, below=360)
         require(self, "significance", above=0, below=1)
 
@@ -167,7 +167,7 @@ class Credibility:
             for x, y in tqdm(stream, total=-(-len(test) // BATCH), desc="attacking", unit="batch", disable=None):
                 names = choose_layers(network, x[:1], self.layers)
                 versions = {
-                    NOISY: (x + self.noise * torch.randn_like(x)).clamp(0, 1),
+                    NOISY: (x + self.std * torch.randn_like(x)).clamp(0, 1),
                     ROTATED: rotate(x, self.rotation, InterpolationMode.BILINEAR),
                     context.record.choices["attack"]: attack(network, x, y, self.epsilon),
                     ADAPTIVE: neighbour_attack(

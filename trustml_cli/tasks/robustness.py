@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import isfinite
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import nn
@@ -28,6 +28,7 @@ from trustml_cli.tasks.evaluation import RobustnessEvaluation
 from trustml_cli.training.predict import BATCH
 
 log = logging.getLogger(__name__)
+A = TypeVar("A", bound=Attack)
 
 ALL = "all"
 
@@ -138,8 +139,13 @@ def check_gradient_access(attack: Attack, network: nn.Module, shape: tuple[int, 
         raise NoGradient
 
 
-def resolve_target(attack: Attack, data: Dataset) -> tuple[Attack, Split]:
-    """The attack with its target as a class number, and the test images not of that class."""
+def resolve_target(attack: A, data: Dataset) -> tuple[A, Split]:
+    """The attack with its target as a class number, and the test images not of that class.
+
+    Raises `InputError` for a table: its columns have no common unit for epsilon, and are not in [0, 1].
+    """
+    if len(data.shape) != 3:
+        raise InputError("dataset: needs images, because epsilon is in pixel units; for tables see task=debias")
     if attack.target is None:
         return attack, data.test
     with prefix_errors("attack.target"):

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -18,12 +18,12 @@ from trustml_cli.metrics.columns import Columns, conditions, headline, higher, l
 from trustml_cli.metrics.intervals import proportion
 from trustml_cli.models.model import Model
 from trustml_cli.plots.universal import fooled_images, perturbations, transfer_matrix
-from trustml_cli.system.errors import InputError, prefix_errors
+from trustml_cli.system.errors import InputError
 from trustml_cli.system.hardware import seeded
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.attacker_images import AttackerImages, attacker_condition, split_for_attacker
 from trustml_cli.tasks.context import Context
-from trustml_cli.tasks.robustness import check_epsilons
+from trustml_cli.tasks.robustness import check_epsilons, resolve_target
 from trustml_cli.training.predict import BATCH
 from trustml_cli.training.trainer import Trainer
 
@@ -70,9 +70,7 @@ class TransferUniversal:
         models = {context.record.choices["model"]: model}
         models |= {name: other for name, other in others.items() if name not in models}
         data = context.load(dataset)
-        if attack.target is not None:
-            with prefix_errors("attack.target"):
-                attack = replace(attack, target=data.class_number(attack.target))
+        learner, _ = resolve_target(attack, data)
         data, known = split_for_attacker(data, attack.learns_from, self.attacker_images, context.seed)
         for each in models.values():
             context.require_gradients(data, each, "attack")
@@ -81,10 +79,10 @@ class TransferUniversal:
             for name, each in models.items()
         }
 
-        carried, asked = self.learnt(context, attack, networks, known)
+        carried, asked = self.learnt(context, learner, networks, known)
         context.record.note(learning_queries={name: counted.queries for name, counted in asked.items()})
         context.record.note(learning_gradients={name: counted.gradients for name, counted in asked.items()})
-        self.rows(context, attack, carried, networks, data)
+        self.rows(context, learner, carried, networks, data)
 
         tensors = {f"{one.found_on}_epsilon_{one.epsilon:g}": one.perturbation[0] for one in carried}
         context.record.artifact("perturbations", tensors)

@@ -1,0 +1,120 @@
+"""Figures of a study from run directories, against limits worked out by hand."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pytest
+
+from trustml_cli.results.aggregate import Run, read_runs
+from trustml_cli.results.study import Figure, Item, answer_of, measure, read_study
+from trustml_cli.system.errors import InputError
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[Run]:
+    """Two seeds of one item, each with a row for epsilon 0 and one for 0.1."""
+    for seed, (clean, robust) in enumerate([(0.9, 0.4), (0.8, 0.6)]):
+        run = tmp_path / f"fgsm,seed={seed}"
+        run.mkdir()
+        known = {"task": "fgsm", "dataset": "digits", "model": "mlp", "seed": seed}
+        ended = {"status": "completed", "conditions": ["epsilon"], "headline": "accuracy", "seconds": 2.0}
+        (run / "run.json").write_text(json.dumps({**known, **ended, "started": f"{seed}", "command": ["trustml"]}))
+        rows = [
+            {**known, "epsilon": epsilon, "accuracy": value, "accuracy_ci_low": value - 0.05,
+             "accuracy_ci_high": value + 0.05, "accuracy_n": 100}
+            for epsilon, value in ((0.0, clean), (0.1, robust))
+        ]  # fmt: skip
+        pandas.DataFrame(rows).to_csv(run / "metrics.csv", index=False)
+    return read_runs(tmp_path)
+
+
+def item(**figure: Any) -> Item:
+    return Item("Is it?", ["task=fgsm"], figures={"one": {"metric": "accuracy", **figure}}, answer="It is {one}.")
+
+
+@pytest.mark.parametrize(
+    ("limits", "verdict", "broken"),
+    [
+        ({}, "", False),
+        ({"at_least": 0.4}, "holds", False),
+        ({"at_least": 0.36, "required": True}, "holds", True),  # the interval reaches down to 0.35
+        ({"at_least": 0.35, "required": True}, "holds", False),
+        ({"at_least": 0.41}, "does not hold", False),
+        ({"at_most": 0.39, "required": True}, "does not hold", True),
+        ({"expected": 0.42, "tolerance": 0.02}, "holds", False),
+        ({"expected": 0.42, "tolerance": 0.01}, "does not hold", False),
+        ({"at_least": 0.3, "at_most": 0.5, "required": True}, "holds", False),
+    ],
+)
+def test_a_value_is_held_against_its_limits(
+    limits: dict[str, Any], verdict: str, broken: bool, runs: list[Run]
+) -> None:
+    (found,) = measure("fgsm", item(where={"epsilon": 0.1}, **limits), runs[:1])
+    assert (found.value, found.n, found.verdict, found.broken) == (0.4, 100, verdict, broken)
+    assert (found.ci_low, found.ci_high) == pytest.approx((0.35, 0.45))
+    assert found.seconds == 2
+
+
+def test_several_seeds_are_averaged(runs: list[Run]) -> None:
+    asked = item(where={"epsilon": "0"})
+    (found,) = measure("fgsm", asked, runs)
+    assert found.value == pytest.approx(0.85)
+    assert found.ci_low is not None
+    assert found.ci_low < 0.8
+    assert found.seconds == 4
+    assert answer_of(asked, [found]).startswith("It is 0.85 (95 % interval ")
+
+
+@pytest.mark.parametrize(
+    ("figure", "why"),
+    [
+        ({"metric": "acuracy"}, "no column acuracy; did you mean 'accuracy'?"),
+        ({"where": {"epsilom": 1}}, "no column epsilom; did you mean 'epsilon'?"),
+        ({"where": {"epsilon": 0.2}}, "no row where {'epsilon': 0.2}"),
+        ({}, "2 rows, which differ in epsilon; add one to where"),
+    ],
+)
+def test_what_has_no_value_says_why_and_breaks_what_is_required(
+    figure: dict[str, Any], why: str, runs: list[Run]
+) -> None:
+    (found,) = measure("fgsm", item(**figure, at_least=0.1, required=True), runs[:1])
+    assert (found.value, found.verdict, found.why, found.broken) == (None, "not measured", why, True)
+    assert "not measured" in answer_of(item(), [found])
+
+
+def test_an_item_without_a_run_is_not_measured() -> None:
+    (found,) = measure("fgsm", item(), [])
+    assert found.why == "no run of it was completed"
+
+
+ITEM = {"question": "Is it?", "run": ["task=train"]}
+
+
+@pytest.mark.parametrize(
+    ("study", "words"),
+    [
+        ({"items": {"a": ITEM}}, ["study.title", "needs a value"]),
+        ({"title": "T", "items": {}}, ["study.items", "is empty"]),
+        ({"title": "T", "items": {"a/b": ITEM}}, ["study.items.a/b", "names a directory"]),
+        ({"title": "T", "items": {"a": {**ITEM, "anwser": ""}}}, ["study.items.a.anwser", "'answer'"]),
+        ({"title": "T", "items": {"a": {**ITEM, "answer": "{b}"}}}, ["study.items.a.answer", "no figure 'b'"]),
+        ({"title": "T", "items": {"a": 3}}, ["study.items.a", "mapping"]),
+        (
+            {"title": "T", "items": {"a": {**ITEM, "figures": {"b": {"metric": "accuracy", "required": True}}}}},
+            ["study.items.a.figures.b.required", "at_least"],
+        ),
+    ],
+)
+def test_a_study_that_cannot_be_is_refused_by_the_key(study: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(InputError) as refused:
+        read_study(study)
+    for word in words:
+        assert word in str(refused.value)
+
+
+def test_limits_are_told_in_words() -> None:
+    assert Figure("accuracy", at_least=0.5, at_most=0.75).limit == "at least 0.5 and at most 0.75"
+    assert Figure("accuracy", expected=0.5, tolerance=0.1).limit == "0.5 ± 0.1"
+    assert Figure("accuracy").limit == ""

@@ -1,0 +1,114 @@
+"""Studies from the command line: which jobs they have, what they leave, and how they end."""
+
+import json
+from pathlib import Path
+
+import pandas
+import pytest
+
+from tests.configs import choices
+from tests.helpers import Cli, facts
+from trustml_cli.config.groups import config_folder
+from trustml_cli.config.hydra_internals import composing_from
+from trustml_cli.results.study import read_study
+from trustml_cli.sweeps.study import jobs_of
+
+MINE = """
+title: Two questions
+items:
+  accuracy:
+    question: How often is it right?
+    run: [task=train, model=logistic, trainer=smoke, 'seed=0,1']
+    figures:
+      accuracy: {metric: test_accuracy, at_least: 0.2}
+    answer: "It is right about {accuracy}."
+  robust:
+    question: And under attack?
+    run: [task=fgsm, model=logistic, trainer=smoke, task.check_images=0]
+    quick: [task.images=20]
+    figures:
+      attacked: {metric: robust_accuracy, where: {epsilon: 0.3}, at_most: 0.2}
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> str:
+    folder = tmp_path / "mine" / "study"
+    folder.mkdir(parents=True)
+    (folder / "two.yaml").write_text(MINE)
+    return str(folder.parent)
+
+
+def test_a_study_runs_its_items_and_answers_them_on_one_page(trustml: Cli, mine: str, tmp_path: Path) -> None:
+    limit = "study.items.robust.figures.attacked"
+    words = ["quick=true", "task.epsilon=0.3", f"{limit}.at_most=null", f"{limit}.at_least=0.9", f"{limit}.required=true"]
+    answer = trustml("study", "two", *words, "--config-dir", mine)
+    assert answer.returncode == 3, answer.stderr
+    assert "3 of 3 jobs completed" in answer.stdout
+    (folder,) = (tmp_path / "outputs" / "multirun").iterdir()
+    assert {path.name for path in folder.iterdir() if path.is_dir() and path.name != ".hydra"} == {
+        "accuracy,seed=0", "accuracy,seed=1", "robust",
+    }  # fmt: skip
+    assert facts(folder / "robust")["command"] == [
+        "trustml", "--config-dir", mine, "task=fgsm", "model=logistic", "trainer=smoke", "task.check_images=0",
+        "task.images=20", "task.epsilon=0.3",
+    ]  # fmt: skip
+    table = pandas.read_csv(folder / "study.csv").set_index("item")
+    assert table.verdict.tolist() == ["holds", "does not hold"]
+    assert table.n.tolist()[1] == 20
+    seeds = [pandas.read_csv(folder / f"accuracy,seed={seed}" / "metrics.csv").test_accuracy[0] for seed in (0, 1)]
+    assert table.value["accuracy"] == pytest.approx(sum(seeds) / 2)
+    assert json.loads((folder / "study.json").read_text())["title"] == "Two questions"
+    page = (folder / "index.html").read_text()
+    assert "How often is it right?" in page
+    assert f"It is right about {table.value['accuracy']:.4g} (95 % interval" in page
+    assert page.count("<img") >= 2
+
+
+def test_an_item_that_the_model_has_no_answer_to_stops_no_other(trustml: Cli, mine: str, tmp_path: Path) -> None:
+    answer = trustml("study=two", "dataset=census", "model=table_mlp", "quick=true", "seed=0", "--config-dir", mine)
+    assert answer.returncode == 0
+    assert "1 of 2 jobs completed" in answer.stdout
+    (folder,) = (tmp_path / "outputs" / "multirun").iterdir()
+    table = pandas.read_csv(folder / "study.csv").set_index("item")
+    assert table.verdict["accuracy"] == "holds"
+    assert table.verdict["robust"] == "not measured"
+    assert "needs images" in table.why["robust"]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["study=tow"], "study=tow: no such study; did you mean 'two'?"),
+        (["study=two", "study.itms.robust.vary=[]"], "study.itms: no such key; did you mean 'items'?"),
+        (["study=two", "trainer.lrr=1"], "trainer.lrr=1: no item of this study has this key"),
+        (["study=two", "attack.steps=1"], "attack.steps=1: no item of this study has this key"),
+        (["study=two", 'study.items.accuracy.run=["task=trian"]'], "task=trian: no such task"),
+        (["study=two", 'study.items.accuracy.run=["output_dir=x"]'], "output_dir=x is not for a study to set"),
+        (["study=two", 'study.items.accuracy.run=["model.factory=os:x"]'], "is not for a study to set"),
+        (["study"], "NAME"),
+    ],
+)
+def test_a_wrong_study_ends_with_2_and_one_line(
+    words: list[str], line: str, trustml: Cli, mine: str, tmp_path: Path
+) -> None:
+    answer = trustml(*words, "--config-dir", mine) if len(words[0]) > 5 else trustml(*words)
+    assert answer.returncode == 2, answer.stdout
+    assert line in answer.stderr
+    assert answer.stderr.count("\n") == 1, answer.stderr
+    assert not list(tmp_path.rglob("run.json"))
+
+
+@pytest.mark.parametrize("name", choices("study"))
+def test_every_study_names_runs_that_can_be_composed(name: str) -> None:
+    with composing_from(config_folder()):
+        from hydra import compose
+        from hydra.core.global_hydra import GlobalHydra
+
+        study, items = read_study(compose("config", [f"study={name}"]).study)
+        loader = GlobalHydra.instance().config_loader()
+        for quick in (False, True):
+            jobs = jobs_of(items, quick, [f"study={name}", "seed=3"], loader)
+            assert len(jobs) >= len(items)
+            assert all("seed=3" in job for job in jobs)
+        assert study.title

@@ -1,0 +1,220 @@
+"""A study: runs that answer questions, the figures that answer each, and what these are held against."""
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, replace
+from math import isnan
+from typing import Any
+
+import pandas
+from omegaconf import OmegaConf
+
+from trustml_cli.config.instantiate import build_as, nearest
+from trustml_cli.results.aggregate import Run, conditions_of, same, summarise, sweep_table, widest
+from trustml_cli.results.report.table import shown
+from trustml_cli.system.errors import InputError, prefix_errors
+
+HOLDS, FAILS, UNMEASURED = "holds", "does not hold", "not measured"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A value of metrics.csv, in the row where the conditions `where` hold, and its limits.
+
+    `expected` is a published value; it is met within `tolerance`. `required` makes the study end with status 3 unless
+    the whole 95 % interval is on the right side of the limit. `source` says where limits and expectations are from.
+    """
+
+    metric: str
+    label: str = ""
+    where: dict[str, Any] = field(default_factory=dict)
+    at_least: float | None = None
+    at_most: float | None = None
+    expected: float | None = None
+    tolerance: float = 0.0
+    required: bool = False
+    source: str = ""
+
+    @property
+    def low(self) -> float | None:
+        """The smallest value that is good enough."""
+        return self.at_least if self.expected is None else self.expected - self.tolerance
+
+    @property
+    def high(self) -> float | None:
+        """The largest value that is good enough."""
+        return self.at_most if self.expected is None else self.expected + self.tolerance
+
+    @property
+    def limit(self) -> str:
+        """The limits in words; empty if there are none."""
+        if self.expected is not None:
+            return f"{shown(self.expected)} ± {shown(self.tolerance)}"
+        parts = [f"at least {shown(self.at_least)}"] * (self.at_least is not None)
+        return " and ".join(parts + [f"at most {shown(self.at_most)}"] * (self.at_most is not None))
+
+    def admits(self, low: float, high: float) -> bool:
+        """Whether all values from `low` to `high` are within the limits."""
+        return (self.low is None or low >= self.low) and (self.high is None or high <= self.high)
+
+
+@dataclass(frozen=True)
+class Item:
+    """A question of a study: the overrides of its run (or sweep), more of them for the quick form, and its answer.
+
+    `answer` is a sentence in which {NAME} stands for a figure; `vary` are overrides to try next; `plots` are pictures
+    of the run by name, the first two if none is named.
+    """
+
+    question: str
+    run: list[str]
+    quick: list[str] = field(default_factory=list)
+    figures: dict[str, Any] = field(default_factory=dict)
+    answer: str = ""
+    vary: list[str] = field(default_factory=list)
+    plots: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study as its YAML has it; `quick` takes the quick form of each item."""
+
+    title: str
+    items: dict[str, Any]
+    introduction: str = ""
+    quick: bool = False
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A figure of an item with its value, 95 % interval, n, verdict, and the reason where there is no value."""
+
+    item: str
+    figure: str
+    label: str
+    metric: str
+    value: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    n: int | None = None
+    limit: str = ""
+    verdict: str = ""
+    why: str = ""
+    required: bool = False
+    broken: bool = False
+    source: str = ""
+    seconds: float | None = None
+    command: str = ""
+
+    @property
+    def text(self) -> str:
+        """The value with its interval and n, or why there is none."""
+        if self.value is None:
+            return f"({UNMEASURED}: {self.why})"
+        parts = [f"95 % interval {shown(self.ci_low)} to {shown(self.ci_high)}"] * (self.ci_low is not None)
+        parts += [f"n = {shown(self.n)}"] * (self.n is not None)
+        return shown(self.value) + (f" ({', '.join(parts)})" if parts else "")
+
+
+def read(cls: type, node: Any, key: str) -> Any:
+    """A `cls` from a mapping of the YAML; fields with a default may be left out. Raises `InputError` with the key."""
+    if not isinstance(node, Mapping):
+        raise InputError(f"{key}: must be a mapping of keys to values, got {node}")
+    optional = {each.name: each.default for each in fields(cls) if each.default is not MISSING}
+    optional |= {each.name: each.default_factory() for each in fields(cls) if each.default_factory is not MISSING}
+    return build_as(cls, OmegaConf.create({**optional, **node}), key)
+
+
+def read_study(node: Any) -> tuple[Study, dict[str, Item]]:
+    """The study in the config node `study`, and its items by name. Raises `InputError` for what a study cannot have."""
+    study: Study = read(Study, node, "study")
+    items = {str(name): read(Item, item, f"study.items.{name}") for name, item in study.items.items()}
+    if not items:
+        raise InputError("study.items: is empty; name at least one item")
+    for name, item in items.items():
+        if not re.fullmatch(r"[\w-]+", name):
+            raise InputError(f"study.items.{name}: must be letters, digits, _ and -; it names a directory")
+        figures = figures_of(name, item)
+        for used in re.findall(r"\{(\w+)\}", item.answer):
+            if used not in figures:
+                raise InputError(f"study.items.{name}.answer: no figure {used!r}; {nearest(used, figures)}")
+    return study, items
+
+
+def figures_of(name: str, item: Item) -> dict[str, Figure]:
+    """The figures of an item by name."""
+    key = f"study.items.{name}.figures"
+    found: dict[str, Figure] = {each: read(Figure, node, f"{key}.{each}") for each, node in item.figures.items()}
+    for each, figure in found.items():
+        with prefix_errors(f"{key}.{each}"):
+            if figure.required and not figure.limit:
+                raise ValueError("required: needs at_least, at_most or expected")
+    return found
+
+
+def item_of(run: Run) -> str:
+    """The item that a run of a study answers; its directory is named ITEM or ITEM,OVERRIDES."""
+    return run.folder.name.partition(",")[0]
+
+
+def measure(name: str, item: Item, runs: Sequence[Run]) -> list[Measured]:
+    """The figures of an item from its runs: over several seeds the mean, with the interval that covers most errors."""
+    seconds = [run.facts.seconds for run in runs if run.facts.seconds is not None]
+    command = runs[0].command if len(runs) == 1 else shlex.join(["trustml", "-m", *item.run])
+    found = []
+    for each, figure in figures_of(name, item).items():
+        base = Measured(
+            name, each, figure.label or figure.metric.replace("_", " "), figure.metric, limit=figure.limit,
+            required=figure.required, source=figure.source, seconds=sum(seconds) if seconds else None, command=command,
+        )  # fmt: skip
+        try:
+            found.append(judged(base, figure, row_of(figure, runs)))
+        except LookupError as error:
+            why = str(error.args[0])
+            found.append(replace(base, verdict=UNMEASURED, why=why, broken=figure.required))
+    return found
+
+
+def row_of(figure: Figure, runs: Sequence[Run]) -> Mapping[str, Any]:
+    """The summary over seeds of the row that `figure` describes. Raises `LookupError` if there is none."""
+    done = [run for run in runs if run.status == "completed" and len(run.metrics)]
+    if not done:
+        raise LookupError(next((run.facts.error for run in runs if run.facts.error), "no run of it was completed"))
+    table = sweep_table(done)
+    if figure.metric not in table:
+        raise LookupError(f"no column {figure.metric}; {nearest(figure.metric, map(str, table))}")
+    for name, wanted in figure.where.items():
+        if name not in table:
+            raise LookupError(f"no column {name}; {nearest(name, map(str, table))}")
+        table = table[[same(pandas.Series([value]), pandas.Series([wanted])) for value in table[name]]]
+    table = table[table[figure.metric].notna()]
+    if not len(table):
+        raise LookupError(f"no row where {figure.where}")
+    table = table[[name for name in table if table[name].notna().any()]]
+    conditions = conditions_of(done, table)
+    summary = summarise(table, conditions)
+    if len(summary) > 1:
+        varied = [name for name in conditions if summary[name].nunique(dropna=False) > 1]
+        raise LookupError(f"{len(summary)} rows, which differ in {', '.join(varied)}; add one to where")
+    counts = f"{figure.metric}_n"
+    whose = widest(summary, figure.metric)
+    ends = {end: summary[f"{figure.metric}{whose}_ci_{end}"].iloc[0] for end in ("low", "high")}
+    return {"value": summary[figure.metric].iloc[0], "n": table[counts].iloc[0] if counts in table else None, **ends}
+
+
+def judged(base: Measured, figure: Figure, row: Mapping[str, Any]) -> Measured:
+    """`base` with the values of `row`, and whether they are within the limits of `figure`."""
+    value = float(row["value"])
+    low, high = (None if isnan(row[end]) else float(row[end]) for end in ("low", "high"))
+    n = None if row["n"] is None or isnan(row["n"]) else int(row["n"])
+    verdict = (HOLDS if figure.admits(value, value) else FAILS) if figure.limit else ""
+    sure = figure.admits(value if low is None else low, value if high is None else high)
+    broken = figure.required and not sure
+    return replace(base, value=value, ci_low=low, ci_high=high, n=n, verdict=verdict, broken=broken)
+
+
+def answer_of(item: Item, measured: Sequence[Measured]) -> str:
+    """The item's sentence with its figures filled in."""
+    texts = {each.figure: each.text for each in measured}
+    return re.sub(r"\{(\w+)\}", lambda match: texts.get(match[1], match[0]), item.answer)
