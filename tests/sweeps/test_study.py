@@ -41,8 +41,8 @@ def mine(tmp_path: Path) -> str:
 
 def test_a_study_runs_its_items_and_answers_them_on_one_page(trustml: Cli, mine: str, tmp_path: Path) -> None:
     limit = "study.items.robust.figures.attacked"
-    words = ["quick=true", "task.epsilon=0.3", f"{limit}.at_most=null", f"{limit}.at_least=0.9", f"{limit}.required=true"]
-    answer = trustml("study", "two", *words, "--config-dir", mine)
+    strict = [f"{limit}.at_most=null", f"{limit}.at_least=0.9", f"{limit}.required=true"]
+    answer = trustml("study", "two", "quick=true", "task.epsilon=0.3", *strict, "--config-dir", mine)
     assert answer.returncode == 3, answer.stderr
     assert "3 of 3 jobs completed" in answer.stdout
     (folder,) = (tmp_path / "outputs" / "multirun").iterdir()
