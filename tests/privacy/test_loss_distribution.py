@@ -14,8 +14,11 @@ from trustml_cli.privacy.loss_distribution import LEAST_DELTA, epsilon
 
 DP_ACCOUNTING = [
     # noise multiplier, sample rate, steps, delta, and ε by dp-accounting 0.6, from_gaussian_mechanism(…,
-    # value_discretization_interval=1e-5, use_connect_dots=True).self_compose(steps)
+    # value_discretization_interval=1e-5, or 1e-4 in the last two, use_connect_dots=True).self_compose(steps)
     (0.822, 512 / 60000, 936, 1e-5, 2.4186678114251442),
+    (6.65, 4096 / 60000, 560, 1e-5, 0.9131435965099156),
+    (0.5, 0.01, 200, 1e-6, 9.310730015028735),
+    (1.1, 1.0, 10, 1e-5, 15.782719526855326),
 ]
 
 
