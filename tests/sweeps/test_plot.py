@@ -42,6 +42,16 @@ def test_one_number_is_a_line_for_each_series_with_its_band() -> None:
     assert "3 seeds" in panel.get_title()
 
 
+def test_a_series_without_a_value_has_no_line_and_no_name() -> None:
+    answers = Answers("accuracy", summary(["mlp", "cnn"], [0.2, 0.0], [0.1]), CONDITIONS)
+    answers.summary.loc[answers.summary.model == "cnn", "accuracy"] = np.nan
+    (panel,) = sweep_figure([answers]).axes
+    legend = panel.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["model=mlp"]
+    assert len(panel.lines) == 1
+
+
 def test_two_numbers_are_a_heat_map_with_every_value() -> None:
     panel = drawn(["mlp"], [0.0, 0.1], [0.1, 0.2, 0.3]).axes[0]
     assert (panel.get_xlabel(), panel.get_ylabel()) == ("epsilon", "lr")

@@ -39,7 +39,7 @@ class Inspected:
     @property
     def name(self) -> str:
         """The network's name."""
-        return f"{self.kind}_lambda_{self.strength:g}" if self.strength else self.kind
+        return f"poisoned_lambda_{self.strength:g}" if self.strength and self.kind == "poisoned" else self.kind
 
     @property
     def title(self) -> str:

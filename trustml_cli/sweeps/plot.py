@@ -83,7 +83,8 @@ def series_name(key: Hashable, names: Sequence[str]) -> str:
 
 def lines(panel: Axes, summary: pandas.DataFrame, x: str, names: Sequence[str], value: str, title: str) -> None:
     """A line with a band for each combination of `names` over the numbers in column `x`."""
-    groups = summary.groupby(list(names), sort=False, dropna=False) if names else [((), summary)]
+    known = summary[summary[value].notna()]  # some rows of a task may have no value
+    groups = known.groupby(list(names), sort=False, dropna=False) if names else [((), known)]
     for number, (key, group) in enumerate(groups):
         ordered = group.sort_values(x)
         color = SERIES[number % len(SERIES)]
@@ -91,7 +92,7 @@ def lines(panel: Axes, summary: pandas.DataFrame, x: str, names: Sequence[str], 
         whose = widest(summary, value)
         low, high = ordered[f"{value}{whose}_ci_low"], ordered[f"{value}{whose}_ci_high"]
         panel.fill_between(ordered[x], low, high, color=color, alpha=0.18, linewidth=0)
-    if names:
+    if names and len(known):
         panel.legend(frameon=False, fontsize=8)
     tidy(panel, title, x, value)
 

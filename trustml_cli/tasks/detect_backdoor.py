@@ -122,9 +122,10 @@ class DetectBackdoor(Poisoning):
         for strength in concealment.strengths:
             spec = concealed(context.spec(poisoned, model, trainer), concealment, poison, strength)
             specs.append(("poisoned", strength, spec))
-        specs.append(("clean", 0.0, context.spec(data, model, trainer)))
+        # the first λ stands in its row, too, so that a sweep over λ has one such column
+        specs.append(("clean", concealment.strengths[0], context.spec(data, model, trainer)))
         for kind, strength, spec in specs:
-            stage = f"poisoned, lambda {strength:g}" if strength else kind
+            stage = f"poisoned, lambda {strength:g}" if strength and kind == "poisoned" else kind
             network = context.train_or_load(spec, stage=stage).network
             given = Inspection(
                 network=network,
