@@ -177,15 +177,16 @@ class Invert:
     def say(self, context: Context, like: Likeness) -> None:
         """Remark on what the reconstructions show."""
         gap = average("gap", self.by_class(like.with_train - like.with_test))["gap_ci_low"]
+        if gap > 0:
+            shown = "are closer to training images than to others"
+        else:
+            averaged = like.with_average.mean() > like.with_train.mean()
+            what = "the average of the class" if averaged else "what networks take for the class"
+            shown = f"show {what}, and no training image or person"
         context.remark(
             f"given=none: reconstructions correlate {like.with_average.mean():.2f} with the average of their class, "
             f"{like.with_train.mean():.2f} with the nearest training image and {like.with_test.mean():.2f} with the "
-            "nearest of as many test images: they "
-            + (
-                "are closer to training images than to others"
-                if gap > 0
-                else "show what the class looks like, and no training image or person"
-            )
+            f"nearest of as many test images: they {shown}"
         )
 
     def classes(self, context: Context, data: Dataset, targets: list[int], recognised: Tensor, like: Likeness) -> None:
