@@ -66,7 +66,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("e2e")
         if not OTHERS & {mark.name for mark in item.iter_markers()}:
             item.add_marker("unit")
-    items.sort(key=lambda item: "smoke" not in getattr(item, "fixturenames", ()))  # the longest wait begins first
+    items.sort(key=lambda item: "every_task" not in item.name)  # the longest begin first
 
 
 @pytest.fixture(autouse=True)
@@ -169,7 +169,7 @@ def read_once() -> Iterator[None]:
 def pictures_left_blank(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are made but not rendered, which is half of what a command costs, but in tests with a mark of RENDERED.
 
-    The smoke sweep is a process of its own and renders what every task draws. TRUSTML_RENDER=1 has all tests render.
+    The sweep over every task, marked `faults`, renders what each draws. TRUSTML_RENDER=1 has all tests render.
     """
     renders = RENDERED & {mark.name for mark in request.node.iter_markers()}
     if not renders and "TRUSTML_RENDER" not in os.environ:

@@ -1,13 +1,11 @@
 """The real command line: every task in its smoke form, the run directory, and the ways a command may end."""
 
-import json
 import os
 import runpy
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas
@@ -19,56 +17,63 @@ from tests.configs import choices, columns
 from tests.helpers import TIMES, Cli, facts, metrics, newest, runs
 from trustml_cli.metrics.columns import PARTS
 from trustml_cli.system.errors import InputError
-from trustml_cli.system.locks import locked
 
 SMALL = ["trainer=smoke", "dataset.test_fraction=0.12"]
 FIRST = ["task", "dataset", "model", "seed"]
+CHEAPER = {
+    "attack": ["task.images=100", "task.check_images=40"],
+    "explain": ["task.images=20"],
+    "rectify": ["defence.epochs=2", "defence.perturbations=2", "task.images=60"],
+    "robust_train": ["task.images=60", "task.check_images=40"],
+    "steal": ["task.queries=[65,250]"],
+    "universal": ["task.epsilon=[0.1,0.3]"],
+}
+"""What makes the longest tasks shorter, in `make test` only."""
 WITHOUT_NETWORK = ("overfit",)  # tasks that train none, and have no history
 
 
-@dataclass(frozen=True)
-class Smoke:
-    """A sweep over every task, by a real process: how it ended, and the directory of each task's run."""
-
-    answer: subprocess.CompletedProcess[str]
-    folder: Path
-
-    def run(self, task: str) -> Path:
-        (found,) = (run for run in runs(self.folder) if facts(run)["task"] == task)
-        return found
-
-
-@pytest.fixture(scope="session")
-def smoke(cache_dir: Path) -> Smoke:
-    """`make smoke` with fewer test images, run once for all workers: whoever comes first runs it, the others wait."""
-    folder = cache_dir.parent / "smoke"
-    answer = folder / "answer.json"
-    command = [sys.executable, "-m", "trustml_cli", "-m", *SMALL, f"task={','.join(choices('task'))}"]
-    env = {**os.environ, "TRUSTML_CACHE_DIR": str(cache_dir)}
-    with locked(folder.with_suffix(".lock")):
-        if not answer.exists():
-            folder.mkdir()
-            ended = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
-            answer.write_text(json.dumps([ended.returncode, ended.stdout, ended.stderr]))
-    return Smoke(subprocess.CompletedProcess(command, *json.loads(answer.read_text())), folder)
+@pytest.mark.parametrize("task", choices("task"))
+def test_every_task_leaves_a_whole_run_directory(task: str, trustml: Cli, tmp_path: Path) -> None:
+    words = [f"task={task}", *SMALL, *CHEAPER.get(task, [])]
+    answer = trustml(*words)
+    assert (answer.returncode, answer.stderr) == (0, "")  # no progress bars where nobody watches, and no warnings
+    run = newest(tmp_path)
+    assert run.parent == tmp_path / "outputs" / task
+    assert facts(run)["command"] == ["trustml", *words]
+    assert_whole(run, task)
 
 
-def test_a_sweep_over_every_task_ends_with_0_and_is_summed_up(smoke: Smoke) -> None:
-    assert smoke.answer.returncode == 0, smoke.answer.stderr
-    assert smoke.answer.stderr == ""  # no progress bars where nobody watches, and no warnings
+@pytest.mark.faults
+def test_a_sweep_over_every_task_ends_with_0_and_is_summed_up(
+    trustml_process: Cli, trustml: Cli, tmp_path: Path
+) -> None:
+    """`make smoke` with fewer test images, by a real process: every picture is rendered."""
+    answer = trustml_process("-m", *SMALL, f"task={','.join(choices('task'))}")
+    assert (answer.returncode, answer.stderr) == (0, "")
     count = len(choices("task"))
-    assert f"{count} of {count} jobs completed" in smoke.answer.stdout
-    (sweep,) = smoke.folder.glob("outputs/multirun/*")
+    assert f"{count} of {count} jobs completed" in answer.stdout
+    (sweep,) = tmp_path.glob("outputs/multirun/*")
     assert sorted(pandas.read_csv(sweep / "sweep.csv").task.unique()) == choices("task")
     assert "task=fgsm" in (sweep / "index.html").read_text()
+    found = {facts(run)["task"]: run for run in runs(tmp_path)}
+    for task, run in found.items():
+        assert_whole(run, task)
+        page = (run / "report.html").read_text(encoding="utf-8")
+        plots = list((run / "plots").glob("*.png"))
+        assert page.count("data:image/png;base64,") >= len(plots)  # a picture may be shown twice, none is left out
+        for plot in plots:
+            with Image.open(plot) as picture:
+                assert sum(map(bool, picture.convert("L").histogram())) > 2, plot  # something is drawn
+
+    alone = trustml("task=bnn", *SMALL)
+    assert "training model" not in alone.stdout
+    pandas.testing.assert_frame_equal(metrics(newest(tmp_path)), metrics(found["bnn"]))
 
 
-@pytest.mark.parametrize("task", choices("task"))
-def test_every_task_leaves_a_whole_run_directory(task: str, smoke: Smoke) -> None:
-    run = smoke.run(task)
+def assert_whole(run: Path, task: str) -> None:
+    """A run directory has all that the contract names, and what its task declares."""
     ended = facts(run)
     assert (ended["status"], ended["exit_code"]) == ("completed", 0)
-    assert sorted(ended["command"]) == sorted([*SMALL, f"task={task}", "trustml"])
     assert {"trustml", "libraries", "device", "started", "seconds", "peak_memory_mb"} <= ended.keys()
     assert {"config.yaml", "trustml.log", ".hydra"} <= {path.name for path in run.iterdir()}
     assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["epochs"] == 2
@@ -82,7 +87,8 @@ def test_every_task_leaves_a_whole_run_directory(task: str, smoke: Smoke) -> Non
     assert table[[name for name in values if any(column.holds(name) for column in always)]].notna().all().all()
     assert not table.duplicated().any()
     for name in [column.removesuffix("_ci_low") for column in table if column.endswith("_ci_low")]:
-        known = table[table[name].notna()]
+        known = table[table[f"{name}_ci_low"].notna()]
+        assert len(known), name
         assert known[f"{name}_ci_low"].le(known[name]).all(), name
         assert known[name].le(known[f"{name}_ci_high"]).all(), name
 
@@ -91,21 +97,8 @@ def test_every_task_leaves_a_whole_run_directory(task: str, smoke: Smoke) -> Non
         history = pandas.read_csv(run / "history.csv")
         assert history.train_loss.notna().all()
         assert history.epoch.max() >= 2
-    plots = list((run / "plots").glob("*.png"))
-    assert plots
-    page = (run / "report.html").read_text(encoding="utf-8")
-    assert page.count("data:image/png;base64,") >= len(plots)  # a picture may be shown twice, none is left out
-    for plot in plots:
-        with Image.open(plot) as picture:
-            assert sum(map(bool, picture.convert("L").histogram())) > 2, plot  # something is drawn
-
-
-def test_a_command_of_its_own_leaves_the_metrics_of_the_sweep(trustml: Cli, smoke: Smoke, tmp_path: Path) -> None:
-    answer = trustml("task=bnn", *SMALL)
-    assert (answer.returncode, answer.stderr) == (0, "")
-    assert newest(tmp_path).parent == tmp_path / "outputs" / "bnn"
-    assert "training model" not in answer.stdout
-    pandas.testing.assert_frame_equal(metrics(newest(tmp_path)), metrics(smoke.run("bnn")))
+    assert list((run / "plots").glob("*.png"))
+    assert (run / "report.html").exists()
 
 
 def test_the_same_command_twice_gives_the_same_metrics_and_trains_once(trustml: Cli, tmp_path: Path) -> None:
