@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from tests.helpers import Cli, facts, metrics, newest
+from trustml_cli.tasks.pate import exposure, membership
+from trustml_cli.training.predict import Answers
 
 SMALL = ("task=pate", "trainer=smoke", "task.teachers=20", "task.queries=120", "task.threshold=10", "task.sigma1=3",
          "task.sigma2=2", "trainer.epochs=8", "model.normalization=none", "trainer.lr=0.05")  # fmt: skip
@@ -24,12 +27,16 @@ def test_a_student_learns_from_the_noisy_vote(student: str, trustml: Cli, tmp_pa
     assert row.vote_accuracy > row.teacher_accuracy > 0.5
     assert row.student_accuracy > 0.6
     assert 0 < row.epsilon_data_dependent < row.epsilon
+    assert row.membership_auc_ci_low < 0.5 + 0.05
+    assert 0 <= row.epsilon_lower_bound < row.epsilon
+    assert row.membership_auc_n == row.nonprivate_membership_auc_n == 450
     assert bool(row.rehearsal)
     checks = {check["name"]: check for check in facts(run)["checks"]}
     assert (
         "task.noise_seed=3: a rehearsal"
         in checks["noise comes from the operating system and is not recorded"]["figure"]
     )
+    assert checks["the student shows no larger epsilon than claimed"]["passed"]
     assert checks["no image is in the parts of two teachers"]["passed"]
     assert any("secret_votes" in remark for remark in facts(run)["remarks"])
     assert {path.stem for path in (run / "plots").iterdir()} == {"votes", "epsilon"}
@@ -71,3 +78,13 @@ def test_bad_input_is_refused_before_training(words: tuple[str, ...], expected: 
     assert answer.returncode == 2, answer.stderr
     assert all(word in answer.stderr for word in expected), answer.stderr
     assert "training model" not in answer.stdout
+
+
+def test_memory_is_told_from_its_absence() -> None:
+    labels = torch.arange(400) % 2
+    sure = 3.0 * torch.nn.functional.one_hot(labels, 2)
+    inside, outside = Answers(sure, labels), Answers(0 * sure, labels)
+    assert membership(inside, outside, seed=0).values["auc"] == 1
+    assert membership(inside, outside, seed=0).epsilon_lower_bound > 3
+    assert membership(inside, inside, seed=0).values["auc"] == 0.5
+    assert exposure(membership(inside, inside, seed=0), "nonprivate_")["nonprivate_membership_auc_n"] == 800

@@ -18,6 +18,8 @@ from trustml_cli.plots.pate import cost_over_answers, vote_histogram
 from trustml_cli.privacy.accounting import ORDERS
 from trustml_cli.privacy.dp_sgd import system_normal
 from trustml_cli.privacy.fixmatch import FixMatch
+from trustml_cli.privacy.inference import log_probability
+from trustml_cli.privacy.measure import MembershipResult, Victim, evaluate
 from trustml_cli.privacy.pate import ConfidentGnmax, Floats, epsilon
 from trustml_cli.privacy.pate_release import released
 from trustml_cli.privacy.promise import promise
@@ -26,7 +28,7 @@ from trustml_cli.system.files import digest
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context, input_spec
 from trustml_cli.training.many import predicted_by_each
-from trustml_cli.training.predict import predict
+from trustml_cli.training.predict import Answers, predict
 from trustml_cli.training.spec import TrainingSpec
 from trustml_cli.training.step import CROSS_ENTROPY, TrainingStep
 from trustml_cli.training.trainer import Trainer
@@ -67,6 +69,7 @@ class Pate:
         *sometimes(lower("epsilon_released")),
         *neither("delta", "accountant", "rehearsal", "asked", "answers", "answered_rate"),
         *logged(sometimes(higher("answer_accuracy"))),
+        *lower("membership_auc", "epsilon_lower_bound", "nonprivate_membership_auc", "nonprivate_epsilon_lower_bound"),
         *higher("vote_accuracy", "teacher_accuracy"),
         *neither("images_per_teacher", "public_images"),
     )
@@ -121,9 +124,11 @@ class Pate:
             raise RunFailed(f"none of {self.queries} queries was answered; lower task.threshold")
         votes, predicted, labels = votes[: len(answers)], predicted[:, : len(answers)], queries.labels[: len(answers)]
         told = self.student_spec(data, asked, answers, student, trainer, context.seed_for("student", 1))
-        taught = predict(context.train_or_load(told, stage="student").network, rest, context.hardware)
+        private = data.train.subset(parts.flatten()[: len(rest)])  # in random order
+        taught, inside = answers_of(context, told, "student", rest, private)
         plain = TrainingSpec(data=data, model=student, trainer=trainer, seed=context.seed_for("student", 1))
-        known = predict(context.train_or_load(plain, stage="non-private").network, rest, context.hardware)
+        known, fitted = answers_of(context, plain, "non-private", rest, private)
+        shown = membership(inside, taught, context.seed)
 
         counts, asked_for = votes.double().numpy(), given.double().numpy()
         names = ("teachers", "queries", "threshold", "sigma1", "sigma2")
@@ -132,6 +137,8 @@ class Pate:
             **proportion("student_accuracy", int(taught.correct.sum()), len(rest)),
             **proportion("nonprivate_accuracy", int(known.correct.sum()), len(rest)),
             **self.privacy(counts, asked_for, normal),
+            **exposure(shown),
+            **exposure(membership(fitted, known, context.seed), "nonprivate_"),
             asked=len(answers),
             answers=int(given.sum()),
             **proportion("answered_rate", int(given.sum()), len(answers)),
@@ -147,6 +154,7 @@ class Pate:
         subject = context.record.subject
         context.record.plot("votes", vote_histogram(votes.amax(1), given, self.teachers, self.threshold, subject))
         context.record.plot("epsilon", self.plot_cost(counts, asked_for, subject))
+        self.check_memory(context, shown)
 
     @property
     def aggregator(self) -> ConfidentGnmax:
@@ -241,6 +249,14 @@ class Pate:
         dependent = epsilon(self.aggregator.rdp(votes, given).cumsum(0), self.delta).tolist()
         return cost_over_answers(answers, worst, dependent, self.epsilon, self.delta, subject)
 
+    def check_memory(self, context: Context, shown: MembershipResult) -> None:
+        """Check that the student does not show a larger ε than is claimed; raises `RunFailed` if it does."""
+        figure = f"at least {shown.epsilon_lower_bound:.3g} by its loss, {self.epsilon:.3g} claimed"
+        holds = shown.epsilon_lower_bound <= self.epsilon
+        context.record.check("the student shows no larger epsilon than claimed", holds, figure)
+        if not holds:
+            raise RunFailed(f"the student is less private than it claims: epsilon is {figure}")
+
     def checks(self, context: Context, examples: int, parts: Tensor) -> None:
         """Record what the promise rests on."""
         for name, passed, figure in promise(
@@ -255,3 +271,24 @@ class Pate:
         if self.delta * examples >= 1:
             context.remark(f"task.delta: {self.delta:g} is not below 1 over the {examples:,} training images")
         context.remark(SECRET)
+
+
+def answers_of(context: Context, spec: TrainingSpec, stage: str, *splits: Split) -> list[Answers]:
+    """The predictions of a trained network on several splits."""
+    network = context.train_or_load(spec, stage=stage).network
+    return [predict(network, split, context.hardware) for split in splits]
+
+
+def membership(private: Answers, others: Answers, seed: int) -> MembershipResult:
+    """How well a network's loss tells private images from others (Yeom et al. 2018, arXiv 1709.01604)."""
+    labels = torch.cat([private.labels, others.labels])
+    scores = log_probability(torch.cat([private.logits, others.logits]).double(), labels)
+    return evaluate([Victim(scores, torch.arange(len(labels)) < len(private.labels))], seed)
+
+
+def exposure(shown: MembershipResult, prefix: str = "") -> dict[str, Any]:
+    """The columns of a membership attack."""
+    low, high = shown.intervals["auc"]
+    name = f"{prefix}membership_auc"
+    values = {name: shown.values["auc"], f"{name}_ci_low": low, f"{name}_ci_high": high, f"{name}_n": shown.n}
+    return {**values, f"{prefix}epsilon_lower_bound": shown.epsilon_lower_bound}
