@@ -196,8 +196,8 @@ def test_an_image_is_attacked_as_if_it_were_alone(
     torch.testing.assert_close(first, alone, atol=1e-5, rtol=0)
 
 
-# they weigh logits against pixels, stop at a confidence, or cap a lead
-BY_SCALE = ("cw", "confident", "universal_gradient")
+# they weigh logits against pixels, stop at a confidence, round to zero, or cap a lead
+BY_SCALE = ("cw", "confident", "fgsm_softmax", "universal_gradient")
 
 
 SCALE_FREE = [case for case in IN_NORMS if case[0] not in BY_SCALE]

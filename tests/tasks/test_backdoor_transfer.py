@@ -23,6 +23,7 @@ from trustml_cli.tasks.context import Context
 INPUTS = InputSpec((1, 16, 16), classes=4, mean=(0.5,), std=(0.25,))
 WITHOUT_BODY = {
     "logistic",
+    "fixed_features",
     "custom",
     "huggingface",
     "robustbench",

@@ -1,5 +1,6 @@
 """`trustml show`: the available choices and their keys, read from the YAML files."""
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -99,7 +100,9 @@ def below(node: yaml.Node | None, text: str, prefix: str) -> dict[str, tuple[str
         elif name.value not in ("defaults", "_target_"):
             end = value.end_mark.index
             comment = text[end:].partition("\n")[0].partition("#")[2].strip()
-            found[path] = (" ".join(text[value.start_mark.index : end].split()), comment)
+            block = isinstance(value, yaml.ScalarNode) and value.style in ("|", ">")  # several lines of text
+            value_text = json.dumps(value.value, ensure_ascii=False) if block else text[value.start_mark.index : end]
+            found[path] = (" ".join(value_text.split()), "" if block else comment)
     return found
 
 
