@@ -33,7 +33,9 @@ def reliability_diagrams(answers: Mapping[str, Answers], bins: int, subject: str
         panel.yaxis.set_minor_formatter("")
         if column:
             panel.set_yticklabels([])
-    figure.suptitle(f"{subject}: accuracy over confidence in {bins} bins, n = {len(each.labels):,}", fontsize=11)
+    told = f"accuracy over confidence in {bins} bins, n = {len(each.labels):,}"
+    separator = " " if count > 1 else "\n"  # one panel is narrower than the line
+    figure.suptitle(f"{subject}:{separator}{told}", fontsize=11)
     return figure
 
 
