@@ -27,7 +27,7 @@ items:
     run: [task=fgsm, model=logistic, trainer=smoke, task.check_images=0]
     quick: [task.images=20]
     figures:
-      attacked: {metric: robust_accuracy, where: {epsilon: 0.3}, at_most: 0.2}
+      attacked: {metric: robust_accuracy, label: "red \\e[31m <b>", where: {epsilon: 0.3}, at_most: 0.2}
 """
 
 
@@ -45,6 +45,7 @@ def test_a_study_runs_its_items_and_answers_them_on_one_page(trustml: Cli, mine:
     answer = trustml("study", "two", "quick=true", "task.epsilon=0.3", *strict, "--config-dir", mine)
     assert answer.returncode == 3, answer.stderr
     assert "3 of 3 jobs completed" in answer.stdout
+    assert "red \\x1b[31m <b>" in answer.stdout
     (folder,) = (tmp_path / "outputs" / "multirun").iterdir()
     assert {path.name for path in folder.iterdir() if path.is_dir() and path.name != ".hydra"} == {
         "accuracy,seed=0", "accuracy,seed=1", "robust",
@@ -63,6 +64,7 @@ def test_a_study_runs_its_items_and_answers_them_on_one_page(trustml: Cli, mine:
     assert "How often is it right?" in page
     assert f"It is right about {table.value['accuracy']:.4g} (95 % interval" in page
     assert page.count("<img") >= 2
+    assert "red \\x1b[31m &lt;b&gt;" in page
 
 
 def test_an_item_that_the_model_has_no_answer_to_stops_no_other(trustml: Cli, mine: str, tmp_path: Path) -> None:

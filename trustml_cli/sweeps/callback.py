@@ -26,6 +26,7 @@ from trustml_cli.sweeps.launchers import check_each_kind_once, outlive_killed_jo
 from trustml_cli.sweeps.resume import as_written, command_of, own_choices
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.files import write_atomically, write_json
+from trustml_cli.system.printable import printable
 from trustml_cli.system.streams import write_if_possible
 
 if TYPE_CHECKING:
@@ -212,7 +213,7 @@ def tabulate_study(sweep: Path, runs: "Sequence[Run]") -> str:
     write_atomically(sweep / "study.csv", lambda partial: partial.write_text(as_csv(table), encoding="utf-8"))
     write_json(sweep / "study.json", {"title": study.title, "figures": [asdict(each) for each in rows]})
     write_study(sweep, study, items, of_item, measured)
-    lines = [[each.item, each.label, each.text, each.limit, each.verdict] for each in rows]
+    lines = [list(map(printable, (each.item, each.label, each.text, each.limit, each.verdict))) for each in rows]
     return f"\n{pandas.DataFrame(lines, columns=['item', 'figure', 'value', 'limit', '']).to_string(index=False)}\n"
 
 
