@@ -3,12 +3,13 @@
 import json
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import fromstring
 
 import pandas
 import pytest
 
 from trustml_cli.results.aggregate import Run, read_runs
-from trustml_cli.results.study import Figure, Item, answer_of, measure, read_study
+from trustml_cli.results.study import Figure, Item, Measured, answer_of, junit, measure, read_study
 from trustml_cli.system.errors import InputError
 
 
@@ -118,3 +119,21 @@ def test_limits_are_told_in_words() -> None:
     assert Figure("accuracy", at_least=0.5, at_most=0.75).limit == "at least 0.5 and at most 0.75"
     assert Figure("accuracy", expected=0.5, tolerance=0.1).limit == "0.5 ± 0.1"
     assert Figure("accuracy").limit == ""
+
+
+def test_a_build_server_is_told_what_failed_and_what_was_not_measured() -> None:
+    shared = {"item": "fgsm", "label": "robust \x1b[0m", "metric": "accuracy", "limit": "at least 0.5"}
+    rows = [
+        Measured(figure="one", value=0.4, verdict="does not hold", broken=True, **shared),
+        Measured(figure="two", value=0.4, verdict="does not hold", **shared),
+        Measured(figure="three", why="no images", **shared),
+        Measured(figure="four", why="no images", broken=True, **shared),
+        Measured(**{**shared, "figure": "five", "value": 0.4, "limit": ""}),
+    ]
+    suite = fromstring(junit("Audit", rows))
+    assert {name: suite.get(name) for name in ("name", "tests", "failures", "skipped")} == {
+        "name": "Audit", "tests": "4", "failures": "2", "skipped": "1",
+    }  # fmt: skip
+    assert [[child.tag for child in case] for case in suite] == [["failure"], ["system-out"], ["skipped"], ["failure"]]
+    assert suite[0].get("classname") == "fgsm"
+    assert "limit: at least 0.5" in str(suite[0][0].get("message"))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from math import isnan
 from typing import Any
+from xml.etree.ElementTree import Element, SubElement, tostring
 
 import pandas
 from omegaconf import OmegaConf
@@ -14,6 +15,7 @@ from trustml_cli.config.instantiate import build_as, nearest
 from trustml_cli.results.aggregate import Run, conditions_of, same, summarise, sweep_table, widest
 from trustml_cli.results.report.table import shown
 from trustml_cli.system.errors import InputError, prefix_errors
+from trustml_cli.system.printable import printable
 
 HOLDS, FAILS, UNMEASURED = "holds", "does not hold", "not measured"
 
@@ -218,3 +220,27 @@ def answer_of(item: Item, measured: Sequence[Measured]) -> str:
     """The item's sentence with its figures filled in."""
     texts = {each.figure: each.text for each in measured}
     return re.sub(r"\{(\w+)\}", lambda match: texts.get(match[1], match[0]), item.answer)
+
+
+def junit(title: str, measured: Sequence[Measured]) -> str:
+    """The figures with limits as a test report in JUnit's XML, which build servers show: a test case for each figure.
+
+    A required figure that is not surely within its limits fails; any other that was not measured counts as skipped.
+    """
+    cases = [each for each in measured if each.limit]
+    failures, skipped = (
+        sum(each.broken for each in cases), sum(each.value is None and not each.broken for each in cases)
+    )  # fmt: skip
+    suite = Element(
+        "testsuite", name=printable(title), tests=str(len(cases)), failures=str(failures), skipped=str(skipped)
+    )
+    for each in cases:
+        case = SubElement(suite, "testcase", classname=each.item, name=printable(each.figure))
+        told = printable(f"{each.label}: {each.text}; limit: {each.limit}")
+        if each.broken:
+            SubElement(case, "failure", message=told)
+        elif each.value is None:
+            SubElement(case, "skipped", message=told)
+        else:
+            SubElement(case, "system-out").text = f"{told}; {each.verdict}"
+    return tostring(suite, encoding="unicode", xml_declaration=True)

@@ -197,11 +197,11 @@ def tabulate(sweep: Path, runs: "Sequence[Run]") -> str:
 
 
 def tabulate_study(sweep: Path, runs: "Sequence[Run]") -> str:
-    """Write study.csv, study.json and index.html from the `runs` of a study; returns its figures for a terminal."""
+    """Write study.csv, study.json, junit.xml and index.html of a study; returns its figures for a terminal."""
     import pandas
 
     from trustml_cli.results.report.study import write_study
-    from trustml_cli.results.study import item_of, measure
+    from trustml_cli.results.study import item_of, junit, measure
 
     assert SweepCallback.study is not None
     study, items = SweepCallback.study
@@ -212,6 +212,9 @@ def tabulate_study(sweep: Path, runs: "Sequence[Run]") -> str:
     table = pandas.DataFrame([asdict(each) for each in rows])
     write_atomically(sweep / "study.csv", lambda partial: partial.write_text(as_csv(table), encoding="utf-8"))
     write_json(sweep / "study.json", {"title": study.title, "figures": [asdict(each) for each in rows]})
+    write_atomically(
+        sweep / "junit.xml", lambda partial: partial.write_text(junit(study.title, rows), encoding="utf-8")
+    )
     write_study(sweep, study, items, of_item, measured)
     lines = [list(map(printable, (each.item, each.label, each.text, each.limit, each.verdict))) for each in rows]
     return f"\n{pandas.DataFrame(lines, columns=['item', 'figure', 'value', 'limit', '']).to_string(index=False)}\n"
