@@ -54,9 +54,11 @@ def jobs_of(items: Mapping[str, Item], quick: bool, typed: Sequence[str], loader
 def with_typed(own: Sequence[Override], given: Sequence[Override], loader: ConfigLoader) -> list[Override]:
     """The overrides of an item with those `given` that its config has a place for; choices decide which keys it has."""
     words = {word.get_key_element(): word for word in own}
-    choices = composed(words.values(), loader).hydra.runtime.choices
-    words |= {word.get_key_element(): word for word in given if word.key_or_group in choices}
     config = composed(words.values(), loader)
+    choices = config.hydra.runtime.choices
+    if chosen := {word.get_key_element(): word for word in given if word.key_or_group in choices}:
+        words |= chosen
+        config = composed(words.values(), loader)
     for word in given:
         parent, _, key = word.key_or_group.rpartition(".")
         node = OmegaConf.select(config, parent) if parent else config
