@@ -13,7 +13,7 @@ from trustml_cli.config.instantiate import build
 from trustml_cli.results.trackers.wandb import Mode, WandB
 from trustml_cli.system.errors import InputError
 
-pytest.importorskip("wandb")
+wandb = pytest.importorskip("wandb")
 
 BLOCK, HEADER = 32768, 7  # of LevelDB's log format, in which wandb writes
 
@@ -42,6 +42,7 @@ def test_a_run_is_kept_offline_as_its_files_have_it(tmp_path: Path, monkeypatch:
     record.follow(build(composed("tracker=wandb", f"output_dir={tmp_path}").tracker, "tracker"))
     live(record)
     assert record.tracker is not None, "it did not fail"
+    wandb.teardown()  # as at the end of a command: a process of wandb writes the file, and is waited for
     (file,) = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
     found = list(records(file))
     (run,) = (record.run for record in found if record.HasField("run"))
