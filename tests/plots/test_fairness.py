@@ -17,7 +17,7 @@ LABELS, GROUPS = torch.tensor([0, 0, 1, 1]), torch.tensor([[0, 5], [0, 5], [0, 5
 def test_densities_show_every_group_before_and_after(tmp_path: Path) -> None:
     before = Scored(torch.tensor([-3.0, -3.0, 3.0, 3.0]), LABELS, GROUPS)
     after = Scored(torch.tensor([-3.0, -3.0, -3.0, 3.0]), LABELS, GROUPS)
-    figure = densities(before, after, 0, SEX, "mlp on four people")
+    figure = densities(before, after, 0, SEX, "mlp on four people", [0.66, 0.51])
     left, right = figure.axes
     for panel, rate, highest in ((left, "33.3%", 2 / 3), (right, "0.0%", 1)):
         assert len(panel.patches) == 2
@@ -27,14 +27,15 @@ def test_densities_show_every_group_before_and_after(tmp_path: Path) -> None:
         assert male == pytest.approx(40)  # all of them in one of 40 bins
         assert female == pytest.approx(40 * highest)
     for words in ("mlp on four people: by sex, 4 test rows", "baseline: accuracy 100.0%, p-rule 33 %",
-                  "debiased: accuracy 75.0%, p-rule 0 %", "predicted probability", "density"):  # fmt: skip
+                  "debiased: accuracy 75.0%, p-rule 0 %", "AUC 0.66", "AUC 0.51",
+                  "predicted probability", "density"):  # fmt: skip
         assert words in texts(figure)
     figure.savefig(tmp_path / "densities.png")
 
 
 def test_a_group_without_rows_is_left_out() -> None:
     scored = Scored(torch.tensor([-3.0, -3.0, 3.0, 3.0]), LABELS, GROUPS)
-    figure = densities(scored, scored, 0, Attribute("sex", ("female", "male", "other")), "")
+    figure = densities(scored, scored, 0, Attribute("sex", ("female", "male", "other")), "", [0.5, 0.5])
     assert "other" not in texts(figure)
 
 

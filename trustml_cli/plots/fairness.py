@@ -15,13 +15,17 @@ COLORS = [ORANGE, BLUE, GREEN, GREY, "#B0578D", "#8A6D00"]
 BINS = 40
 
 
-def densities(before: Scored, after: Scored, number: int, attribute: Attribute, subject: str) -> Figure:
+def densities(
+    before: Scored, after: Scored, number: int, attribute: Attribute, subject: str, aucs: Sequence[float]
+) -> Figure:
     """Densities of the predicted probability of the favourable class in each group, before and after debiasing.
 
-    `number` is the index of the attribute among the sensitive ones; `subject` names the model and the method.
+    `number` is the index of the attribute among the sensitive ones; `subject` names the model and the method. `aucs`
+    are the AUCs of the adversary that guesses the group from the prediction, before and after.
     """
-    figure, axes = new_figure(9, 3.8, columns=2)
-    for panel, stage, scored in zip(axes[0], ("baseline", "debiased"), (before, after), strict=True):
+    figure, axes = new_figure(9, 4.0, columns=2)
+    stages = zip(axes[0], ("baseline", "debiased"), (before, after), aucs, strict=True)
+    for panel, stage, scored, auc in stages:
         group = scored.sensitive[:, number]
         for index, label in enumerate(attribute.groups):
             if not (here := group == index).any():
@@ -38,7 +42,7 @@ def densities(before: Scored, after: Scored, number: int, attribute: Attribute, 
         logarithmic(panel.yaxis)
         panel.legend(frameon=False, fontsize=8, loc="upper right")
         rule = p_rule(scored.selected, group)
-        title = f"{stage}: accuracy {scored.accuracy:.1%}, p-rule {rule:.0f} %"
+        title = f"{stage}: accuracy {scored.accuracy:.1%}, p-rule {rule:.0f} %\nadversary's AUC {auc:.2f}"
         tidy(panel, title, "predicted probability", "density (log scale)")
     figure.suptitle(f"{subject}: by {attribute.name}, {len(before.labels):,} test rows", fontsize=11)
     return figure

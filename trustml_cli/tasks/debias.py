@@ -139,7 +139,8 @@ class Debias:
 
         self.check(context, table, after)
         for number, attribute in enumerate(table.attributes):
-            picture = densities(before.test, after.test, number, attribute, self.subject(context))
+            aucs = [each[f"adversary_auc_{attribute.name}"] for each in context.record.rows]
+            picture = densities(before.test, after.test, number, attribute, self.subject(context), aucs)
             context.record.plot(f"density_{attribute.name}", picture)
 
     def subject(self, context: Context) -> str:
