@@ -9,6 +9,7 @@ PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations 10
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-unit test-order test-mutants test-data test-faults test-faults-short test-next test-slurm bench lint audit
+.PHONY: docs gallery
 .PHONY: smoke wheel-check clean
 
 help:  ## show this list
@@ -63,6 +64,12 @@ lint: $(BIN)/.installed  ## ruff (rules and format) and mypy
 
 audit: $(BIN)/.installed  ## look for known vulnerabilities in what is installed
 	.ci/audit $(BIN)/python
+
+docs: $(BIN)/.installed  ## build the documentation into build/site; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+gallery: $(BIN)/.installed  ## make the pictures of the gallery anew, one run of each task: minutes
+	$(BIN)/python docs/gallery.py
 
 smoke: $(BIN)/.installed  ## every task through the command line, in seconds
 	rm -rf $(SMOKE_DIR) && mkdir -p $(SMOKE_DIR)
