@@ -20,7 +20,7 @@ ABOVE_TRAINING = ("backdoors", "calibration", "defences", "forgetting", "privacy
 FLOORS = (
     ("__main__",),
     ("cli",),
-    ("run",),
+    ("job",),
     ("sweeps", "tasks"),
     ("results",),
     ("plots",),

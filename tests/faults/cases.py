@@ -22,7 +22,7 @@ LITERALS = [
     '"', "\\", "ü", "😀", "\u202e", "\udce9", "a b", "a=b", "1,2", "choice(1,2)", "range(1,3)", "glob(*)", "glob(f*)",
     "shuffle(1,2)", "tag(a,1)", "int(x)", "str([1])", "[1", "{a", "$", "???", "~", "-", "=", "..", "${.}", "${..seed}",
     "${oc.decode:x}", "${oc.select:x}", "${oc.create:{_target_: os.system}}", "${named:attack,seed}", "${token:}",
-    "${described:nope}", "${folder_name:1}", "${share_of_cores:0}", "'a\nb'", "os.system", "trustml_cli.run.main",
+    "${described:nope}", "${folder_name:1}", "${share_of_cores:0}", "'a\nb'", "os.system", "trustml_cli.job.main",
 ]  # fmt: skip
 FLAGS = [
     ["-m"], ["-m"], ["--multirun"], ["--cfg", "job"], ["--cfg", "hydra"], ["--cfg", "x"], ["--info"], ["--info", "all"],

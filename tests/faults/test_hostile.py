@@ -55,7 +55,7 @@ YAMLS = {
     "experiment/reads_by_name": f"{GLOBAL}dataset: {{limit: env, test_fraction: '${{oc.${{.limit}}:SECRET}}'}}\n",
     "experiment/calls_ours": f"{GLOBAL}defaults: [override /model: custom]\n"
     "model: {factory: 'trustml_cli.models.checkpoint:ZipFile', arguments: {file: it_ran, mode: w}}\n",
-    "experiment/through_ours": f"{GLOBAL}attack: {{_target_: trustml_cli.run.hydra.types.HydraContext}}\n",
+    "experiment/through_ours": f"{GLOBAL}attack: {{_target_: trustml_cli.job.hydra.types.HydraContext}}\n",
     "experiment/borrows": f"{GLOBAL}defaults: [override /model: custom]\nmodel: {{factory: 'stranger:Path'}}\n",
     "experiment/refers": f"{GLOBAL}trick: {{_target_: stranger.Evil}}\nhydra: {{callbacks: {{x: '${{trick}}'}}}}\n",
     "experiment/refers_to_itself": f"{GLOBAL}hydra: {{callbacks: {{x: '${{a}}'}}}}\n"
@@ -104,7 +104,7 @@ REFUSED = [
     (["attack._target_=stranger.Evil"], ["attack._target_", "allow=[stranger]"]),
     (["attack._target_=os.system"], ["attack._target_", "os.system", "allow=[os]"]),
     (["+hydra.callbacks.x._target_=stranger.Evil"], ["hydra.callbacks.x._target_", "allow=[stranger]"]),
-    (["+hydra.callbacks.x._target_=trustml_cli.run.os.system"], ["hydra.callbacks.x._target_", "trustml_cli.run.os"]),
+    (["+hydra.callbacks.x._target_=trustml_cli.job.os.system"], ["hydra.callbacks.x._target_", "trustml_cli.run.os"]),
     (["+hydra.launcher.x._target_=stranger.Evil"], ["hydra.launcher.x._target_", "allow=[stranger]"]),
     (["+hydra.job_logging.handlers.x.class=stranger.Evil"], ["hydra.job_logging.handlers.x.class"]),
     (["+hydra.job_logging.handlers.x.class=logging.os.system"], ["hydra.job_logging.handlers.x.class"]),

@@ -17,9 +17,9 @@ from tests.configs import choices, composed
 from tests.faults.whole import metrics_below
 from tests.helpers import CPU, FRESH, Cli, facts, newest
 from trustml_cli.data.dataset import Dataset
+from trustml_cli.job import memory_hint
 from trustml_cli.models.dense import Logistic
 from trustml_cli.models.model import InputSpec, Normalization
-from trustml_cli.run import memory_hint
 from trustml_cli.system.errors import RunFailed
 from trustml_cli.system.hardware import BatchSplitter, is_out_of_memory, report_out_of_memory
 from trustml_cli.tasks.context import Context

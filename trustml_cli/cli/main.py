@@ -16,7 +16,7 @@ from trustml_cli.config.hydra_internals import get_args_parser, run_main
 from trustml_cli.config.instantiate import nearest
 from trustml_cli.config.messages import exists, explain
 from trustml_cli.config.spellings import NOTES, notes, understood
-from trustml_cli.run import job
+from trustml_cli.job import job
 from trustml_cli.sweeps.callback import SweepCallback, finish_sweep, refuse_repetition, registered_runs
 from trustml_cli.sweeps.resume import resumed_words
 from trustml_cli.system.distribution import own_version

@@ -39,7 +39,7 @@ FEW = 20  # most rows of a summary that are printed on a terminal
 
 
 class SweepCallback(Callback):
-    """Hydra callback around single runs and multiruns; `run.main` reads `exit_code`."""
+    """Hydra callback around single runs and multiruns; `cli.main` reads `exit_code`."""
 
     # environment variables, so that launcher processes inherit them
     JOBS = "TRUSTML_JOBS"

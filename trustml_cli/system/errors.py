@@ -1,4 +1,4 @@
-"""The two exceptions that end a run, mapped to exit statuses by `run.main`, and one-line error texts."""
+"""The two exceptions that end a run, mapped to exit statuses by `cli.main`, and one-line error texts."""
 
 import errno
 import os
