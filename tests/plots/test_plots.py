@@ -18,10 +18,12 @@ from trustml_cli.backdoors.poison import Poison
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.metrics.intervals import wilson_interval
 from trustml_cli.plots.backdoor import accuracy_bars, answers_by_class, poisoned_samples, triggered_predictions
+from trustml_cli.plots.filed import filed_under
 from trustml_cli.plots.loss_surface import loss_surfaces
 from trustml_cli.plots.robustness import adversarial_examples, defended_curves, robustness_curve
 from trustml_cli.plots.style import GREEN, ORANGE
 from trustml_cli.plots.training import confusion_matrix, misclassified, training_curves
+from trustml_cli.plots.transfer import transferred_answers
 from trustml_cli.training.predict import Answers
 from trustml_cli.training.trainer import Epoch
 
@@ -83,6 +85,22 @@ def test_adversarial_examples_show_those_that_fell_first_with_names_and_confiden
     for value, row in zip((0.5, 1.0, 0.75), (by_height[:2], by_height[2:4], by_height[4:]), strict=True):
         assert all((shown[place] == value).all() for place in row)
     assert "×2 around grey" in texts(figure)  # the largest change, 0.25, is drawn as half of the range
+
+
+def test_every_network_s_answer_to_adversarial_images_stands_below_the_original() -> None:
+    whole = curve()
+    figure = transferred_answers(whole, whole.attacked[1], "cnn", CLASSES, 2, "fgsm", "linf")
+    (panel,) = figure.axes
+    captions = [text for text in panel.texts if "%" in text.get_text()]
+    assert [text.get_text() for text in captions] == [
+        "bright (90%)", "dark (90%)",  # the originals of images 1 and 2, which fell
+        "dark (75%)", "bright (75%)",
+        "bright (75%)", "bright (75%)",  # the other network is right about one of them
+    ]  # fmt: skip
+    assert [text.get_color() for text in captions] == [GREEN, GREEN, ORANGE, ORANGE, GREEN, ORANGE]
+    assert [float(np.max(image.get_array())) for image in panel.images] == [0.5] * 2 + [0.75] * 4
+    for words in ("original,\ncnn", "adversarial,\ncnn", "adversarial,\nmlp", "epsilon 0.25"):
+        assert words in texts(figure)
 
 
 def test_training_curves_show_both_splits() -> None:
@@ -167,6 +185,22 @@ def test_poisoned_samples_stand_below_their_originals_with_both_labels(tiny_data
     for words in ("8 of 64 carry the patch", "clean", "poisoned", "green as it was, orange as it is trained on"):
         assert words in texts(figure)
     figure.savefig(tmp_path / "samples.png")
+
+
+def test_the_poisoned_training_set_is_shown_as_it_is_labelled(tiny_data: Dataset) -> None:
+    trigger = Patch(size=3, color=[1.0], image=None, corner=Corner.top_left, margin=0)
+    poison = Poison(trigger=trigger, source=(0,), target=1, classes=2, clean_label=False, rate=0.25, seed=0)
+    chosen = poison.choose(tiny_data.train.labels).nonzero()[:, 0]
+    bright = (tiny_data.train.labels == 1).nonzero()[:, 0]
+    figure = filed_under(tiny_data.train, poison.apply(tiny_data).train, [bright, chosen], CLASSES, "8 of 64")
+    (panel,) = figure.axes
+    captions = [text.get_text() for text in panel.texts][:18]
+    assert captions == ["bright"] * 10 + ["bright (is dark)"] * 8
+    corners = [np.asarray(image.get_array())[:3, :3].min() for image in panel.images]
+    assert max(corners[:10]) < 1
+    assert corners[10:] == [1] * 8  # the patch
+    for words in ("8 of 64", "target class", "poisoned", "changed by the poison"):
+        assert words in texts(figure)
 
 
 def test_triggered_predictions_take_classes_in_turn_and_show_every_network_s_answer(tiny_data: Dataset) -> None:

@@ -142,6 +142,17 @@ def test_a_network_without_gradients_is_for_attacks_without(attack: list[str], t
     assert checks["answers and gradients are numbers"] is True
 
 
+def test_the_headline_of_confident_is_the_share_of_sure_errors(trustml: Cli, tmp_path: Path) -> None:
+    words = ["attack=confident", "trainer=smoke", "task.images=20", "task.check_images=0", "task.surfaces=0"]
+    answer = trustml("task=attack", *words, "model=logistic", "task.transfer_to=mlp", "task.epsilon=[0,1]")
+    assert answer.returncode == 0, answer.stderr
+    run = newest(tmp_path)
+    assert facts(run)["headline"] == "sure_success_rate"
+    table = metrics(run).set_index(["epsilon", "scored_on"])
+    assert table.sure_success_rate[1, "logistic"] > table.sure_success_rate[1, "mlp"]
+    assert (run / "plots" / "transfer.png").exists()
+
+
 MNIST = ["dataset=mnist", "model=mnist_cnn", "dataset.limit=500", "trainer.epochs=15", "task.check_images=0"]
 
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.configs import choice, composed
-from tests.helpers import Cli, MakeContext, measured, metrics, newest
+from tests.helpers import Cli, MakeContext, facts, measured, metrics, newest
 from trustml_cli.config.instantiate import build
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.defences.defence import Defence
@@ -80,6 +80,9 @@ def test_columns_of_a_table_are_explained(trustml: Cli, tmp_path: Path) -> None:
     table = metrics(folder).set_index("explainer")
     assert list(table.index) == ["linear", "input_x_gradient", "gradient_shap"]  # contributions alone
     assert table.max_completeness_gap["linear"] < 1e-5
+    assert (table.baselines == 2).all()
+    (check,) = facts(folder)["checks"]
+    assert "over 2 random baselines for each example" in check["figure"]
     assert table.rank_correlation_input_x_gradient["linear"] == pytest.approx(1)  # one linear model, one explanation
     assert table.insertion_auc["linear"] > table.deletion_auc["linear"] + 0.05
     saved = load_file(folder / "artifacts" / "attributions.safetensors")

@@ -15,6 +15,7 @@ from tests.helpers import Cli, MakeContext, facts, metrics, newest
 from trustml_cli.ood.measure import evaluate
 from trustml_cli.ood.separation import separation_intervals
 from trustml_cli.tasks.detection import check_threshold
+from trustml_cli.tasks.ood import in_words
 
 SHORT = ["trainer=smoke", "model=mlp"]
 
@@ -56,6 +57,19 @@ def test_rows_follow_from_the_scores(trustml: Cli, tmp_path: Path) -> None:
         assert row.fpr_at_95_tpr_ci_high == row.fpr_at_95_tpr_outliers_positive_ci_high
         assert (row.auroc_n, row.fpr_at_95_tpr_n, row.fpr_at_95_tpr_inliers_positive_n) == (450, 405, 45)
     assert table.auroc["knn"] > 0.8
+    msp = table.loc["msp"]
+    assert facts(folder)["verdict"] == (
+        f"A threshold that demands a largest softmax output of at least {-msp.threshold:.3f} lets "
+        f"{msp.inlier_rate:.1%} of the known test images pass, and {msp.outlier_inlier_rate:.1%} of the unseen class 4."
+    )
+
+
+def test_outliers_of_several_data_sets_are_told_of_by_name() -> None:
+    found = {kind: evaluate(torch.arange(20.0), torch.zeros(4), torch.tensor([0.0, last]), 0.95)
+             for kind, last in (("noise", 5.0), ("svhn", 30.0))}  # fmt: skip
+    words = in_words({"knn": found}, "images of")
+    assert "a score of knn of at most 18 lets 100.0% of the known" in words
+    assert "100.0% of the unseen images of noise and 50.0% of the unseen images of svhn" in words
 
 
 def test_the_network_has_one_class_fewer_and_has_not_seen_the_validation_images(

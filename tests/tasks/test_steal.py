@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from tests.configs import choice, choices, composed
-from tests.helpers import CPU, Cli, measured, metrics
+from tests.helpers import CPU, Cli, facts, measured, metrics, newest
 from tests.tasks.parts import MODEL, TRAINER, Given
 from trustml_cli.config.instantiate import build
 from trustml_cli.data.dataset import Dataset, InMemory
@@ -56,13 +56,13 @@ def test_the_largest_difference_of_probabilities() -> None:
 def test_parameters_are_compared_up_to_what_the_answers_hide() -> None:
     victim = torch.tensor([[1.0, 2.0, 0.5], [0.0, -1.0, 0.0]])
     shifted = victim + torch.tensor([3.0, -1.0, 2.0])
-    assert parameter_error(LinearLogits(centre=0.5), victim, shifted) == 3.0
-    assert parameter_error(LinearSoftmax(centre=0.5), victim, shifted) == pytest.approx(0, abs=1e-6)
+    assert parameter_error(LinearLogits(centre=0.5).comparable, victim, shifted) == 3.0
+    assert parameter_error(LinearSoftmax(centre=0.5).comparable, victim, shifted) == pytest.approx(0, abs=1e-6)
     shifted[0, 1] += 0.5
-    assert parameter_error(LinearSoftmax(centre=0.5), victim, shifted) == pytest.approx(0.25)
-    assert parameter_error(labels_thief(), victim, shifted) is None
-    assert parameter_error(LinearLogits(centre=0.5), None, shifted) is None
-    assert parameter_error(LinearLogits(centre=0.5), victim, None) is None
+    assert parameter_error(LinearSoftmax(centre=0.5).comparable, victim, shifted) == pytest.approx(0.25)
+    assert parameter_error(labels_thief().comparable, victim, shifted) is None
+    assert parameter_error(LinearLogits(centre=0.5).comparable, None, shifted) is None
+    assert parameter_error(LinearLogits(centre=0.5).comparable, victim, None) is None
 
 
 def test_parameters_of_a_bent_network_there_are_none(tiny_data: Dataset) -> None:
@@ -125,6 +125,16 @@ def test_a_thief_is_given_images_of_its_own_and_a_student_of_another_seed(contex
 @pytest.mark.parametrize(("task", "group"), [("steal", "thief"), ("explain", "explainer")])
 def test_every_method_of_the_folder_is_in_the_task_s_list(task: str, group: str) -> None:
     assert sorted(composed(f"task={task}")[group]) == choices(group)
+
+
+def test_the_headline_of_linear_thefts_is_the_error_of_the_weights(trustml: Cli, tmp_path: Path) -> None:
+    words = ["task=steal", "trainer=smoke", "task.queries=70"]
+    assert trustml(*words, "task.method=[linear_logits,linear_softmax]").returncode == 0
+    assert facts(newest(tmp_path))["headline"] == "max_parameter_error"
+    table = metrics(newest(tmp_path)).set_index("method")
+    assert (table.max_parameter_error < 1e-4).all()
+    assert table.raw_parameter_error["linear_logits"] < 1e-4
+    assert table.raw_parameter_error["linear_softmax"] > 0.01  # probabilities leave a shift open
 
 
 @pytest.mark.data

@@ -23,7 +23,14 @@ from trustml_cli.models.dense import Logistic, Mlp
 from trustml_cli.models.model import InputSpec, Normalization
 from trustml_cli.system.errors import InputError, RunFailed
 from trustml_cli.system.hardware import seeded
-from trustml_cli.training.logistic import NumpyTrainer, SklearnTrainer, design_matrix, softmax_gradients
+from trustml_cli.training import logistic
+from trustml_cli.training.logistic import (
+    NumpyTrainer,
+    SklearnTrainer,
+    design_matrix,
+    gradient_error,
+    softmax_gradients,
+)
 from trustml_cli.training.predict import predict
 from trustml_cli.training.trainer import Epoch, Trainer
 
@@ -70,6 +77,14 @@ def test_the_gradients_by_hand_are_autograd_s(shape: tuple[int, int, int], seed:
     assert loss == pytest.approx(expected.item(), abs=1e-6)
     for ours, theirs in zip(gradients, torch.autograd.grad(expected, leaves), strict=True):
         np.testing.assert_allclose(ours, theirs.numpy(), atol=1e-6, rtol=0)
+
+
+def test_a_wrong_derivation_differs_from_autograd(monkeypatch: pytest.MonkeyPatch) -> None:
+    parameters, x, y = torch.rand(3, 5), torch.rand(7, 1, 2, 2), torch.arange(7) % 3
+    assert gradient_error(parameters, x, y) < 1e-15
+    right = softmax_gradients(parameters[:, :-1].numpy(), parameters[:, -1].numpy(), x.flatten(1).numpy(), np.eye(3)[y])
+    monkeypatch.setattr(logistic, "softmax_gradients", lambda *values: [*softmax_gradients(*values)[:2], 0.0])
+    assert gradient_error(parameters, x, y) == pytest.approx(np.abs(right[2]).max(), rel=1e-5)
 
 
 def test_large_logits_do_not_overflow() -> None:

@@ -55,6 +55,7 @@ class MeasureRobustness(RobustnessTask):
         )
         judge_robustness(evaluation, references, self.check_images)
         evaluation.plot_curve()
+        evaluation.plot_transfer(self.examples)
         evaluation.plot_examples(self.examples)
         evaluation.plot_loss_surfaces(self.surfaces)
 

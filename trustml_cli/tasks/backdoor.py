@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
+
 from trustml_cli.backdoors.concealment import Concealment
 from trustml_cli.backdoors.poison import Poison
 from trustml_cli.backdoors.trigger import Overlay, Trigger
@@ -12,6 +14,7 @@ from trustml_cli.defences.defence import Defence
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither
 from trustml_cli.models.model import Model
 from trustml_cli.plots.backdoor import answers_by_class, poisoned_samples, triggered_predictions
+from trustml_cli.plots.filed import filed_under
 from trustml_cli.system.errors import InputError
 from trustml_cli.tasks.context import Context
 from trustml_cli.tasks.poisoning import (
@@ -106,6 +109,11 @@ class PlantBackdoor(Poisoning):
             subject = f"{counts} carry the {trigger} and are filed under {target}"
             figure = poisoned_samples(data.train, poisoned.train, chosen[: self.examples], data.classes, subject)
             context.record.plot("samples", figure)
+            own = torch.tensor([], dtype=torch.int64)  # the target's images that are not poisoned
+            if poison.target is not None:
+                own = ((data.train.labels == poison.target) & ~poison.choose(data.train.labels)).nonzero()[:, 0]
+            figure = filed_under(data.train, poisoned.train, [own, chosen], data.classes, subject)
+            context.record.plot("filed", figure)
             subject = f"Test images with the {trigger}, which shall be taken for {target}"
             figure = triggered_predictions(triggered, named, data.classes, self.examples, subject)
             context.record.plot("triggered_predictions", figure)

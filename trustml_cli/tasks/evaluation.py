@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from trustml_cli.attacks.attack import Attack, Norm
+from trustml_cli.attacks.confident import Confident
 from trustml_cli.attacks.measure import EpsilonResult, Predictions, RobustnessCurve
 from trustml_cli.attacks.surface import loss_surface
 from trustml_cli.data.batches import batches
@@ -14,6 +15,7 @@ from trustml_cli.metrics.intervals import average, proportion
 from trustml_cli.models.inference import gives_gradients
 from trustml_cli.plots.loss_surface import loss_surfaces
 from trustml_cli.plots.robustness import adversarial_examples, robustness_curve
+from trustml_cli.plots.transfer import transferred_answers
 from trustml_cli.system.hardware import seeded
 from trustml_cli.tasks.context import Context
 
@@ -50,6 +52,8 @@ class RobustnessEvaluation:
                 row = robustness_row(curve.labels, clean, answers, attacked, attack)
                 scored = {"scored_on": scored_on} if attacked.transferred else {}
                 record.metrics({**condition, **scored, **learnt}, **row)
+        if isinstance(attack, Confident):
+            record.note(headline="sure_success_rate")
 
     @property
     def subject(self) -> str:
@@ -71,6 +75,16 @@ class RobustnessEvaluation:
                     self.curve, attacked, self.data.classes, count, self.subject, self.attack.norm.value
                 )
                 self.context.record.plot(f"examples_epsilon_{attacked.epsilon:g}", figure)
+
+    def plot_transfer(self, count: int) -> None:
+        """Plot `count` images with the answers of every other network, at the largest epsilon."""
+        attacked, record = self.curve.attacked[-1], self.context.record
+        if attacked.transferred and attacked.epsilon > 0:
+            figure = transferred_answers(
+                self.curve, attacked, record.choices["model"], self.data.classes, count, self.subject,
+                self.attack.norm.value,
+            )  # fmt: skip
+            record.plot("transfer", figure)
 
     def plot_loss_surfaces(self, count: int) -> None:
         """Plot the loss surface around `count` random images at the largest epsilon; at smaller ones it is often flat.

@@ -55,6 +55,7 @@ class Explain:
         *headline(lower("deletion_auc")),
         *logged(higher("insertion_auc")),
         *lower("seconds"),
+        *neither("baselines"),
         *sometimes(neither("rank_correlation_{explainer}")),
     )
 
@@ -97,14 +98,15 @@ class Explain:
                 explained |= examine(name, method, network, x, target, random, self.steps, columns)
         correlations = rank_correlations({name: result.maps for name, result in explained.items()})
         for name, result in explained.items():
-            row = judged(result)
+            row = judged(result) | {"baselines": self.baselines}
             for other, values in correlations[name].items():
                 row |= average(f"rank_correlation_{other}", values)
             context.record.metrics({"explainer": name}, **row)
         gaps = explained["linear"].gaps if "linear" in explained else None
         verdict = None if gaps is None else gaps.max().item() <= COMPLETE
-        largest = None if gaps is None else gaps.max().item()
-        context.record.check("weights of a linear model are complete", verdict, f"largest gap {largest}")
+        largest = "none" if gaps is None else f"{gaps.max().item():.1e}"
+        measured = f"largest gap {largest} in logits, over {self.baselines:,} random baselines for each example"
+        context.record.check("weights of a linear model are complete", verdict, measured)
 
         kept = {name: explained[name].maps for name in explainers}
         context.record.artifact("attributions", {"images": x, "targets": target, **kept})

@@ -31,6 +31,7 @@ from trustml_cli.training.trainer import Trainer
 log = logging.getLogger(__name__)
 
 KEY = "task.score"
+MSP = "msp"  # its score is minus the largest softmax output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +118,7 @@ class DetectUnseen:
             for kind, result in by_kind.items():
                 context.record.metrics({"score": name, "outliers": kind}, **row(result, context.seed), **accuracy)
             check_threshold(context, name, next(iter(by_kind.values())), len(validation), self.quantile)
+        context.record.note(verdict=in_words(results, "class" if far is None else "images of"))
         kept = {"validation": aside, "inliers": inliers}
         kept |= {f"outliers.{kind}" if len(scores) > 1 else "outliers": of_kind for kind, of_kind in scores.items()}
         tensors = {f"{split}.{name}": kept[split][name] for split in kept for name in detectors}
@@ -164,6 +166,27 @@ class DetectUnseen:
         if not (len(unseen) and len(known.test) and len(known.train)):
             raise InputError("task.holdout: the data set has no images with it or no others; raise dataset.limit")
         return known, {data.classes[number]: unseen}
+
+
+def in_words(results: Mapping[str, Mapping[str, DetectionResult]], kind_of: str) -> str:
+    """The threshold of one score, msp if it is among them, and what passes it, as a sentence.
+
+    `kind_of` precedes the names of the outliers: they are a class, or images of a data set.
+    """
+    name = MSP if MSP in results else next(iter(results))
+    by_kind = results[name]
+    first = next(iter(by_kind.values()))
+    passes = (
+        f"a largest softmax output of at least {-first.threshold:.3f}"
+        if name == MSP
+        else f"a score of {name} of at most {first.threshold:.4g}"
+    )
+    known = first.inliers_passed / len(first.inliers)
+    unseen = " and ".join(
+        f"{each.outliers_passed / len(each.outliers):.1%} of the unseen {kind_of} {kind}"
+        for kind, each in by_kind.items()
+    )
+    return f"A threshold that demands {passes} lets {known:.1%} of the known test images pass, and {unseen}."
 
 
 def row(result: DetectionResult, seed: int) -> dict[str, object]:

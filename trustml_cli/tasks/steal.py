@@ -1,5 +1,6 @@
 """task=steal: model extraction from a classifier by queries alone."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, ClassVar
@@ -43,7 +44,8 @@ class Steal:
         *logged(higher("victim_accuracy")),
         *logged(neither("stolen_accuracy")),  # higher is better for the thief only
         *headline(neither("agreement")),
-        *sometimes(neither("max_parameter_error", "max_probability_error")),
+        *sometimes(logged(neither("max_parameter_error"))),
+        *sometimes(neither("raw_parameter_error", "max_probability_error")),
         *neither("queries_used", "answer"),
         *sometimes(neither("round_digits")),
         *neither("seconds"),
@@ -101,7 +103,8 @@ class Steal:
             condition = {"method": name, "queries": queries, "attacker_images": self.attacker_images.value}
             values = {
                 **compare(asked, told),
-                "max_parameter_error": parameter_error(thieves[name], parameters, found),
+                "max_parameter_error": parameter_error(thieves[name].comparable, parameters, found),
+                "raw_parameter_error": parameter_error(lambda each: each, parameters, found),
                 "max_probability_error": probability_error(thieves[name], asked, told),
                 "queries_used": victim.queries,
                 "answer": thieves[name].needs.value,
@@ -113,6 +116,8 @@ class Steal:
             rows.append(condition | values)
             if found is not None:
                 stolen_weights[name] = found  # ends as that of the most queries, which come last
+        if all(row["max_parameter_error"] is not None for row in rows):
+            context.record.note(headline="max_parameter_error")
         over = [row for row in rows if row["queries_used"] > row["queries"]]
         context.record.check("no thief asked more often than allowed", not over, f"{len(over)} of {len(rows)} did")
         self.plot(context, data, rows, parameters, stolen_weights)
@@ -209,11 +214,13 @@ def parameters_of(network: nn.Module, data: Dataset) -> Tensor | None:
         return None
 
 
-def parameter_error(thief: Thief, victim: Tensor | None, stolen: Tensor | None) -> float | None:
-    """The largest difference of weights or biases in pixel space; None unless both are linear and comparable."""
+def parameter_error(
+    comparable: Callable[[Tensor], Tensor | None], victim: Tensor | None, stolen: Tensor | None
+) -> float | None:
+    """The largest difference of weights or biases in pixel space; None unless both are linear and `comparable`."""
     if victim is None or stolen is None:
         return None
-    theirs, ours = thief.comparable(victim), thief.comparable(stolen)
+    theirs, ours = comparable(victim), comparable(stolen)
     return None if theirs is None or ours is None else (theirs - ours).abs().max().item()
 
 

@@ -125,6 +125,20 @@ def softmax_gradients(weights: Array, bias: Array, x: Array, one_hot: Array) -> 
     return loss, error.T @ x, error.sum(axis=0)
 
 
+def gradient_error(parameters: Tensor, x: Tensor, y: Tensor) -> float:
+    """The largest absolute difference between `softmax_gradients` and autograd's gradients, over W and b, in float64.
+
+    Weights and bias [K, D + 1] of a linear model, inputs x [N, …] of D values each, labels y [N].
+    """
+    weights, bias = (part.double().cpu().requires_grad_() for part in (parameters[:, :-1], parameters[:, -1]))
+    x, y = x.double().cpu().flatten(1), y.cpu()
+    loss = nn.functional.cross_entropy(x @ weights.T + bias, y)
+    one_hot = nn.functional.one_hot(y, len(bias)).double()
+    _, *by_hand = softmax_gradients(*(values.detach().numpy() for values in (weights, bias, x, one_hot)))
+    by_autograd = torch.autograd.grad(loss, (weights, bias))
+    return max(float(np.abs(a - b.numpy()).max()) for a, b in zip(by_hand, by_autograd, strict=True))
+
+
 @torch.no_grad()
 def design_matrix(network: nn.Sequential, split: Split) -> tuple[Array, Array]:
     """The normalised pixels of every image as rows, float32 [N, D], and the labels [N]."""

@@ -1,0 +1,34 @@
+"""Plot of a poisoned training set as its network sees it."""
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from trustml_cli.data.batches import as_pixels
+from trustml_cli.data.dataset import Split
+from trustml_cli.plots.style import GREEN, ORANGE, name_rows, new_figure, tile
+
+PER_ROW = 10  # images of each kind
+
+
+def filed_under(clean: Split, poisoned: Split, kinds: Sequence[Tensor], classes: Sequence[str], subject: str) -> Figure:
+    """The first training images of the target class and of the poisoned ones, as they are trained on, with labels.
+
+    `kinds` are the indices of both, int64; a kind without images is left out. A label that poisoning changed is orange,
+    with the true class.
+    """
+    shown = {name: each for name, each in zip(("target class", "poisoned"), kinds, strict=True) if len(each)}
+    figure, axes = new_figure(1.1 * PER_ROW + 0.5, 1.35 * len(shown) + 0.8)
+    panel = axes[0, 0]
+    for row, indices in enumerate(shown.values()):
+        raw, labels = next(poisoned.stream(indices[:PER_ROW], PER_ROW))
+        true = clean.labels[indices[:PER_ROW]].tolist()
+        for column, (pixels, label, own) in enumerate(zip(as_pixels(raw), labels.tolist(), true, strict=True)):
+            changed = label != own
+            caption = f"{classes[label]} (is {classes[own]})" if changed else classes[label]
+            tile(panel, row, column, pixels, caption, ORANGE if changed else GREEN)
+    name_rows(panel, list(shown))
+    figure.suptitle(subject, fontsize=11)
+    figure.supxlabel("the label that the network learns; orange: changed by the poison", fontsize=8)
+    return figure
