@@ -10,7 +10,8 @@ from trustml_cli.attacks.losses import Loss, log_odds
 from trustml_cli.system.hardware import seeded
 
 Digits = tuple[nn.Module, Tensor, Tensor]
-EPSILONS = {Norm.linf: 0.12, Norm.l2: 0.8}
+EPSILONS = {Norm.linf: 0.12, Norm.l2: 0.8, Norm.l1: 2.0}
+PEER = {Norm.linf: "Linf", Norm.l2: "L2", Norm.l1: "L1"}
 
 
 def apgd(norm: Norm, loss: Loss = Loss.ce, targets: int | None = None, steps: int = 40, restarts: int = 1) -> APGD:
@@ -31,7 +32,7 @@ def test_the_same_images_fall_as_with_the_authors_code(
     from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 
     model, x, y = digits
-    settings = {"n_iter": 40, "norm": {Norm.linf: "Linf", Norm.l2: "L2"}[norm], "eps": EPSILONS[norm], "seed": 5}
+    settings = {"n_iter": 40, "norm": PEER[norm], "eps": EPSILONS[norm], "seed": 5, "use_largereps": norm is Norm.l1}
     peer = APGDAttack(model, loss=loss.value, **settings) if targets is None else APGDAttack_targeted(model, **settings)
     with seeded(0):
         theirs = stands(model, peer.perturb(x, y), y)

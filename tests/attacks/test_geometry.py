@@ -12,7 +12,6 @@ from trustml_cli.attacks.geometry import (
     lengths,
     normalised,
     onto_ball,
-    onto_l1_ball,
     project,
     random_start,
     unit_step,
@@ -57,15 +56,36 @@ def test_a_random_start_is_in_range_and_within_budget(norm: Norm, seed: int, eps
 
 
 @settings(max_examples=100, deadline=None)
-@given(seed=st.integers(0, 10_000), epsilon=st.floats(0.01, 5), spread=st.floats(0, 3))
-def test_no_point_of_the_l1_ball_is_nearer_than_the_projection(seed: int, epsilon: float, spread: float) -> None:
-    x, moved = pictures(seed, spread)
-    change = (moved - x).flatten(1).double()
-    nearest = onto_l1_ball(change, epsilon)
-    assert (nearest.abs().sum(1) <= epsilon + 1e-9).all()
-    # the ball is convex: nearest is the projection where no corner lies on the far side of it, seen from the point
-    away = change - nearest
-    assert (epsilon * away.abs().amax(1) - (away * nearest).sum(1) <= 1e-9).all()
+@given(seed=st.integers(0, 10_000), epsilon=st.floats(0, 12, width=32), spread=st.floats(0, 3, width=32))
+def test_no_image_in_range_and_in_the_l1_ball_is_nearer_than_the_projection(
+    seed: int, epsilon: float, spread: float
+) -> None:
+    x, moved = (images.double()[:1] for images in pictures(seed, spread))
+    nearest = project(moved, x, epsilon, Norm.l1)
+    assert nearest.min() >= 0
+    assert nearest.max() <= 1
+    assert (nearest - x).abs().sum() <= epsilon + 1e-9
+    # both sets are convex: it is the nearest point if no other lies further along the way that is left
+    away = moved - nearest
+    assert farthest_along(away, x, epsilon) - float((away * (nearest - x)).sum()) <= 1e-7
+
+
+def farthest_along(slope: Tensor, x: Tensor, epsilon: float) -> float:
+    """The largest slope·d of all changes d of one image with ‖d‖₁ ≤ epsilon and x + d in [0, 1], by scipy."""
+    from scipy.optimize import linprog
+
+    flat, gain = x.flatten().double().numpy(), slope.flatten().double().numpy()
+    # the change as up − down with both at least 0; linprog minimises
+    bounds = [(0, 1 - value) for value in flat] + [(0, value) for value in flat]
+    return -float(linprog([*-gain, *gain], A_ub=[[1.0] * (2 * len(flat))], b_ub=[epsilon], bounds=bounds).fun)
+
+
+def test_each_image_may_have_a_budget_of_its_own() -> None:
+    x, moved = pictures(3, 1.0)
+    epsilons = torch.tensor([0.0, 0.3, 1.0, 2.5, 40.0])
+    for norm in Norm:
+        each = [project(moved[i : i + 1], x[i : i + 1], epsilons[i].item(), norm) for i in range(5)]
+        torch.testing.assert_close(project(moved, x, epsilons, norm), torch.cat(each))
 
 
 def test_projections_worked_out_by_hand() -> None:
@@ -94,20 +114,13 @@ def test_unit_steps_worked_out_by_hand() -> None:
 @settings(max_examples=100, deadline=None)
 @given(seed=st.integers(0, 10_000), epsilon=st.floats(0, 12, width=32))
 def test_the_l1_step_is_the_best_that_a_linear_programme_finds(seed: int, epsilon: float) -> None:
-    from scipy.optimize import linprog
-
     x, gradient = (tensor[:1] for tensor in pictures(seed, 1.0))
     stepped = ascend(x, gradient, epsilon, Norm.l1)
     assert within_budget(stepped.clamp(0, 1), x, epsilon, Norm.l1)
     assert stepped.min() >= -1e-6
     assert stepped.max() <= 1 + 1e-6
-    flat, slope = x.flatten().double().numpy(), gradient.flatten().double().numpy()
-    # the change as up − down with both at least 0; linprog minimises
-    bounds = [(0, 1 - value) for value in flat] + [(0, value) for value in flat]
-    best = linprog([*-slope, *slope], A_ub=[[1.0] * (2 * len(flat))], b_ub=[epsilon], bounds=bounds)
-    assert float(((stepped - x).flatten().double() * gradient.flatten().double()).sum()) == pytest.approx(
-        -best.fun, abs=1e-5
-    )
+    gained = float(((stepped - x).double() * gradient.double()).sum())
+    assert gained == pytest.approx(farthest_along(gradient, x, epsilon), abs=1e-5)
 
 
 def test_random_starts_are_spread_evenly_over_the_ball() -> None:

@@ -12,6 +12,7 @@ from trustml_cli.attacks.square import Square, move_mass, peak, peaks, pyramid, 
 from trustml_cli.system.hardware import seeded
 
 Digits = tuple[nn.Module, Tensor, Tensor]
+PEER = {Norm.linf: "Linf", Norm.l2: "L2", Norm.l1: "L1"}
 
 
 def square(norm: Norm, target: int | None = None, queries: int = 200, restarts: int = 1) -> Square:
@@ -36,7 +37,7 @@ def test_it_needs_no_gradient_and_no_more_than_its_queries(norm: Norm, digits: D
     model, x, y = digits
     opaque = Opaque(model)
     with seeded(0):
-        x_adv = square(norm)(opaque, x, y, {Norm.linf: 0.15, Norm.l2: 1.0}[norm])
+        x_adv = square(norm)(opaque, x, y, {Norm.linf: 0.15, Norm.l2: 1.0, Norm.l1: 3.0}[norm])
     stands = model(x_adv).argmax(1) == y
     assert 0.05 < stands.double().mean() < 0.7
     assert len(opaque.asked) == 1 + 200  # the images themselves, then the queries
@@ -52,11 +53,11 @@ def test_as_few_stand_as_with_the_authors_code(norm: Norm, seeds: int, digits: D
     from pyautoattack.square import SquareAttack
 
     model, x, y = digits
-    epsilon = {Norm.linf: 0.12, Norm.l2: 0.8}[norm]
+    epsilon = {Norm.linf: 0.12, Norm.l2: 0.8, Norm.l1: 3.0}[norm]
     ours, theirs = [], []
     for seed in range(seeds):
         peer = SquareAttack(
-            model, norm={Norm.linf: "Linf", Norm.l2: "L2"}[norm], n_queries=300, eps=epsilon, p_init=0.8, seed=seed,
+            model, norm=PEER[norm], n_queries=300, eps=epsilon, p_init=0.8, seed=seed,
             resc_schedule=False, device="cpu",
         )  # fmt: skip
         with seeded(seed):
@@ -69,8 +70,8 @@ def test_as_few_stand_as_with_the_authors_code(norm: Norm, seeds: int, digits: D
 def test_the_first_images_and_the_proposals_use_the_budget() -> None:
     x = torch.full((6, 3, 12, 12), 0.5)
     with seeded(0):
-        striped, peaked = stripes(x, 0.1), peaks(x, 1.0)
-        painted, moved = repaint(x, striped, 0.1, 5), move_mass(x, peaked, 1.0, 5)
+        striped, peaked = stripes(x, 0.1), peaks(x, 1.0, Norm.l2)
+        painted, moved = repaint(x, striped, 0.1, 5), move_mass(x, peaked, 1.0, 5, Norm.l2)
     assert ((striped - x).abs() - 0.1).abs().max() < 1e-6
     assert (striped == striped[:, :, :1]).all()
     changed = (painted != striped).flatten(1).sum(1)
@@ -85,21 +86,23 @@ def test_the_first_images_and_the_proposals_use_the_budget() -> None:
 
 
 def test_pyramids_worked_out_by_hand() -> None:
-    assert pyramid(1, 1).tolist() == [[1]]
-    torch.testing.assert_close(pyramid(3, 3), torch.tensor([[0.25] * 3, [0.25, 1.25, 0.25], [0.25] * 3]))
-    torch.testing.assert_close(pyramid(1, 3), torch.tensor([[0.25, 1.25, 0.25]]))
+    assert pyramid(1, 1, Norm.l2).tolist() == [[1]]
+    torch.testing.assert_close(pyramid(1, 3, Norm.l1), torch.tensor([[0.0625, 1.0625, 0.0625]]))
+    torch.testing.assert_close(pyramid(3, 3, Norm.l2), torch.tensor([[0.25] * 3, [0.25, 1.25, 0.25], [0.25] * 3]))
+    torch.testing.assert_close(pyramid(1, 3, Norm.l2), torch.tensor([[0.25, 1.25, 0.25]]))
 
 
 @pytest.mark.peers
-def test_peaks_are_those_of_the_authors_code() -> None:
+@pytest.mark.parametrize("norm", [Norm.l2, Norm.l1])
+def test_peaks_are_those_of_the_authors_code(norm: Norm) -> None:
     from pyautoattack.square import SquareAttack
 
-    peer = SquareAttack(None, norm="L2", eps=1.0, device="cpu")
+    peer = SquareAttack(None, norm=PEER[norm], eps=1.0, device="cpu")
     for side in (1, 2, 3, 5, 8):
         with seeded(0):
             theirs = peer.eta(side)
         with seeded(0):
-            torch.testing.assert_close(peak(side, torch.zeros(1)), theirs)
+            torch.testing.assert_close(peak(side, torch.zeros(1), norm), theirs)
 
 
 def test_squares_shrink_along_the_schedule() -> None:

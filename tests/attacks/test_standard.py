@@ -10,7 +10,8 @@ from trustml_cli.attacks.standard import Standard
 from trustml_cli.system.hardware import seeded
 
 Digits = tuple[nn.Module, Tensor, Tensor]
-EPSILONS = {Norm.linf: 0.1, Norm.l2: 0.7}
+EPSILONS = {Norm.linf: 0.1, Norm.l2: 0.7, Norm.l1: 2.0}
+PEER = {Norm.linf: "Linf", Norm.l2: "L2", Norm.l1: "L1"}
 
 
 def standard(norm: Norm, target: int | None = None, steps: int = 20, queries: int = 100, targets: int = 9) -> Standard:
@@ -26,9 +27,9 @@ def test_no_more_images_stand_than_with_the_authors_library(norm: Norm, digits: 
     from pyautoattack import AutoAttack
 
     model, x, y = digits[0], digits[1][:60], digits[2][:60]
-    peer = AutoAttack(model, norm={Norm.linf: "Linf", Norm.l2: "L2"}[norm], eps=EPSILONS[norm], seed=0)
+    peer = AutoAttack(model, norm=PEER[norm], eps=EPSILONS[norm], seed=0)
     for part in (peer.apgd, peer.apgd_targeted, peer.fab):
-        part.n_iter = part.n_iter_orig = 20
+        part.n_iter = part.n_iter_orig = 20  # in L1 its Auto-PGD runs from five starts and towards five classes
     peer.apgd.n_iter_2 = peer.apgd_targeted.n_iter_2 = 4
     peer.square.n_queries = 100
     with seeded(0):

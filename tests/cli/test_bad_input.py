@@ -91,7 +91,7 @@ BAD_INPUT = [
     (["task=robust_train", "defence.epsilon=0"], ["defence.epsilon", "above 0"]),
     (["task=robust_train", "defence=ensemble", "defence.static=0"], ["defence.static", "at least 1", "defence=fgsm"]),
     (["task=attack", "attack=deepfool", "attack.target=3"], ["attack.target", "must be null"]),
-    (["task=attack", "attack=square", "attack.norm=l1"], ["attack.norm", "linf, l2 for this attack", "l1"]),
+    (["task=attack", "attack=square", "attack.norm=l0"], ["attack.norm", "linf, l2, l1 for this attack", "l0"]),
     (["task=attack", "attack=apgd_ce", "attack.loss=hinge"], ["attack.loss", "margin, dlr"]),
     (["task=attack", "attack=standard", "attack.area=0"], ["attack.area", "above 0"]),
     (["task=attack", "attack=cw", "attack.norm=l1"], ["attack.norm", "l2, linf, l0 for this attack", "l1"]),

@@ -7,7 +7,7 @@ All functions treat each image independently.
 import torch
 from torch import Tensor
 
-from trustml_cli.attacks.attack import Norm
+from trustml_cli.attacks.attack import Norm, per_image
 
 
 def lengths(values: Tensor, order: float = 2) -> Tensor:
@@ -71,45 +71,66 @@ def ascend(x: Tensor, gradient: Tensor, size: float, norm: Norm) -> Tensor:
     return x + (move * slope.sign()).view_as(x)
 
 
-def project(x_adv: Tensor, x: Tensor, epsilon: float, norm: Norm) -> Tensor:
-    """The projection of x_adv onto the ball around x (in L1 by sorting: Duchi et al. 2008), clipped to [0, 1].
+def project(x_adv: Tensor, x: Tensor, epsilon: float | Tensor, norm: Norm) -> Tensor:
+    """The images x_adv, moved into the ball around x and into [0, 1]; `epsilon` may differ between images, [N].
 
-    Clipping moves towards x, so the result is in both sets; it need not be the nearest point of their intersection.
+    In L∞ and L1 the result is the nearest point of the intersection. In L2 the projection onto the ball is clipped to
+    [0, 1]; clipping moves towards x, so the result is in both sets, but need not be the nearest point of them.
     """
+    radius = radii(epsilon, x)
     if norm is Norm.linf:
-        return x_adv.clamp(x - epsilon, x + epsilon).clamp(0, 1)
-    return (x + onto_ball(x_adv - x, epsilon, norm)).clamp(0, 1)
+        radius = per_image(radius, x)
+        return x_adv.clamp(x - radius, x + radius).clamp(0, 1)
+    change = x_adv - x
+    room = torch.where(change > 0, 1 - x, x) if norm is Norm.l1 else None
+    return (x + onto_ball(change, radius, norm, room)).clamp(0, 1)
 
 
-def onto_ball(change: Tensor, epsilon: float, norm: Norm) -> Tensor:
-    """The projection of perturbations `change` [N, …] onto the ball of radius `epsilon` around 0."""
-    flat = change.flatten(1)
+def radii(epsilon: float | Tensor, x: Tensor) -> Tensor:
+    """`epsilon` as one value for each of the images x [N, …]: [N]."""
+    return epsilon if isinstance(epsilon, Tensor) else torch.full_like(x.flatten(1)[:, 0], epsilon)
+
+
+def onto_ball(change: Tensor, epsilon: float | Tensor, norm: Norm, room: Tensor | None = None) -> Tensor:
+    """The projection of perturbations `change` [N, …] onto the ball of radius `epsilon` (a number or [N]) around 0.
+
+    In L1, `room` bounds the size of each value further.
+    """
+    flat, radius = change.flatten(1), radii(epsilon, change)[:, None]
     if norm is Norm.linf:
-        flat = flat.clamp(-epsilon, epsilon)
+        flat = flat.clamp(-radius, radius)
     elif norm is Norm.l2:
         length = lengths(flat)[:, None]
-        flat = torch.where(length > epsilon, epsilon * normalised(flat), flat)
+        flat = torch.where(length > radius, radius * normalised(flat), flat)
     elif norm is Norm.l1:
-        flat = onto_l1_ball(flat, epsilon)
+        flat = onto_l1_ball(flat, radius, torch.full_like(flat, torch.inf) if room is None else room.flatten(1))
     else:
-        kept = flat.abs().argsort(dim=1, descending=True, stable=True)[:, : int(epsilon)]
-        flat = torch.zeros_like(flat).scatter(1, kept, flat.gather(1, kept))
+        place = flat.abs().argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+        flat = flat.where(place < radius.floor(), 0.0)
     return flat.view_as(change)
 
 
-def onto_l1_ball(change: Tensor, epsilon: float) -> Tensor:
-    """The projection of the rows of `change` [N, D] onto the L1 ball of radius `epsilon`.
+def onto_l1_ball(change: Tensor, radius: Tensor, room: Tensor) -> Tensor:
+    """The projection of the rows of `change` [N, D] onto the L1 ball of `radius` [N, 1], within ± `room` [N, D].
 
-    It is soft thresholding; sorting finds the threshold of each row (Duchi et al. 2008, figure 1).
+    The solution is min(max(|c| − t, 0), room) with the sign of c, for one threshold t ≥ 0 in each row. Its L1 norm is a
+    piecewise linear function of t, whose slope changes at |c| and at |c| − room; sorting these finds t. Without a limit
+    on the values it is the projection of Duchi et al. 2008; with it, that of Croce and Hein 2021, arXiv 2103.01208.
     """
     size = change.abs()
-    falling = size.sort(dim=1, descending=True).values.double()
-    excess = falling.cumsum(1) - epsilon
-    count = torch.arange(1, size.shape[1] + 1, device=size.device)
-    kept = (falling * count > excess).sum(1, keepdim=True).clamp(min=1)
-    threshold = (excess.gather(1, kept - 1) / kept).to(size.dtype)
-    outside = excess[:, -1:] > 0
-    return torch.where(outside, (size - threshold).clamp(min=0) * change.sign(), change)
+    bends = torch.cat([size, (size - room).clamp(min=0)], 1).double()
+    slopes = torch.ones_like(bends)
+    slopes[:, size.shape[1] :] = -1
+    bends, order = bends.sort(dim=1, descending=True, stable=True)  # of equal ones, slopes of +1 first
+    slopes = slopes.gather(1, order)
+    slope, offset = slopes.cumsum(1), (slopes * bends).cumsum(1)  # for t down to the next bend: offset − slope·t
+    short = offset - slope * bends < radius
+    last = short.sum(1, keepdim=True).clamp(min=1) - 1
+    steep = slope.gather(1, last)
+    threshold = ((offset.gather(1, last) - radius) / steep.where(steep > 0, 1.0)).clamp(min=0)
+    inside = torch.minimum(size, room).sum(1, keepdim=True, dtype=torch.double) <= radius
+    threshold = threshold.where(~inside, 0.0).to(size.dtype)
+    return torch.minimum((size - threshold).clamp(min=0), room) * change.sign()
 
 
 def random_start(x: Tensor, epsilon: float, norm: Norm) -> Tensor:

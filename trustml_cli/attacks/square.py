@@ -1,9 +1,10 @@
 """Square attack: random search with squares of one colour, without gradients.
 
-Andriushchenko, Croce, Flammarion and Hein 2020, arXiv 1912.00049.
+Andriushchenko, Croce, Flammarion and Hein 2020, arXiv 1912.00049; in L1 Croce and Hein 2021, arXiv 2103.01208.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from math import sqrt
 from typing import ClassVar
 
@@ -12,18 +13,19 @@ from torch import Tensor, nn
 
 from trustml_cli.attacks.attack import Access, Norm, per_image
 from trustml_cli.attacks.attempts import AttackState, Attempt, MultiAttemptAttack
-from trustml_cli.attacks.geometry import normalised, unit_step
+from trustml_cli.attacks.geometry import normalised, project, unit_step
 from trustml_cli.models.inference import logits_of
 from trustml_cli.system.ranges import require
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries of 10,000 after which the squares' area halves
+ORDER = {Norm.l2: 2.0, Norm.l1: 1.0}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Square(MultiAttemptAttack):
     """Random search: changes one random square per query and keeps the change if the margin increases.
 
-    Starts from vertical stripes of ±ε (L2: from a grid of small peaks) and stays within the budget. `area` is the
+    Starts from vertical stripes of ±ε (L2, L1: from a grid of small peaks) and stays within the budget. `area` is the
     share of the image that the first squares cover; it is halved by the paper's schedule.
 
     It uses logits but no gradients: at most `queries` queries per image in each of `restarts` runs, only for images
@@ -33,7 +35,7 @@ class Square(MultiAttemptAttack):
         x_adv = attack(model, x, y, epsilon=8 / 255)
     """
 
-    norms: ClassVar[tuple[Norm, ...]] = (Norm.linf, Norm.l2)
+    norms: ClassVar[tuple[Norm, ...]] = (Norm.linf, Norm.l2, Norm.l1)
     access: ClassVar[Access] = Access.query
 
     queries: int
@@ -53,7 +55,8 @@ class Square(MultiAttemptAttack):
 
     def run(self, model: nn.Module, attempt: Attempt, epsilon: float) -> tuple[Tensor, Tensor]:
         """Run the attack once; return the image found for each row of `attempt` and its margin."""
-        found = (stripes if self.norm is Norm.linf else peaks)(attempt.x, epsilon)
+        found = (stripes if self.norm is Norm.linf else partial(peaks, norm=self.norm))(attempt.x, epsilon)
+        change = repaint if self.norm is Norm.linf else partial(move_mass, norm=self.norm)
         margins = attempt.x.new_full((len(found),), -torch.inf)
         rows = torch.arange(len(found), device=found.device)
         x, x_adv, best = attempt.x, found, margins
@@ -61,7 +64,7 @@ class Square(MultiAttemptAttack):
         for query in range(self.queries):
             if query:
                 side = max(round(sqrt(self.share(query - 1) * x.shape[2] * x.shape[3])), 1)
-                proposal = (repaint if self.norm is Norm.linf else move_mass)(x, x_adv, epsilon, side)
+                proposal = change(x, x_adv, epsilon, side)
             now = attempt.margin(logits_of(model, proposal), rows)
             better = now > best
             x_adv = torch.where(per_image(better, x), proposal, x_adv)
@@ -94,48 +97,58 @@ def repaint(x: Tensor, x_adv: Tensor, epsilon: float, side: int) -> Tensor:
     return torch.where(inside[:, None], (x + epsilon * signs(x[:, :, :1, :1])).clamp(0, 1), x_adv)
 
 
-def peaks(x: Tensor, epsilon: float) -> Tensor:
-    """Add a grid of about 5 × 5 small peaks with random signs per channel, of L2 norm epsilon."""
+def peaks(x: Tensor, epsilon: float, norm: Norm) -> Tensor:
+    """Add a grid of about 5 × 5 small peaks with random signs per channel, of L2 norm epsilon (L1: at most)."""
     count, channels, height, width = x.shape
     side = max(min(height, width) // 5, 1)
     change = torch.zeros_like(x)
     rows, columns = height // side, width // side
     up = signs(x.new_empty(count, channels, rows, 1, columns, 1))
-    tiles = (up * peak(side, x)[:, None, :]).reshape(count, channels, rows * side, columns * side)
+    tiles = (up * peak(side, x, norm)[:, None, :]).reshape(count, channels, rows * side, columns * side)
     top, left = (height - rows * side) // 2, (width - columns * side) // 2
     change[:, :, top : top + rows * side, left : left + columns * side] = tiles
-    return (x + epsilon * unit_step(change, Norm.l2)).clamp(0, 1)
+    return within(x, change, epsilon, norm)
 
 
-def move_mass(x: Tensor, x_adv: Tensor, epsilon: float, side: int) -> Tensor:
-    """Set the perturbation of one random square to zero, and move its and the unused L2 budget to another square."""
+def within(x: Tensor, change: Tensor, epsilon: float, norm: Norm) -> Tensor:
+    """The images x + `change`, scaled to a size of `epsilon` and clipped in L2, projected in L1."""
+    if norm is Norm.l1:
+        return project(x + change, x, epsilon, norm)
+    return (x + epsilon * unit_step(change, norm)).clamp(0, 1)
+
+
+def move_mass(x: Tensor, x_adv: Tensor, epsilon: float, side: int, norm: Norm) -> Tensor:
+    """Set the perturbation of one random square to zero, and move its and the unused budget to another square."""
     side = min(max(side, 3) // 2 * 2 + 1, *x.shape[2:])
+    order, channels = ORDER[norm], x.shape[1]
     change = x_adv - x
     into, out_of = window(x, side), window(x, side)
     old = change[into]
-    left_over = (epsilon**2 - change.flatten(1).square().sum(1)).clamp(min=0) / x.shape[1]
+    left_over = (epsilon**order - change.flatten(1).abs().pow(order).sum(1)).clamp(min=0) / channels
     emptied = change.clone()
     emptied[into] = 0
     emptied[out_of] = 0
-    freed = (change.square() - emptied.square()).sum((2, 3), keepdim=True)
-    shape = peak(side, x) * signs(old[:, :, :1, :1]) + by_channel(old)
-    emptied[into] = by_channel(shape) * (per_image(left_over, x) + freed).clamp(min=0).sqrt()
-    return (x + epsilon * unit_step(emptied, Norm.l2)).clamp(0, 1)
+    freed = (change.abs().pow(order) - emptied.abs().pow(order)).sum((2, 3), keepdim=True)
+    shape = peak(side, x, norm) * signs(old[:, :, :1, :1]) + by_channel(old, order)
+    size = (per_image(left_over, x) + freed).clamp(min=0).pow(1 / order) * (channels if norm is Norm.l1 else 1)
+    emptied[into] = by_channel(shape, order) * size
+    return within(x, emptied, epsilon, norm)
 
 
-def peak(side: int, x: Tensor) -> Tensor:
-    """A square of L2 norm 1, [side, side]: positive in one half, negative in the other; randomly transposed."""
-    half = pyramid(side // 2, side), -pyramid(side - side // 2, side)
-    both = normalised(torch.cat([part / part.square().sum().sqrt() for part in half if len(part)])[None])[0].to(x)
+def peak(side: int, x: Tensor, norm: Norm) -> Tensor:
+    """A square of norm 1, [side, side]: positive in one half, negative in the other; randomly transposed."""
+    half = pyramid(side // 2, side, norm), -pyramid(side - side // 2, side, norm)
+    each = [normalised(part.flatten()[None], ORDER[norm]).view_as(part) for part in half if len(part)]
+    both = normalised(torch.cat(each)[None], ORDER[norm])[0].to(x)
     return both.T if torch.rand(()) > 0.5 else both
 
 
-def pyramid(height: int, width: int) -> Tensor:
-    """Nested squares around the centre, the i-th with weight 1/i² (the paper's equation 2); [height, width]."""
+def pyramid(height: int, width: int, norm: Norm) -> Tensor:
+    """Nested squares around the centre, the i-th with weight 1/i² (the paper's equation 2), in L1 1/i⁴."""
     row, column = torch.arange(height) - height // 2, torch.arange(width) - width // 2
     ring = torch.maximum(row.abs()[:, None], column.abs()[None])
     rings = max(height, width) // 2 + 1
-    weights = 1 / torch.arange(1, rings + 1, dtype=torch.float).square()
+    weights = torch.arange(1, rings + 1, dtype=torch.float) ** (-4 / ORDER[norm])
     return weights.flip(0).cumsum(0).flip(0)[ring]
 
 
@@ -158,6 +171,6 @@ def signs(like: Tensor) -> Tensor:
     return torch.randint_like(like, 0, 2) * 2 - 1
 
 
-def by_channel(change: Tensor) -> Tensor:
-    """Each channel of each image divided by its L2 norm."""
-    return normalised(change.flatten(0, 1)).view_as(change)
+def by_channel(change: Tensor, order: float) -> Tensor:
+    """Each channel of each image divided by its `order`-norm."""
+    return normalised(change.flatten(0, 1), order).view_as(change)

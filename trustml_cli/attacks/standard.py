@@ -1,6 +1,6 @@
 """AutoAttack: four different attacks in sequence, each on the images without success so far.
 
-Croce and Hein 2020, arXiv 2003.01690.
+Croce and Hein 2020, arXiv 2003.01690; in L1 Croce and Hein 2021, arXiv 2103.01208.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Standard(MultiAttemptAttack):
         x_adv = attack(model, x, y, epsilon=8 / 255)
     """
 
-    norms: ClassVar[tuple[Norm, ...]] = (Norm.linf, Norm.l2)
+    norms: ClassVar[tuple[Norm, ...]] = APGD.norms
 
     steps: int
     restarts: int
