@@ -77,7 +77,7 @@ def test_a_verdict_names_each_cause_once_with_all_that_speaks_for_it() -> None:
 def test_trustworthy_takes_every_kind_of_attack_and_enough_images() -> None:
     beaten, no_such = CheckResult("a", True, "1", WEAK), CheckResult("b", None, "2", WEAK)
     assert judged(beaten, no_such) == "trustworthy"
-    assert judged(no_such) == judged() == "not judged: held against no other attack"
+    assert judged(no_such) == judged() == "not judged: compared with no other attack"
     missing = ("a targeted attack", "one on the margin")
     assert judged(beaten, untried=missing) == (
         "no check speaks against it; not tried: a targeted attack, one on the margin"

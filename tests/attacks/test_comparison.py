@@ -258,7 +258,7 @@ def test_without_rivals_in_its_norm_nothing_is_compared(trained: Images) -> None
     bench = AttackComparison(model, [(x, y)], 2.0, Noise(norm=Norm.l0, target=None), torch.ones(320, dtype=torch.bool))
     compared = bench.compare({"iterative": pgd()})
     assert {finding.passed for finding in compared.findings} == {None}
-    assert verdict([check_steady(model, x)], compared) == "not judged: held against no other attack"
+    assert verdict([check_steady(model, x)], compared) == "not judged: compared with no other attack"
 
 
 def test_a_linear_model_has_its_optimum_among_the_rivals_and_the_optimum_has_none() -> None:

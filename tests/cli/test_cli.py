@@ -152,7 +152,7 @@ def test_images_are_shown_to_other_models(trustml: Cli, tmp_path: Path) -> None:
     assert before[0] - after[0] > 0.5
     assert before[1] - after[1] > 0.3  # what fools the one fools the other
     assert table.queries[3] == 10
-    assert facts(run)["verdict"] == "not judged: held against no other attack"
+    assert facts(run)["verdict"] == "not judged: compared with no other attack"
     assert {*pandas.read_csv(run / "history.csv").stage} == {"mlp", "logistic", "mnist_bnn"}
 
 

@@ -34,5 +34,5 @@ def test_bars_are_the_shares_that_fool() -> None:
     legend = panel.get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["noise", "one step"]
-    for words in ("cnn: 20 noise images for each class", "taken for", "fooled, confidence ≥ 50%"):
+    for words in ("cnn: 20 noise images for each class", "classified as", "fooled, confidence ≥ 50%"):
         assert words in texts(figure)

@@ -29,7 +29,7 @@ def test_bars_are_the_scenes_that_are_taken_for_the_target() -> None:
     legend = panel.get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["with the pattern", "with noise in its place", "bare"]
-    for words in ("patch for 'emu'", "4 test images of other classes", "taken for the target"):
+    for words in ("patch for 'emu'", "4 test images of other classes", "classified as the target"):
         assert words in texts(figure)
 
 

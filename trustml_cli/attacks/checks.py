@@ -69,7 +69,7 @@ def verdict(checked: Sequence[CheckResult], compared: Comparison) -> str:
     if compared.optimal and not compared.images:
         return "trustworthy"
     if not any(finding.passed for finding in compared.findings):
-        return "not judged: held against no other attack"
+        return "not judged: compared with no other attack"
     if compared.shows > GAP:
         seen = f"a gap from {100 * compared.shows:.1f} points on" if compared.shows <= 1 else "none"
         return f"not judged: {compared.images} images show {seen}; one of {100 * GAP:g} points takes {images_for(GAP)}"

@@ -68,7 +68,7 @@ class Poison:
         return self.of_source(labels)
 
     def aims(self, labels: Tensor) -> Tensor:
-        """The class that triggered examples of the classes `labels` (int64 [N]) shall be taken for, [N]."""
+        """The class that triggered examples of the classes `labels` (int64 [N]) are to be classified as, [N]."""
         return (labels + 1) % self.classes if self.target is None else torch.full_like(labels, self.target)
 
     def choose(self, labels: Tensor) -> Tensor:

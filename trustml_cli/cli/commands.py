@@ -60,11 +60,11 @@ def answer(words: Sequence[str]) -> list[str] | None:
 
 def runs_arguments(parser: ArgumentParser) -> None:
     """Declare the arguments of `trustml runs`."""
-    parser.add_argument("words", metavar="KEY=VALUE", nargs="*", help="only runs in which this holds")
-    parser.add_argument("--output-dir", metavar="DIR", type=Path, help="where to look (outputs), sub-folders included")
-    parser.add_argument("--sort", metavar="KEY", help="smallest first; without it the newest run comes first")
-    parser.add_argument("--reverse", action="store_true", help="the other way round: with --sort largest first")
-    parser.add_argument("--limit", metavar="N", type=int, help="the first N of the list")
+    parser.add_argument("words", metavar="KEY=VALUE", nargs="*", help="list only runs with this value")
+    parser.add_argument("--output-dir", metavar="DIR", type=Path, help="directory to search (default: outputs)")
+    parser.add_argument("--sort", metavar="KEY", help="sort by KEY, smallest first (default: newest first)")
+    parser.add_argument("--reverse", action="store_true", help="reverse the order")
+    parser.add_argument("--limit", metavar="N", type=int, help="list the first N runs only")
     parser.add_argument("--csv", metavar="FILE", type=Path, help="write the list to a CSV file instead; - for stdout")
     parser.epilog = """\
 KEY is a column (task, model, dataset, seed, status, headline, ...), a key of the config (task.epsilon), a group
@@ -115,9 +115,9 @@ def runs(given: Namespace) -> None:
 def show_arguments(parser: ArgumentParser) -> None:
     """Declare the arguments of `trustml show`."""
     parser.add_argument(
-        "group", metavar="GROUP", nargs="?", help="its choices, one in each line; all groups without it"
+        "group", metavar="GROUP", nargs="?", help="list the choices of this group (default: all groups)"
     )
-    parser.add_argument("choice", metavar="CHOICE", nargs="?", help="the keys of this choice and their defaults")
+    parser.add_argument("choice", metavar="CHOICE", nargs="?", help="list the keys of this choice, with their defaults")
     parser.add_argument("--config-dir", "-cd", metavar="DIR", type=Path, help="a folder with choices of your own")
     parser.epilog = """  trustml show
   trustml show attack
@@ -174,11 +174,11 @@ def resume_arguments(parser: ArgumentParser) -> None:
     """Declare the arguments of `trustml resume`."""
     parser.add_argument("folder", metavar="DIR", help="the directory of the sweep")
     rest = parser.add_argument(
-        "words", metavar="KEY=VALUE", nargs=REMAINDER, help="what only you decide, such as launcher"
+        "words", metavar="KEY=VALUE", nargs=REMAINDER, help="keys that only you may set, such as launcher"
     )
     rest.required = False  # argparse would name it among what is missing
     parser.epilog = """\
-The sweep's own command is read from DIR. What decides which code runs and where things go is given again.
+The command of the sweep is read from DIR. Keys that decide which code runs, and where files go, must be given again.
 
   trustml resume outputs/multirun/2026-11-21_11-31-05_f5e561f5
   trustml resume outputs/multirun/2026-11-21_11-31-05_f5e561f5 launcher=joblib"""
@@ -193,7 +193,7 @@ def resume(given: Namespace) -> list[str]:
 
 def study_arguments(parser: ArgumentParser) -> None:
     """Declare the arguments of `trustml study`."""
-    parser.add_argument("name", metavar="NAME", help="a choice of the group study; trustml show study lists them")
+    parser.add_argument("name", metavar="NAME", help="a study; trustml show study lists them")
     rest = parser.add_argument("words", metavar="KEY=VALUE", nargs=REMAINDER, help="for every item that has the key")
     rest.required = False
     parser.epilog = """\
@@ -243,9 +243,9 @@ def colour(cell: str) -> str:
 COMMANDS = {
     "runs": Command("List runs: when, what, how they ended, and their headline figure.", runs_arguments, runs),
     "report": Command(
-        "Put runs side by side on one page: what differs, and what came of it.", report_arguments, report
+        "Compare runs on one page: what differs between them, and their results.", report_arguments, report
     ),
-    "resume": Command("Run the jobs that a sweep lacks or that failed, and add up again.", resume_arguments, resume),
+    "resume": Command("Run the missing and failed jobs of a sweep.", resume_arguments, resume),
     "study": Command("Run many experiments, and answer their questions on one page.", study_arguments, study),
-    "show": Command("Show what there is to choose from, and the keys of a choice.", show_arguments, show),
+    "show": Command("List the groups, the choices of a group, or the keys of a choice.", show_arguments, show),
 }

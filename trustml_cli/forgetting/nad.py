@@ -21,7 +21,7 @@ from trustml_cli.training.step import TrainingState, TrainingStep
 
 @dataclass(frozen=True, kw_only=True)
 class Nad(Cleaner):
-    """Fine-tunes the backdoored network, and then a second copy of it whose attention shall be that of the first.
+    """Fine-tunes the backdoored network, and then a second copy of it whose attention is drawn to that of the first.
 
     Loss of the second: cross-entropy + β·Σ over convolutions ‖A_student − A_teacher‖², see `attention`. β is chosen
     among `betas`, smallest first; the learning rate of both is `lr_factor` times that of the trainer.

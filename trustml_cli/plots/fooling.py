@@ -40,6 +40,11 @@ def fooling_rates(rates: Mapping[str, Mapping[str, float]], subject: str, n: int
     panel.set_xticks(range(len(labels)), labels)
     panel.set_ylim(0, 1.02)
     panel.yaxis.set_major_formatter(PercentFormatter(1.0))
-    tidy(panel, f"{subject}: {n:,} noise images for each class", "taken for", f"fooled, confidence ≥ {confidence:.0%}")
+    tidy(
+        panel,
+        f"{subject}: {n:,} noise images for each class",
+        "classified as",
+        f"fooled, confidence ≥ {confidence:.0%}",
+    )
     panel.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure

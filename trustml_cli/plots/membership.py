@@ -27,7 +27,7 @@ def membership_curves(results: Mapping[str, MembershipResult], subject: str) -> 
         axis.set_minor_formatter(lambda *_: "")
     panel.set_xlim(least, 1.05)
     panel.set_ylim(least, 1.05)
-    tidy(panel, subject, "others taken for members (false positives)", "members found (true positives)")
+    tidy(panel, subject, "others called members (false positives)", "members found (true positives)")
     figure.legend(loc="outside lower center", ncols=1, frameon=False, fontsize=8)
     return figure
 

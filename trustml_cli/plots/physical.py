@@ -48,7 +48,7 @@ def success_bars(worn: Sequence[PatchedResult], target: int, subject: str) -> Fi
     panel.set_xticks(range(len(worn)), [one.name for one in worn])
     panel.set_ylim(0, 1.02)
     panel.yaxis.set_major_formatter(PercentFormatter(1.0))
-    tidy(panel, f"{subject}\n{n:,} test images of other classes", "transformation", "taken for the target")
+    tidy(panel, f"{subject}\n{n:,} test images of other classes", "transformation", "classified as the target")
     panel.legend(frameon=False, fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.16))
     return figure
 
@@ -66,7 +66,7 @@ def worn_images(worn: Sequence[PatchedResult], classes: Sequence[str], target: i
                 axes[row, column], one.examples[column], f"{classes[int(one.labels[column])]} → {classes[seen]}", color
             )
     figure.suptitle(subject, fontsize=10)
-    figure.supxlabel("orange: taken for the target, green: seen right", fontsize=8)
+    figure.supxlabel("orange: classified as the target, green: correct", fontsize=8)
     return figure
 
 

@@ -106,7 +106,7 @@ class PlantBackdoor(Poisoning):
         if kind == "images":
             chosen = poison.choose(data.train.labels).nonzero()[:, 0]
             counts = f"{len(chosen):,} of {len(data.train):,} training images"
-            subject = f"{counts} carry the {trigger} and are filed under {target}"
+            subject = f"{counts} have the {trigger} and the label {target}"
             figure = poisoned_samples(data.train, poisoned.train, chosen[: self.examples], data.classes, subject)
             context.record.plot("samples", figure)
             own = torch.tensor([], dtype=torch.int64)  # the target's images that are not poisoned
@@ -114,8 +114,8 @@ class PlantBackdoor(Poisoning):
                 own = ((data.train.labels == poison.target) & ~poison.choose(data.train.labels)).nonzero()[:, 0]
             figure = filed_under(data.train, poisoned.train, [own, chosen], data.classes, subject)
             context.record.plot("filed", figure)
-            subject = f"Test images with the {trigger}, which shall be taken for {target}"
+            subject = f"Test images with the {trigger}, which are to be classified as {target}"
             figure = triggered_predictions(triggered, named, data.classes, self.examples, subject)
             context.record.plot("triggered_predictions", figure)
-        subject = f"{len(triggered):,} test {kind} with the {trigger}, which shall be taken for {target}"
+        subject = f"{len(triggered):,} test {kind} with the {trigger}, which are to be classified as {target}"
         context.record.plot("answers", answers_by_class(named, data.classes, subject))

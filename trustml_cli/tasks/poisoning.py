@@ -147,7 +147,7 @@ def check_poison(context: Context, poison: Poison, data: Dataset, poisoned: Data
     expected = round(poison.rate * len(poison.candidates(before)))
     passed = torch.equal(changed, wanted) and int(chosen.sum()) == expected and torch.equal(after[chosen], aims[chosen])
     figure = f"{int(changed.sum())} of {len(before)} labels changed, {int(wanted.sum())} wanted"
-    context.record.check("the poisoned images and no others are filed under the target", passed, figure)
+    context.record.check("the poisoned images and no others are labelled as the target", passed, figure)
 
     wrong = int((data.test.labels != poisoned.test.labels).sum())
     context.record.check("test labels are untouched", wrong == 0, f"{wrong} of {len(data.test)} changed")
