@@ -16,28 +16,60 @@ WIDTHS = (1000, 860, 720, 600)
 
 LARGEST = 40 * 1024
 PICTURES: dict[str, tuple[list[str], str]] = {
+    "attack": (["model=mlp"], "robustness"),
+    "backdoor": ([], "samples"),
+    "backdoor_transfer": ([], "accuracy"),
+    "bnn": ([], "curves"),
+    "calibrate": ([], "reliability"),
+    "conformal": ([], "sizes"),
+    "corrupt": ([], "accuracy"),
+    "credibility": ([], "credibility"),
+    "debias": ([], "density_sex"),
+    "defensive_distillation": ([], "temperature"),
+    "detect_backdoor": ([], "scores"),
+    "distill": ([], "accuracy"),
+    "explain": ([], "side_by_side"),
     "fgsm": (["model=cifar_cnn"], "robustness"),
+    "fooling": ([], "images"),
+    "forget": ([], "forgetting"),
+    "invert": ([], "none"),
+    "membership": ([], "roc"),
+    "norms": ([], "pairs"),
+    "ood": ([], "roc"),
+    "overfit": ([], "fits_polynomial"),
+    "pate": ([], "votes"),
+    "physical": ([], "worn"),
+    "rectify": ([], "accuracy"),
+    "robust_train": ([], "curves"),
+    "shift": ([], "map"),
+    "steal": ([], "agreement"),
+    "train": ([], "confusion"),
+    "universal": ([], "transfer_epsilon_0.2"),
 }
 """What follows `task=TASK` in the command of each task, and the plot that is shown."""
 
 
-def make(task: str) -> None:
-    """Run a task, and keep its picture."""
+def run(task: str) -> Image.Image:
+    """Run a task in a directory that is deleted afterwards, and return its picture."""
     words, plot = PICTURES[task]
     with TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "trustml_cli", f"task={task}", *words, f"hydra.run.dir={folder}/run"]
         subprocess.run(command, check=True, cwd=folder)
-        picture = Image.open(Path(folder, "run", "plots", f"{plot}.png")).convert("RGB")
-    FOLDER.mkdir(exist_ok=True)
+        return Image.open(Path(folder, "run", "plots", f"{plot}.png")).convert("RGB")
+
+
+def save(picture: Image.Image, file: Path) -> None:
+    """Write a picture as wide as its size in bytes allows. Raises `ValueError` if no width does."""
     for width in WIDTHS:
         small = picture.copy()
-        small.thumbnail((width, width))
-        small.quantize(64, dither=Image.Dither.NONE).save(FOLDER / f"{task}.png", optimize=True)
-        if (FOLDER / f"{task}.png").stat().st_size <= LARGEST:
+        small.thumbnail((width, width), Image.Resampling.LANCZOS)
+        small.quantize(64, dither=Image.Dither.NONE).save(file, optimize=True)
+        if file.stat().st_size <= LARGEST:
             return
-    raise ValueError(f"{task}: {plot}.png is larger than {LARGEST} bytes at {width} pixels")
+    raise ValueError(f"{file}: larger than {LARGEST} bytes at {WIDTHS[-1]} pixels")
 
 
 if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
     for name in sys.argv[1:] or PICTURES:
-        make(name)
+        save(run(name), FOLDER / f"{name}.png")

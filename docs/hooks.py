@@ -6,6 +6,7 @@ prints them; docstrings and columns from the code.
 
 import inspect
 import re
+import shlex
 import sys
 from collections.abc import Iterable
 from functools import cache
@@ -99,12 +100,10 @@ def choices(group: str) -> dict[str, Path]:
 
 def gallery() -> str:
     """A picture for each task, with its command."""
-    parts = ["# Gallery\n\nOne picture of each task, made on the embedded digits by the command below it in seconds."]
+    parts = ["# Gallery\n\nOne picture of each task, made by the command below it on embedded data, within a minute."]
     for task, file in choices("task").items():
-        if task not in PICTURES:
-            continue
         words, _ = PICTURES[task]
-        command = " ".join(["trustml", f"task={task}", *words])
+        command = shlex.join(["trustml", f"task={task}", *words])
         parts.append(
             f"## {task}\n\n{sentence(file)} [Keys and columns](reference/tasks.md#{task}).\n\n"
             f"![{task}: {sentence(file)}](gallery/{task}.png){{ loading=lazy }}\n\n```\n{command}\n```"
