@@ -82,14 +82,8 @@ class CarliniWagner(SmallestPerturbation):
         require(self, "confidence", at_least=0)
 
     def smallest(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        target = None if self.target is None else torch.full_like(y, int(self.target))
-        with torch.no_grad():
-            far = (clear_margin(logits_of(model, x), y, target) <= self.confidence).nonzero()[:, 0]
         search = {Norm.l2: self.search, Norm.linf: self.tighten, Norm.l0: self.thin_out}[self.norm]
-        nearest = x.clone()
-        if len(far):
-            nearest[far] = search(model, x[far], y[far], None if target is None else target[far])
-        return nearest
+        return self.for_standing(search, model, x, y, self.confidence)
 
     def search(self, model: nn.Module, x: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
         """The nearest adversarial images in L2 over all c tried; x where none was found."""

@@ -1,13 +1,20 @@
 """The base class of attacks that search for the smallest perturbation instead of the worst within a budget."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
+import torch
 from torch import Tensor, nn
 
-from trustml_cli.attacks.attack import Attack
+from trustml_cli.attacks.attack import Attack, per_image
 from trustml_cli.attacks.geometry import project
+from trustml_cli.attacks.losses import clear_margin
+from trustml_cli.models.inference import logits_of
+
+Search = Callable[[nn.Module, Tensor, Tensor, Tensor | None], Tensor]
+"""The nearest images found, from a model, images x, their classes [N] and the target classes [N]; x where none was."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,3 +37,32 @@ class SmallestPerturbation(Attack):
         found = self.smallest(model, x, y)
         for epsilon in epsilons:
             yield project(found, x, epsilon, self.norm)
+
+    def for_standing(self, search: Search, model: nn.Module, x: Tensor, y: Tensor, confidence: float = 0.0) -> Tensor:
+        """`search` the images whose margin of the goal is at most `confidence`; the others are returned as they are."""
+        target = None if self.target is None else torch.full_like(y, int(self.target))
+        with torch.no_grad():
+            rows = (clear_margin(logits_of(model, x), y, target) <= confidence).nonzero()[:, 0]
+        nearest = x.clone()
+        if len(rows):
+            nearest[rows] = search(model, x[rows], y[rows], None if target is None else target[rows])
+        return nearest
+
+
+@dataclass
+class Nearest:
+    """The nearest images that reach the goal, of those noted, and their distances [N]; at first x, at distance ∞."""
+
+    images: Tensor
+    size: Tensor
+
+    @classmethod
+    def none(cls, x: Tensor) -> Self:
+        """Nothing noted yet, for images x."""
+        return cls(x.clone(), torch.full_like(x.flatten(1)[:, 0], torch.inf))
+
+    def note(self, found: Tensor, reached: Tensor, size: Tensor) -> None:
+        """Keep the images of `found` that have `reached` the goal (bool [N]) at a smaller distance than before."""
+        closer = reached & (size < self.size)
+        self.images = torch.where(per_image(closer, found), found, self.images)
+        self.size = torch.where(closer, size, self.size)

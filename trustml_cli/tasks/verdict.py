@@ -23,7 +23,9 @@ from trustml_cli.attacks.checks import (
     verdict,
 )
 from trustml_cli.attacks.comparison import AttackComparison, is_unconstrained, survived, with_more_effort
+from trustml_cli.attacks.fmn import FMN
 from trustml_cli.attacks.measure import RobustnessCurve, predict_images, within_budget
+from trustml_cli.attacks.smallest import SmallestPerturbation
 from trustml_cli.attacks.standard import Standard
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import random_indices
@@ -77,7 +79,8 @@ def compare_attacks(evaluation: RobustnessEvaluation, references: Mapping[str, A
 
 def recommendation(context: Context, attack: Attack, said: str, compared: Comparison) -> str:
     """The run to recommend for a reportable robust accuracy; empty where this is one or no attack would help."""
-    one_step = attack.access is Access.white_box and with_more_effort(attack) is None and not attack.optimal
+    searches = isinstance(attack, SmallestPerturbation) or attack.optimal
+    one_step = attack.access is Access.white_box and with_more_effort(attack) is None and not searches
     weak = any(one.passed is False and one.speaks_of == WEAK for one in compared.findings)
     if not (one_step or weak) or said == "trustworthy":
         return ""
@@ -87,8 +90,10 @@ def recommendation(context: Context, attack: Attack, said: str, compared: Compar
         better = "raise attack.steps"
     elif compared.optimal:
         better = f"run `{task}attack=linear attack.norm={norm}` for the optimum of this linear model"
-    elif attack.norm not in Standard.norms or isinstance(attack, Standard):
-        better = "raise attack.steps" if weak and not one_step else f"run `{task}attack=pgd attack.norm={norm}`"
+    elif isinstance(attack, Standard if attack.norm in Standard.norms else FMN):
+        better = "raise attack.steps"
+    elif attack.norm not in Standard.norms:
+        better = f"run `{task}attack=fmn attack.norm={norm}`"
     else:
         of_norm = "" if attack.norm is Norm.linf else f" attack.norm={norm}"
         better = f"run `{task}attack=standard{of_norm}` for a number to report"
