@@ -106,7 +106,7 @@ def gallery() -> str:
         command = shlex.join(["trustml", f"task={task}", *words])
         parts.append(
             f"## {task}\n\n{sentence(file)} [Keys and columns](reference/tasks.md#{task}).\n\n"
-            f"![{task}: {sentence(file)}](gallery/{task}.png){{ loading=lazy }}\n\n```\n{command}\n```"
+            f"![{task}: {sentence(file)}](gallery/{task}.png)\n\n```\n{command}\n```"
         )
     return "\n\n".join(parts) + "\n"
 
