@@ -21,12 +21,27 @@ from trustml_cli.system.errors import InputError
 SMALL = ["trainer=smoke", "dataset.test_fraction=0.12"]
 FIRST = ["task", "dataset", "model", "seed"]
 CHEAPER = {
-    "attack": ["task.images=100", "task.check_images=40"],
+    "attack": ["task.images=60", "task.check_images=40"],
+    "corrupt": ["task.severity=[1,3]"],
+    "debias": ["task.rounds=40"],
+    "defensive_distillation": ["task.temperature=[1,20]", "task.images=40"],
+    "detect_backdoor": ["task.suspicion=[spectral,strip]"],
     "explain": ["task.images=20"],
-    "rectify": ["defence.epochs=2", "defence.perturbations=2", "task.images=60"],
-    "robust_train": ["task.images=60", "task.check_images=40"],
+    "forget": ["task.cleaner=[fine_tune,fine_prune]", "task.tainted=0"],
+    "invert": ["task.starts=2", "task.steps=40"],
+    "membership": ["task.inference=[loss,lira]", "task.references=2"],
+    "overfit": ["task.degree=[1,3]", "task.width=[2,8]"],
+    "rectify": [
+        "defence.epochs=1",
+        "defence.perturbations=2",
+        "defence.blocks=1",
+        "defence.training_images=300",
+        "task.images=60",
+        "task.folds=2",
+    ],
+    "robust_train": ["task.images=60", "task.check_images=40", "task.surfaces=1"],
     "steal": ["task.queries=[65,250]"],
-    "universal": ["task.epsilon=[0.1,0.3]"],
+    "universal": ["task.epsilon=[0.1,0.3]", "task.models=[logistic]"],
 }
 """What makes the longest tasks shorter, in `make test` only."""
 ROUNDING = 1e-12

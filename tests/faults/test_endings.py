@@ -17,12 +17,13 @@ ENDLESS = ["task=train", "trainer.epochs=100000", "model=logistic"]
 FULL = pytest.mark.faults
 
 
+@FULL
 @pytest.mark.parametrize(
     ("words", "training"),
     [
         ([], 1),
-        pytest.param(["-m", "seed=0,1"], 1, marks=FULL),
-        pytest.param(["-m", "seed=0,1,2", "launcher=joblib"], 2, marks=FULL),
+        (["-m", "seed=0,1"], 1),
+        (["-m", "seed=0,1,2", "launcher=joblib"], 2),
     ],
     ids=["run", "sweep", "joblib"],
 )

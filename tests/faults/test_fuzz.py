@@ -289,20 +289,6 @@ def test_a_command_that_hangs_is_killed_and_told(place: Place, monkeypatch: pyte
         report.judge()
 
 
-@pytest.mark.usefixtures("computes_nothing")
-def test_no_command_line_ends_otherwise(place: Place) -> None:
-    try_lines(place, LINES, 6)
-
-
-@pytest.mark.usefixtures("computes_nothing")
-def test_no_yaml_file_ends_otherwise(place: Place) -> None:
-    try_files(place, 4)
-
-
-def test_no_run_directory_ends_otherwise(place: Place) -> None:
-    try_runs(place, 20)
-
-
 @pytest.mark.faults
 @pytest.mark.usefixtures("computes_nothing")
 def test_no_command_line_of_many_ends_otherwise(place: Place) -> None:

@@ -18,7 +18,7 @@ from trustml_cli.sweeps.callback import SweepCallback, finish_sweep
 from trustml_cli.sweeps.resume import resumed_words
 from trustml_cli.system.errors import InputError
 
-FGSM = ["task=fgsm", "trainer=smoke", "model=logistic", "task.check_images=0"]
+FGSM = ["task=fgsm", "trainer=smoke", "model=logistic", "task.check_images=0", "task.images=60"]
 SWEEP = ["-m", *FGSM, "seed=0,1", "task.epsilon=0.1,0.3"]
 TRAIN = ["task=train", "trainer=smoke", "model=logistic"]
 
@@ -45,7 +45,7 @@ def test_a_sweep_adds_itself_up_although_jobs_failed(trustml: Cli, tmp_path: Pat
     assert summary.robust_accuracy_std[0] == pytest.approx(by_hand.std())
     assert (sweep / "sweep.png").read_bytes().startswith(b"\x89PNG")
     names = {path.name for path in sweep.iterdir() if path.is_dir()}
-    assert "model=logistic,seed=0,task.check_images=0,task.epsilon=0.1,task=fgsm,trainer=smoke" in names
+    assert "model=logistic,seed=0,task.check_images=0,task.epsilon=0.1,task.images=60,task=fgsm,trainer=smoke" in names
 
 
 def test_resume_runs_what_failed_or_is_missing_and_nothing_else(trustml: Cli, tmp_path: Path) -> None:

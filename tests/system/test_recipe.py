@@ -3,8 +3,7 @@
 import importlib
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,30 +11,13 @@ import pytest
 import torch
 from torch import nn
 
+from tests.system.parts import Colour, Part, Whole
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.defences.free import FreeTraining
-from trustml_cli.system.recipe import CHANGES_NOTHING, code_of, recipe_of
+from trustml_cli.system.recipe import code_of, recipe_of
 from trustml_cli.training.store import as_built
 
 Write = Callable[..., None]
-
-
-class Colour(Enum):
-    red = "#f00"
-
-
-@dataclass(frozen=True)
-class Part:
-    size: int
-
-
-@dataclass(frozen=True)
-class Whole:
-    part: Part
-    colour: Colour
-    file: Path
-    sizes: list[float]
-    workers: int = field(metadata=CHANGES_NOTHING)
 
 
 @dataclass(frozen=True)
@@ -79,8 +61,8 @@ def test_an_object_is_its_class_and_the_fields_that_matter(tmp_path: Path) -> No
     (tmp_path / "a.png").write_bytes(b"one")
     thing = Whole(Part(3), Colour.red, tmp_path / "a.png", [1.0, 2.0], workers=4)
     facts = recipe_of(thing)
-    assert facts["is"] == f"{__name__}.Whole"
-    assert facts["part"]["is"] == f"{__name__}.Part"
+    assert facts["is"] == "tests.system.parts.Whole"
+    assert facts["part"]["is"] == "tests.system.parts.Part"
     assert (facts["part"]["size"], facts["colour"], facts["sizes"]) == (3, "red", [1.0, 2.0])
     assert "workers" not in facts
     assert recipe_of(replace(thing, workers=8)) == facts
