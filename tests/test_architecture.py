@@ -18,7 +18,7 @@ FAMILIES = (
 )  # fmt: skip
 ABOVE_TRAINING = ("backdoors", "calibration", "defences", "forgetting", "privacy")
 FLOORS = (
-    ("__main__",),
+    ("__main__", "api"),
     ("cli",),
     ("job",),
     ("sweeps", "tasks"),

@@ -3,6 +3,7 @@
 import os
 import sys
 from argparse import ArgumentError
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -33,44 +34,66 @@ from trustml_cli.system.errors import (
 from trustml_cli.system.signals import exit_status, signals_ignored
 from trustml_cli.system.streams import lost_output, print_error
 
+MISTAKES = (InputError, HydraException, OmegaConfBaseException, yaml.YAMLError)
+"""Errors that say that the command, a config or an input is wrong."""
+
 
 def main() -> None:
     """Run the command line and exit with the status that DESIGN's table gives."""
     os.environ[TRACEBACK] = os.environ.get("HYDRA_FULL_ERROR", "0")
-    os.environ[NOTES] = ""
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise its errors instead of printing them over many lines
     try:
-        words = answer(sys.argv[1:])
-        if words is None:
-            printed()
-        overrides, flags = split_words(words)
-        overrides = understood(overrides, lambda key, words: exists(key, config_folder(), [*words, *flags]))
-        refuse_repetition(overrides)
-        if any(word.startswith("study=") for word in overrides) and {"-m", "--multirun"}.isdisjoint(flags):
-            flags = [*flags, "--multirun"]
-        sys.argv[1:] = resumed_words(overrides, flags)
-        require_current_folder()
-        run_main(job, config_folder())
+        perform(sys.argv[1:])
     except KeyboardInterrupt as interrupt:
-        if SweepCallback.sweep is not None:
-            with signals_ignored():
-                finish_sweep(SweepCallback.sweep, registered_runs())
         sys.exit(exit_status(interrupt))
-    except (InputError, HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-        if traceback_wanted():
-            raise
-        print_error("; ".join(filter(None, [explain(error, config_folder(), sys.argv[1:]), notes()])))
-        sys.exit(2)
     except Exception as error:
         if traceback_wanted():
             raise
-        trouble = file_error_behind(error)
-        where = "output_dir: " if trouble else "launcher: " if SweepCallback.sweep else ""
-        print_error(f"{where}{error_line(trouble or error) if trouble or SweepCallback.sweep else uncomposed(error)}")
-        if SweepCallback.sweep is not None and (runs := registered_runs()):
-            sys.exit(finish_sweep(SweepCallback.sweep, runs))
-        sys.exit(2 if trouble is None or trouble.errno in NOT_WRITABLE else 1)
+        line, status = in_one_line(error)
+        print_error(line)
+        if not isinstance(error, MISTAKES) and SweepCallback.sweep is not None and (runs := registered_runs()):
+            status = finish_sweep(SweepCallback.sweep, runs)
+        sys.exit(status)
     sys.exit(SweepCallback.exit_code)
+
+
+def perform(words: Sequence[str]) -> None:
+    """Run the command of these words in this process; `SweepCallback` says how it ended, and where it wrote.
+
+    Raises `SystemExit` for a command that only prints, any of `MISTAKES` for wrong input, and an error of a single run
+    if the user wants tracebacks. An interrupted sweep is summed up before the interrupt goes on.
+    """
+    os.environ[NOTES] = ""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise its errors instead of printing them over many lines
+    SweepCallback.forget()
+    rest = answer(words)
+    if rest is None:
+        printed()
+    overrides, flags = split_words(rest)
+    overrides = understood(overrides, lambda key, words: exists(key, config_folder(), [*words, *flags]))
+    refuse_repetition(overrides)
+    if any(word.startswith("study=") for word in overrides) and {"-m", "--multirun"}.isdisjoint(flags):
+        flags = [*flags, "--multirun"]
+    sys.argv[1:] = resumed_words(overrides, flags)
+    require_current_folder()
+    try:
+        run_main(job, config_folder())
+    except KeyboardInterrupt:
+        if SweepCallback.sweep is not None:
+            with signals_ignored():
+                finish_sweep(SweepCallback.sweep, registered_runs())
+        raise
+    if SweepCallback.error is not None:
+        raise SweepCallback.error
+
+
+def in_one_line(error: Exception) -> tuple[str, int]:
+    """What an error that ended the command says, and the exit status that it means."""
+    if isinstance(error, MISTAKES):
+        return "; ".join(filter(None, [explain(error, config_folder(), sys.argv[1:]), notes()])), 2
+    trouble = file_error_behind(error)
+    where = "output_dir: " if trouble else "launcher: " if SweepCallback.sweep else ""
+    text = error_line(trouble or error) if trouble or SweepCallback.sweep else uncomposed(error)
+    return f"{where}{text}", 2 if trouble is None or trouble.errno in NOT_WRITABLE else 1
 
 
 def uncomposed(error: Exception) -> str:
@@ -80,7 +103,7 @@ def uncomposed(error: Exception) -> str:
     return f"the configuration cannot be composed ({with_kind(error)}); look for lists, keys or names in a wrong place"
 
 
-def split_words(words: list[str]) -> tuple[list[str], list[str]]:
+def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """The overrides and the flags (with values) of a command line; Hydra accepts no overrides on both sides of a flag.
 
     Handles --version and --help itself. Refuses an unknown flag in one line; Hydra would print its whole usage.

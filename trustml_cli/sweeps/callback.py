@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.utils import JobReturn
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
@@ -47,9 +47,20 @@ class SweepCallback(Callback):
 
     exit_code = 0
     sweep: Path | None = None
+    folder: Path | None = None
+    """The directory of the run, or of the job of a sweep that began last in this process."""
+    error: Exception | None = None
+    """The error that a single run raised, because the user wants tracebacks."""
     broken = False
     """Whether a figure that its user marked `required` is not within its limits."""
     study: "tuple[Study, dict[str, Item]] | None" = None
+
+    @classmethod
+    def forget(cls) -> None:
+        """Forget the last command of this process."""
+        cls.exit_code, cls.broken = 0, False
+        cls.sweep = cls.folder = cls.error = cls.study = None
+        os.environ.pop(cls.JOBS, None)
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Set the status to failure until the run ends, because Hydra continues when a callback fails."""
@@ -70,14 +81,22 @@ class SweepCallback(Callback):
         outlive_killed_jobs(config.hydra.launcher._target_)
         check_each_kind_once()
 
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Keep where the job writes."""
+        SweepCallback.folder = Path(config.hydra.runtime.output_dir)
+
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Release the job's config, which Hydra would keep until the last job has ended."""
         job_return.cfg = job_return.hydra_cfg = None
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Take over the exit status of a single run."""
+        """Take over the exit status of a single run, or the error that it raised, which Hydra would print too."""
         job_return: JobReturn = kwargs["job_return"]
-        SweepCallback.exit_code = job_return._return_value or 0  # the property would raise the job's exception
+        returned = job_return._return_value  # the property would raise the error
+        if isinstance(returned, Exception):
+            SweepCallback.error, job_return.status = returned, JobStatus.COMPLETED
+        else:
+            SweepCallback.exit_code = returned or 0
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Summarise the jobs of a multirun, name those that failed, and take the worst of their exit statuses."""

@@ -190,8 +190,8 @@ class BatchSplitter:
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed all random number generators inside with `seed`, and restore their states afterwards.
+def random_state_kept() -> Iterator[None]:
+    """Restore the states of all random number generators afterwards.
 
     With several GPUs only the state of the current one (see `select_device`) is restored: reading the others' states
     would allocate memory on each of them, in every job.
@@ -200,9 +200,16 @@ def seeded(seed: int) -> Iterator[None]:
     begun = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     gpus = [torch.cuda.current_device()] if begun else []
     with torch.random.fork_rng(devices=gpus):
-        seed_everything(seed)
         try:
             yield
         finally:
             random.setstate(python)
             np.random.set_state(numpy_state)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed all random number generators inside with `seed`, and restore their states afterwards."""
+    with random_state_kept():
+        seed_everything(seed)
+        yield

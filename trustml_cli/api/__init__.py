@@ -1,0 +1,1 @@
+"""The command line as Python functions, for notebooks and scripts."""
