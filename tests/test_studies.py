@@ -1,0 +1,106 @@
+"""Every study asks for what its tasks measure, and the page of the courses lists what each of them asks."""
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pytest
+from hydra.utils import get_class
+from omegaconf import OmegaConf
+
+from tests.configs import choices
+from tests.helpers import Cli
+from trustml_cli.config.groups import config_folder
+from trustml_cli.metrics.columns import Columns, declared
+from trustml_cli.results.study import Figure, Item, figures_of, read_study
+
+ROOT = Path(__file__).parents[1]
+COURSES = ("cs329t", "cis680", "tehran", "lecture")
+EVERY_ROW = {"task", "dataset", "model", "seed"}
+
+
+@cache
+def items_of(study: str) -> Mapping[str, Item]:
+    return read_study(OmegaConf.load(config_folder() / "study" / f"{study}.yaml"))[1]
+
+
+def target_of(group: str, name: str) -> str | None:
+    """The class of the task in one YAML, or in those it is made of; composing each would take a quarter of a second."""
+    node: Any = OmegaConf.to_container(OmegaConf.load(config_folder() / group / f"{name}.yaml"))
+    if target := node.get("task", {}).get("_target_"):
+        return str(target)
+    for each in node["defaults"]:
+        place, choice = (group, each) if isinstance(each, str) else next(iter(each.items()))
+        if place in (group, "override /task") and choice != "_self_" and (found := target_of(place.rpartition("/")[2], choice)):
+            return found
+    return None
+
+
+def columns_of(item: Item) -> Columns:
+    """The columns of the task that an item runs; of a sweep over experiments, of the first."""
+    chosen = next(word.partition(",")[0] for word in item.run if word.startswith(("task=", "experiment=")))
+    columns: Columns = get_class(str(target_of(*chosen.split("=")))).columns  # type: ignore[attr-defined]
+    return columns
+
+
+def unknown(figure: Figure, item: Item, columns: Columns) -> list[str]:
+    """The names in a figure that no row of its item can have."""
+    swept = {word.partition("=")[0] for word in item.run if "," in word}
+    conditions = [name for name in figure.where if name not in EVERY_ROW | swept]
+    wrong = []
+    for name, condition in ((figure.metric, False), *((name, True) for name in conditions)):
+        try:
+            declared(columns, [name], condition)
+        except LookupError:
+            wrong.append(name)
+    return wrong
+
+
+@pytest.mark.parametrize("study", choices("study"))
+def test_every_figure_is_a_column_that_the_task_of_its_item_declares(study: str) -> None:
+    for name, item in items_of(study).items():
+        assert item.figures, f"{name} measures nothing"
+        columns = columns_of(item)
+        for key, figure in figures_of(name, item).items():
+            assert not unknown(figure, item, columns), f"{name}.{key}"
+
+
+def test_a_figure_that_no_task_writes_is_noticed() -> None:
+    item = Item("?", ["task=fgsm", "seed=0,1", "attack=pgd"])
+    columns = columns_of(item)
+    figure = Figure("robust_accuracy", where={"epsilon": 0.1, "seed": 0})
+    assert not unknown(figure, item, columns)
+    assert unknown(Figure("test_accuracy", where={"attack.steps": 3}), item, columns) == ["test_accuracy", "attack.steps"]
+
+
+@pytest.mark.parametrize("study", COURSES)
+def test_every_answer_says_more_than_its_figures(study: str) -> None:
+    for name, item in items_of(study).items():
+        used = set(re.findall(r"\{(\w+)\}", item.answer))
+        assert used, name
+        assert len(re.sub(r"\{\w+\}", "", item.answer).split()) >= 8 * len(used), f"{name}: numbers without a meaning"
+
+
+def test_the_page_lists_every_item_of_every_course() -> None:
+    page = (ROOT / "docs" / "studies.md").read_text(encoding="utf-8")
+    for study in COURSES:
+        table = page.partition(f"### `study={study}`")[2].partition("\n#")[0]
+        rows = re.findall(r"^\| .+ \| `([\w`, ]+)` \|$", table, re.MULTILINE)
+        assert [name.strip("` ") for row in rows for name in row.split(",")] == list(items_of(study)), study
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("study", ["tour", *COURSES])
+def test_the_quick_form_measures_every_figure_and_draws_every_picture(study: str, trustml: Cli, tmp_path: Path) -> None:
+    answer = trustml("study", study, "quick=true")
+    assert answer.returncode == 0, answer.stderr
+    (folder,) = (tmp_path / "outputs" / "multirun").iterdir()
+    table = pandas.read_csv(folder / "study.csv")
+    missing: Any = table[table.value.isna()]
+    assert missing.empty, missing[["item", "figure", "why"]].to_string()
+    drawn = {name: {path.stem for path in folder.glob(f"{name}*/plots/*.png")} for name in items_of(study)}
+    for name, item in items_of(study).items():
+        assert drawn[name] >= set(item.plots) - {"density_race"}, name  # that of UCI Adult
