@@ -34,7 +34,11 @@ def target_of(group: str, name: str) -> str | None:
         return str(target)
     for each in node["defaults"]:
         place, choice = (group, each) if isinstance(each, str) else next(iter(each.items()))
-        if place in (group, "override /task") and choice != "_self_" and (found := target_of(place.rpartition("/")[2], choice)):
+        if (
+            place in (group, "override /task")
+            and choice != "_self_"
+            and (found := target_of(place.rpartition("/")[2], choice))
+        ):
             return found
     return None
 
@@ -73,7 +77,10 @@ def test_a_figure_that_no_task_writes_is_noticed() -> None:
     columns = columns_of(item)
     figure = Figure("robust_accuracy", where={"epsilon": 0.1, "seed": 0})
     assert not unknown(figure, item, columns)
-    assert unknown(Figure("test_accuracy", where={"attack.steps": 3}), item, columns) == ["test_accuracy", "attack.steps"]
+    assert unknown(Figure("test_accuracy", where={"attack.steps": 3}), item, columns) == [
+        "test_accuracy",
+        "attack.steps",
+    ]
 
 
 @pytest.mark.parametrize("study", COURSES)
