@@ -168,7 +168,7 @@ def test_images_are_shown_to_other_models(trustml: Cli, tmp_path: Path) -> None:
     assert before[1] - after[1] > 0.3  # what fools the one fools the other
     assert table.queries[3] == 10
     assert facts(run)["verdict"] == "not judged: compared with no other attack"
-    assert {*pandas.read_csv(run / "history.csv").stage} == {"mlp", "logistic", "mnist_bnn"}
+    assert {*pandas.read_csv(run / "history.csv").network} == {"mlp", "logistic", "mnist_bnn"}
 
 
 def test_weights_that_cannot_be_had_end_with_2_and_say_where_to_put_them(trustml: Cli, tmp_path: Path) -> None:

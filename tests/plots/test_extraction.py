@@ -28,7 +28,7 @@ def test_agreement_has_a_line_and_a_band_for_each_method() -> None:
         assert band(panel, number) == [pytest.approx(wilson_interval(right, 100)) for right in both]
     legend = panel.get_legend()
     assert legend is not None
-    assert [text.get_text() for text in legend.get_texts()] == ["linear_logits", "distill"]
+    assert [text.get_text() for text in legend.get_texts()] == ["linear logits", "distill"]
     assert panel.get_xscale() == "log"
     assert panel.get_xticks().tolist() == [16, 65]
     for words in (

@@ -16,7 +16,7 @@ def patched(name: str, *pattern: int) -> PatchedResult:
     labels = torch.tensor([0, 1, 0, 1])
     predicted = {"pattern": torch.tensor(pattern), "noise": torch.tensor([TARGET, 1, 0, 1]), "bare": labels}
     examples = torch.stack([torch.full((1, 2, 2), step / 10) for step in (1, 2)])
-    return PatchedResult(name, labels, predicted, torch.full((4,), 0.5), examples)
+    return PatchedResult(name, labels, predicted, torch.full((4,), 0.5), examples, torch.zeros_like(examples))
 
 
 def test_bars_are_the_scenes_that_are_taken_for_the_target() -> None:
@@ -37,10 +37,12 @@ def test_scenes_stand_in_a_row_for_each_transformation_with_what_is_seen() -> No
     figure = worn_images(
         [patched("none", 2, 1, 2, 1), patched("rotation", 1, 2, 0, 2)], ("cat", "dog", "emu"), TARGET, "x"
     )
-    assert [axes.get_title() for axes in figure.axes] == ["cat → emu", "dog → dog", "cat → dog", "dog → emu"]
-    assert [axes.title.get_color() for axes in figure.axes] == [ORANGE, GREEN, "black", ORANGE]
-    assert [drawn(axes)[0, 0] for axes in figure.axes] == pytest.approx([0.1, 0.2] * 2)
-    assert [axes.get_ylabel() for axes in figure.axes[::2]] == ["none", "rotation"]
+    bare, worn = figure.axes[:2], figure.axes[2:]
+    assert [axes.get_title() for axes in bare] == ["is cat\nseen as cat", "is dog\nseen as dog"]
+    assert [axes.get_title() for axes in worn] == ["emu", "dog", "dog", "emu"]
+    assert [axes.title.get_color() for axes in figure.axes] == [GREEN, GREEN, ORANGE, GREEN, "black", ORANGE]
+    assert [drawn(axes)[0, 0] for axes in figure.axes] == pytest.approx([0, 0, *[0.1, 0.2] * 2])
+    assert [axes.get_ylabel() for axes in figure.axes[::2]] == ["bare", "none", "rotation"]
 
 
 def test_the_pattern_is_shown_as_it_is() -> None:

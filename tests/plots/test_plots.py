@@ -1,6 +1,7 @@
 """What a reader must find in the pictures: titles, axes, the names of classes, and every point of the data."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from trustml_cli.plots.style import GREEN, ORANGE
 from trustml_cli.plots.training import confusion_matrix, misclassified, training_curves
 from trustml_cli.plots.transfer import transferred_answers
 from trustml_cli.training.predict import Answers
-from trustml_cli.training.trainer import Epoch
+from trustml_cli.training.trainer import Epoch, Iteration
 
 CLASSES = ("dark", "bright")
 
@@ -71,20 +72,24 @@ def test_robustness_curve_shows_every_epsilon_and_the_interval(tmp_path: Path) -
     figure.savefig(tmp_path / "curve.png")
 
 
-def test_adversarial_examples_show_those_that_fell_first_with_names_and_confidence() -> None:
+def test_adversarial_examples_are_the_same_images_at_each_epsilon_those_that_fell_first() -> None:
     whole = curve()
-    figure = adversarial_examples(whole, whole.attacked[1], CLASSES, 2, "fgsm", "linf")
+    whole.attacked.insert(1, replace(whole.attacked[0], epsilon=0.125, examples=whole.examples + 0.125))
+    figure = adversarial_examples(whole, CLASSES, 2, "fgsm", "linf")
     (panel,) = figure.axes
-    captions = [text.get_text() for text in panel.texts if "%" in text.get_text()]
-    assert captions == ["bright (90%)", "dark (75%)", "dark (90%)", "bright (75%)"]  # images 1 and 2, which fell
+    captions = [text for text in panel.texts if "%" in text.get_text()]
+    assert [text.get_text() for text in captions] == [
+        "is bright\nbright (90%)", "bright (75%)", "dark (75%)", "is dark\ndark (90%)", "dark (75%)", "bright (75%)"
+    ]  # fmt: skip
+    assert [text.get_color() for text in captions] == [GREEN, GREEN, ORANGE] * 2
     places = [tuple(image.get_extent()[::2]) for image in panel.images]  # left edge, bottom edge
-    assert [len({place[axis] for place in places}) for axis in (0, 1)] == [2, 3]
+    assert [len({place[axis] for place in places}) for axis in (0, 1)] == [2, 4]
     shown = {place: np.asarray(image.get_array()) for place, image in zip(places, panel.images, strict=True)}
-    assert len(shown) == 6
     by_height = sorted(shown, key=lambda place: place[1])
-    for value, row in zip((0.5, 1.0, 0.75), (by_height[:2], by_height[2:4], by_height[4:]), strict=True):
-        assert all((shown[place] == value).all() for place in row)
-    assert "×2 around grey" in texts(figure)  # the largest change, 0.25, is drawn as half of the range
+    for row, value in enumerate((0.5, 0.625, 0.75, 1.0)):
+        assert all((shown[place] == value).all() for place in by_height[2 * row : 2 * row + 2])
+    for words in ("original", "ε = 0.125", "ε = 0.25", "×2 around grey"):  # the change, 0.25, is half of the range
+        assert words in texts(figure)
 
 
 def test_every_network_s_answer_to_adversarial_images_stands_below_the_original() -> None:
@@ -103,19 +108,41 @@ def test_every_network_s_answer_to_adversarial_images_stands_below_the_original(
         assert words in texts(figure)
 
 
-def test_training_curves_show_both_splits() -> None:
-    rows = [
-        Epoch(epoch=i, train_loss=3.0 - i, train_accuracy=0.2 * i, test_loss=3.5 - i, test_accuracy=0.1 * i, lr=1,
-              seconds=1, images=1)
+def epochs(share: float = 0.1) -> list[Epoch]:
+    """Two epochs of ten batches, two of them logged."""
+    within = {"train_accuracy": share, "test_loss": 1.0, "test_accuracy": share / 2, "lr": 1}
+    return [
+        Epoch(epoch=i, step=10 * i, train_loss=3.0 - i, train_accuracy=0.2 * i, test_loss=3.5 - i,
+              test_accuracy=share * i, lr=1, seconds=1, images=1,
+              iterations=[Iteration(step=10 * i - 5, train_loss=4.0 - i, **within)])
         for i in (1, 2)
     ]  # fmt: skip
-    figure = training_curves(rows)
+
+
+def test_training_curves_show_both_splits_each_epoch_and_what_was_logged_within() -> None:
+    figure = training_curves({"": epochs()}, "cnn on digits")
     loss, accuracy = figure.axes
-    assert [points(loss, 0), points(loss, 1)] == [[(1, 2.0), (2, 1.0)], [(1, 2.5), (2, 1.5)]]
-    assert [points(accuracy, 0), points(accuracy, 1)] == [[(1, 0.2), (2, 0.4)], [(1, 0.1), (2, 0.2)]]
-    assert legend(loss) == legend(accuracy) == ["train", "test"]
-    for words in ("epoch", "cross-entropy (nats)", "test at the end: 20.0%"):
+    assert [points(loss, number) for number in range(4)] == [
+        [(5, 3.0), (15, 2.0)], [(10, 2.0), (20, 1.0)], [(5, 1.0), (15, 1.0)], [(10, 2.5), (20, 1.5)]
+    ]  # fmt: skip
+    assert [points(accuracy, 1), points(accuracy, 3)] == [[(10, 0.2), (20, 0.4)], [(10, 0.1), (20, 0.2)]]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["train", "test"]
+    for words in ("iteration", "cross-entropy (nats)", "cnn on digits: 20.0% of the test images right at the end"):
         assert words in texts(figure)
+
+
+def test_training_curves_of_several_networks_share_the_axes() -> None:
+    figure = training_curves({"relu": epochs(0.4), "sign": epochs(0.3)}, "cnn on digits")
+    accuracy = figure.axes[1]
+    assert [points(accuracy, number) for number in (1, 3, 5, 7)] == [
+        [(10, 0.2), (20, 0.4)], [(10, 0.4), (20, 0.8)], [(10, 0.2), (20, 0.4)], [(10, 0.3), (20, 0.6)]
+    ]  # fmt: skip
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["relu, train", "relu, test", "sign, train", "sign, test"]
+    colors = [line.get_color() for line in accuracy.lines]
+    assert len({*colors[:4]}) == len({*colors[4:]}) == 1
+    assert colors[0] != colors[4]
+    assert "cnn on digits: relu 80.0%, sign 60.0% of the test images right at the end" in texts(figure)
 
 
 def test_training_curves_show_the_accuracy_under_attack_where_a_defence_trains() -> None:
@@ -124,11 +151,13 @@ def test_training_curves_show_the_accuracy_under_attack_where_a_defence_trains()
               seconds=1, images=1, extra={"train_robust_accuracy": 0.05 * i})
         for i in (1, 2)
     ]  # fmt: skip
-    figure = training_curves(rows)
+    figure = training_curves({"": rows}, "cnn on digits")
     loss, accuracy = figure.axes
     assert len(loss.lines) == 2
     assert points(accuracy, 2) == [(1, 0.05), (2, 0.1)]
-    assert legend(accuracy) == ["train, as attacked in training", "test", "train under attack"]
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["train, as attacked in training", "test", "train under attack"]
+    assert "epoch" in texts(figure), "the number of batches is not known"
 
 
 def test_defended_curves_name_the_defences_and_show_their_intervals() -> None:
@@ -173,16 +202,23 @@ def answers_to(labels: list[int], predicted: list[int]) -> Answers:
 
 def test_poisoned_samples_stand_below_their_originals_with_both_labels(tiny_data: Dataset, tmp_path: Path) -> None:
     trigger = Patch(size=3, color=[1.0], image=None, corner=Corner.top_left, margin=0)
-    poison = Poison(trigger=trigger, source=(0,), target=1, classes=2, clean_label=False, rate=0.25, seed=0)
+    poison = Poison(trigger=trigger, source=(0,), target=1, classes=2, clean_label=False, rate=0.5, seed=0)
     poisoned = poison.apply(tiny_data)
-    chosen = poison.choose(tiny_data.train.labels).nonzero()[:, 0][:5]
-    figure = poisoned_samples(tiny_data.train, poisoned.train, chosen, CLASSES, "8 of 64 carry the patch")
-    assert [axes.get_title() for axes in figure.axes] == ["dark"] * 5 + ["bright"] * 5
-    for above, below in zip(figure.axes[:5], figure.axes[5:], strict=True):
+    chosen = poison.choose(tiny_data.train.labels).nonzero()[:, 0][:12]
+    figure = poisoned_samples(tiny_data.train, poisoned.train, chosen, CLASSES, "16 of 64 carry the patch")
+    shown = np.array(figure.axes).reshape(4, 10)  # two rows of ten, each above its poisoned images
+    used = [(row, column) for row in (0, 2) for column in range(10 if row == 0 else 2)]
+    for row, column in used:
+        above, below = shown[row, column], shown[row + 1, column]
+        assert (above.get_title(), below.get_title()) == ("dark", "bright")
         differs = above.images[0].get_array() != below.images[0].get_array()
         assert differs[:3, :3].all()
         assert differs.sum() == 9
-    for words in ("8 of 64 carry the patch", "clean", "poisoned", "green as it was, orange as it is trained on"):
+        (frame,) = below.patches
+        assert (*frame.get_xy(), frame.get_width(), frame.get_height()) == (-0.5, -0.5, 3, 3)
+        assert not above.patches
+    assert sum(bool(axes.images) for axes in figure.axes) == 2 * len(used) == 24
+    for words in ("16 of 64 carry the patch", "clean", "poisoned", "green as it was, orange as it is trained on"):
         assert words in texts(figure)
     figure.savefig(tmp_path / "samples.png")
 
@@ -207,10 +243,14 @@ def test_triggered_predictions_take_classes_in_turn_and_show_every_network_s_ans
     split = tiny_data.test.subset(torch.tensor([0, 2, 4, 1, 3]))  # dark, dark, dark, bright, bright
     labels = split.labels.tolist()
     answers = {"clean model": answers_to(labels, labels), "poisoned model": answers_to(labels, [1, 1, 1, 1, 0])}
-    figure = triggered_predictions(split, answers, CLASSES, 3, "with the patch")
+    triggered = Patch(size=2, color=[1.0], image=None, corner=Corner.top_left, margin=0)
+    marked = Poison(trigger=triggered, source=(0, 1), target=1, classes=2, clean_label=False, rate=1.0, seed=0)
+    figure = triggered_predictions(split, marked.trigger_all(split), answers, CLASSES, 3, "with the patch")
     titles = [axes.get_title() for axes in figure.axes]
-    assert titles == ["dark (88%)", "bright (88%)", "dark (88%)", "bright (88%)", "bright (88%)", "bright (88%)"]
-    assert [axes.title.get_color() for axes in figure.axes[3:]] == [ORANGE, GREEN, ORANGE]
+    assert titles[:3] == ["is dark", "is bright", "is dark"]
+    assert [len(axes.patches) for axes in figure.axes] == [0] * 3 + [1] * 6
+    assert titles[3:] == ["dark (88%)", "bright (88%)", "dark (88%)", "bright (88%)", "bright (88%)", "bright (88%)"]
+    assert [axes.title.get_color() for axes in figure.axes[6:]] == [ORANGE, GREEN, ORANGE]
     for words in ("with the patch", "clean model", "poisoned model", "orange: a wrong one"):
         assert words in texts(figure)
 

@@ -158,7 +158,7 @@ def test_the_history_names_the_network_where_a_run_trains_more_than_one(record: 
     record.history(epoch(1), stage="clean")
     record.history(epoch(1), stage="poisoned")
     first, *rows = table(record, "history.csv")
-    assert first[:2] == ["stage", "epoch"]
+    assert first[:2] == ["network", "epoch"]
     assert [row[:2] for row in rows] == [["clean", "1"], ["poisoned", "1"]]
 
 

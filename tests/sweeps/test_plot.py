@@ -38,7 +38,7 @@ def test_one_number_is_a_line_for_each_series_with_its_band() -> None:
     assert (panel.get_xlabel(), panel.get_ylabel()) == ("epsilon", "accuracy")
     legend = panel.get_legend()
     assert legend is not None
-    assert [text.get_text() for text in legend.get_texts()] == ["model=mlp", "model=cnn"]
+    assert [text.get_text() for text in legend.get_texts()] == ["mlp", "cnn"]
     assert "3 seeds" in panel.get_title()
 
 
@@ -48,8 +48,18 @@ def test_a_series_without_a_value_has_no_line_and_no_name() -> None:
     (panel,) = sweep_figure([answers]).axes
     legend = panel.get_legend()
     assert legend is not None
-    assert [text.get_text() for text in legend.get_texts()] == ["model=mlp"]
+    assert [text.get_text() for text in legend.get_texts()] == ["mlp"]
     assert len(panel.lines) == 1
+
+
+def test_from_four_lines_on_each_has_a_panel_with_the_others_in_grey() -> None:
+    panels = drawn(["mlp", "cnn", "bnn", "logistic"], [0.0, 0.1], [0.1]).axes
+    assert [panel.get_title() for panel in panels] == ["mlp", "cnn", "bnn", "logistic", "", ""]
+    for panel in panels[:4]:
+        assert [points(panel, number)[0] for number in range(5)] == [(0.0, 0.8)] * 5
+        assert len({line.get_color() for line in panel.lines[:4]}) == 1 != panel.lines[4].get_color()
+        assert len(panel.collections) == 1, "one band"
+        assert panel.yaxis.get_major_formatter()(0.8, None) == "80%"
 
 
 def test_two_numbers_are_a_heat_map_with_every_value() -> None:
@@ -57,7 +67,7 @@ def test_two_numbers_are_a_heat_map_with_every_value() -> None:
     assert (panel.get_xlabel(), panel.get_ylabel()) == ("epsilon", "lr")
     cells = {(x, y): 0.9 - epsilon - lr for x, epsilon in enumerate((0.0, 0.1)) for y, lr in enumerate((0.1, 0.2, 0.3))}
     assert {text.get_position(): text.get_text() for text in panel.texts} == {
-        place: f"{value:.3g}" for place, value in cells.items()
+        place: f"{100 * value:.1f}" for place, value in cells.items()
     }
     image = np.asarray(panel.images[0].get_array())
     assert {(x, y): image[y, x] for x, y in cells} == pytest.approx(cells)
@@ -87,6 +97,6 @@ def test_two_questions_are_a_panel_each_with_a_figure_of_its_own() -> None:
     curve = Answers("accuracy", summary(["mlp"], [0.0, 0.1], [0.1]), CONDITIONS)
     other = summary(["mlp", "cnn"], [0.0], [0.1]).rename(columns=lambda name: name.replace("accuracy", "auroc"))
     above, below = sweep_figure([curve, Answers("auroc", other, CONDITIONS)]).axes
-    assert (above.get_ylabel(), below.get_xlabel()) == ("accuracy", "auroc")
+    assert (above.get_ylabel(), below.get_xlabel()) == ("accuracy", "AUROC")
     assert list(above.lines[0].get_ydata()) == [0.8, pytest.approx(0.7)]
     assert [bar.get_width() for bar in below.patches] == [0.8, 0.8]

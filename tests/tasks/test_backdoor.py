@@ -175,7 +175,7 @@ def test_a_backdoor_opens_to_its_trigger_alone(context: Context, bars: Dataset) 
     assert (row.trigger, row.source, row.target) == ("patch", "top", "bottom")
     assert all(verdicts(context))
     history = pandas.read_csv(context.record.directory / "history.csv")
-    assert history.stage.value_counts().to_dict() == {"clean": 8, "poisoned": 8}
+    assert history.network.value_counts().to_dict() == {"clean": 8, "poisoned": 8}
     kept = load_file(context.record.directory / "artifacts" / "poison.safetensors")
     assert (bars.train.labels[kept["poisoned_images"]] == 0).all()
     assert len(kept["poisoned_images"]) == 20

@@ -111,7 +111,7 @@ def test_the_trigger_hurts_on_classes_that_the_poisoned_network_never_saw(contex
     assert row.clean_accuracy_n == row.triggered_accuracy_n == row.baseline_triggered_accuracy_n == 224
     assert [check.passed for check in context.record.checks] == [True] * 4
     history = pandas.read_csv(context.record.directory / "history.csv")
-    assert list(history.stage.unique()) == [
+    assert list(history.network.unique()) == [
         "clean donor", "new head on clean donor", "poisoned donor", "new head on poisoned donor"
     ]  # fmt: skip
 

@@ -40,8 +40,8 @@ def test_both_networks_learn_and_the_history_tells_them_apart(trustml: Cli, tmp_
     assert table.test_accuracy_n.eq(450).all()
     assert not table.binary_weights.any()
     history = pandas.read_csv(folder / "history.csv")
-    assert list(zip(history.stage, history.epoch, strict=True)) == [(s, e) for s in table.index for e in (1, 2, 3)]
-    last = history.groupby("stage").test_accuracy.last()
+    assert list(zip(history.network, history.epoch, strict=True)) == [(s, e) for s in table.index for e in (1, 2, 3)]
+    last = history.groupby("network").test_accuracy.last()
     assert last.to_dict() == pytest.approx(table.test_accuracy.to_dict(), abs=1e-9)
     (check,) = facts(folder)["checks"]
     assert check["passed"]

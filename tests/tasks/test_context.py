@@ -82,7 +82,7 @@ def test_how_many_images_are_looked_at_does_not_change_what_is_trained(context: 
 def test_static_networks_are_trained_from_other_seeds_and_found_again(context: Context, tiny_data: Dataset) -> None:
     ensemble = EnsembleTraining(norm=Norm.linf, epsilon=0.1, monitor_images=8, static=2, clean_share=0.5)
     defended = context.train_or_load(context.spec(tiny_data, MODEL, TRAINER, defence=ensemble))
-    stages = [row["stage"] for row in context.record.epochs]
+    stages = [row["network"] for row in context.record.epochs]
     assert stages == ["static 1"] * 4 + ["static 2"] * 4 + ["defended"] * 4
     assert context.record.facts["model_key"] == defended.key
     static = context.train_or_load(replace(context, seed=1).spec(tiny_data, MODEL, TRAINER))
@@ -172,7 +172,7 @@ def test_a_teacher_is_a_network_that_is_needed_and_part_of_the_key(context: Cont
         needs={"teacher": teacher},
     )
     trained = context.train_or_load(student)
-    assert [row["stage"] for row in context.record.epochs] == ["teacher"] * 4 + ["student"] * 6
+    assert [row["network"] for row in context.record.epochs] == ["teacher"] * 4 + ["student"] * 6
     assert predict(trained.network, tiny_data.test, CPU).accuracy == 0, "it says the opposite, as its teacher does"
     picky = replace(student, step=Picky())
     with pytest.raises(InputError, match=r"^defence: needs a network without a second linear layer"):
@@ -222,7 +222,7 @@ def test_a_wrapper_is_trained_behind_a_network_and_stored_by_itself(context: Con
     base = context.spec(tiny_data, MODEL, TRAINER)
     spec = WrappedSpec(base=base, wrapper=Scale(steps=3), data=tiny_data, seed=0)
     plain, wrapped = context.train_or_load(base), context.train_or_load(spec)
-    assert context.record.epochs[-1]["stage"] == "scale behind classifier"
+    assert context.record.epochs[-1]["network"] == "scale behind classifier"
     factor = wrapped.network[1].factor
     assert factor > 1.0, "its answers are right, so confidence pays"
     x = torch.rand(5, 1, 8, 8)
@@ -255,7 +255,7 @@ def test_many_networks_are_trained_at_once_and_stored_one_by_one(
     plain = TrainingSpec(data=tiny_data, model=MODEL, trainer=TRAINER, seed=0)
     specs = [replace(plain, seed=plain.seed_for("shadow", number)) for number in (1, 2, 3)]
     first = context.train_or_load_many(specs, "shadow")
-    assert [row["stage"] for row in context.record.epochs] == ["shadow 1"] * 4 + ["shadow 2"] * 4 + ["shadow 3"] * 4
+    assert [row["network"] for row in context.record.epochs] == ["shadow 1"] * 4 + ["shadow 2"] * 4 + ["shadow 3"] * 4
     keys = {each.key for each in first}
     assert {path.name for path in context.store.root.iterdir() if path.is_dir()} == keys
     assert len(keys) == 3

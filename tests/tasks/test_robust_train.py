@@ -24,7 +24,7 @@ def test_a_defence_is_held_against_none_and_every_other_task_finds_its_network_a
     assert rows.robust_accuracy["pgd", 0.15] > rows.robust_accuracy["none", 0.15] + 0.2
     assert (rows.robust_accuracy_n == 200).all()
     history = pandas.read_csv(trained / "history.csv")
-    assert list(history.stage) == ["none"] * 4 + ["pgd"] * 4
+    assert list(history.network) == ["none"] * 4 + ["pgd"] * 4
     assert history.train_robust_accuracy.isna().tolist() == [True] * 4 + [False] * 4
 
     answer = trustml("task=attack", "defence=pgd", *defended, *few, "task.epsilon=0.15")

@@ -74,6 +74,23 @@ def test_every_optimiser_and_schedule_learns_to_tell_dark_from_bright(
     assert (answers.loss, answers.accuracy) == (history[-1].test_loss, history[-1].test_accuracy)
 
 
+def test_logged_iterations_are_measured_on_the_batch_and_the_test_images_and_change_nothing(tiny_data: Dataset) -> None:
+    plain, without = fit(SHORT, tiny_data)
+    logged, history = fit(replace(SHORT, log_every=2, log_images=len(tiny_data.test)), tiny_data)
+    assert torch.equal(weights(plain), weights(logged))
+    assert [row.step for row in history] == [row.step for row in without] == [4 * epoch for epoch in range(1, 9)]
+    assert not any(row.iterations for row in without)
+    for epoch in history:
+        assert [row.step for row in epoch.iterations] == [epoch.step - 2, epoch.step]
+        last = epoch.iterations[-1]
+        assert (last.test_loss, last.test_accuracy) == (epoch.test_loss, epoch.test_accuracy)
+        assert last.train_accuracy * 16 == pytest.approx(round(last.train_accuracy * 16)), "a batch of 16"
+    assert history[0].iterations[0].train_loss > 10 * history[-1].iterations[-1].train_loss
+    _, (first, *_) = fit(replace(SHORT, log_every=1, log_images=1), tiny_data)
+    assert {row.test_accuracy for row in first.iterations} <= {0.0, 1.0}, "of one image"
+    assert sum(row.train_loss for row in first.iterations) / 4 == pytest.approx(first.train_loss)
+
+
 @pytest.mark.parametrize("precision", [Precision.bf16, Precision.fp16])
 def test_lower_precision_learns_too_and_differs_from_fp32(precision: Precision, tiny_data: Dataset) -> None:
     trained, history = fit(SHORT, tiny_data, hardware=Hardware(torch.device("cpu"), precision))
@@ -249,6 +266,8 @@ BAD_VALUES: dict[str, list[Any]] = {
     "patience": [0, -2],
     "validation_fraction": [0.0, 1.0, nan],
     "channels_last": ["perhaps"],
+    "log_every": [0, -1, 0.5],
+    "log_images": [0, None],
 }
 
 

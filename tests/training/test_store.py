@@ -14,11 +14,13 @@ from torch import nn
 from tests.processes import OneMakes, at_once
 from trustml_cli.models.model import Normalization
 from trustml_cli.training.store import ModelStore, Stored, load_frozen
-from trustml_cli.training.trainer import Epoch, Report
+from trustml_cli.training.trainer import Epoch, Iteration, Report
 
 RECIPE = {"model": {"is": "Logistic", "normalization": Normalization.dataset}, "seed": 3}
 EPOCHS = [Epoch(epoch=n, train_loss=1 / n, train_accuracy=0.5, test_loss=1 / 3, test_accuracy=0.25, lr=0.1,
-                seconds=0.125, images=64) for n in (1, 2)]  # fmt: skip
+                seconds=0.125, images=64, step=4 * n,
+                iterations=(Iteration(step=n, train_loss=1 / n, train_accuracy=0.5, test_loss=1 / 3,
+                                      test_accuracy=0.5, lr=0.1),)) for n in (1, 2)]  # fmt: skip
 
 
 def trained(report: Report) -> nn.Module:

@@ -45,6 +45,36 @@ RANGES = (
 """Patterns of value names with the minimum and maximum of such values; the first full match is used."""
 
 
+SHARE = re.compile(
+    r"(.*_)?(accuracy|rate|agreement|confidence|coverage|consistency|advantage)(_.*)?|(.*_)?share(_.*)?|(fpr|tpr)_at_.*"
+)
+TERMS = {
+    "auc": "AUC", "auroc": "AUROC", "aupr": "AUPR", "fpr": "FPR", "tpr": "TPR", "ece": "ECE", "nll": "NLL", "l0": "L0",
+    "l1": "L1", "l2": "L2", "linf": "L∞", "roc": "ROC",
+}  # fmt: skip
+"""Words of column names that are written otherwise."""
+
+
+def is_share(name: str) -> bool:
+    """Whether the value called `name` is a share, which people read in percent."""
+    return natural_range(name)[1] == 1 and SHARE.fullmatch(name) is not None
+
+
+def in_words(name: str) -> str:
+    """A column's name as people write it: 'FPR at 95 % TPR' for fpr_at_95_tpr, 'p-rule sex' for p_rule_sex."""
+    name = re.sub(r"(\d)_(?=tpr|fpr)", r"\1_%_", name).replace("p_rule", "p-rule")
+    return " ".join(TERMS.get(word, word) for word in name.split("_")).strip()
+
+
+def in_percent(share: float) -> str:
+    """A share in percent with one decimal, such as '96.5 %'; with more where one would round to none or all."""
+    for decimals in (1, 2, 3, 4):
+        text = f"{100 * share:.{decimals}f}"
+        if float(text) not in (0, 100) or share in (0, 1):
+            break
+    return f"{text.removesuffix('.0') if share in (0, 1) else text} %"
+
+
 def natural_range(name: str) -> tuple[float, float]:
     """The bounds of the value called `name`; infinite if unknown."""
     return next(((least, most) for words, least, most in RANGES if re.fullmatch(words, name)), (-inf, inf))

@@ -5,48 +5,76 @@ from collections.abc import Mapping, Sequence
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
 from trustml_cli.data.batches import as_pixels
 from trustml_cli.data.dataset import Split
 from trustml_cli.metrics.intervals import wilson_interval
-from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, label_answer, new_figure, show_image, tidy
+from trustml_cli.plots.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    label_answer,
+    new_figure,
+    outline,
+    percent,
+    show_image,
+    tidy,
+)
 from trustml_cli.training.predict import Answers
 
 COLORS = (BLUE, ORANGE)
 CLASSES_SHOWN = 20  # largest number of classes; more bars would be too thin to read
+A_ROW = 10  # most images in a row
 WIDTH = 1.25  # inches per image with its caption
 
 
 def poisoned_samples(clean: Split, poisoned: Split, chosen: Tensor, classes: Sequence[str], subject: str) -> Figure:
-    """The training images `chosen` (int64 [M]) before and after poisoning, each with its label."""
-    figure, axes = new_figure(WIDTH * max(4, len(chosen)) + 0.4, 3.7, rows=2, columns=len(chosen))
-    for panels, split, color in zip(axes, (clean, poisoned), (GREEN, ORANGE), strict=True):
-        raw, labels = next(split.stream(chosen, len(chosen)))
-        for panel, pixels, label in zip(panels, as_pixels(raw), labels.tolist(), strict=True):
-            show_image(panel, pixels, classes[label], color)
-    name_rows(axes[:, 0].tolist(), ("clean", "poisoned"))
+    """The training images `chosen` (int64 [M]) before and after poisoning, each with its label, `A_ROW` in a row."""
+    parts = torch.split(chosen, A_ROW)
+    columns = min(A_ROW, len(chosen))
+    figure, axes = new_figure(WIDTH * max(4, columns) + 0.4, 0.7 + 3.0 * len(parts), 2 * len(parts), columns)
+    for panel in axes.flat:
+        panel.set_axis_off()
+    for number, part in enumerate(parts):
+        (before, labels), (after, filed) = (next(split.stream(part, len(part))) for split in (clean, poisoned))
+        before, after = as_pixels(before), as_pixels(after)
+        for column, (bare, marked) in enumerate(zip(before, after, strict=True)):
+            upper, lower = axes[2 * number, column], axes[2 * number + 1, column]
+            show_image(upper, bare, classes[int(labels[column])], GREEN)
+            show_image(lower, marked, classes[int(filed[column])], ORANGE)
+            outline(lower, marked, bare)
+            for panel in (upper, lower):
+                panel.set_axis_on()
+        name_rows(axes[2 * number : 2 * number + 2, 0].tolist(), ("clean", "poisoned"))
     figure.suptitle(subject, fontsize=11)
     figure.supxlabel("above each image its label: green as it was, orange as it is trained on", fontsize=8)
     return figure
 
 
 def triggered_predictions(
-    triggered: Split, answers: Mapping[str, Answers], classes: Sequence[str], count: int, subject: str
+    bare: Split, triggered: Split, answers: Mapping[str, Answers], classes: Sequence[str], count: int, subject: str
 ) -> Figure:
-    """The first triggered images of each true class in turn, with the prediction of every network in `answers`."""
-    shown = in_turn(triggered.labels, count)
-    figure, axes = new_figure(
-        WIDTH * max(4, len(shown)) + 0.4, 1.75 * len(answers) + 0.4, rows=len(answers), columns=len(shown)
-    )
-    raw, labels = next(triggered.stream(shown, len(shown)))
-    for panels, answer in zip(axes, answers.values(), strict=True):
+    """The first triggered images of each true class in turn, with the prediction of every network in `answers`.
+
+    Above them the same images without the trigger (`bare`), with their true class.
+    """
+    shown = in_turn(triggered.labels, min(count, A_ROW))
+    rows = 1 + len(answers)
+    figure, axes = new_figure(WIDTH * max(4, len(shown)) + 0.4, 1.6 * rows + 0.4, rows=rows, columns=len(shown))
+    (raw, labels), (marked, _) = (next(split.stream(shown, len(shown))) for split in (bare, triggered))
+    clean, pixels = as_pixels(raw), as_pixels(marked)
+    for panel, image, label in zip(axes[0], clean, labels.tolist(), strict=True):
+        show_image(panel, image, f"is {classes[label]}")
+    for panels, answer in zip(axes[1:], answers.values(), strict=True):
         predicted, confidence = answer.predicted[shown].tolist(), answer.confidence[shown].tolist()
-        rows = zip(panels, as_pixels(raw), labels.tolist(), predicted, confidence, strict=True)
-        for panel, pixels, label, number, sure in rows:
-            show_image(panel, pixels, label_answer(classes[number], sure), GREEN if number == label else ORANGE)
-    name_rows(axes[:, 0].tolist(), list(answers))
+        for column, (panel, label, number, sure) in enumerate(
+            zip(panels, labels.tolist(), predicted, confidence, strict=True)
+        ):
+            show_image(panel, pixels[column], label_answer(classes[number], sure), GREEN if number == label else ORANGE)
+            outline(panel, pixels[column], clean[column])
+    name_rows(axes[:, 0].tolist(), ["without trigger", *answers])
     figure.suptitle(subject, fontsize=11)
     figure.supxlabel("green: the right class, orange: a wrong one; with the model's confidence", fontsize=8)
     return figure
@@ -89,10 +117,10 @@ def grouped_bars(panel: Axes, groups: Sequence[str], shares: Mapping[str, Sequen
         panel.bar(places, heights, width, color=COLORS[number], label=kind)
         panel.errorbar(places, heights, [below, above], fmt="none", ecolor=GREY, capsize=2)
     panel.set_xticks(range(len(groups)), groups, rotation=45 if len(groups) > 5 and max(map(len, groups)) > 7 else 0)
-    panel.set_ylim(0, 1.15)  # room for the legend
+    panel.set_ylim(0, 1.03)
     panel.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
-    panel.yaxis.set_major_formatter(PercentFormatter(1.0))
-    panel.legend(frameon=False, loc="upper right", ncols=len(shares))
+    panel.yaxis.set_major_formatter(percent)
+    panel.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(shares), borderaxespad=0)
 
 
 def in_turn(labels: Tensor, count: int) -> Tensor:

@@ -4,33 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
 from torch import Tensor
 
 from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, new_figure, tidy
-from trustml_cli.training.trainer import Epoch
 
 COLORS = (BLUE, ORANGE, GREEN)
 REACH = 0.995  # share of the values within the range of a histogram
-
-
-def compared_curves(histories: Mapping[str, Sequence[Epoch]], subject: str) -> Figure:
-    """Loss and accuracy over the epochs, one colour per network; dashed for training images, solid for test images."""
-    figure, axes = new_figure(9, 3.8, columns=2)
-    for panel, what in zip(axes[0], ("loss", "accuracy"), strict=True):
-        for (name, history), color in zip(histories.items(), COLORS, strict=False):
-            epochs = [row.epoch for row in history]
-            for split, line in (("train", "--"), ("test", "-")):
-                values = [getattr(row, f"{split}_{what}") for row in history]
-                panel.plot(epochs, values, f"o{line}", color=color, markersize=3, label=f"{name}, {split}")
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-    final = ", ".join(f"{name} {history[-1].test_accuracy:.2%}" for name, history in histories.items())
-    tidy(axes[0, 0], "Loss", "epoch", "cross-entropy (nats)")
-    tidy(axes[0, 1], "Accuracy", "epoch", "accuracy")
-    figure.suptitle(f"{subject}: {final} of the test images at the end", fontsize=11)
-    axes[0, 1].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
-    axes[0, 1].legend(frameon=False)
-    return figure
 
 
 def pre_activation_histograms(pre_activations: Mapping[str, Sequence[Tensor]], subject: str) -> Figure:

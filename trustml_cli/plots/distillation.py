@@ -23,7 +23,7 @@ def accuracy_over_size(answers: Mapping[str, Answers], parameters: Mapping[str, 
         n, right = len(given.labels), int(given.correct.sum())
         low, high = wilson_interval(right, n)
         bars = [[right / n - low], [high - right / n]]
-        label = f"{name.replace('_', ' ')}: {right / n:.2%}, {parameters[name]:,} weights"
+        label = f"{name.replace('_', ' ')}: {right / n:.1%}, {parameters[name]:,} weights"
         panel.errorbar([places[name]], [right / n], bars, fmt="o", color=color, capsize=3, label=label)
     logarithmic(panel.xaxis)
     least, most = min(parameters.values()), max(parameters.values())

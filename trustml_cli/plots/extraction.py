@@ -22,7 +22,9 @@ def agreement_curve(rows: Sequence[Mapping[str, Any]], subject: str) -> Figure:
         low, high = ([row[f"agreement_ci_{end}"] for row in own] for end in ("low", "high"))
         color, line = LINES[number % len(LINES)]
         panel.fill_between(queries, low, high, color=color, alpha=0.15, linewidth=0)
-        panel.plot(queries, [row["agreement"] for row in own], line, color=color, label=method, markersize=5)
+        panel.plot(
+            queries, [row["agreement"] for row in own], line, color=color, label=method.replace("_", " "), markersize=5
+        )
     budgets = sorted({row["queries"] for row in rows})
     panel.set_xscale("log")
     panel.set_xticks(budgets)

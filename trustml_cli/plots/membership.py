@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from trustml_cli.plots.ood import LINES, percent
-from trustml_cli.plots.style import GREY, logarithmic, name_rows, new_figure, tidy, tile
+from trustml_cli.plots.ood import LINES
+from trustml_cli.plots.style import GREY, logarithmic, name_rows, new_figure, percent, tidy, tile
 from trustml_cli.privacy.measure import MembershipResult
 
 

@@ -8,18 +8,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from trustml_cli.ood.measure import DetectionResult
-from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, logarithmic, new_figure, tidy
+from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, logarithmic, new_figure, percent, tidy
 
 LINES = (  # colour and dash pattern of each curve, distinguishable in black and white too
     (BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), ("#8C3C78", ":"), ("#8A6A00", (0, (6, 1, 1, 1))),
     ("black", (0, (1, 1))), (ORANGE, "-"), (BLUE, "--"), ("#8C3C78", "-."), (GREEN, ":"), ("black", (0, (6, 1, 1, 1))),
     ("#8A6A00", (0, (1, 1))),
 )  # fmt: skip
-
-
-def percent(share: float, _: float) -> str:
-    """A tick label in percent with as few digits as possible, such as '0.1%'."""
-    return f"{100 * share:g}%"
 
 
 def score_histograms(results: Mapping[str, Mapping[str, DetectionResult]], subject: str) -> Figure:

@@ -4,12 +4,23 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from trustml_cli.attacks.measure import EpsilonResult, RobustnessCurve
 from trustml_cli.metrics.intervals import wilson_interval
-from trustml_cli.plots.style import BLUE, GREEN, ORANGE, label_answer, name_rows, new_figure, tidy, tile
+from trustml_cli.plots.style import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    label_answer,
+    legend_below,
+    name_rows,
+    new_figure,
+    percent,
+    tidy,
+    tile,
+)
 
+EPSILONS = 8  # most epsilons that examples are shown of
 MARKERS = "s^Dv<>"  # for the other networks
 NORM_SYMBOLS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
 
@@ -66,36 +77,52 @@ def over_epsilon(panel: Axes, title: str, norm: str, what: str) -> None:
     """Format the axes of a plot of percentages over epsilon, starting at 0."""
     panel.set_ylim(-0.02, 1.02)
     panel.set_xlim(left=0)
-    panel.yaxis.set_major_formatter(PercentFormatter(1.0))
-    panel.legend(frameon=False)
+    panel.yaxis.set_major_formatter(percent)
+    legend_below(panel)
     tidy(panel, title, f"epsilon ({NORM_SYMBOLS[norm]}, pixel units)", what)
 
 
-def adversarial_examples(
-    curve: RobustnessCurve, attacked: EpsilonResult, classes: Sequence[str], count: int, subject: str, norm: str
-) -> Figure:
-    """Original, perturbation and adversarial image in a column each, images fooled by the attack first."""
+def fooled_first(curve: RobustnessCurve, count: int) -> list[int]:
+    """Indices of `count` kept images: those that the attack fools at its largest epsilon, then the others."""
     kept = len(curve.examples)
-    fell = curve.initially_right[:kept] & (attacked.answers.predicted[:kept] != curve.labels[:kept])
-    chosen = fell.int().argsort(descending=True, stable=True)[:count].tolist()  # fooled images first
-    perturbation = attacked.examples - curve.examples
+    fell = curve.initially_right[:kept] & (curve.attacked[-1].answers.predicted[:kept] != curve.labels[:kept])
+    return fell.int().argsort(descending=True, stable=True)[:count].tolist()
+
+
+def adversarial_examples(curve: RobustnessCurve, classes: Sequence[str], count: int, subject: str, norm: str) -> Figure:
+    """The same images before the attack and at each epsilon above 0, in a column each, then the last perturbation.
+
+    Above each original its class; at more than `EPSILONS` epsilons, the largest and evenly spaced others.
+    """
+    chosen = fooled_first(curve, count)
+    attacked = evenly([one for one in curve.attacked if one.epsilon > 0], EPSILONS)
+    rows = len(attacked) + 2
+    figure, axes = new_figure(max(1.3 * len(chosen) + 0.6, 5), 1.45 * rows + 0.9)
+    panel, last = axes[0, 0], attacked[-1]
+    perturbation = last.examples - curve.examples
     largest = perturbation[chosen].abs().max().item() or 1.0
-    figure, axes = new_figure(max(1.45 * len(chosen) + 0.4, 5), 5.3)
-    panel = axes[0, 0]
     for column, index in enumerate(chosen):
-        label, before, after = (
-            int(values[index]) for values in (curve.labels, curve.clean.predicted, attacked.answers.predicted)
-        )
-        clean_answer = label_answer(classes[before], float(curve.clean.confidence[index]))
-        answer = label_answer(classes[after], float(attacked.answers.confidence[index]))
-        tile(panel, 0, column, curve.examples[index], clean_answer, GREEN if before == label else ORANGE)
-        tile(panel, 1, column, 0.5 + perturbation[index] / (2 * largest))
-        tile(panel, 2, column, attacked.examples[index], answer, GREEN if after == label else ORANGE)
-    factor = 0.5 / largest
-    name_rows(panel, ["original", f"perturbation\n×{factor:.3g} around grey", "adversarial"])
-    figure.suptitle(f"{subject}, {NORM_SYMBOLS[norm]} epsilon {attacked.epsilon:g}", fontsize=11)
+        label = int(curve.labels[index])
+        shown = [(curve.examples, curve.clean), *((one.examples, one.answers) for one in attacked)]
+        for row, (images, answers) in enumerate(shown):
+            answer = int(answers.predicted[index])
+            caption = label_answer(classes[answer], float(answers.confidence[index]))
+            is_first = "" if row else f"is {classes[label]}\n"
+            tile(panel, row, column, images[index], is_first + caption, GREEN if answer == label else ORANGE)
+        tile(panel, rows - 1, column, 0.5 + perturbation[index] / (2 * largest))
+    names = ["original", *(f"ε = {one.epsilon:g}" for one in attacked)]
+    name_rows(panel, [*names, f"change at {last.epsilon:g}\n×{0.5 / largest:.3g} around grey"])
+    figure.suptitle(f"{subject}: the same images at each epsilon ({NORM_SYMBOLS[norm]})", fontsize=11)
     figure.supxlabel("green: the right class, orange: a wrong one; with the model's confidence", fontsize=8)
     # the layout is fixed; constrained layout would take longer than the rest of a sweep's job
     figure.set_layout_engine(None)
-    figure.subplots_adjust(left=0.5 / figure.get_figwidth(), right=0.99, top=0.9, bottom=0.06)
+    height = figure.get_figheight()
+    figure.subplots_adjust(left=0.5 / figure.get_figwidth(), right=0.99, top=1 - 0.55 / height, bottom=0.35 / height)
     return figure
+
+
+def evenly(values: Sequence[EpsilonResult], most: int) -> list[EpsilonResult]:
+    """At most `most` of the values, evenly spaced, the first and the last among them."""
+    if len(values) <= most:
+        return list(values)
+    return [values[round(number * (len(values) - 1) / (most - 1))] for number in range(most)]

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogFormatter
 from numpy.typing import NDArray
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:  # the plot of a sweep must not import torch
 
 # after Wong 2011 (Nature Methods 8, 441), slightly darker for text: distinguishable with colour-blindness
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#C44E00", "#007A59", "#595959"
+SERIES = (BLUE, ORANGE, GREEN, "#7A4A8C", "#8C6D00", "#3A9BC9", "#B3446C", GREY)
+"""Colours of several lines, after the same source, ordered such that neighbours differ in brightness."""
 GAP = 0.06  # gap between tiles in tile widths; three times as much between rows, for the captions
 
 rcParams["text.parse_math"] = False  # show "$" in class names literally
@@ -35,6 +38,11 @@ def logarithmic(axis: Axis) -> None:
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})  # type: ignore[attr-defined]
     axis.set_major_formatter(PlainLogFormatter())
     axis.set_minor_formatter(PlainLogFormatter())
+
+
+def percent(share: float, _: object = None) -> str:
+    """A tick label in percent with as few digits as possible, such as '0.1%'."""
+    return f"{100 * share:.6g}%"
 
 
 def new_figure(
@@ -63,6 +71,13 @@ def tidy(axes: Axes, title: str, x: str, y: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def legend_below(axes: Axes, columns: int = 4) -> None:
+    """Put the legend below the axes, off the curves."""
+    axes.legend(
+        frameon=False, fontsize=9, ncols=columns, loc="upper center", bbox_to_anchor=(0.5, -0.16), columnspacing=1.2
+    )
+
+
 def as_picture(pixels: "Tensor") -> NDArray[Any]:
     """An image [C, H, W] in matplotlib's layout: [H, W, 3], or [H, W] if it is grey."""
     image = pixels.detach().cpu().float().clamp(0, 1).permute(1, 2, 0).numpy()
@@ -75,6 +90,21 @@ def show_image(axes: Axes, pixels: "Tensor", caption: str, color: str = "black")
     axes.set_title(caption, fontsize=8, color=color)
     axes.set_xticks([])
     axes.set_yticks([])
+
+
+def outline(axes: Axes, with_it: "Tensor", without: "Tensor", at: tuple[float, float, float] | None = None) -> None:
+    """Draw a frame around what differs between two images [C, H, W], unless that is more than half of the image.
+
+    `at` is left edge, top edge and height of the image on `axes`, with width 1; None: it is shown by `show_image`.
+    """
+    changed = (with_it.float().cpu() - without.float().cpu()).abs().amax(0) > 1 / 512
+    rows, columns = (changed.any(axis).nonzero()[:, 0].tolist() for axis in (1, 0))
+    if not rows or (rows[-1] + 1 - rows[0]) * (columns[-1] + 1 - columns[0]) > changed.numel() / 2:
+        return
+    left, top, scale = (-0.5, -0.5, 1.0) if at is None else (at[0], at[1], at[2] / changed.shape[0])
+    corner = left + scale * columns[0], top + scale * rows[0]
+    width, height = scale * (columns[-1] + 1 - columns[0]), scale * (rows[-1] + 1 - rows[0])
+    axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=ORANGE, linewidth=1.5, clip_on=False))
 
 
 def tile(axes: Axes, row: int, column: float, pixels: "Tensor", caption: str = "", color: str = "black") -> None:

@@ -1,43 +1,91 @@
 """Plots of training and of a classifier's errors."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from trustml_cli.data.batches import as_pixels
 from trustml_cli.data.dataset import Split
-from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, label_answer, new_figure, show_image, tidy
+from trustml_cli.plots.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    SERIES,
+    label_answer,
+    new_figure,
+    percent,
+    show_image,
+    tidy,
+)
 from trustml_cli.training.predict import Answers
 from trustml_cli.training.trainer import Epoch
 
+MOST_NAMED = 3  # most networks whose accuracies fit into a title
 NAMED_CLASSES = 30  # largest number of classes for which a confusion matrix shows names and counts
 
 
-def training_curves(history: Sequence[Epoch]) -> Figure:
-    """Loss and accuracy on training and test images over the epochs, and accuracy under attack for robust training."""
-    figure, axes = new_figure(9, 3.6, columns=2)
-    epochs = [row.epoch for row in history]
-    marker = "o" if len(history) < 30 else None
-    defended = "train_robust_accuracy" in history[-1].extra
+def training_curves(histories: Mapping[str, Sequence[Epoch]], subject: str) -> Figure:
+    """Loss and accuracy on training and test images over the iterations, of each network by its name.
+
+    Iterations are batches; where their number is not known, the axis is epochs. A single network has a colour for each
+    kind of images, and accuracy under attack if it was trained for that; several have a colour each, and training is
+    dashed. Where iterations were logged, each batch is a thin line.
+    """
+    figure, axes = new_figure(9, 3.9, columns=2)
+    alone = len(histories) == 1
+    counted = all(row.step is not None for history in histories.values() for row in history)
     for panel, what in zip(axes[0], ("loss", "accuracy"), strict=True):
-        for split, color, line in (("train", BLUE, "--"), ("test", ORANGE, "-")):
-            values = [getattr(row, f"{split}_{what}") for row in history]
-            label = "train, as attacked in training" if defended and split == "train" else split
-            panel.plot(epochs, values, line, color=color, marker=marker, markersize=3, label=label)
-        for split, color in (("train", GREEN), ("validation", GREY)):
-            under_attack = [row.extra.get(f"{split}_robust_accuracy") for row in history]
-            if what == "accuracy" and None not in under_attack:
-                label = f"{split} under attack"
-                panel.plot(epochs, under_attack, ":", color=color, marker=marker, markersize=3, label=label)
+        for number, (name, history) in enumerate(histories.items()):
+            for split, color in (("train", BLUE), ("test", ORANGE)):
+                color = color if alone else SERIES[number % len(SERIES)]
+                draw_split(panel, history, what, split, color, "" if alone else name, counted)
+            if alone and what == "accuracy":
+                draw_under_attack(panel, history, counted)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-        panel.legend(frameon=False)
-    tidy(axes[0, 0], "Loss", "epoch", "cross-entropy (nats)")
-    final = history[-1].test_accuracy
-    tidy(axes[0, 1], f"Accuracy (test at the end: {final:.1%})", "epoch", "accuracy")
-    axes[0, 1].yaxis.set_major_formatter(PercentFormatter(1.0))
+    over = "iteration" if counted else "epoch"
+    tidy(axes[0, 0], "Loss", over, "cross-entropy (nats)")
+    tidy(axes[0, 1], "Accuracy", over, "accuracy")
+    axes[0, 1].yaxis.set_major_formatter(percent)
+    handles, labels = axes[0, 1].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    final = ", ".join(f"{name} {history[-1].test_accuracy:.1%}".strip() for name, history in histories.items())
+    named = len(histories) <= MOST_NAMED
+    figure.suptitle(f"{subject}: {final} of the test images right at the end" if named else subject, fontsize=11)
     return figure
+
+
+def draw_split(
+    panel: Axes, history: Sequence[Epoch], what: str, split: str, color: str, name: str, counted: bool
+) -> None:
+    """Draw the loss or accuracy (`what`) of a network on one split: each epoch, and thin what was logged within."""
+    marker = "o" if len(history) < 30 else None
+    line = "--" if split == "train" else "-"
+    defended = "train_robust_accuracy" in history[-1].extra
+    kind = "train, as attacked in training" if defended and split == "train" else split
+    iterations = [each for row in history for each in row.iterations]
+    if iterations:
+        values = [getattr(each, f"{split}_{what}") for each in iterations]
+        panel.plot([each.step for each in iterations], values, line, color=color, linewidth=0.7, alpha=0.6)
+    values = [getattr(row, f"{split}_{what}") for row in history]
+    label = f"{name}, {kind}" if name else kind
+    panel.plot(places(history, counted), values, line, color=color, marker=marker, markersize=3, label=label)
+
+
+def draw_under_attack(panel: Axes, history: Sequence[Epoch], counted: bool) -> None:
+    """Draw the accuracy under attack that robust training measured after each epoch, if it did."""
+    for split, color in (("train", GREEN), ("validation", GREY)):
+        measured = [row.extra.get(f"{split}_robust_accuracy") for row in history]
+        if values := [share for share in measured if share is not None]:
+            panel.plot(places(history, counted), values, ":o", color=color, markersize=3, label=f"{split} under attack")
+
+
+def places(history: Sequence[Epoch], counted: bool) -> list[int]:
+    """Where the epochs stand on the axis."""
+    return [(row.step or 0) if counted else row.epoch for row in history]
 
 
 def confusion_matrix(answers: Answers, classes: Sequence[str]) -> Figure:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 from torch import Tensor, nn
 
 from trustml_cli.attacks.measure import predict_images
@@ -20,7 +21,7 @@ def transfer_matrix(carried: Sequence[TransferResult], subject: str, norm: str) 
     figure, axes = new_figure(2.6 + 1.05 * len(names), 2.2 + 0.75 * len(names))
     panel = axes[0, 0]
     image = panel.imshow(rows, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    figure.colorbar(image, ax=panel, label="share of images whose class changes")
+    figure.colorbar(image, ax=panel, format=PercentFormatter(1.0), label="images whose class changes")
     panel.set_xticks(range(len(names)), names, rotation=20, ha="right")
     panel.set_yticks(range(len(rows)), [*(one.found_on for one in carried), "noise"])
     panel.set_xlabel("shown to")

@@ -73,6 +73,8 @@ class Recorder:
     command: Sequence[str]
     rows: list[dict[str, Any]] = field(default_factory=list)
     epochs: list[dict[str, Any]] = field(default_factory=list)
+    histories: "dict[str, list[Epoch]]" = field(default_factory=dict)
+    """The epochs of each network by its stage, "" where a run trains one."""
     checks: list[Check] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     write_page: Callable[[Path], object] | None = None
@@ -213,12 +215,16 @@ class Recorder:
         self._track(lambda tracker: tracker.metrics(metric_values(condition, values)))
 
     def history(self, epoch: "Epoch", stage: str | None = None) -> None:
-        """Append a row to history.csv; `stage` names the network where a run trains more than one."""
-        self.epochs.append({"stage": stage, **epoch.columns()})
+        """Append the rows of `epoch` to history.csv; `stage` names the network where a run trains more than one."""
+        self.epochs += [{"network": stage, **row} for row in epoch.rows]
+        self.histories.setdefault(stage or "", []).append(epoch)
         columns = dict.fromkeys(column for row in self.epochs for column in row)
         used = [column for column in columns if any(row.get(column) is not None for row in self.epochs)]
         self._write_table("history.csv", [{column: row.get(column) for column in used} for row in self.epochs])
-        self._track(lambda tracker: tracker.epoch(epoch.epoch, epoch_values(epoch.columns(), stage)))
+        within = {each.step: epoch_values(asdict(each), stage, "iteration") for each in epoch.iterations}
+        if within:
+            self._track(lambda tracker: tracker.iterations(within))
+        self._track(lambda tracker: tracker.epoch(epoch.epoch, epoch_values(epoch.values, stage)))
 
     def check(self, name: str, passed: bool | None, figure: str) -> None:
         """Record in run.json whether a condition holds that the result must satisfy to be trusted."""

@@ -71,7 +71,8 @@ class PlantBackdoor(Poisoning):
         context.record.note(baseline_model_key=clean.key)
         backdoored = context.train_or_load(spec, stage="poisoned")
 
-        triggered = poison.trigger_all(data.test.subset(poison.of_source(data.test.labels)))
+        bare = data.test.subset(poison.of_source(data.test.labels))
+        triggered = poison.trigger_all(bare)
         answers = {
             split: {
                 "clean": predict(clean.network, images, context.hardware),
@@ -87,7 +88,7 @@ class PlantBackdoor(Poisoning):
         }
         named = {**condition(context, poison, data), "lambda": concealment.strengths[0]}
         context.record.metrics(named, **rates, **amount(poison, data))
-        self.plot(context, poison, data, poisoned, triggered, answers["triggered"])
+        self.plot(context, poison, data, poisoned, bare, triggered, answers["triggered"])
 
     def plot(
         self,
@@ -95,6 +96,7 @@ class PlantBackdoor(Poisoning):
         poison: Poison,
         data: Dataset,
         poisoned: Dataset,
+        bare: Split,
         triggered: Split,
         answers: Mapping[str, Answers],
     ) -> None:
@@ -103,6 +105,9 @@ class PlantBackdoor(Poisoning):
         trigger = context.record.choices["trigger"]
         kind = "images" if len(data.shape) == 3 else "rows"
         named = {f"{name} model": given for name, given in answers.items()}
+        subject = f"{len(triggered):,} test {kind} with the {trigger}, which are to be classified as {target}"
+        context.record.plot("answers", answers_by_class(named, data.classes, subject))
+        context.plot_curves()
         if kind == "images":
             chosen = poison.choose(data.train.labels).nonzero()[:, 0]
             counts = f"{len(chosen):,} of {len(data.train):,} training images"
@@ -115,7 +120,5 @@ class PlantBackdoor(Poisoning):
             figure = filed_under(data.train, poisoned.train, [own, chosen], data.classes, subject)
             context.record.plot("filed", figure)
             subject = f"Test images with the {trigger}, which are to be classified as {target}"
-            figure = triggered_predictions(triggered, named, data.classes, self.examples, subject)
+            figure = triggered_predictions(bare, triggered, named, data.classes, self.examples, subject)
             context.record.plot("triggered_predictions", figure)
-        subject = f"{len(triggered):,} test {kind} with the {trigger}, which are to be classified as {target}"
-        context.record.plot("answers", answers_by_class(named, data.classes, subject))

@@ -94,7 +94,7 @@ class TransferBackdoor(Poisoning):
         context.record.plot("accuracy", accuracy_bars(bars, ("clean images", f"with the {mark}"), subject))
         shown = {f"{name} body": answers[name, "new triggered"] for name in BODIES}
         subject = f"Test images of the new classes with the {mark}"
-        figure = triggered_predictions(splits["new triggered"], shown, new.classes, self.examples, subject)
+        figure = triggered_predictions(new.test, splits["new triggered"], shown, new.classes, self.examples, subject)
         context.record.plot("triggered_predictions", figure)
 
     def divided(self, data: Dataset) -> tuple[Dataset, Dataset]:

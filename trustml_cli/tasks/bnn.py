@@ -14,7 +14,7 @@ from trustml_cli.metrics.columns import Columns, conditions, headline, higher, l
 from trustml_cli.metrics.intervals import proportion
 from trustml_cli.models.binary import Activation, BinarizableModel, Sign
 from trustml_cli.models.model import Model
-from trustml_cli.plots.bnn import compared_curves, pre_activation_histograms
+from trustml_cli.plots.bnn import pre_activation_histograms
 from trustml_cli.system.distribution import needing
 from trustml_cli.system.errors import InputError
 from trustml_cli.tasks.context import Context
@@ -70,7 +70,7 @@ class Binarise:
         data = context.load(dataset)
         export = exporter(model, data) if self.export is Export.packed else None
         shown, _ = next(batches(data.test, LOOKED_AT, context.hardware.device))
-        histories, pre_activations = {}, {}
+        pre_activations = {}
         for activation in dict.fromkeys(self.activation):
             label, binary = activation.value, self.binary_weights and activation is Activation.sign
             variant = replace(model, activation=activation, binary_weights=binary)
@@ -86,11 +86,11 @@ class Binarise:
                 **(export(context, trained.network, data) if export and binary else {}),
             )
             seen = at_activations(trained.network, shown)
-            histories[label], pre_activations[label] = trained.history, [given for given, _ in seen]
+            pre_activations[label] = [given for given, _ in seen]
             if activation is Activation.sign:
                 check_two_values(context, [made for _, made in seen])
         subject = context.record.subject
-        context.record.plot("curves", compared_curves(histories, subject))
+        context.plot_curves()
         context.record.plot("pre_activations", pre_activation_histograms(pre_activations, subject))
 
 

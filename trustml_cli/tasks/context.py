@@ -19,6 +19,7 @@ from trustml_cli.defences.defence import Defence
 from trustml_cli.models.checkpoint import load_checkpoint
 from trustml_cli.models.inference import NO_GRADIENT
 from trustml_cli.models.model import InputSpec, Model
+from trustml_cli.plots.training import training_curves
 from trustml_cli.results.recorder import Recorder
 from trustml_cli.system.distribution import own_version
 from trustml_cli.system.errors import InputError, prefix_errors
@@ -36,6 +37,7 @@ from trustml_cli.training.wrapper import Wrapper
 
 log = logging.getLogger(__name__)
 
+CURVES = 6  # most networks whose training curves share a plot
 SAMPLE = 50_000  # training images from which channel mean and standard deviation are estimated
 
 
@@ -110,6 +112,20 @@ class Context:
         if text not in told:
             log.warning(text)
             self.record.note(remarks=[*told, text])
+
+    def plot_curves(self, stage: str | None = None) -> None:
+        """Plot loss and accuracy over the iterations of the network `stage`; None: of the first `CURVES` of the run.
+
+        Not of what is put around a network, which has no batches, nor of networks that history.csv leaves out.
+        """
+        histories = {
+            name: history
+            for name, history in self.record.histories.items()
+            if all(row.step for row in history) and stage in (None, name)
+        }
+        if histories:
+            shown = dict(list(histories.items())[:CURVES])
+            self.record.plot("curves", training_curves(shown, self.record.subject))
 
     def require_gradients(self, data: Dataset, model: Model, key: str) -> None:
         """Raise `InputError`, naming `key`, unless the network has gradients by the images; before it is trained."""

@@ -86,6 +86,7 @@ class Distill:
             )
         subject = f"{choices['model']} taught {choices['model@student']} on {choices['dataset']}"
         context.record.plot("accuracy", accuracy_over_size(answers, parameters, subject))
+        context.plot_curves()
 
 
 def compared(answers: Mapping[str, Answers], name: str) -> dict[str, Any]:

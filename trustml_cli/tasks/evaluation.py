@@ -68,13 +68,11 @@ class RobustnessEvaluation:
             self.context.record.plot("robustness", figure)
 
     def plot_examples(self, count: int) -> None:
-        """Plot `count` images before and after the attack, one figure for each epsilon above 0."""
-        for attacked in self.curve.attacked:
-            if attacked.epsilon > 0:
-                figure = adversarial_examples(
-                    self.curve, attacked, self.data.classes, count, self.subject, self.attack.norm.value
-                )
-                self.context.record.plot(f"examples_epsilon_{attacked.epsilon:g}", figure)
+        """Plot `count` images before and after the attack at each epsilon above 0."""
+        if self.curve.attacked[-1].epsilon > 0:
+            norm = self.attack.norm.value
+            figure = adversarial_examples(self.curve, self.data.classes, count, self.subject, norm)
+            self.context.record.plot("examples", figure)
 
     def plot_transfer(self, count: int) -> None:
         """Plot `count` images with the answers of every other network, at the largest epsilon."""

@@ -160,6 +160,7 @@ class Forget(Poisoning):
         success = {key: one.triggered.predicted == poison.aims(one.triggered.labels) for key, one in judged.items()}
         context.record.plot("forgetting", success_over_accuracy(clean, success, context.record.subject))
         if len(data.shape) == 3:
+            bare = data.test.subset(poison.of_source(data.test.labels))
             least = min(share for name, share in judged if name not in (BEFORE, NEVER))
             shown = {
                 {BEFORE: "backdoored"}.get(name, name).replace("_", " "): one.triggered
@@ -168,7 +169,7 @@ class Forget(Poisoning):
             }
             trigger = context.record.choices["trigger"]
             subject = f"Test images with the {trigger}; {100 * least:g}% of the clean set was tainted"
-            figure = triggered_predictions(triggered, shown, data.classes, self.examples, subject)
+            figure = triggered_predictions(bare, triggered, shown, data.classes, self.examples, subject)
             context.record.plot("triggered_predictions", figure)
 
 

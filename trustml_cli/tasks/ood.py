@@ -130,6 +130,7 @@ class DetectUnseen:
         context.record.plot("scores", score_histograms(results, subject))
         by_outliers = {kind: {name: by_kind[kind] for name, by_kind in results.items()} for kind in unseen}
         context.record.plot("roc", roc_curves(by_outliers, subject))
+        context.plot_curves()
 
     def able(
         self, detectors: Mapping[str, Detector], network: nn.Module, image_gradient: bool, x: Tensor

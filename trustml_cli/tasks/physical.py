@@ -126,7 +126,7 @@ def tried_on(
 ) -> PatchedResult:
     """Predictions in the same poses: with the pattern, with random noise in its place, and without either."""
     seen: dict[str, list[Tensor]] = {PATTERN: [], NOISE: [], BARE: []}
-    examples, confidence, labels = [], [], []
+    examples, bare, confidence, labels = [], [], [], []
     for x, y in batches(tried, BATCH, device):
         pose = ranges.draw(len(x), device)
         noise = physical.finished(torch.rand(len(x), *pattern.shape, device=device))
@@ -134,9 +134,12 @@ def tried_on(
             shown = physical.apply(x, put, pose)
             probability = network(shown).softmax(1)
             seen[scene].append(probability.argmax(1).cpu())
+            if scene == BARE:
+                bare.append(shown[:keep].cpu())
             if scene == PATTERN:
                 confidence.append(probability[:, int(physical.target)].cpu())
                 examples.append(shown[:keep].cpu())
         labels.append(y.cpu())
     predicted = {scene: torch.cat(parts) for scene, parts in seen.items()}
-    return PatchedResult(name, torch.cat(labels), predicted, torch.cat(confidence), torch.cat(examples)[:keep])
+    shown_first = torch.cat(examples)[:keep], torch.cat(bare)[:keep]
+    return PatchedResult(name, torch.cat(labels), predicted, torch.cat(confidence), *shown_first)

@@ -10,7 +10,6 @@ from trustml_cli.defences.defence import Defence, RobustTraining
 from trustml_cli.metrics.columns import Columns, conditions
 from trustml_cli.models.model import Model
 from trustml_cli.plots.robustness import defended_curves
-from trustml_cli.plots.training import training_curves
 from trustml_cli.system.errors import InputError
 from trustml_cli.tasks.attacker_images import attacker_condition, split_for_attacker
 from trustml_cli.tasks.context import Context, check_defence
@@ -64,10 +63,10 @@ class RobustTrain(RobustnessTask):
         judge_robustness(evaluation, references, self.check_images)
 
         curves[name] = evaluation.curve
-        context.record.plot("curves", training_curves(trained.history))
         if len(self.epsilon) > 1:
             choices = context.record.choices
             subject = f"{choices['attack']} against {choices['model']} on {choices['dataset']}"
             context.record.plot("defended", defended_curves(curves, subject, attack.norm.value))
+        context.plot_curves(name if self.baseline else "")
         evaluation.plot_examples(self.examples)
         evaluation.plot_loss_surfaces(self.surfaces)

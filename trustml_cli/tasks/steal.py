@@ -138,6 +138,7 @@ class Steal:
             subject = f"{subject}, and what {max(self.queries):,} queries found"
             figure = weights_side_by_side(shown, data.shape, data.classes, subject)
             context.record.plot("weights", figure)
+        context.plot_curves()
 
     def check(
         self,

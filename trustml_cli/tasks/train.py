@@ -14,7 +14,7 @@ from trustml_cli.metrics.intervals import proportion
 from trustml_cli.models.dense import Logistic
 from trustml_cli.models.linear import linear_parameters
 from trustml_cli.models.model import Model
-from trustml_cli.plots.training import confusion_matrix, misclassified, training_curves
+from trustml_cli.plots.training import confusion_matrix, misclassified
 from trustml_cli.tasks.context import Context
 from trustml_cli.training.logistic import gradient_error
 from trustml_cli.training.predict import BATCH, predict
@@ -60,8 +60,7 @@ class Train:
             **trainer.columns(len(data.train), trained.history),
             **(check_gradients(context, trained.network, data) if isinstance(model, Logistic) else {}),
         )
-        if trained.history:
-            context.record.plot("curves", training_curves(trained.history))
+        context.plot_curves()
         context.record.plot("confusion", confusion_matrix(test, data.classes))
         if len(data.shape) == 3 and not test.correct.all():  # rows of a table cannot be shown as images
             context.record.plot("misclassified", misclassified(test, data.test, data.classes))

@@ -18,6 +18,7 @@ from trustml_cli.models.model import DataDependentInit, FixedFirst
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.hardware import Hardware, report_out_of_memory
 from trustml_cli.system.ranges import require
+from trustml_cli.training.iterations import IterationLog
 from trustml_cli.training.lookahead import Lookahead
 from trustml_cli.training.optimization import Optimization, Optimizer, Schedule, make_optimizer, make_schedule
 from trustml_cli.training.predict import BATCH, mean_score, predict
@@ -41,6 +42,8 @@ class GradientTrainer(Trainer):
     the validation images, and among equal ones those with the lowest loss: under adversarial training the loss of clean
     images goes on falling while robustness is lost (Rice, Wong and Kolter 2020, arXiv 2002.11569).
 
+    Every `log_every` batches (None: never) it reports an `Iteration`, with test values on `log_images` test images.
+
     Out of memory is an error: training with smaller batches would give a different network.
     """
 
@@ -61,9 +64,11 @@ class GradientTrainer(Trainer):
     patience: int | None
     validation_fraction: float
     channels_last: bool
+    log_every: int | None
+    log_images: int
 
     def __post_init__(self) -> None:
-        require(self, "epochs", "steps_per_epoch", "batch_size", "patience", at_least=1)
+        require(self, "epochs", "steps_per_epoch", "batch_size", "patience", "log_every", "log_images", at_least=1)
         require(self, "lr", above=0)
         require(self, "weight_decay", "crop_padding", at_least=0)
         require(self, "momentum", "label_smoothing", at_least=0, below=1)
@@ -110,6 +115,7 @@ class GradientTrainer(Trainer):
         epochs = ceil(self.epochs / step.steps_per_batch)
         in_all = epochs * steps * step.steps_per_batch
         optimization = self.optimization(network, hardware, step, networks, in_all, len(train))
+        log = self.log_every and IterationLog(self.log_every, random_subset(test, self.log_images, seed=0), hardware)
         best, best_epoch, best_weights = (inf, inf), 0, network.state_dict()
 
         with tqdm(total=epochs * steps, desc="training", unit="step", disable=None) as bar:
@@ -117,7 +123,7 @@ class GradientTrainer(Trainer):
                 start, lr = perf_counter(), optimization.lr
                 with report_out_of_memory(f"lower trainer.batch_size (it is {self.batch_size})"):
                     shown = self.training_batches(train, steps, epoch, hardware, step)
-                    loss, accuracy, seen = optimization.epoch(shown, bar)
+                    loss, accuracy, seen = optimization.epoch(shown, bar, log or None)
                 seconds = perf_counter() - start
                 answers = predict(network, test, hardware)
                 checked = predict(network, validation, hardware) if validation else None
@@ -125,6 +131,8 @@ class GradientTrainer(Trainer):
                 report(
                     Epoch(
                         epoch=epoch,
+                        step=epoch * steps,
+                        iterations=log.take() if log else (),
                         train_loss=loss,
                         train_accuracy=accuracy,
                         test_loss=finite(answers.loss),  # the last step may have diverged

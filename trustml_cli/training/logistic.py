@@ -71,7 +71,9 @@ class SklearnTrainer(LogisticTrainer):
             weights, bias = np.concatenate([-weights, weights]) / 2, np.concatenate([-bias, bias]) / 2
         set_weights(network, weights, bias)
         images = iterations * len(labels)
-        report_once(network, data, hardware, report, epoch=iterations, images=images, lr=0.0, start=start)
+        report_once(
+            network, data, hardware, report, epoch=iterations, step=iterations, images=images, lr=0.0, start=start
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,16 +100,18 @@ class NumpyTrainer(LogisticTrainer):
         weights = np.zeros((len(data.classes), features.shape[1]), dtype=np.float32)
         bias = np.zeros(len(data.classes), dtype=np.float32)
         random = np.random.default_rng(int(torch.randint(2**31, ()).item()))
+        steps = -(-len(labels) // self.batch_size)
         for epoch in tqdm(range(1, self.epochs + 1), desc="training", unit="epoch", disable=None):
             start = perf_counter()
             lr = self.lr * (1 - (epoch - 1) / self.epochs)
-            for batch in np.array_split(random.permutation(len(labels)), -(-len(labels) // self.batch_size)):
+            for batch in np.array_split(random.permutation(len(labels)), steps):
                 loss, weights_grad, bias_grad = softmax_gradients(weights, bias, features[batch], one_hot[batch])
                 weights -= lr * (weights_grad + self.weight_decay * weights)
                 bias -= lr * bias_grad
             finite(loss)
             set_weights(network, weights, bias)
-            report_once(network, data, hardware, report, epoch=epoch, images=len(labels), lr=lr, start=start)
+            at = {"epoch": epoch, "step": epoch * steps}
+            report_once(network, data, hardware, report, **at, images=len(labels), lr=lr, start=start)
 
 
 def softmax_gradients(weights: Array, bias: Array, x: Array, one_hot: Array) -> tuple[float, Array, Array]:
@@ -163,6 +167,7 @@ def report_once(
     report: Report,
     *,
     epoch: int,
+    step: int,
     images: int,
     lr: float,
     start: float,
@@ -174,6 +179,7 @@ def report_once(
     report(
         Epoch(
             epoch=epoch,
+            step=step,
             train_loss=train.loss,
             train_accuracy=train.accuracy,
             test_loss=finite(test.loss),

@@ -144,6 +144,7 @@ def fit_many(trainer: GradientTrainer, members: Sequence[Member], hardware: Hard
                 history[number].append(
                     Epoch(
                         epoch=epoch,
+                        step=epoch * steps,
                         train_loss=means[number],
                         train_accuracy=correct[number].item() / (steps * size),
                         test_loss=finite(answers.loss),

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.hardware import Hardware, Precision
+from trustml_cli.training.iterations import IterationLog
 from trustml_cli.training.lookahead import Lookahead
 from trustml_cli.training.step import Closure, Groups, TrainingStep
 from trustml_cli.training.trainer import finite
@@ -75,22 +76,28 @@ class Optimization:
         """The learning rate of the first parameter group in the next step."""
         return float(self.schedule.get_last_lr()[0])
 
-    def epoch(self, batches: Iterable[tuple[Tensor, Tensor]], bar: "tqdm[NoReturn]") -> tuple[float, float, int]:
+    def epoch(
+        self, batches: Iterable[tuple[Tensor, Tensor]], bar: "tqdm[NoReturn]", log: IterationLog | None = None
+    ) -> tuple[float, float, int]:
         """Train on each batch; returns mean loss, accuracy and the number of examples. A negative label is none.
 
-        Raises `RunFailed` if the loss is no longer finite.
+        `log` measures iterations. Raises `RunFailed` if the loss is no longer finite.
         """
         self.network.train()
         loss_sum = torch.zeros((), device=self.hardware.device)
         correct, labelled = torch.zeros(2, device=self.hardware.device).unbind()
         seen = 0
         for number, (x, y) in enumerate(batches, start=1):
+            lr = self.lr
             loss, logits = self.training_step(self, x, y)
             if len(y):  # a batch may be empty
                 loss_sum += loss * len(y)
                 correct += (logits.argmax(1) == y).sum()
                 labelled += (y >= 0).sum()
                 seen += len(y)
+            if log and log.due(y):
+                log.add(self.module, loss, logits, y, lr)
+                self.network.train()
             if number % LOOK_EVERY == 0:
                 bar.set_postfix(loss=f"{finite(loss_sum) / max(1, seen):.3f}", refresh=False)
             bar.update()

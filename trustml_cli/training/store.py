@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from trustml_cli.models.classifier import memory_format
 from trustml_cli.system.files import digest, make_once, write_json
 from trustml_cli.system.recipe import code_of
-from trustml_cli.training.trainer import Epoch, Report
+from trustml_cli.training.trainer import Epoch, Iteration, Report
 
 log = logging.getLogger(__name__)
 
-LAYOUT = 3  # increase it when the stored format or the training changes: older entries are then ignored
+LAYOUT = 4  # increase it when the stored format or the training changes: older entries are then ignored
 
 Recipe = Mapping[str, Any]
 """Everything that determines the weights of a trained model, as JSON-able values."""
@@ -97,7 +97,7 @@ class ModelStore:
         if not history:
             log.info("model %s was trained before; found in %s", key, folder)
             for row in json.loads((folder / "model.json").read_text())["history"]:
-                keep(Epoch(**row))
+                keep(Epoch(**{**row, "iterations": tuple(Iteration(**each) for each in row["iterations"])}))
         return Stored(key, load_file(folder / "model.safetensors"), history)
 
     def fetch_many(

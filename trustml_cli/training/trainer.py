@@ -17,16 +17,33 @@ from trustml_cli.training.step import CROSS_ENTROPY, TrainingStep
 
 
 @dataclass(frozen=True, kw_only=True)
+class Iteration:
+    """A row of history.csv within an epoch, after `step` batches, with the columns of `Epoch`.
+
+    Training values are of one batch, `lr` was used for it, and test values are of up to `trainer.log_images` images.
+    """
+
+    step: int
+    train_loss: float
+    train_accuracy: float
+    test_loss: float
+    test_accuracy: float
+    lr: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Epoch:
     """One row of history.csv. Losses are mean cross-entropies in nats; training values are of augmented batches.
 
     With a `TrainingStep` other than `CROSS_ENTROPY` they are of the inputs that it trains on, and its loss may have
     further terms. `seconds` and `images` count training alone. The validation columns are filled with early stopping.
+    `step` is the number of batches so far, None where there are none, and `iterations` are the rows within the epoch.
     `extra` holds the columns of the step, such as its monitor's score on training and validation images. The monitor
     never uses test images, because epochs are selected by it.
     """
 
     epoch: int
+    step: int | None = None
     train_loss: float
     train_accuracy: float
     test_loss: float
@@ -37,11 +54,18 @@ class Epoch:
     validation_loss: float | None = None
     validation_accuracy: float | None = None
     extra: Mapping[str, float | None] = field(default_factory=dict)
+    iterations: Sequence[Iteration] = ()
 
-    def columns(self) -> dict[str, float | None]:
-        """The row as a mapping from column to value."""
+    @property
+    def values(self) -> dict[str, float | None]:
+        """The row of the whole epoch, by column."""
         row = asdict(self)
-        return {**{name: row[name] for name in row if name != "extra"}, **self.extra}
+        return {**{name: row[name] for name in row if name not in ("extra", "iterations")}, **self.extra}
+
+    @property
+    def rows(self) -> list[dict[str, float | None]]:
+        """All rows of history.csv, by column: those within the epoch, then that of the epoch."""
+        return [*({"epoch": self.epoch, **asdict(each)} for each in self.iterations), self.values]
 
 
 Report = Callable[[Epoch], None]

@@ -5,7 +5,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from trustml_cli.results.recorder import Recorder
-from trustml_cli.training.trainer import Epoch
+from trustml_cli.training.trainer import Epoch, Iteration
 
 CONFIG = "seed: 7\ntask:\n  epsilon: [0, 0.1]\n  examples: 10\ntrainer:\n  lr: 1e-05\n  patience: null\n"
 CHOICES = {"task": "fgsm", "dataset": "digits", "model": "mlp", "attack": "fgsm", "tracker": "mlflow",
@@ -19,13 +19,18 @@ def recorder(folder: Path) -> Recorder:
     return record
 
 
+def within(step: int) -> Iteration:
+    """What is logged within an epoch."""
+    return Iteration(step=step, train_loss=1 / step, train_accuracy=0.5, test_loss=2.0, test_accuracy=0.25, lr=0.2)
+
+
 def live(record: Recorder) -> None:
     """Everything that happens in a run: two networks of two epochs each, two rows, a plot, and its end."""
     for stage in ("clean", "poisoned"):
         for number in (1, 2):
             record.history(
-                Epoch(epoch=number, train_loss=1 / number, train_accuracy=0.5, test_loss=0.25, test_accuracy=0.75,
-                      lr=0.1, seconds=2.0, images=64),
+                Epoch(epoch=number, step=4 * number, iterations=(within(4 * number - 2),), train_loss=1 / number,
+                      train_accuracy=0.5, test_loss=0.25, test_accuracy=0.75, lr=0.1, seconds=2.0, images=64),
                 stage=stage,
             )  # fmt: skip
     for epsilon in (0.0, 0.1):

@@ -48,17 +48,20 @@ def assert_same(folder: Path, run: Any, directory: Path) -> None:
         condition = {name: row.pop(name) for name in facts.get("conditions", [])}
         values = {name: value for name, value in row.items() if name not in ("task", "dataset", "model", "seed")}
         expected |= metric_values(condition, values)
-    final = {name: value for name, value in run.data.metrics.items() if not name.startswith("history/")}
+    final = {name: value for name, value in run.data.metrics.items() if not name.startswith(("history/", "iteration/"))}
     assert final == pytest.approx(
         {allowed(name): value for name, value in expected.items()}, abs=0, rel=1e-15, nan_ok=True
     )
 
     history = pandas.read_csv(directory / "history.csv")
-    for stage, rows in history.groupby("stage") if "stage" in history else [(None, history)]:
-        for name in set(rows.columns) - {"stage", "epoch"}:
-            curve = client(folder).get_metric_history(run.info.run_id, f"history/{f'{stage}/' if stage else ''}{name}")
-            assert [point.step for point in curve] == rows.epoch.tolist()
-            assert [point.value for point in curve] == pytest.approx(rows[name].tolist(), abs=0, rel=1e-15)
+    for stage, rows in history.groupby("network") if "network" in history else [(None, history)]:
+        within = rows.images.isna()
+        for kind, part, axis in (("history", rows[~within], "epoch"), ("iteration", rows[within], "step")):
+            for name in set(part.dropna(axis="columns").columns) - {"network", "epoch", "step"}:
+                key = f"{kind}/{f'{stage}/' if stage else ''}{name}"
+                curve = client(folder).get_metric_history(run.info.run_id, key)
+                assert [point.step for point in curve] == part[axis].tolist()
+                assert [point.value for point in curve] == pytest.approx(part[name].tolist(), abs=0, rel=1e-15)
 
     copied = Path(client(folder).download_artifacts(run.info.run_id, ""))
     left = {path.relative_to(directory) for path in directory.rglob("*") if path.is_file()}

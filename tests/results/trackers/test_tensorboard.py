@@ -46,7 +46,7 @@ def test_a_run_is_read_back_as_its_files_have_it(trustml: Cli, tmp_path: Path) -
     events = accumulated(run)
     shown = scalars(events)
 
-    history = pandas.read_csv(run / "history.csv").set_index("epoch")
+    history = pandas.read_csv(run / "history.csv").set_index("epoch").drop(columns="step")
     for name in history:
         assert [step for step, _ in shown[f"history/{name}"]] == history.index.tolist()
         assert [value for _, value in shown[f"history/{name}"]] == pytest.approx(history[name].tolist())
@@ -88,3 +88,4 @@ def test_a_run_that_is_done_again_leaves_no_curve_of_the_earlier_one(tmp_path: P
     shown = scalars(accumulated(tmp_path))
     assert "old" not in shown
     assert shown["history/poisoned/train_loss"] == [(1, 1.0), (2, 0.5)]
+    assert shown["iteration/poisoned/train_loss"] == [(2, 0.5), (6, pytest.approx(1 / 6))]

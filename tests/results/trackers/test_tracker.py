@@ -4,7 +4,7 @@ import logging
 import sys
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ import pytest
 
 from tests.configs import choices, composed
 from tests.conftest import ROOT
-from tests.results.trackers.run import live, recorder
+from tests.results.trackers.run import live, recorder, within
 from trustml_cli.config.instantiate import build
-from trustml_cli.results.trackers.tracker import Tracker, metric_values
+from trustml_cli.results.trackers.tracker import Tracker, epoch_values, metric_values
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.files import file_name
 
@@ -38,6 +38,9 @@ class Listener(Tracker):
     def epoch(self, number: int, values: Mapping[str, float]) -> None:
         self.hear("epoch", number, dict(values))
 
+    def iterations(self, values: Mapping[int, Mapping[str, float]]) -> None:
+        self.hear("iterations", {step: dict(row) for step, row in values.items()})
+
     def metrics(self, values: Mapping[str, float]) -> None:
         self.hear("metrics", dict(values))
 
@@ -56,12 +59,17 @@ def test_a_tracker_is_told_what_is_in_the_files(tmp_path: Path) -> None:
     parameters = {"task": "fgsm", "dataset": "digits", "model": "mlp", "attack": "fgsm", "seed": 7,
                   "task.epsilon": [0, 0.1], "task.examples": 10, "trainer.lr": 1e-05,
                   "trainer.patience": None}  # fmt: skip
+    assert epoch_values(asdict(within(2)), "clean", "iteration")["iteration/clean/train_loss"] == 0.5
     assert listener.heard == [
         ("start", tmp_path, parameters),
         *(
-            ("epoch", number, {f"history/{stage}/{name}": value for name, value in values.items()})
+            event
             for stage in ("clean", "poisoned")
             for number, values in ((1, {"train_loss": 1.0, **row}), (2, {"train_loss": 0.5, **row}))
+            for event in (
+                ("iterations", {4 * number - 2: epoch_values(asdict(within(4 * number - 2)), stage, "iteration")}),
+                ("epoch", number, {f"history/{stage}/{name}": value for name, value in values.items()}),
+            )
         ),
         ("metrics", {"robust_accuracy/fgsm/epsilon_0": 1.0, "robust_accuracy_n/fgsm/epsilon_0": 450.0}),
         ("metrics", {"robust_accuracy/fgsm/epsilon_0.1": 0.5, "robust_accuracy_n/fgsm/epsilon_0.1": 450.0}),
@@ -70,7 +78,7 @@ def test_a_tracker_is_told_what_is_in_the_files(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("event", ["epoch", "metrics", "plot", "finish"])
+@pytest.mark.parametrize("event", ["iterations", "epoch", "metrics", "plot", "finish"])
 def test_a_tracker_that_fails_is_one_warning_and_nothing_is_lost(
     event: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -56,6 +56,8 @@ def test_a_run_is_kept_offline_as_its_files_have_it(tmp_path: Path, monkeypatch:
     for stage in ("clean", "poisoned"):
         losses = [(epoch["epoch"], epoch[name]) for epoch in epochs if (name := f"history/{stage}/train_loss") in epoch]
         assert losses == [(1, 1.0), (2, 0.5)]
+        name = f"iteration/{stage}/train_loss"
+        assert [(row["iteration"], row[name]) for row in epochs if name in row] == [(2, 0.5), (6, 1 / 6)]
     assert len(list(file.parent.glob("files/media/images/plots/curve_*.png"))) == 1
     assert {path.name for path in file.parent.glob("files/*")} == {"media", "requirements.txt"}
 

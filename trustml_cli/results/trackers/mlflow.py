@@ -19,6 +19,7 @@ from trustml_cli.system.owners import name_of_user
 LOCAL = "sqlite:///"
 ARTIFACTS = ".mlflow"  # beside a local file; hidden, because it holds copies of run directories
 AT_ONCE = 100  # maximum number of parameters per MLflow call
+METRICS_AT_ONCE = 1000
 STATUS = {"completed": "FINISHED", "failed": "FAILED"}
 
 
@@ -67,23 +68,30 @@ class MLflow(Tracker):
 
     def epoch(self, number: int, values: Mapping[str, float]) -> None:
         """Log the values of one epoch."""
-        self._log(values, number)
+        self._log({number: values})
+
+    def iterations(self, values: Mapping[int, Mapping[str, float]]) -> None:
+        """Log the values of each iteration."""
+        self._log(values)
 
     def metrics(self, values: Mapping[str, float]) -> None:
         """Log values of the whole run."""
-        self._log(values, 0)
+        self._log({0: values})
 
     def finish(self, status: str) -> None:
         """Copy the run directory, plots included, and end the MLflow run."""
         self._client.log_artifacts(self._run, str(self._folder))
         self._client.set_terminated(self._run, STATUS[status])
 
-    def _log(self, values: Mapping[str, float], step: int) -> None:
+    def _log(self, by_step: Mapping[int, Mapping[str, float]]) -> None:
         from mlflow.entities import Metric
 
         now = int(1000 * time())
-        metrics = [Metric(allowed(name), value, now, step) for name, value in values.items()]
-        self._client.log_batch(self._run, metrics=metrics)
+        metrics = [
+            Metric(allowed(name), each, now, step) for step, row in by_step.items() for name, each in row.items()
+        ]
+        for begin in range(0, len(metrics), METRICS_AT_ONCE):
+            self._client.log_batch(self._run, metrics=metrics[begin : begin + METRICS_AT_ONCE])
 
     def _experiment_id(self) -> str:
         """The id of the experiment, which is created if it does not exist."""

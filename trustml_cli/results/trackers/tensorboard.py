@@ -26,6 +26,11 @@ class TensorBoard(Tracker):
         """Add a point to each curve."""
         self._scalars(values, number)
 
+    def iterations(self, values: Mapping[int, Mapping[str, float]]) -> None:
+        """Add a point to each curve for each iteration."""
+        for step, measured in values.items():
+            self._scalars(measured, step)
+
     def metrics(self, values: Mapping[str, float]) -> None:
         """Write each value as a curve of one point; the HPARAMS tab shows it too."""
         self._scalars(values, 0)

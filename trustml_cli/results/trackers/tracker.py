@@ -23,6 +23,9 @@ class Tracker:
     def epoch(self, number: int, values: Mapping[str, float]) -> None:
         """Called after each epoch of training."""
 
+    def iterations(self, values: Mapping[int, Mapping[str, float]]) -> None:
+        """Called with the values within an epoch by iteration, before those of the epoch, if they are logged."""
+
     def metrics(self, values: Mapping[str, float]) -> None:
         """Called for each row of metrics.csv."""
 
@@ -33,10 +36,10 @@ class Tracker:
         """Called when the run has ended, `completed` or `failed`, and its folder is complete."""
 
 
-def epoch_values(epoch: Mapping[str, Any], stage: str | None) -> dict[str, float]:
-    """A row of history.csv with names history/NAME or, if the network has a name, history/STAGE/NAME."""
-    prefix = f"history/{stage}" if stage else "history"
-    return {f"{prefix}/{name}": float(value) for name, value in numbers(epoch).items() if name != "epoch"}
+def epoch_values(epoch: Mapping[str, Any], stage: str | None, axis: str = "history") -> dict[str, float]:
+    """A row of history.csv with names AXIS/NAME or, if the network has a name, AXIS/STAGE/NAME."""
+    prefix = f"{axis}/{stage}" if stage else axis
+    return {f"{prefix}/{name}": float(value) for name, value in numbers(epoch).items() if name not in ("epoch", "step")}
 
 
 def metric_values(condition: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, float]:

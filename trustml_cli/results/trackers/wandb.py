@@ -52,10 +52,16 @@ class WandB(Tracker):
         except Exception as error:
             raise InputError(f"tracker.mode: wandb cannot begin a run {self.mode.value} ({one_line(error)})") from error
         self._run.define_metric("history/*", step_metric="epoch")  # a run may train several networks
+        self._run.define_metric("iteration/*", step_metric="iteration")
 
     def epoch(self, number: int, values: Mapping[str, float]) -> None:
         """Log the values of one epoch."""
         self._run.log({**values, "epoch": number})
+
+    def iterations(self, values: Mapping[int, Mapping[str, float]]) -> None:
+        """Log the values of each iteration."""
+        for step, measured in values.items():
+            self._run.log({**measured, "iteration": step})
 
     def metrics(self, values: Mapping[str, float]) -> None:
         """Add values of the whole run to its summary."""
