@@ -47,6 +47,6 @@ def test_each_transformation_is_tried_alone() -> None:
 
 def test_success_worked_out_by_hand() -> None:
     predicted = {"pattern": torch.tensor([8, 1, 8]), "noise": torch.tensor([2, 8, 3])}
-    worn = PatchedResult("all", torch.tensor([2, 1, 3]), predicted, torch.zeros(3), torch.zeros(3, 1, 2, 2))
+    worn = PatchedResult("all", torch.tensor([2, 1, 3]), predicted, torch.zeros(3), *torch.zeros(2, 3, 1, 2, 2))
     assert worn.success("pattern", 8).tolist() == [True, False, True]
     assert worn.success("noise", 8).tolist() == [False, True, False]
