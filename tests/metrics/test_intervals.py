@@ -4,9 +4,9 @@ from math import isnan
 
 import pytest
 import torch
-from scipy.stats import binomtest
+from scipy.stats import binomtest, quantile_test
 
-from trustml_cli.metrics.intervals import average, proportion, wilson_interval
+from trustml_cli.metrics.intervals import average, median, proportion, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,18 @@ def test_the_interval_of_a_mean_ends_where_the_value_does() -> None:
     assert average("mean_l2", torch.tensor([0.0, 0.1]))["mean_l2_ci_low"] == 0
     high = average("mean_confidence", torch.tensor([0.2, 1.0]))
     assert (high["mean_confidence_ci_low"], high["mean_confidence_ci_high"]) == (0, 1)
+
+
+@pytest.mark.parametrize("n", [6, 7, 20, 51, 400])
+def test_the_interval_of_a_median_is_that_of_scipy_s_quantile_test(n: int) -> None:
+    values = torch.randn(n, generator=torch.Generator().manual_seed(n)).double()
+    columns = median("height", values)
+    assert list(columns) == ["height", "height_ci_low", "height_ci_high", "height_n"]
+    expected = quantile_test(values.numpy(), p=0.5).confidence_interval(0.95)
+    assert columns["height"] == pytest.approx(values.quantile(0.5).item())
+    assert (columns["height_ci_low"], columns["height_ci_high"]) == pytest.approx((expected.low, expected.high))
+
+
+def test_a_median_may_be_infinite_and_of_few_values_has_no_interval() -> None:
+    assert median("distance", torch.tensor([1.0, torch.inf, torch.inf]))["distance"] == torch.inf
+    assert isnan(median("distance", torch.arange(5.0))["distance_ci_low"])

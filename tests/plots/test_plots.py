@@ -72,6 +72,21 @@ def test_robustness_curve_shows_every_epsilon_and_the_interval(tmp_path: Path) -
     figure.savefig(tmp_path / "curve.png")
 
 
+def test_a_search_for_the_smallest_perturbation_shows_every_epsilon() -> None:
+    searched = curve()
+    searched.distance = torch.tensor([0.1, 0.2, 0.4, torch.inf])
+    (panel,) = robustness_curve(searched, "cw against cnn on digits", "l2").axes
+    steps = [(round(x, 4), y) for x, y in points(panel, 2)]
+    assert steps == [(0, 1), (0.1, 0.75), (0.2, 0.5), (0.25, 0.5)]
+    assert legend(panel)[3:] == [
+        "every epsilon",
+        "clean: 100.0%",
+    ]  # the median is 0.3
+    searched.distance = torch.tensor([0.1, 0.2, 0.22, torch.inf])
+    (panel,) = robustness_curve(searched, "cw against cnn on digits", "l2").axes
+    assert "median distance: 0.21" in legend(panel)
+
+
 def test_adversarial_examples_are_the_same_images_at_each_epsilon_those_that_fell_first() -> None:
     whole = curve()
     whole.attacked.insert(1, replace(whole.attacked[0], epsilon=0.125, examples=whole.examples + 0.125))

@@ -13,8 +13,10 @@ from tests.helpers import TIMES, Cli, MakeContext, facts, metrics, newest
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.fgsm import FGSM
 from trustml_cli.attacks.measure import EpsilonResult, RobustnessCurve, attack_curve
+from trustml_cli.attacks.smallest import SmallestPerturbation
+from trustml_cli.data.dataset import Dataset, InMemory
 from trustml_cli.tasks.context import Context
-from trustml_cli.tasks.evaluation import robustness_row
+from trustml_cli.tasks.evaluation import RobustnessEvaluation, robustness_row
 from trustml_cli.tasks.verdict import check_saved
 
 
@@ -43,6 +45,12 @@ def curve_of(model: nn.Module, epsilons: list[float], target: int | None = None)
 
 def rows_of(curve: RobustnessCurve, attacked: EpsilonResult, target: int | None) -> dict[str, Any]:
     return robustness_row(curve.labels, curve.clean, attacked.answers, attacked, FGSM(norm=Norm.linf, target=target))
+
+
+def four() -> Dataset:
+    """The four images as a data set."""
+    split = InMemory(X, Y)
+    return Dataset(split, split, ("dark", "bright"), fingerprint="four", source="made up")
 
 
 @pytest.fixture
@@ -81,6 +89,56 @@ def test_a_success_is_sure_from_nine_tenths_of_confidence_on() -> None:
     rows = [rows_of(curve, attacked, None) for attacked in curve.attacked]
     assert [row["attack_success_rate"] for row in rows] == [pytest.approx(1 / 3), 1.0]
     assert [row["sure_success_rate"] for row in rows] == [0.0, pytest.approx(1 / 3)]
+
+
+class Halfway(SmallestPerturbation):
+    """Makes every pixel 0.55 where that is brighter; there the model sees class 1."""
+
+    norms = (Norm.linf,)
+
+    def smallest(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        return torch.where((y == 0) & (model(x).argmax(1) == 0) & (x.amin((1, 2, 3)) > 0.2), 0.55, 0.0)[
+            :, None, None, None
+        ].maximum(x)
+
+
+def test_one_search_gives_the_distance_of_every_image_and_with_it_every_epsilon(context: Context) -> None:
+    asked = []
+    model = Brightness(4.0)
+    model.register_forward_pre_hook(lambda _, inputs: asked.append(len(inputs[0])))
+    attack = Halfway(norm=Norm.linf, target=None)
+    batches = [(X[:3], Y[:3]), (X[3:], Y[3:])]
+    curve = attack_curve(model, attack, batches, [0.0, 0.05, 0.2], keep=3)
+    assert curve.distance is not None
+    assert curve.distance.tolist() == [
+        torch.inf,
+        pytest.approx(0.1),
+        0,
+        torch.inf,
+    ]  # not found, found, wrong, not found
+    for attacked in curve.attacked:
+        right = attacked.answers.predicted == curve.labels
+        assert torch.equal(right, curve.distance > attacked.epsilon)
+    evaluation = RobustnessEvaluation(context, model, attack, four(), four().test, curve)
+    assert evaluation.distance["median_distance"] == torch.inf
+    evaluation.write_rows({}, {})
+    saved = load_file(context.record.directory / "artifacts" / "distances.safetensors")
+    assert torch.equal(saved["distance"], curve.distance)
+
+
+def test_accuracy_by_class_worked_out_by_hand(context: Context) -> None:
+    curve = curve_of(Brightness(4.0), [0.0, 0.1])
+    attack = FGSM(norm=Norm.linf, target=None)
+    rows = RobustnessEvaluation(context, Brightness(4.0), attack, four(), four().test, curve).class_rows(
+        {"defence": "a"}
+    )
+    values = [(row["epsilon"], row["class"], row["clean_accuracy"], row["robust_accuracy"]) for row in rows]
+    third = pytest.approx(1 / 3)
+    assert values == [
+        (0, "dark", 2 / 3, 2 / 3), (0, "bright", 1, 1), (0.1, "dark", 2 / 3, third), (0.1, "bright", 1, 1)
+    ]  # fmt: skip
+    assert [row["robust_accuracy_n"] for row in rows] == [3, 1, 3, 1]
+    assert {row["defence"] for row in rows} == {"a"}
 
 
 def test_the_first_images_are_kept_across_batches() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from trustml_cli.attacks.attack import Access, Attack, Norm, per_image
 from trustml_cli.attacks.attack_view import AttackView, choose_attack_view, same_logits
 from trustml_cli.attacks.geometry import lengths
+from trustml_cli.attacks.smallest import SmallestPerturbation
 from trustml_cli.models.inference import logits_of, predicted_classes
 from trustml_cli.system.hardware import BatchSplitter
 
@@ -73,6 +74,9 @@ class RobustnessCurve:
     """The reduced batch size after running out of memory; None if memory was sufficient."""
     asked: AttackView | None = None
     """The network that the attack queried."""
+    distance: Tensor | None = None
+    """The size of the smallest perturbation found for each image, [N]: 0 if the goal is reached unperturbed, ∞ if none
+    was found. None for an attack within a budget. Accuracy at an epsilon is the share of larger distances."""
 
     @property
     def initially_right(self) -> Tensor:
@@ -171,8 +175,11 @@ def attack_batch(
         zero = (attack.loss_gradient(model, x, y).flatten(1) == 0).all(1).cpu()
     curve = RobustnessCurve(y.cpu(), clean, clean_transferred, zero, x[:keep].cpu().clone())
     counted = QueryCounter(attack_view)
-    x_adv, start = x, perf_counter()
-    for epsilon, x_adv in zip(epsilons, attacked_images(attack, counted, x, y, epsilons), strict=True):
+    x_adv, start, found = x, perf_counter(), None
+    if isinstance(attack, SmallestPerturbation) and any(epsilons):
+        found = attack.smallest(counted, x, y)
+        curve.distance = distances(model, attack, found, x, y)
+    for epsilon, x_adv in zip(epsilons, attacked_images(attack, counted, x, y, epsilons, found), strict=True):
         assert x_adv.shape == x.shape
         x_adv = x_adv.detach()
         answers = predict_images(model, x_adv) if epsilon else clean
@@ -202,13 +209,27 @@ def attack_batch(
 
 
 def attacked_images(
-    attack: Attack, model: nn.Module, x: Tensor, y: Tensor, epsilons: Sequence[float]
+    attack: Attack, model: nn.Module, x: Tensor, y: Tensor, epsilons: Sequence[float], found: Tensor | None
 ) -> Iterator[Tensor]:
-    """Yield the adversarial images for each epsilon in turn; for epsilon 0 they are x, without an attack."""
+    """Yield the adversarial images for each epsilon in turn; for epsilon 0 they are x, without an attack.
+
+    `found` are the results of a search for the smallest perturbation, whatever the epsilon.
+    """
     budgets = [epsilon for epsilon in epsilons if epsilon]
-    found = attack.curve(model, x, y, budgets) if budgets else iter(())
+    images: Iterator[Tensor] = iter(())
+    if found is not None and isinstance(attack, SmallestPerturbation):
+        images = (attack.within(found, x, epsilon) for epsilon in budgets)
+    elif budgets:
+        images = attack.curve(model, x, y, budgets)
     for epsilon in epsilons:
-        yield next(found) if epsilon else x
+        yield next(images) if epsilon else x
+
+
+def distances(model: nn.Module, attack: Attack, found: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """The size in the attack's norm of x's perturbations to `found`, [N]; ∞ where `model` does not reach the goal."""
+    said = predict_images(model, found).predicted
+    reached = (said >= 0) & (said != y.cpu()) if attack.target is None else said == int(attack.target)
+    return sizes(found - x)[attack.norm].where(reached, torch.inf)
 
 
 def concatenate(parts: Sequence[RobustnessCurve]) -> RobustnessCurve:
@@ -226,6 +247,7 @@ def concatenate(parts: Sequence[RobustnessCurve]) -> RobustnessCurve:
         return {name: together([one[name] for one in answers]) for name in answers[0]}
 
     zero = [part.zero_gradient for part in parts if part.zero_gradient is not None]
+    distance = [part.distance for part in parts if part.distance is not None]
     return RobustnessCurve(
         torch.cat([part.labels for part in parts]),
         together([part.clean for part in parts]),
@@ -247,6 +269,7 @@ def concatenate(parts: Sequence[RobustnessCurve]) -> RobustnessCurve:
             )
             for of_epsilon in zip(*(part.attacked for part in parts), strict=True)
         ],
+        distance=torch.cat(distance) if distance else None,
     )
 
 

@@ -36,7 +36,11 @@ class SmallestPerturbation(Attack):
         """All epsilons from one search."""
         found = self.smallest(model, x, y)
         for epsilon in epsilons:
-            yield project(found, x, epsilon, self.norm)
+            yield self.within(found, x, epsilon)
+
+    def within(self, found: Tensor, x: Tensor, epsilon: float) -> Tensor:
+        """The images `found` by `smallest`, moved into the ball of radius `epsilon` around x."""
+        return project(found, x, epsilon, self.norm)
 
     def for_standing(self, search: Search, model: nn.Module, x: Tensor, y: Tensor, confidence: float = 0.0) -> Tensor:
         """`search` the images whose margin of the goal is at most `confidence`; the others are returned as they are."""

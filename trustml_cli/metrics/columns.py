@@ -40,7 +40,7 @@ RANGES = (
         0,
         inf,
     ),
-    (r"brier|queries_used|outliers|mean_l(0|1|2|inf)", 0, inf),
+    (r"brier|queries_used|outliers|median_distance|mean_l(0|1|2|inf)", 0, inf),
 )
 """Patterns of value names with the minimum and maximum of such values; the first full match is used."""
 

@@ -43,3 +43,18 @@ def average(name: str, values: Tensor) -> dict[str, Any]:
     half_width = float(stdtrit(n - 1, 0.975)) * values.double().std().item() / sqrt(n) if n > 1 else nan
     low, high = within(name, mean - half_width, mean + half_width)
     return {name: mean, f"{name}_ci_low": low, f"{name}_ci_high": high, f"{name}_n": n}
+
+
+def median(name: str, values: Tensor) -> dict[str, Any]:
+    """The columns of a median: NAME, NAME_ci_low, NAME_ci_high and NAME_n, with a 95 % interval of order statistics.
+
+    The interval holds for every distribution. `values` has shape [N] and may hold infinities; the bounds are nan if N
+    is below 6.
+    """
+    from scipy.special import bdtr
+
+    ordered, n = values.double().sort().values, len(values)
+    outside = int((bdtr(range(n), n, 0.5) <= 0.025).sum())  # so many values on either side are outside
+    low, high = (float(ordered[outside - 1]), float(ordered[n - outside])) if outside else (nan, nan)
+    middle = (float(ordered[(n - 1) // 2]) + float(ordered[n // 2])) / 2
+    return {name: middle, f"{name}_ci_low": low, f"{name}_ci_high": high, f"{name}_n": n}

@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from trustml_cli.attacks.measure import EpsilonResult, RobustnessCurve
-from trustml_cli.metrics.intervals import wilson_interval
+from trustml_cli.metrics.intervals import median, wilson_interval
 from trustml_cli.plots.style import (
     BLUE,
     GREEN,
+    GREY,
     ORANGE,
     label_answer,
     legend_below,
@@ -38,6 +40,8 @@ def robustness_curve(curve: RobustnessCurve, subject: str, norm: str) -> Figure:
         shown_to = [attacked.transferred[name].predicted == curve.labels for attacked in curve.attacked]
         share = [flags.double().mean().item() for flags in shown_to]
         panel.plot(epsilons, share, f"{MARKERS[number % len(MARKERS)]}:", color=GREEN, label=f"shown to {name}")
+    if curve.distance is not None:
+        every_epsilon(panel, curve.distance, epsilons[-1])
     clean = clean_accuracy(curve)
     panel.axhline(clean, color=BLUE, linestyle="--", label=f"clean: {clean:.1%}")
     over_epsilon(panel, f"{subject}: {len(curve.labels):,} test images", norm, "accuracy")
@@ -66,6 +70,16 @@ def accuracy_line(
     low, high = zip(*(wilson_interval(count, n) for count in right), strict=True)
     panel.fill_between(epsilons, low, high, color=color, alpha=0.2, linewidth=0, label=band)
     panel.plot(epsilons, [count / n for count in right], f"{marker}-", color=color, label=label)
+
+
+def every_epsilon(panel: Axes, distance: Tensor, last: float) -> None:
+    """Draw the share of images with a larger distance over every epsilon up to `last`, and mark the median distance."""
+    falls = distance[distance <= last].sort().values.tolist()
+    share = [1 - number / len(distance) for number in range(len(falls) + 1)]
+    panel.step([0, *falls, last], [*share, share[-1]], where="post", color=GREY, linewidth=1, label="every epsilon")
+    middle = median("", distance)
+    if middle[""] <= last:
+        panel.axvline(middle[""], color=GREY, linestyle=":", linewidth=1, label=f"median distance: {middle['']:.3g}")
 
 
 def clean_accuracy(curve: RobustnessCurve) -> float:

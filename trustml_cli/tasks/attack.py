@@ -35,7 +35,7 @@ class MeasureRobustness(RobustnessTask):
         others: Mapping[str, Model],
         defence: Defence,
     ) -> None:
-        """Write one row for each epsilon, smallest first, then the checks, the verdict and the plots."""
+        """Write one row for each epsilon, smallest first, the same by class, the checks, the verdict and the plots."""
         if context.record.choices["model"] in others:
             raise InputError(f"task.transfer_to: {context.record.choices['model']} is what is attacked; take another")
         data = context.load(dataset)
@@ -50,9 +50,9 @@ class MeasureRobustness(RobustnessTask):
         }
 
         evaluation = self.evaluate(context, network, attack, known, test, transfer_models)
-        evaluation.write_rows(
-            defence_condition(context, defence), attacker_condition(learns_from, self.attacker_images)
-        )
+        defended = defence_condition(context, defence)
+        evaluation.write_rows(defended, attacker_condition(learns_from, self.attacker_images))
+        context.record.table("by_class", evaluation.class_rows(defended))
         judge_robustness(evaluation, references, self.check_images)
         evaluation.plot_curve()
         evaluation.plot_transfer(self.examples)

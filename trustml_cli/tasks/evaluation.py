@@ -11,7 +11,7 @@ from trustml_cli.attacks.measure import EpsilonResult, Predictions, RobustnessCu
 from trustml_cli.attacks.surface import loss_surface
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, Split, random_subset
-from trustml_cli.metrics.intervals import average, proportion
+from trustml_cli.metrics.intervals import average, median, proportion
 from trustml_cli.models.inference import gives_gradients
 from trustml_cli.plots.loss_surface import loss_surfaces
 from trustml_cli.plots.robustness import adversarial_examples, robustness_curve
@@ -49,11 +49,38 @@ class RobustnessEvaluation:
             judged = {model: (curve.clean, attacked.answers)}
             judged |= {other: (curve.clean_transferred[other], said) for other, said in attacked.transferred.items()}
             for scored_on, (clean, answers) in judged.items():
-                row = robustness_row(curve.labels, clean, answers, attacked, attack)
+                row = robustness_row(curve.labels, clean, answers, attacked, attack) | self.distance
                 scored = {"scored_on": scored_on} if attacked.transferred else {}
                 record.metrics({**condition, **scored, **learnt}, **row)
         if isinstance(attack, Confident):
             record.note(headline="sure_success_rate")
+
+        if curve.distance is not None:
+            where = "_".join(["distances", *defended.values()])
+            record.artifact(where, {"distance": curve.distance, "labels": curve.labels})
+
+    @property
+    def distance(self) -> dict[str, object]:
+        """The median size of the smallest perturbations found, with its interval; empty if none were searched for."""
+        return {} if self.curve.distance is None else median("median_distance", self.curve.distance)
+
+    def class_rows(self, defended: Mapping[str, str]) -> list[dict[str, object]]:
+        """Accuracy before and under attack of each class at each epsilon; `defended` names the defence."""
+        curve, rows = self.curve, []
+        for attacked in curve.attacked:
+            for number, name in enumerate(self.data.classes):
+                of_class = curve.labels == number
+                count = int(of_class.sum())
+                if not count:
+                    continue
+                right, still = (
+                    int((answers.predicted[of_class] == number).sum()) for answers in (curve.clean, attacked.answers)
+                )
+                rows.append({
+                    **defended, "epsilon": attacked.epsilon, "class": name,
+                    **proportion("clean_accuracy", right, count), **proportion("robust_accuracy", still, count),
+                })  # fmt: skip
+        return rows
 
     @property
     def subject(self) -> str:

@@ -50,16 +50,18 @@ class RobustTrain(RobustnessTask):
         learnt = attacker_condition(attack.learns_from, self.attacker_images)
         data, known = split_for_attacker(data, attack.learns_from, self.attacker_images, context.seed)
         name = context.record.choices["defence"]
-        curves = {}
+        curves, by_class = {}, []
         if self.baseline:
             network = context.train_or_load(context.spec(data, model, trainer), stage="none").network
             baseline = self.evaluate(context, network, attack, known, test)
             baseline.write_rows(NONE, learnt)
+            by_class += baseline.class_rows(NONE)
             curves["none"] = baseline.curve
         spec = context.spec(data, model, trainer, defence=defence)
         trained = context.train_or_load(spec, stage=name if self.baseline else None)
         evaluation = self.evaluate(context, trained.network, attack, known, test)
         evaluation.write_rows({"defence": name}, learnt)
+        context.record.table("by_class", by_class + evaluation.class_rows({"defence": name}))
         judge_robustness(evaluation, references, self.check_images)
 
         curves[name] = evaluation.curve

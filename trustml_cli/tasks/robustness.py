@@ -55,6 +55,7 @@ class RobustnessTask:
         *lower("seconds"),
         *neither("mean_l1", "queries", "gradients"),
         *lower("sure_success_rate"),
+        *sometimes(higher("median_distance")),
     )
 
     epsilon: list[float]
