@@ -160,7 +160,7 @@ def test_what_has_no_answer() -> None:
     ("answer", "got"), [(lambda x: x[:, 0], r"\[2\]"), (lambda x: (x, x), "tuple"), (lambda x: x[:1], r"\[1, 3\]")]
 )
 def test_what_is_no_table_of_logits_is_refused(answer: Callable[[Tensor], Tensor], got: str) -> None:
-    with pytest.raises(ValueError, match=rf"logits \[images, classes\], and of 2 images this returns {got}$"):
+    with pytest.raises(ValueError, match=rf"logits \[images, classes\], got {got} for 2 images$"):
         logits_of(Says(nn.Identity(), answer), torch.rand(2, 3))
 
 

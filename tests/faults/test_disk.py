@@ -222,7 +222,7 @@ def test_a_command_in_a_directory_that_is_gone(tmp_path: Path) -> None:
         ["sh", "-c", f'rmdir ../gone && exec "{sys.executable}" -m trustml_cli task=train'],
         cwd=tmp_path / "gone", capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert_one_line(answer, 2, "the current directory is gone; change to one that is there")
+    assert_one_line(answer, 2, "the current directory has been deleted; change to another one")
 
 
 def test_a_current_directory_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,7 +230,7 @@ def test_a_current_directory_that_is_gone(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path / "gone")
     require_current_folder()
     (tmp_path / "gone").rmdir()
-    with pytest.raises(InputError, match="the current directory is gone; change to one that is there"):
+    with pytest.raises(InputError, match="the current directory has been deleted; change to another one"):
         require_current_folder()
 
 

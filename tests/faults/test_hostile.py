@@ -96,7 +96,7 @@ REFUSED = [
     (["experiment=calls_ours"], ["model.factory", "trustml_cli.models.checkpoint:ZipFile"]),
     (["experiment=through_ours"], ["attack._target_", "hydra.types.HydraContext"]),
     (["experiment=refers", "allow=[hydra]"], ["hydra.callbacks.x._target_", "allow=[stranger]"]),
-    (["experiment=refers_to_itself", "allow=[hydra]"], ["hydra", "inside itself"]),
+    (["experiment=refers_to_itself", "allow=[hydra]"], ["hydra", "contains itself"]),
     (["experiment=logs_to", "allow=[hydra]"], ["hydra.job_logging.handlers.console.stream", "allow=[stranger]"]),
     (["experiment=locates", "allow=[hydra]"], ["hydra.callbacks.x._target_", "hydra.utils.get_object"]),
     (["hydra/job_logging=theirs"], ["hydra", "hydra/job_logging/theirs.yaml"]),
@@ -173,7 +173,7 @@ def test_a_file_outside_of_the_folders_of_choices_is_no_part_of_a_config(
     for choice in ("leads_out", path) if way == ".." else ("leads_out",):
         answer = trustml("--config-dir", "theirs", "task=attack", "trainer=smoke", f"experiment='{choice}'")
         assert (answer.returncode, answer.stderr.count("\n")) == (2, 1), answer.stderr
-        assert "lies outside of the folders of choices" in answer.stderr
+        assert "is outside the folders of choices" in answer.stderr
     assert not (tmp_path / "it_ran").exists()
 
 

@@ -56,7 +56,7 @@ def test_weights_that_unpack_to_more_than_the_file_holds_are_refused(tmp_path: P
     with zipfile.ZipFile(tmp_path / "honest.pt") as honest, packed:
         for name in honest.namelist():
             packed.writestr(name, honest.read(name))
-    with pytest.raises(ValueError, match=r"bomb\.pt is no weights-only file .*compressed"):
+    with pytest.raises(ValueError, match=r"bomb\.pt is not a weights-only file .*compressed"):
         read_states(tmp_path / "bomb.pt")
 
 
@@ -72,7 +72,7 @@ def test_a_checkpoint_runs_no_code_whatever_it_is_called(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"w": Code()}, tmp_path / name, _use_new_zipfile_serialization=not old_format)
-    with pytest.raises(ValueError, match=f"{name} (is no weights-only file|cannot be read)"):
+    with pytest.raises(ValueError, match=f"{name} (is not a weights-only file|cannot be read)"):
         read_states(tmp_path / name)
     assert not (tmp_path / "it_ran").exists()
 

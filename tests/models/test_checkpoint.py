@@ -199,7 +199,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(zipped: bool, 
     path, victim = tmp_path / "trap.pt", tmp_path / "victim.txt"
     content = {**network().state_dict(), "network.1.weight": Trap(victim)}
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(ValueError, match=r"is no weights-only file .*loading it could run code"):
+    with pytest.raises(ValueError, match=r"is not a weights-only file .*loading it could run code"):
         load_checkpoint(network(), path)
     assert not victim.exists()
     torch.load(path, weights_only=False)

@@ -202,7 +202,7 @@ REFUSED: list[tuple[str, list[str], str]] = [
     ("batch_norm", ["task=train", "trainer.batch_size=1"], "trainer.batch_size: the model cannot be trained on"),
     ("batch_norm", ["task=train", "dataset.limit=10", "trainer.patience=1", "trainer.validation_fraction=0.9"],
      "dataset: the model cannot be trained on batches of one"),
-    ("extra", ["task=train"], "model: network._extra_state in its state_dict is no dense tensor"),
+    ("extra", ["task=train"], "model: network._extra_state in its state_dict is not a dense tensor"),
 ]  # fmt: skip
 SOURCE = """
 import torch

@@ -95,7 +95,7 @@ def test_what_a_state_dict_does_not_need_is_refused(
     content: Any, message: str, how: dict[str, Any], tmp_path: Path
 ) -> None:
     torch.save({"w": torch.zeros(2), "other": content}, tmp_path / "file.pt", **how)
-    with memory_up_to(100), pytest.raises(ValueError, match=rf"file\.pt is no weights-only file \(.*({message})"):
+    with memory_up_to(100), pytest.raises(ValueError, match=rf"file\.pt is not a weights-only file \(.*({message})"):
         read_states(tmp_path / "file.pt")
 
 
@@ -109,7 +109,7 @@ ODD: dict[str, Callable[[], torch.Tensor]] = {
 @pytest.mark.parametrize("odd", ODD)
 def test_a_tensor_that_no_network_takes_is_named(odd: str, how: dict[str, Any], tmp_path: Path) -> None:
     torch.save({"0.weight": torch.zeros(2), "1.weight": ODD[odd]()}, tmp_path / "file.pt", **how)
-    with pytest.raises(ValueError, match=rf"file\.pt is no weights-only file \(tensor 1\.weight is {odd}"):
+    with pytest.raises(ValueError, match=rf"file\.pt is not a weights-only file \(tensor 1\.weight is {odd}"):
         read_states(tmp_path / "file.pt")
 
 
@@ -171,4 +171,6 @@ def test_a_command_names_the_tensor(trustml: Cli, tmp_path: Path) -> None:
     torch.save({"1.weight": torch.zeros(10, 64, device="meta"), "1.bias": torch.zeros(10)}, tmp_path / "file.pt")
     answer = trustml("task=train", "model=logistic", "trainer=smoke", "model.checkpoint=file.pt")
     assert (answer.returncode, answer.stderr.count("\n")) == (2, 1), answer.stderr
-    assert "model.checkpoint: file.pt is no weights-only file (tensor 1.weight is on the device meta" in answer.stderr
+    assert (
+        "model.checkpoint: file.pt is not a weights-only file (tensor 1.weight is on the device meta" in answer.stderr
+    )

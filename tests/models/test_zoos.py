@@ -271,7 +271,7 @@ class TestRobustBench:
                 return print, ("run",)
 
         self.save(tmp_path, content=Trap())
-        with pytest.raises(ValueError, match=r"^name: .*Small\.pt is no weights-only file \("):
+        with pytest.raises(ValueError, match=r"^name: .*Small\.pt is not a weights-only file \("):
             as_published(self.model(tmp_path))
 
     def test_what_is_not_there_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,14 +124,14 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
         raise InputError(f"{unknown[0]}: no such flag; see trustml --help, and write keys as KEY=VALUE")
     for flag in ("experimental_rerun", "config_path", "config_name"):  # the first would execute a pickle
         if getattr(known, flag) is not None:
-            raise InputError(f"--{flag.replace('_', '-')}: not taken here; bring choices of your own by --config-dir")
+            raise InputError(f"--{flag.replace('_', '-')}: not taken here; give your own choices by --config-dir")
     flags = list(words)
     for word in known.overrides:
         if "=" not in word and not word.startswith("~"):
             raise InputError(f"{word}: no such command; {nearest(word, COMMANDS)}; a key is set by KEY=VALUE")
         flags.remove(word)
     if known.shell_completion and "query=bash" in known.overrides and "COMP_LINE" not in os.environ:
-        raise InputError("query=bash: is for the shell to ask, which says in COMP_LINE what was typed")
+        raise InputError("query=bash: only the shell may ask this, with the typed words in COMP_LINE")
     refuse_nameless_choices(known.overrides)
     return known.overrides, flags
 
@@ -141,7 +141,7 @@ def require_current_folder() -> None:
     try:
         Path.cwd()
     except FileNotFoundError:
-        raise InputError("the current directory is gone; change to one that is there (cd)") from None
+        raise InputError("the current directory has been deleted; change to another one (cd)") from None
 
 
 def printed() -> NoReturn:

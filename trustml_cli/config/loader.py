@@ -50,7 +50,7 @@ class CarefulRepository(CachingConfigRepository):
     def load_config(self, config_path: str) -> ConfigResult | None:
         """Load the file; `InputError` if it lies outside of the choice folders, or sets a key reserved to the user."""
         if config_path.startswith("/") or ".." in config_path.split("/"):
-            raise InputError(f"{config_path}: lies outside of the folders of choices; bring yours by --config-dir")
+            raise InputError(f"{config_path}: is outside the folders of choices; give your folder by --config-dir")
         new = f"config_path={config_path}" not in self.cache
         source = self.delegate._find_object_source(config_path, ObjectType.CONFIG) if new else None  # type: ignore[attr-defined]
         if source and source.scheme() == "file" and source.provider.startswith(STRANGERS):
@@ -184,7 +184,7 @@ def plain(node: Any, depth: int = 0) -> Any:
     if not isinstance(node, DictConfig | ListConfig):
         return node
     if depth > DEEPEST:
-        raise InputError("hydra: a part of it is inside itself; have no ${…} lead to what it is in")
+        raise InputError("hydra: a part contains itself; remove the ${…} that leads to what it is in")
     found, keys = {}, node if isinstance(node, DictConfig) else range(len(node))
     for key in cast("Iterable[Any]", keys):
         try:

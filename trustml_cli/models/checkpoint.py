@@ -139,7 +139,7 @@ def read_states(path: Path) -> dict[str, dict[str, Tensor]]:
         content = load_file(path) if path.suffix == ".safetensors" else read_pickled(path)
     except (NotWeights, pickle.UnpicklingError) as error:
         raise ValueError(
-            f"checkpoint: {path} is no weights-only file ({one_line(error)}); save state_dict() instead"
+            f"checkpoint: {path} is not a weights-only file ({one_line(error)}); save state_dict() instead"
         ) from error
     except Exception as error:  # a damaged file makes torch raise anything
         raise ValueError(f"checkpoint: {path} cannot be read ({one_line(error)})") from error
@@ -149,7 +149,7 @@ def read_states(path: Path) -> dict[str, dict[str, Tensor]]:
     for state in states.values():
         for name, tensor in state.items():
             if tensor.is_quantized or tensor.is_meta or tensor.layout is not torch.strided:
-                raise ValueError(f"checkpoint: {path}: tensor {name} is no dense tensor of numbers")
+                raise ValueError(f"checkpoint: {path}: tensor {name} is not a dense tensor of numbers")
     return states
 
 

@@ -31,7 +31,7 @@ def logits_of(model: nn.Module, x: Tensor) -> Tensor:
     logits: object = model(x)
     if not (isinstance(logits, Tensor) and logits.dim() == 2 and len(logits) == len(x)):
         shape = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(f"a network must return logits [images, classes], and of {len(x)} images this returns {shape}")
+        raise ValueError(f"a network must return logits [images, classes], got {shape} for {len(x)} images")
     logits = logits.float()
     return logits.where(logits.detach().amax(1, keepdim=True).isfinite(), torch.nan)
 

@@ -102,7 +102,7 @@ class Model(ABC):
             if self.checkpoint is None and getattr(self, name) is not None:
                 raise ValueError(f"{name}: says how a file is read; give model.checkpoint, too")
         if self.train and self.checkpoint is None:
-            raise ValueError("train: goes on from the weights of a checkpoint; give model.checkpoint, too")
+            raise ValueError("train: continues from the weights of a checkpoint; give model.checkpoint, too")
 
     @property
     def trains(self) -> bool:

@@ -128,7 +128,7 @@ class RobustBenchModel(Pretrained):
             try:
                 check_pickled(file)
             except (NotWeights, ValueError, OSError) as error:
-                raise ValueError(f"name: {file} is no weights-only file ({one_line(error)})") from error
+                raise ValueError(f"name: {file} is not a weights-only file ({one_line(error)})") from error
         try:
             network = load_model(
                 self.name, self.data_dir / "robustbench", self.benchmark.value, self.threat_model.value

@@ -55,7 +55,7 @@ class ResNet18(Model):
         if self.norm is not Norm.batch and self.weights is not None:
             raise ValueError("norm: pretrained weights are for BatchNorm; take batch, or model.weights=null")
         if self.freeze and self.weights is None and self.checkpoint is None:
-            raise ValueError("freeze: would leave random weights as they are; give model.weights, e.g. imagenet")
+            raise ValueError("freeze: would leave the weights random; give model.weights, e.g. imagenet")
 
     def network(self, inputs: InputSpec) -> nn.Module:
         from torchvision.models import resnet18
@@ -152,7 +152,7 @@ def replace_last_linear(network: nn.Module, classes: int) -> None:
     """Replace the last linear layer of `network` by a new one for `classes`; raises ValueError where it has none."""
     linear = [(path, layer) for path, layer in network.named_modules() if isinstance(layer, nn.Linear)]
     if not linear:
-        raise ValueError("weights: this model has no linear layer to make anew for the classes; take weights=null")
+        raise ValueError("weights: this model has no linear layer to replace for the classes; take weights=null")
     path, last = linear[-1]
     parent, _, attribute = path.rpartition(".")
     setattr(network.get_submodule(parent), attribute, nn.Linear(last.in_features, classes))

@@ -103,5 +103,5 @@ def calibration_under_perturbation(rows: Sequence[Mapping[str, Any]], subject: s
             "calibration error with 95 % interval; accuracy",
         )
     axes[0, -1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    figure.suptitle(f"{subject}: calibrated on clean images, asked about perturbed ones", fontsize=11)
+    figure.suptitle(f"{subject}: calibrated on clean images, measured on perturbed ones", fontsize=11)
     return figure

@@ -66,7 +66,7 @@ def coverage_under_perturbation(rows: Sequence[Mapping[str, Any]], coverage: flo
         axes[0, column].axhline(coverage, color=GREY, linestyle="--", linewidth=0.8, label="aimed at")
         axes[0, column].yaxis.set_major_formatter(PercentFormatter(1.0))
     axes[0, -1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    figure.suptitle(f"{subject}: sets for clean images, asked about perturbed ones", fontsize=11)
+    figure.suptitle(f"{subject}: sets for clean images, measured on perturbed ones", fontsize=11)
     return figure
 
 

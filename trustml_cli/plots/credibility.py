@@ -71,7 +71,7 @@ def auroc_bars(areas: Mapping[str, Mapping[str, tuple[float, float, float]]], su
     panel.axhline(0.5, color=GREY, linewidth=0.8, linestyle="--")
     panel.set_xticks(range(len(areas)), list(areas))
     panel.set_ylim(0, 1.02)
-    tidy(panel, f"Told from clean images: {subject}", "", "AUROC, with 95 % interval (chance 0.5)")
+    tidy(panel, f"Distinguished from clean images: {subject}", "", "AUROC, with 95 % interval (chance 0.5)")
     figure.legend(loc="outside lower center", ncols=len(names), frameon=False, fontsize=9)
     return figure
 

@@ -321,7 +321,7 @@ def check_defence(defence: Defence, data: Dataset, model: Model, trainer: Traine
         raise InputError("defence: goes with training by gradients; take trainer=default, or defence=none")
     if isinstance(defence, TrainingStep) and not model.trains:
         raise InputError(
-            "defence: is a way to train, and model.checkpoint is not trained; go on from it with model.train=true, "
+            "defence: is a way to train, and model.checkpoint is not trained; continue from it with model.train=true, "
             "or leave one of them"
         )
     if defence.needs_images and len(data.shape) != 3:

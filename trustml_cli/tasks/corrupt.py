@@ -81,7 +81,7 @@ class MeasureCorruptions:
             check_severity(asked, self.severity)
         data = context.load(dataset)
         if len(data.shape) != 3:
-            raise InputError("dataset: needs images, because rows of a table cannot be corrupted so")
+            raise InputError("dataset: needs images, because rows of a table cannot be corrupted like that")
         networks = [context.train_or_load(context.spec(data, model, trainer, defence=defence), "classifier").network]
         for name, other in others.items():
             networks.append(context.train_or_load(context.spec(data, other, trainer), name).network)

@@ -158,7 +158,7 @@ class DetectBackdoor(Poisoning):
         there = probed(one, context.seed)
         for name, finding in one.findings.items():
             if not finding.scores.isfinite().all():
-                raise RunFailed(f"suspicion {name} gave a score that is no finite number")
+                raise RunFailed(f"suspicion {name} gave a score that is not finite")
             found = caught(finding, one, context.seed)
             named = {"suspicion": name, "network": one.kind, "lambda": one.strength, **condition(context, poison, data)}
             context.record.metrics(named, **found, **there, **rates, **amount(poison, data))

@@ -103,7 +103,7 @@ def score_images(
     scores = {name: torch.cat(part) for name, part in parts.items()}
     for name, values in scores.items():
         if not values.isfinite().all():
-            raise RunFailed(f"detector {name} gave a score that is no finite number")
+            raise RunFailed(f"detector {name} gave a score that is not finite")
     return scores
 
 

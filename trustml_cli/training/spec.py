@@ -68,14 +68,14 @@ class TrainingSpec:
         """Raise `InputError` for combinations that cannot be trained."""
         if not self.trains:
             if self.init_from is not None or self.step != CROSS_ENTROPY:
-                raise InputError("model.checkpoint: is not trained; go on from it with model.train=true")
+                raise InputError("model.checkpoint: is not trained; continue from it with model.train=true")
             return
         if not self.trainer.trains:
             raise InputError("trainer: none trains nothing, and this task trains a network; take trainer=default")
         if self.step != CROSS_ENTROPY and not self.trainer.takes_steps:
             raise InputError("trainer: has no training steps that could be replaced; take trainer=default")
         if self.initialized and not self.trainer.continues:
-            raise InputError("model.train: this trainer does not go on from given weights; take trainer=default")
+            raise InputError("model.train: this trainer does not continue from given weights; take trainer=default")
 
 
 @dataclass(frozen=True, kw_only=True)

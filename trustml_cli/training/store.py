@@ -36,7 +36,7 @@ def as_built(network: nn.Module) -> dict[str, Any]:
     state = network.state_dict()
     for name, tensor in state.items():
         if not (isinstance(tensor, Tensor) and tensor.layout is torch.strided and not tensor.is_quantized):
-            raise ValueError(f"{name} in its state_dict is no dense tensor, so the trained network cannot be stored")
+            raise ValueError(f"{name} in its state_dict is not a dense tensor, so the trained network cannot be stored")
     sizes = {
         name: [list(tensor.shape), f"{tensor.detach().cpu().to(wide(tensor)).norm().item():.3g}"]
         for name, tensor in state.items()
