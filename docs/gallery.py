@@ -39,6 +39,7 @@ PICTURES: dict[str, tuple[list[str], str]] = {
     "overfit": ([], "fits_polynomial"),
     "pate": ([], "votes"),
     "physical": ([], "worn"),
+    "predict": ([], "files"),
     "rectify": ([], "accuracy"),
     "robust_train": ([], "curves"),
     "shift": ([], "map"),

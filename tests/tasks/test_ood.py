@@ -163,7 +163,7 @@ def test_a_threshold_that_does_not_carry_over_is_noticed(
     context = make_context()
     inliers = (torch.arange(400) >= 400 * passing).float()
     result = evaluate(torch.zeros(validation), inliers, torch.ones(9), quantile=0.95)
-    check_threshold(context, "msp", result, validation, quantile=0.95)
+    check_threshold(context, "msp", result.inliers_passed, len(result.inliers), validation, quantile=0.95)
     (check,) = context.record.checks
     assert check.passed is verdict
     assert f"{passing:.4f} of test inliers pass" in check.figure

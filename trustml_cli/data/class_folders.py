@@ -18,6 +18,7 @@ from trustml_cli.system.printable import readable
 ENDINGS = {ending for ending, format_name in Image.registered_extensions().items() if format_name in FORMATS}
 TRAIN = ("train", "training")
 TEST = ("test", "testing", "val", "valid", "validation")
+ROOT = "dataset.root"
 LAYOUT = "images belong in ROOT/{train,test}/CLASS/ or ROOT/CLASS/"
 
 
@@ -71,7 +72,7 @@ def read_folders(root: Path, test_fraction: float) -> ClassFolders:
             f"no folder of test images: {test_fraction:g} of each class, {held_out:,} of {total:,}, are held out"
         )
     if skipped:
-        notes.append("left out: " + ", ".join(f"{count:,} {what}" for what, count in sorted(skipped.items())))
+        notes.append(left_out(skipped))
     if len({name.casefold() for name in names}) < len(names):
         notes.append("some classes differ in upper and lower case only")
     return ClassFolders(tuple(map(readable, names)), listings, tuple(notes))
@@ -114,50 +115,60 @@ def class_folders(folder: Path, skipped: Counter[str]) -> dict[str, Path]:
 
 def list_pictures(folder: Path, skipped: Counter[str]) -> list[Path]:
     """All files with an image extension in the class folder and below; raises `InputError` if there are none."""
-    left_out = Counter[str]()
-    found = list(pictures_below(folder, left_out, ()))
+    others = Counter[str]()
+    found = list(pictures_below(folder, others))
     if not found:
-        there = ", ".join(f"{count:,} {what}" for what, count in sorted(left_out.items()))
+        there = ", ".join(f"{count:,} {what}" for what, count in sorted(others.items()))
         raise InputError(
             f"dataset.root: {folder} holds no images{f' (only {there})' if there else ''}; a class needs at least one"
         )
-    skipped.update(left_out)
+    skipped.update(others)
     return found
 
 
-def pictures_below(folder: Path, skipped: Counter[str], above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
-    """The files with an image extension: those of `folder` in order of their names, then those of its subfolders."""
+def pictures_below(
+    folder: Path, skipped: Counter[str], above: tuple[tuple[int, int], ...] = (), key: str = ROOT
+) -> Iterator[Path]:
+    """The files with an image extension: those of `folder` in order of their names, then those of its subfolders.
+
+    `key` is the config key that errors name.
+    """
     status = folder.stat()
     if (here := (status.st_dev, status.st_ino)) in above:
-        raise InputError(f"dataset.root: {folder} is a link to a folder that it lies in; remove it")
+        raise InputError(f"{key}: {folder} is a link to a folder that it lies in; remove it")
     folders = []
-    for entry in visible(folder, skipped):
+    for entry in visible(folder, skipped, key):
         ending = Path(entry.name).suffix.lower()
         if ending in ENDINGS:
             if not entry.is_file():
-                raise InputError(f"dataset.root: {entry.path} is no file; remove it")
+                raise InputError(f"{key}: {entry.path} is no file; remove it")
             yield Path(entry.path)
         elif entry.is_dir():
             folders.append(Path(entry.path))
         else:
             skipped[f"× {readable(ending)}" if ending else "without extension"] += 1
     for below in folders:
-        yield from pictures_below(below, skipped, (*above, here))
+        yield from pictures_below(below, skipped, (*above, here), key)
 
 
-def visible(folder: Path, skipped: Counter[str]) -> list[os.DirEntry[str]]:
+def left_out(skipped: Counter[str]) -> str:
+    """What was skipped, in words."""
+    return "left out: " + ", ".join(f"{count:,} {what}" for what, count in sorted(skipped.items()))
+
+
+def visible(folder: Path, skipped: Counter[str], key: str = ROOT) -> list[os.DirEntry[str]]:
     """What is in `folder`, in order of the names, without hidden files and folders, which are counted in `skipped`."""
     try:
         with os.scandir(folder) as entries:
             found = sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
-        raise InputError(f"dataset.root: {folder} cannot be read ({one_line(error)})") from error
+        raise InputError(f"{key}: {folder} cannot be read ({one_line(error)})") from error
     shown = [entry for entry in found if not entry.name.startswith(".")]
     if hidden := len(found) - len(shown):
         skipped["hidden"] += hidden
     for entry in shown:
         if entry.is_symlink() and not Path(entry.path).exists():
-            raise InputError(f"dataset.root: {entry.path} is a link to nothing; remove it")
+            raise InputError(f"{key}: {entry.path} is a link to nothing; remove it")
     return shown
 
 

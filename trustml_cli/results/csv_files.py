@@ -37,9 +37,9 @@ def unescape_formula(cell: Any) -> Any:
     return cell[1:] if isinstance(cell, str) and cell.startswith(tuple(f"'{first}" for first in FORMULA)) else cell
 
 
-def as_csv(table: "pandas.DataFrame") -> str:
-    """`table` as the text of a CSV file."""
-    return table.rename(columns=escape_formula).map(escape_formula).to_csv(index=False)
+def as_csv(table: "pandas.DataFrame", header: bool = True) -> str:
+    """`table` as the text of a CSV file; without the header it continues one."""
+    return table.rename(columns=escape_formula).map(escape_formula).to_csv(index=False, header=header)
 
 
 def read_csv(path: Path, inside: Path | None = None) -> "pandas.DataFrame":

@@ -235,11 +235,20 @@ class Recorder:
         """Write NAME.csv: a table whose rows are not those of metrics.csv."""
         self._write_table(f"{file_name(name)}.csv", rows)
 
-    def plot(self, name: str, figure: "Figure") -> None:
-        """Save a figure as plots/NAME.png."""
+    def append(self, name: str, rows: list[dict[str, Any]]) -> None:
+        """Append rows, all with the same columns, to NAME.csv: a table that need not fit into memory."""
+        import pandas
+
+        path = self._own_file(f"{file_name(name)}.csv")
+        text = as_csv(pandas.DataFrame(rows), header=not path.exists())
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+
+    def plot(self, name: str, figure: "Figure", on_page: bool = True) -> None:
+        """Save a figure as plots/NAME.png, or as artifacts/NAME.png, which is not on the page."""
         from trustml_cli.plots.style import save
 
-        path = self._own_file(f"plots/{file_name(name)}.png")
+        path = self._own_file(f"{'plots' if on_page else 'artifacts'}/{file_name(name)}.png")
         write_atomically(path, lambda partial: save(figure, partial))
         self._track(lambda tracker: tracker.plot(name, path))
 

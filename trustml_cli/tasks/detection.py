@@ -14,7 +14,6 @@ from trustml_cli.data.unseen import resize_like
 from trustml_cli.models.features import ModelOutputs, is_linear_head, joined, model_outputs
 from trustml_cli.models.inference import NO_GRADIENT
 from trustml_cli.ood.detector import Detector, FittedState, Fitting
-from trustml_cli.ood.measure import DetectionResult
 from trustml_cli.system.errors import InputError, RunFailed
 from trustml_cli.system.hardware import Hardware
 from trustml_cli.tasks.context import Context
@@ -24,14 +23,15 @@ OTHER_LOGITS = "needs logits that are the output of the last linear layer, and t
 FEWEST = 5  # with fewer validation images beyond the threshold, the check is undecided
 
 
-def check_threshold(context: Context, name: str, result: DetectionResult, validation: int, quantile: float) -> None:
-    """Check that the share of test inliers below the threshold is `quantile`, within three standard errors.
+def check_threshold(context: Context, name: str, passed: int, inliers: int, validation: int, quantile: float) -> None:
+    """Check that the share of test inliers below the threshold, `passed` of `inliers`, is `quantile`.
 
-    The check is undecided (None) where fewer than `FEWEST` validation images are expected beyond the threshold.
+    It may differ by three standard errors. The check is undecided (None) where fewer than `FEWEST` validation images
+    are expected beyond the threshold.
     """
-    share = result.inliers_passed / len(result.inliers)
+    share = passed / inliers
     enough = validation * (1 - quantile) >= FEWEST
-    error = sqrt(quantile * (1 - quantile) * (1 / validation + 1 / len(result.inliers)))
+    error = sqrt(quantile * (1 - quantile) * (1 / validation + 1 / inliers))
     holds = abs(share - quantile) <= 3 * error
     figure = f"{share:.4f} of test inliers pass, {quantile:g} ± {3 * error:.4f} expected"
     context.record.check(f"the threshold of {name} holds for test images", holds if enough else None, figure)

@@ -117,7 +117,9 @@ class DetectUnseen:
         for name, by_kind in results.items():
             for kind, result in by_kind.items():
                 context.record.metrics({"score": name, "outliers": kind}, **row(result, context.seed), **accuracy)
-            check_threshold(context, name, next(iter(by_kind.values())), len(validation), self.quantile)
+            any_kind = next(iter(by_kind.values()))  # all have the same inliers
+            passed, count = any_kind.inliers_passed, len(any_kind.inliers)
+            check_threshold(context, name, passed, count, len(validation), self.quantile)
         context.record.note(verdict=in_words(results, "class" if far is None else "images of"))
         kept = {"validation": aside, "inliers": inliers}
         kept |= {f"outliers.{kind}" if len(scores) > 1 else "outliers": of_kind for kind, of_kind in scores.items()}

@@ -113,7 +113,8 @@ class Rectify:
                 condition |= {"norm": attacks[name].norm.value, "epsilon": self.epsilon}
             values = row(one, judged[name, made_on], clean=name == CLEAN[0])
             context.record.metrics(condition, **values)
-        check_threshold(context, "the detector", judged[CLEAN], len(validation), self.quantile)
+        passed, count = judged[CLEAN].inliers_passed, len(judged[CLEAN].inliers)
+        check_threshold(context, "the detector", passed, count, len(validation), self.quantile)
         check_known(context, shown)
 
         choices = context.record.choices
