@@ -83,7 +83,7 @@ def in_site(link: str, source: str, name: str) -> str:
 
 def reference_groups() -> list[str]:
     """The groups that have a page of their own."""
-    return [group for group in groups([config_folder()]) if group not in ("task", "experiment", "study")]
+    return [group for group in groups([config_folder()]) if group != "task"]
 
 
 @cache
@@ -140,18 +140,20 @@ def tasks() -> str:
 
 def group_page(group: str) -> str:
     """Every choice of a group with its keys."""
+    if group in ("experiment", "study"):  # they set keys of other groups
+        return f"# {group}\n\n{described(choices(group))}\n"
     parts = [f"# {group}"]
     for name, file in choices(group).items():
         parts += [f"## {name}", sentence(file), documentation(target(file)), key_table(rows_of(file))]
     variants = {name: file for name, file in groups([config_folder()])[group].items() if is_variant(file)}
     if variants:
-        rows = [(code(name), description(file)) for name, file in variants.items()]
-        parts += [
-            "## Variants",
-            "Choices with a few other values, which tasks and experiments name.",
-            table(("", ""), rows),
-        ]
+        parts += ["## Variants", "Other values of these choices, for tasks and experiments.", described(variants)]
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def described(files: dict[str, Path]) -> str:
+    """A table of choices with their descriptions."""
+    return table(("choice", "what"), [(code(name), prose(description(file))) for name, file in files.items()])
 
 
 def target(file: Path) -> Any:
