@@ -41,7 +41,7 @@ PICTURES: dict[str, tuple[list[str], str]] = {
     "physical": ([], "worn"),
     "predict": ([], "files"),
     "rectify": ([], "accuracy"),
-    "robust_train": ([], "curves"),
+    "robust_train": (["task.epsilon=[0,0.05,0.1,0.2]"], "defended"),
     "shift": ([], "map"),
     "steal": ([], "agreement"),
     "train": ([], "confusion"),

@@ -38,7 +38,7 @@ def resumed_words(overrides: Sequence[str], flags: Sequence[str]) -> list[str]:
         words = words_of(saved, others)
         return [*words, "resume=true", into(Path(asked)), *multirun, *own_choices(saved), *flags]
     if {"-m", "--multirun"}.isdisjoint(flags):
-        raise InputError("resume: goes with a multirun; add -m, or give the directory of the sweep to go on with")
+        raise InputError("resume: goes with a multirun; add -m, or give the directory of the sweep to continue")
     if any(word.startswith("hydra.sweep.dir=") for word in others):
         return [*overrides, *flags]
     output_dir = next((word.partition("=")[2] for word in others if word.startswith("output_dir=")), "outputs")
