@@ -109,6 +109,16 @@ def test_every_command_composes(pages: Callable[[str], bool], least: int) -> Non
                 composed(*map(composable, given))
 
 
+def test_every_make_target_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    workflows = [ROOT / ".ci" / "run", *(ROOT / ".github" / "workflows").glob("*.yml")]
+    written = [
+        re.findall(r"(?:^|`|step |run: )make ((?:[a-z-]+ ?)+)", file.read_text(), re.M) for file in [*PAGES, *workflows]
+    ]
+    named = {name for found in written for words in found for name in words.split()}
+    assert {"demo", "test", "docs", "wheel-check"} <= named <= targets
+
+
 def test_the_method_of_the_guide_runs(trustml: Cli, tmp_path: Path) -> None:
     """The files and the command of docs/own_method.md, as they are written there."""
     page = ROOT / "docs" / "own_method.md"

@@ -87,7 +87,7 @@ def check_trained(model: Model) -> None:
     """Raise `InputError` where `model` is not trained in this run: a backdoor is planted in training."""
     if not model.trains:
         raise InputError(
-            "model.checkpoint: a backdoor is planted in training; leave it null, or continue from it with model.train=true"
+            "model.checkpoint: a backdoor is planted in training; leave it null, or add model.train=true"
             if model.checkpoint is not None
             else "trainer: a backdoor is planted in training, and none trains nothing; take trainer=default"
         )
