@@ -9,7 +9,7 @@ PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations 10
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-unit test-order test-mutants test-data test-faults test-faults-short test-next test-slurm bench lint audit
-.PHONY: docs gallery
+.PHONY: docs gallery results
 .PHONY: smoke wheel-check clean
 
 help:  ## show this list
@@ -67,6 +67,10 @@ audit: $(BIN)/.installed  ## look for known vulnerabilities in what is installed
 
 docs: $(BIN)/.installed  ## build the documentation into build/site; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+results: $(BIN)/.installed  ## run what is missing of the main numbers on the real data in TRUSTML_DATA_DIR (a day), and write their page
+	status=0; $(BIN)/trustml study results output_dir=build/results resume=true || status=$$?; \
+		$(BIN)/python docs/main_numbers.py build/results && exit $$status
 
 gallery: $(BIN)/.installed  ## make the pictures of the gallery anew, one run of each task: minutes
 	$(BIN)/python docs/gallery.py

@@ -32,6 +32,13 @@ def test_secrets_in_a_text_are_masked_and_nothing_else(text: str, shown: str, mo
     assert masked(text) == shown
 
 
+def test_a_path_in_the_environment_is_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PWD", str(tmp_path))  # what a shell sets
+    monkeypatch.setenv("THEIR_CREDENTIALS", str(tmp_path / "none.json"))  # not there, so that it may be anything
+    assert masked(f"output_dir={tmp_path}/outputs") == f"output_dir={tmp_path}/outputs"
+    assert masked(f"{tmp_path}/none.json") == "***"
+
+
 @pytest.mark.parametrize(
     ("value", "shown"),
     [

@@ -57,6 +57,10 @@ def is_secret(name: str) -> bool:
 
 
 def known_secrets() -> list[str]:
-    """The values of environment variables with names that suggest a secret, the longest first."""
+    """The values of environment variables with names that suggest a secret, the longest first.
+
+    An existing path is none: PWD is the current directory, and CREDENTIALS often names the file that has them.
+    """
     found = {value for name, value in os.environ.items() if is_secret(name) and len(value) >= SHORTEST}
+    found = {value for value in found if not (value.startswith("/") and os.access(value, os.F_OK))}
     return sorted(found, key=len, reverse=True)

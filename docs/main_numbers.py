@@ -1,0 +1,105 @@
+"""Writes the main numbers: `python docs/main_numbers.py FOLDER` takes those that `trustml study results` left there.
+
+docs/main_numbers.json keeps every number with its run: a number that FOLDER has replaces the former one of its name,
+and others stay. docs/main_numbers.md is that file as a table, and has no number of its own.
+"""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from trustml_cli.config.groups import config_folder
+from trustml_cli.results.aggregate import read_runs
+from trustml_cli.results.report.table import shown
+from trustml_cli.results.study import UNMEASURED, Item, answer_of, item_of, measure, read_study
+
+FOLDER = Path(__file__).parent
+KEPT = ("label", "value", "ci_low", "ci_high", "n", "limit", "verdict", "source")
+BEGINNING = """# The main numbers
+
+Every number is of one run, and `make results` writes this page from the runs: nothing on it is typed. Intervals are
+95 % intervals over the `n` test examples. [Results](results.md) has more, and what was learnt from them.
+"""
+
+
+def items() -> Mapping[str, Item]:
+    """The items of `study=results`, by name."""
+    return read_study(OmegaConf.load(config_folder() / "study" / "results.yaml"))[1]
+
+
+def measured(folder: Path) -> dict[str, Any]:
+    """Of each item whose runs in `folder` measured all its figures: the figures, the answer, and what the runs were."""
+    runs = read_runs(folder)
+    found = {}
+    for name, item in items().items():
+        own = [run for run in runs if item_of(run) == name]
+        figures = measure(name, item, own) if own else []
+        if not figures or any(each.verdict == UNMEASURED for each in figures):
+            continue
+        found[name] = {
+            "answer": answer_of(item, figures),
+            "figures": {each.figure: {key: asdict(each)[key] for key in KEPT} for each in figures},
+            "command": " ".join(["trustml", *item.run]),
+            "seed": own[0].facts.seed,
+            "seconds": round(figures[0].seconds or 0),
+            "date": own[0].facts.started[:10],
+            "commit": (own[0].facts.git_commit or "")[:9],
+            "torch": own[0].facts.libraries.get("torch"),
+            "device": own[0].facts.device,
+        }
+    return found
+
+
+def page(numbers: Mapping[str, Any], of_study: Mapping[str, Item]) -> str:
+    """The page: a section for each item of the study in order, those without a number at the end."""
+    missing = [item.question for name, item in of_study.items() if name not in numbers]
+    sections = [section(of_study[name].question, numbers[name]) for name in of_study if name in numbers]
+    if missing:
+        sections.append(
+            "## Not measured in this way yet\n\n" + "\n".join(f"- {question}" for question in missing) + "\n"
+        )
+    return "\n".join([BEGINNING, *sections])
+
+
+def section(question: str, number: Mapping[str, Any]) -> str:
+    """The figures of one item as a table, below the command that makes them again."""
+    rows = [
+        [figure["label"], shown(figure["value"]), interval(figure), shown(figure["n"] or ""), limit(figure)]
+        for figure in number["figures"].values()
+    ]
+    heads = ["figure", "value", "95 % interval", "n", "limit"]
+    lines = [heads, ["---"] * len(heads), *rows]
+    about = [f"seed {number['seed']}", f"{number['seconds']:,} s on {number['device']}", f"torch {number['torch']}",
+             number["date"], f"commit {number['commit']}"]  # fmt: skip
+    table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in lines)
+    return f"## {question}\n\n`{number['command']}`  \n{', '.join(about)}\n\n{table}\n\n{number['answer']}\n"
+
+
+def interval(figure: Mapping[str, Any]) -> str:
+    """The ends of its 95 % interval, if it has one."""
+    return "" if figure["ci_low"] is None else f"{shown(figure['ci_low'])} to {shown(figure['ci_high'])}"
+
+
+def limit(figure: Mapping[str, Any]) -> str:
+    """What the figure is compared with, whether it holds, and who says so."""
+    return f"{figure['limit']}: {figure['verdict']} ({figure['source']})" if figure["limit"] else ""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Merge the numbers of a folder into the kept ones, and write both files."""
+    kept = FOLDER / "main_numbers.json"
+    of_study = items()
+    numbers = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    numbers |= measured(Path(arguments[0]))
+    numbers = {name: numbers[name] for name in of_study if name in numbers}
+    kept.write_text(json.dumps(numbers, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (FOLDER / "main_numbers.md").write_text(page(numbers, of_study), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,53 @@
+"""The page of the main numbers says what its runs measured, and what the study asks for now."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers import Cli, metrics
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.fixture
+def writer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """docs/main_numbers.py."""
+    monkeypatch.syspath_prepend(str(DOCS))
+    import main_numbers  # type: ignore[import-not-found]
+
+    yield main_numbers
+    sys.modules.pop("main_numbers")
+
+
+def test_the_page_is_its_numbers_and_each_is_what_the_study_asks_for(writer: Any) -> None:
+    numbers, items = json.loads((DOCS / "main_numbers.json").read_text()), writer.items()
+    assert (DOCS / "main_numbers.md").read_text() == writer.page(numbers, items), "make results writes the page"
+    assert numbers
+    for name, number in numbers.items():
+        assert number["command"] == " ".join(["trustml", *items[name].run]), name
+        assert list(number["figures"]) == list(items[name].figures), name
+
+
+def test_numbers_are_those_of_the_runs_and_others_stay(
+    writer: Any, trustml: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "FOLDER", tmp_path)
+    kept = {"mnist_cnn": json.loads((DOCS / "main_numbers.json").read_text())["digits_fgsm"]}
+    (tmp_path / "main_numbers.json").write_text(json.dumps({**kept, "no_longer_asked": {}}))
+    words = ["task=fgsm", "model=logistic", "trainer=smoke", "task.epsilon=0.1", "task.check_images=0"]
+    for name in ("digits_fgsm", "mnist_logistic"):  # the second lacks what its item asks for
+        assert trustml(*words, f"hydra.run.dir={tmp_path}/runs/{name}").returncode == 0
+    writer.main([str(tmp_path / "runs")])
+    numbers = json.loads((tmp_path / "main_numbers.json").read_text())
+    assert list(numbers) == ["digits_fgsm", "mnist_cnn"]
+    row = metrics(tmp_path / "runs" / "digits_fgsm").iloc[-1]
+    robust = numbers["digits_fgsm"]["figures"]["robust"]
+    assert (robust["value"], robust["n"]) == (row.robust_accuracy, row.robust_accuracy_n)
+    assert numbers["mnist_cnn"] == kept["mnist_cnn"]
+    page = (tmp_path / "main_numbers.md").read_text()
+    assert f"| robust accuracy | {row.robust_accuracy:.4g}" in page
+    assert "- MNIST, logistic regression in PyTorch\n" in page.partition("## Not measured")[2]
