@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from functools import cache
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,12 @@ import pytest
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-from tests.configs import choices
+from tests.configs import choices, composed
 from tests.helpers import Cli
 from trustml_cli.config.groups import config_folder
+from trustml_cli.config.instantiate import build
+from trustml_cli.config.messages import without_sweep
+from trustml_cli.config.trust import Permissions
 from trustml_cli.metrics.columns import Columns, declared
 from trustml_cli.results.study import Figure, Item, figures_of, read_study
 
@@ -97,6 +101,20 @@ def test_the_page_lists_every_item_of_every_course() -> None:
         table = page.partition(f"### `study={study}`")[2].partition("\n#")[0]
         rows = re.findall(r"^\| .+ \| `([\w`, ]+)` \|$", table, re.MULTILINE)
         assert [name.strip("` ") for row in rows for name in row.split(",")] == list(items_of(study)), study
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("study", choices("study"))
+def test_the_full_form_of_every_item_builds(study: str, tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        (tmp_path / "cats_dogs" / split).mkdir(parents=True)
+    for name, item in items_of(study).items():
+        words = {word.partition("=")[0]: without_sweep(word)[0] for word in item.run}
+        config = composed(*words.values(), f"data_dir={tmp_path}")
+        parts = [part for part in signature(build(config.task, "task").__call__).parameters if part != "context"]
+        for part in parts:
+            assert part in config, f"{name}: {part}"
+            build(config[part], part, Permissions(folders=[Path("/")]))
 
 
 @pytest.mark.faults
