@@ -35,10 +35,15 @@ PAIRS: dict[type, type] = {
 
 @dataclass(frozen=True)
 class AttackView:
-    """The network that attacks query, and a description of it."""
+    """The network that attacks query, and a description of it.
+
+    A query of it costs `passes` passes of the model. If it is `replaceable`, it must say the same as the model.
+    """
 
     network: nn.Module
     which: str
+    passes: int = 1
+    replaceable: bool = True
 
 
 def choose_attack_view(

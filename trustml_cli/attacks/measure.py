@@ -139,7 +139,7 @@ def attack_curve(
         )
         left = max(keep - sum(len(part.examples) for part in parts), 0)
         curve, x_adv = attack_batch(model, asked.network, attack, x, y, epsilons, left, transfer_models or {})
-        if asked.network is not model and not says_the_same(model, asked.network, x_adv):
+        if asked.network is not model and asked.replaceable and not says_the_same(model, asked.network, x_adv):
             asked = AttackView(model, "the network itself: the copy differs on images under attack")
             curve, _ = attack_batch(model, model, attack, x, y, epsilons, left, transfer_models or {})
         return curve
@@ -149,6 +149,9 @@ def attack_curve(
         parts.append(part)  # not a comprehension: `attacked` reads `parts`
     curve = concatenate(parts)
     curve.batch_size, curve.asked = halving.size, asked
+    passes = asked.passes if asked else 1
+    for one in curve.attacked:
+        one.queries, one.gradients = passes * one.queries, passes * one.gradients
     return curve
 
 
@@ -172,7 +175,7 @@ def attack_batch(
 
     clean, clean_transferred, zero = predict_images(model, x), others(x), None
     if any(epsilons) and attack.access in (Access.white_box, Access.transfer):
-        zero = (attack.loss_gradient(model, x, y).flatten(1) == 0).all(1).cpu()
+        zero = (attack.loss_gradient(attack_view, x, y).flatten(1) == 0).all(1).cpu()
     curve = RobustnessCurve(y.cpu(), clean, clean_transferred, zero, x[:keep].cpu().clone())
     counted = QueryCounter(attack_view)
     x_adv, start, found = x, perf_counter(), None

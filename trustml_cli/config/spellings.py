@@ -12,6 +12,8 @@ NOTES = "TRUSTML_SPELLINGS"  # environment variable: what this command line was 
 
 ALIASES = {
     "task.epsilon": ("eps", "epsilon", "epsilons", "task.eps", "task.epsilons", "attack.eps", "attack.epsilon"),
+    "task.eot": ("eot", "eot_iter", "attack.eot", "attack.eot_iter"),
+    "task.backward": ("attack.backward",),
     "task.images": ("n_examples", "n_ex", "task.n_examples", "task.n_ex"),
     "attack.norm": ("norm", "threat_model", "attack.threat_model"),
     "attack.step_size": ("alpha", "step_size", "attack.alpha", "attack.eps_step", "attack.eps_iter"),

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from trustml_cli.attacks.adaptive import Backward, adaptive_view
 from trustml_cli.attacks.attack import Access, Attack
 from trustml_cli.attacks.attack_view import IMAGES, choose_attack_view
 from trustml_cli.attacks.measure import QueryCounter, attack_curve
@@ -38,8 +39,9 @@ class RobustnessTask:
     """Attack `images` random test images (None: all) at each `epsilon` (pixel units), and judge the result.
 
     With a target, images of its own class are left out. `check_images` of the images are attacked again, also by
-    other attacks, to check whether the robust accuracy is reliable (0: no such checks). `examples` images are shown
-    for each epsilon, and the loss surfaces around `surfaces` images. The first `save` images, or all, are kept in
+    other attacks, to check whether the robust accuracy is reliable (0: no such checks). All attacks ask for the mean of
+    `eot` answers, which a randomised network needs, and differentiate the network by `backward`. `examples` images are
+    shown for each epsilon, and the loss surfaces around `surfaces` images. The first `save` images, or all, are kept in
     artifacts/ with their labels and the network's predictions. Attacks that are fitted to training images use
     `attacker_images`.
     """
@@ -64,13 +66,14 @@ class RobustnessTask:
     examples: int
     save: int | str
     surfaces: int
+    eot: int
+    backward: Backward
     attacker_images: AttackerImages
 
     def __post_init__(self) -> None:
         check_epsilons(self.epsilon)
         require(self, "check_images", "surfaces", at_least=0)
-        require(self, "images", at_least=1)
-        require(self, "examples", at_least=1)
+        require(self, "images", "examples", "eot", at_least=1)
         if self.save != ALL and (isinstance(self.save, str) or self.save < self.examples):
             raise ValueError(f"save: must be all, or at least task.examples ({self.examples}), got {self.save}")
 
@@ -84,9 +87,11 @@ class RobustnessTask:
         attack, test = resolve_target(attack, data)
         with prefix_errors("model"), seeded(context.seed):
             fresh = defence.around(model.build(input_spec(data)), data.shape)
+        with prefix_errors("task"):
+            asked = adaptive_view(fresh, self.eot, self.backward)
         with prefix_errors("attack"):
             attack.check(fresh, data.shape)
-            check_gradient_access(attack, fresh, data.shape)
+            check_gradient_access(attack, asked.network if asked else fresh, data.shape)
         return attack, test if self.images is None else random_subset(test, self.images, context.seed)
 
     def evaluate(
@@ -110,7 +115,8 @@ class RobustnessTask:
         with seeded(context.seed):
             if any(self.epsilon):
                 some = next(batches(images, IMAGES, context.hardware.device))
-                asked = choose_attack_view(network, *some, context.hardware.compiled)
+                asked = adaptive_view(network, self.eot, self.backward)
+                asked = asked or choose_attack_view(network, *some, context.hardware.compiled)
             kept = len(images) if isinstance(self.save, str) else self.save
             curve = attack_curve(network, attack, progress, sorted(set(self.epsilon)), kept, transfer_models, asked)
         assert curve.asked is not None
