@@ -55,9 +55,10 @@ def test_latents_show_the_crowd_apart() -> None:
 
 
 def test_masks_stand_beside_the_trigger_with_their_sizes() -> None:
-    image, marked = torch.zeros(1, 4, 4), torch.zeros(1, 4, 4)
-    marked[0, 3, 3] = 0.4
-    figure = recovered_masks(NETWORKS, "neural_cleanse", image, marked, ("a", "b", "c"), "cnn on digits")
+    change = torch.zeros(4, 4)
+    change[3, 3] = 0.4
+    found = {one.title: one.findings["neural_cleanse"] for one in NETWORKS}
+    figure = recovered_masks(found, "neural_cleanse", ("a", "b", "c"), "cnn on digits", change)
     (axes,) = figure.axes
     assert len(axes.images) == 3 * 4
     assert axes.images[0].get_array()[3, 3] == 1  # the largest change is white

@@ -32,6 +32,7 @@ class NeuralCleanse(Suspicion):
     """
 
     needs_images: ClassVar = True
+    fewest_classes: ClassVar = 3  # the anomaly index of the smaller of two masks is always 0.67
 
     steps: int
     batch_size: int

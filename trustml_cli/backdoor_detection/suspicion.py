@@ -62,6 +62,8 @@ class Suspicion(ABC):
 
     needs_images: ClassVar[bool] = False
     """Whether it supports only images, not tabular data."""
+    fewest_classes: ClassVar[int] = 2
+    """The number of classes that it needs."""
 
     @abstractmethod
     def inspect(self, seen: Inspection) -> Finding:

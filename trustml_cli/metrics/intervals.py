@@ -3,9 +3,10 @@
 from math import nan, sqrt
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from trustml_cli.metrics.columns import within
+from trustml_cli.metrics.columns import ANSWERS, within
 
 Z_95 = 1.959963984540054  # the 97.5 % quantile of the standard normal distribution
 
@@ -30,6 +31,15 @@ def proportion(name: str, successes: int, n: int) -> dict[str, Any]:
     low, high = wilson_interval(successes, n)
     share = successes / n if n else nan
     return {name: share, f"{name}_ci_low": low, f"{name}_ci_high": high, f"{name}_n": n}
+
+
+def by_image(name: str, values: Tensor) -> dict[str, Any]:
+    """The columns of a proportion (bool [N]) or a mean (numbers [N]), and the values themselves as NAME_answers.
+
+    The recorder keeps them in artifacts/, so that two networks can be compared image by image.
+    """
+    columns = proportion(name, int(values.sum()), len(values)) if values.dtype is torch.bool else average(name, values)
+    return {**columns, f"{name}{ANSWERS}": values}
 
 
 def average(name: str, values: Tensor) -> dict[str, Any]:

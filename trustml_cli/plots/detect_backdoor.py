@@ -112,25 +112,25 @@ def latent_maps(networks: Sequence[Inspected], subject: str) -> Figure:
 
 
 def recovered_masks(
-    networks: Sequence[Inspected], name: str, image: Tensor, marked: Tensor, classes: Sequence[str], subject: str
+    findings: Mapping[str, Finding], name: str, classes: Sequence[str], subject: str, change: Tensor | None = None
 ) -> Figure:
-    """For each network, what the trigger changes in `image` [C, H, W], then the mask that `name` recovered by class.
+    """For each network by its title, the masks that the detector `name` recovered by class.
 
-    Of more than `CLASSES_SHOWN` classes those with the smallest masks are shown.
+    Before them what the trigger changes, where that is known: `change` [H, W]. Of more than `CLASSES_SHOWN` classes
+    those with the smallest masks are shown.
     """
-    figure, axes = new_figure(0.6 + 1.1 * (1 + min(len(classes), CLASSES_SHOWN)), 0.5 + 1.25 * len(networks))
+    figure, axes = new_figure(0.6 + 1.1 * (1 + min(len(classes), CLASSES_SHOWN)), 0.5 + 1.25 * len(findings))
     panel, names = axes[0, 0], []
-    change = (marked - image).abs().amax(0, keepdim=True)
-    for row, network in enumerate(networks):
-        finding = network.findings[name]
+    for row, (title, finding) in enumerate(findings.items()):
         assert finding.masks is not None
         sizes = finding.masks.flatten(1).sum(1)
-        tile(panel, row, 0, change / change.max().clamp(min=1e-12), "the trigger")
+        if change is not None:
+            tile(panel, row, 0, change[None] / change.max().clamp(min=1e-12), "the trigger")
         shown = sizes.argsort()[:CLASSES_SHOWN].sort().values.tolist()
-        for column, number in enumerate(shown, start=1):
+        for column, number in enumerate(shown, start=0 if change is None else 1):
             color = ORANGE if number == int(sizes.argmin()) else "black"
             tile(panel, row, column, finding.masks[number][None], f"{classes[number]}: {sizes[number]:.1f}", color)
-        names.append(f"{network.title}\nindex {finding.anomaly_index or 0:.2f}")
+        names.append(f"{title}\nindex {finding.anomaly_index or 0:.2f}".lstrip())
     name_rows(panel, names)
     panel.set_title(f"{subject}\nmasks that {name} recovered for each class, and their size (sum)", fontsize=11)
     return figure

@@ -19,7 +19,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from trustml_cli.config.groups import flat
-from trustml_cli.metrics.columns import Better, Columns, declared
+from trustml_cli.metrics.columns import ANSWERS, Better, Columns, declared
 from trustml_cli.results.claim import FIRST, clear, earlier_run, refuse_others
 from trustml_cli.results.csv_files import as_csv
 from trustml_cli.results.log_line import log_line
@@ -49,6 +49,7 @@ log = logging.getLogger(__name__)
 
 DOES_NOT_COUNT = ("resume", "allow", "tracker")  # top-level keys that do not affect what is measured
 WHERE = ("cache_dir", "output_dir")  # folders do not either, also within a data set; but config.yaml keeps them
+BY_IMAGE = "by_image"
 LIBRARIES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn", "matplotlib", "hydra-core")
 
 
@@ -75,6 +76,8 @@ class Recorder:
     epochs: list[dict[str, Any]] = field(default_factory=list)
     histories: "dict[str, list[Epoch]]" = field(default_factory=dict)
     """The epochs of each network by its stage, "" where a run trains one."""
+    answers: "dict[str, Tensor]" = field(default_factory=dict)
+    """The values by image behind the proportions and means of a row, by ROW.NAME; rows are counted from 0."""
     checks: list[Check] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     write_page: Callable[[Path], object] | None = None
@@ -194,10 +197,14 @@ class Recorder:
     def metrics(self, condition: Mapping[str, Any] | None = None, /, **values: Any) -> None:
         """Append a row to metrics.csv: the run's identity, then `condition`, then the measured values.
 
-        Logs the headline and the other `logged` values. Raises `LookupError` for a column that the task does not
-        declare.
+        Logs the headline and the other `logged` values. Values by image (NAME_answers) go to
+        artifacts/by_image.safetensors instead. Raises `LookupError` for a column that the task does not declare.
         """
         condition = condition or {}
+        answers = {name: values.pop(name) for name in list(values) if name.endswith(ANSWERS)}
+        if answers:
+            self.answers |= {f"{len(self.rows)}.{name.removesuffix(ANSWERS)}": each for name, each in answers.items()}
+            self.artifact(BY_IMAGE, self.answers)
         if self.columns is not None:
             declared(self.columns, condition, condition=True)
             found = declared(self.columns, values)

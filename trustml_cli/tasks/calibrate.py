@@ -16,7 +16,7 @@ from trustml_cli.data.dataset import DatasetSource
 from trustml_cli.defences.defence import Defence
 from trustml_cli.metrics.calibration import calibration_columns
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
-from trustml_cli.metrics.intervals import average, proportion
+from trustml_cli.metrics.intervals import average, by_image
 from trustml_cli.models.model import Model
 from trustml_cli.plots.calibration import calibration_under_perturbation, reliability_diagrams
 from trustml_cli.system.errors import InputError
@@ -132,7 +132,7 @@ def temperature(layer: nn.Module) -> float | None:
 def row(answers: Answers, seed: int, bins: int) -> dict[str, object]:
     """The measured values of one row, with their intervals."""
     return {
-        **proportion("accuracy", int(answers.correct.sum()), len(answers.labels)),
+        **by_image("accuracy", answers.correct),
         **calibration_columns(answers.logits, answers.labels, seed, bins),
         **average("mean_confidence", answers.confidence),
     }

@@ -18,7 +18,7 @@ from trustml_cli.defences.defence import Defence
 from trustml_cli.metrics.bootstrap import LEVELS, drawn_again
 from trustml_cli.metrics.calibration import calibration_columns
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
-from trustml_cli.metrics.intervals import average, proportion
+from trustml_cli.metrics.intervals import average, by_image, proportion
 from trustml_cli.models.model import Model
 from trustml_cli.plots.corruption import accuracy_over_strength, corrupted_images, corruption_errors
 from trustml_cli.system.errors import InputError, prefix_errors
@@ -119,7 +119,7 @@ class MeasureCorruptions:
             names = ("nll", "brier", "ece", "ece_adaptive", "ece_classwise", "ece_null", "mean_confidence")
             values = {name: sum(each[name] for each in own) / len(own) for name in names}
             both = (
-                average(name, share) for name, share in zip(("accuracy", "baseline_accuracy"), shares, strict=False)
+                by_image(name, share) for name, share in zip(("accuracy", "baseline_accuracy"), shares, strict=False)
             )
             accuracies = {name: value for columns in both for name, value in columns.items()}
             context.record.metrics({"corruption": MEAN, "severity": strength}, **accuracies, **values, **errors)

@@ -21,7 +21,7 @@ from trustml_cli.fairness.metrics import (
 )
 from trustml_cli.fairness.reweighing import crossed
 from trustml_cli.fairness.thresholds import parity_thresholds, shifted
-from trustml_cli.metrics.intervals import proportion
+from trustml_cli.metrics.intervals import by_image
 from trustml_cli.system.errors import InputError
 from trustml_cli.tasks.context import Context
 from trustml_cli.training.predict import predict
@@ -71,7 +71,7 @@ def ask(context: Context, network: nn.Module, parts: tuple[Rows, Rows, Rows]) ->
 def row(table: Table, test: Scored, guesses: dict[str, list[Tensor]], seed: int) -> dict[str, Any]:
     """The metrics of one stage on its test rows; `adversary_auc` is the largest AUC over the adversaries' `guesses`."""
     values: dict[str, Any] = {
-        **proportion("accuracy", int(test.right.sum()), len(test.labels)),
+        **by_image("accuracy", test.right),
         "roc_auc": test.roc_auc,
     }
     aucs = {name: adversary_aucs(guess, test.sensitive) for name, guess in guesses.items()}

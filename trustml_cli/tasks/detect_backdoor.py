@@ -10,17 +10,16 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from trustml_cli.backdoor_detection.probe import probe_scores
-from trustml_cli.backdoor_detection.suspicion import Examples, Finding, Inspection, Suspicion, latents_of
+from trustml_cli.backdoor_detection.suspicion import Finding, Inspection, Suspicion
 from trustml_cli.backdoors.concealment import Concealment
 from trustml_cli.backdoors.poison import Poison
 from trustml_cli.backdoors.trigger import Trigger
 from trustml_cli.config.instantiate import chosen
 from trustml_cli.data.batches import batches
-from trustml_cli.data.dataset import Dataset, DatasetSource, Split, random_indices
+from trustml_cli.data.dataset import Dataset, DatasetSource, random_indices
 from trustml_cli.data.unseen import split_validation
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
 from trustml_cli.metrics.intervals import proportion
-from trustml_cli.models.features import output_layer
 from trustml_cli.models.model import Model
 from trustml_cli.ood.separation import separation, separation_intervals
 from trustml_cli.plots.detect_backdoor import (
@@ -31,10 +30,10 @@ from trustml_cli.plots.detect_backdoor import (
     recovered_masks,
     score_panels,
 )
-from trustml_cli.system.errors import InputError, RunFailed, prefix_errors
-from trustml_cli.system.hardware import Hardware
+from trustml_cli.system.errors import InputError, RunFailed
 from trustml_cli.system.ranges import require
-from trustml_cli.tasks.context import Context, input_spec
+from trustml_cli.tasks.context import Context
+from trustml_cli.tasks.inspection import check_detectors, check_latents, examples
 from trustml_cli.tasks.poisoning import (
     Poisoning,
     accuracy,
@@ -45,7 +44,7 @@ from trustml_cli.tasks.poisoning import (
     condition,
     success,
 )
-from trustml_cli.training.predict import BATCH, predict
+from trustml_cli.training.predict import predict
 from trustml_cli.training.trainer import Trainer
 
 PROBE = "linear probe, with labels"
@@ -98,9 +97,7 @@ class DetectBackdoor(Poisoning):
         check_trained(model)
         detectors = chosen(self.suspicion, suspicion, "task.suspicion")
         whole = context.load(dataset)
-        for name, detector in detectors.items():
-            if detector.needs_images and len(whole.shape) != 3:
-                raise InputError(f"task.suspicion: {name} needs images; take task.suspicion=[spectral,clustering]")
+        check_detectors(detectors, whole)
         data, clean = split_validation(whole, self.clean_share, context.seed)
         poison = self.poison(data, trigger, context.seed)
         poisoned = poison.apply(data)
@@ -111,8 +108,7 @@ class DetectBackdoor(Poisoning):
             raise InputError(
                 f"task.images: {count} of the {len(rows)} images that are inspected are poisoned; take more"
             )
-        with prefix_errors("model"):
-            output_layer(model.build(input_spec(data)), torch.full((1, *data.shape), 0.5))
+        check_latents(model, data)
         check_poison(context, poison, data, poisoned)
 
         suspects = {"clean": data.train.subset(rows), "poisoned": poisoned.train.subset(rows)}
@@ -194,14 +190,9 @@ class DetectBackdoor(Poisoning):
         if name is not None:
             x, _ = next(batches(data.test.subset(torch.arange(1)), 1, torch.device("cpu")))
             marked = poison.trigger(x)
-            figure = recovered_masks(shown, name, x[0], marked[0], data.classes, subject)
+            found = {one.title: one.findings[name] for one in shown}
+            figure = recovered_masks(found, name, data.classes, subject, (marked[0] - x[0]).abs().amax(0))
             context.record.plot("masks", figure)
-
-
-def examples(network: nn.Module, split: Split, hardware: Hardware) -> Examples:
-    """All examples of a split with their latents in `network`."""
-    x = torch.cat([x for x, _ in batches(split, BATCH, hardware.device)])
-    return Examples(x, split.labels.cpu(), latents_of(network, x))
 
 
 def caught(finding: Finding, one: Inspected, seed: int) -> dict[str, Any]:

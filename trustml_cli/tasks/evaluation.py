@@ -11,7 +11,7 @@ from trustml_cli.attacks.measure import EpsilonResult, Predictions, RobustnessCu
 from trustml_cli.attacks.surface import loss_surface
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, Split, random_subset
-from trustml_cli.metrics.intervals import average, median, proportion
+from trustml_cli.metrics.intervals import average, by_image, median, proportion
 from trustml_cli.models.inference import gives_gradients
 from trustml_cli.plots.loss_surface import loss_surfaces
 from trustml_cli.plots.robustness import adversarial_examples, robustness_curve
@@ -142,8 +142,8 @@ def robustness_row(
     reached = right & (~still_right if attack.target is None else answers.predicted == attack.target)
     sure = reached & (answers.confidence >= SURE)
     return {
-        **proportion("clean_accuracy", int(right.sum()), len(right)),
-        **proportion("robust_accuracy", int(still_right.sum()), len(right)),
+        **by_image("clean_accuracy", right),
+        **by_image("robust_accuracy", still_right),
         **proportion("attack_success_rate", int(reached.sum()), int(right.sum())),
         **average("mean_l0", attacked.sizes[Norm.l0]),
         **average("mean_l2", attacked.sizes[Norm.l2]),

@@ -19,7 +19,7 @@ from trustml_cli.defences.defence import Defence
 from trustml_cli.explainers.explainer import Explainer, Unsuitable
 from trustml_cli.explainers.measure import BATCH, Explained, TableColumns, area_under, examine, rank_correlations
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
-from trustml_cli.metrics.intervals import average
+from trustml_cli.metrics.intervals import average, by_image
 from trustml_cli.models.inference import NO_GRADIENT, gives_gradients
 from trustml_cli.models.model import Model, require_images
 from trustml_cli.plots.explained_columns import column_bars, row_bars
@@ -211,7 +211,7 @@ def judged(result: Explained) -> dict[str, Any]:
     return {
         **average("completeness_gap", gaps.mean(1)),
         "max_completeness_gap": gaps.max().item() if len(gaps) else nan,
-        **average("deletion_auc", area_under(result.deletion)),
-        **average("insertion_auc", area_under(result.insertion)),
+        **by_image("deletion_auc", area_under(result.deletion)),
+        **by_image("insertion_auc", area_under(result.insertion)),
         "seconds": result.seconds,
     }

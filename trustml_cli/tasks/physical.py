@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split, random_subset
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither
-from trustml_cli.metrics.intervals import average, proportion
+from trustml_cli.metrics.intervals import average, by_image, proportion
 from trustml_cli.models.model import Model
 from trustml_cli.physical.attack import PhysicalAttack
 from trustml_cli.physical.transformations import Ranges
@@ -82,7 +82,7 @@ class MeasurePhysicalAttack:
     def row(self, context: Context, data: Dataset, worn: PatchedResult, target: int) -> None:
         """Write one row of metrics.csv."""
         n = len(worn.labels)
-        counts = {scene: int(worn.success(scene, target).sum()) for scene in worn.predicted}
+        success = {scene: worn.success(scene, target) for scene in worn.predicted}
         still_right = int((worn.predicted[PATTERN] == worn.labels).sum())
         context.record.metrics(
             {
@@ -90,9 +90,9 @@ class MeasurePhysicalAttack:
                 "target": data.classes[target],
                 "transformation": worn.name,
             },
-            **proportion("success_rate", counts[PATTERN], n),
-            **proportion("noise_success_rate", counts[NOISE], n),
-            **proportion("bare_success_rate", counts[BARE], n),
+            **by_image("success_rate", success[PATTERN]),
+            **proportion("noise_success_rate", int(success[NOISE].sum()), n),
+            **proportion("bare_success_rate", int(success[BARE].sum()), n),
             **proportion("accuracy", still_right, n),
             **proportion("bare_accuracy", int((worn.predicted[BARE] == worn.labels).sum()), n),
             **average("mean_target_confidence", worn.confidence),

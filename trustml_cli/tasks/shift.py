@@ -12,7 +12,7 @@ from trustml_cli.data.batches import as_pixels, batches
 from trustml_cli.data.dataset import DatasetSource, Split, random_subset
 from trustml_cli.defences.defence import Defence
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged
-from trustml_cli.metrics.intervals import average, proportion
+from trustml_cli.metrics.intervals import average, by_image, proportion
 from trustml_cli.models.model import Model
 from trustml_cli.plots.shift import changed_answers, shift_curves, shift_map
 from trustml_cli.system.errors import InputError
@@ -115,6 +115,6 @@ def row(predicted: Tensor, labels: Tensor, places: list[tuple[int, int]], distan
     return {
         **(average("accuracy", right) if distance else proportion("accuracy", int(right.sum()), len(labels))),
         **average("agreement", (at == original).double().mean(0)),
-        **proportion("share_invariant", int(invariant.sum()), len(labels)),
+        **by_image("share_invariant", invariant),
         **average("consistency", votes.square().sum(1)),
     }

@@ -17,7 +17,7 @@ from trustml_cli.defences.defence import Defence
 from trustml_cli.extraction.thief import Means, Thief
 from trustml_cli.extraction.victim import Answer, Victim
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, neither, sometimes
-from trustml_cli.metrics.intervals import proportion
+from trustml_cli.metrics.intervals import by_image, proportion
 from trustml_cli.models.linear import linear_parameters
 from trustml_cli.models.model import Model, require_images
 from trustml_cli.plots.extraction import agreement_curve, weights_side_by_side
@@ -203,7 +203,7 @@ def compare(asked: Answers, told: Answers) -> dict[str, object]:
     return {
         **proportion("victim_accuracy", int(asked.correct.sum()), n),
         **proportion("stolen_accuracy", int(told.correct.sum()), n),
-        **proportion("agreement", int((asked.predicted == told.predicted).sum()), n),
+        **by_image("agreement", asked.predicted == told.predicted),
     }
 
 

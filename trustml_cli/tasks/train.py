@@ -10,7 +10,7 @@ from trustml_cli.data.dataset import Dataset, DatasetSource
 from trustml_cli.defences.defence import Defence
 from trustml_cli.metrics.calibration import expected_calibration_error
 from trustml_cli.metrics.columns import Columns, headline, higher, lower, neither, sometimes
-from trustml_cli.metrics.intervals import proportion
+from trustml_cli.metrics.intervals import by_image, proportion
 from trustml_cli.models.dense import Logistic
 from trustml_cli.models.linear import linear_parameters
 from trustml_cli.models.model import Model
@@ -51,7 +51,7 @@ class Train:
         images = sum(epoch.images for epoch in trained.history)
         context.record.metrics(
             **proportion("train_accuracy", int(train.correct.sum()), len(train.labels)),
-            **proportion("test_accuracy", int(test.correct.sum()), len(test.labels)),
+            **by_image("test_accuracy", test.correct),
             test_loss=test.loss,
             ece=expected_calibration_error(test.confidence, test.correct),
             epochs=trained.history[-1].epoch if trained.history else 0,

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from trustml_cli.attacks.universal_base import TransferResult, UniversalAttack, 
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, random_subset
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither
-from trustml_cli.metrics.intervals import proportion
+from trustml_cli.metrics.intervals import by_image
 from trustml_cli.models.model import Model
 from trustml_cli.plots.universal import fooled_images, perturbations, transfer_matrix
 from trustml_cli.system.errors import InputError
@@ -131,23 +131,18 @@ class TransferUniversal:
             over += size > one.epsilon * (1 + 1e-6)
             for name, network in networks.items():
                 with seeded(context.seed):
-                    counts = scored(context, network, data, one, attack)
-                n = len(data.test)
-                row = {
-                    **proportion("fooling_rate", counts["fooled"], n),
-                    **proportion("clean_accuracy", counts["right"], n),
-                    **proportion("robust_accuracy", counts["still_right"], n),
-                    **proportion("noise_fooling_rate", counts["fooled_by_noise"], n),
-                    "own_fooling_rate": one.own_rate,
-                    "size": size,
-                }
-                found = {"found_on": one.found_on, "scored_on": name, "epsilon": one.epsilon}
+                    by_measure = scored(context, network, data, one, attack)
+                row: dict[str, Any] = {}
+                for measure, values in by_measure.items():
+                    row |= by_image(measure, values)
+                row |= {"own_fooling_rate": one.own_rate, "size": size}
+                where = {"found_on": one.found_on, "scored_on": name, "epsilon": one.epsilon}
                 attacked_by = {"attack": context.record.choices["attack"], "norm": attack.norm.value}
                 context.record.metrics(
-                    {**attacked_by, **found, **attacker_condition(attack.learns_from, self.attacker_images)}, **row
+                    {**attacked_by, **where, **attacker_condition(attack.learns_from, self.attacker_images)}, **row
                 )
                 one.rates[name] = row["fooling_rate"], row["noise_fooling_rate"]
-                beaten += name == one.found_on and one.epsilon > 0 and counts["fooled"] <= counts["fooled_by_noise"]
+                beaten += name == one.found_on and one.epsilon > 0 and row["fooling_rate"] <= row["noise_fooling_rate"]
         of = f"of {len(carried)} perturbations"
         context.record.check("perturbations are within epsilon", over == 0, f"{over} {of} are larger")
         context.record.check("perturbations fool more than noise where found", beaten == 0, f"{beaten} {of} do not")
@@ -155,18 +150,16 @@ class TransferUniversal:
 
 def scored(
     context: Context, network: nn.Module, data: Dataset, one: TransferResult, attack: UniversalAttack
-) -> dict[str, int]:
-    """Counts of test images: right before and after, and with another class after the perturbation or random noise.
+) -> dict[str, Tensor]:
+    """Which test images get another class by the perturbation, are right before and after it, and fooled by noise.
 
     The noise is drawn for each image: ±epsilon in L∞, a random direction of the length epsilon in L2.
     """
-    counts = {"right": 0, "still_right": 0, "fooled": 0, "fooled_by_noise": 0}
+    parts = []
     for x, y in batches(data.test, BATCH, context.hardware.device):
         before = answers(network, x)
         after = answers(network, (x + one.perturbation).clamp(0, 1))
         noise: Tensor = one.epsilon * unit_step(torch.randn_like(x), attack.norm)
-        counts["right"] += int((before == y).sum())
-        counts["still_right"] += int((after == y).sum())
-        counts["fooled"] += int((after != before).sum())
-        counts["fooled_by_noise"] += int(fooled(network, x, noise, before).sum())
-    return counts
+        parts.append((after != before, before == y, after == y, fooled(network, x, noise, before)))
+    names = ("fooling_rate", "clean_accuracy", "robust_accuracy", "noise_fooling_rate")
+    return {name: torch.cat(part).cpu() for name, part in zip(names, zip(*parts, strict=True), strict=True)}
