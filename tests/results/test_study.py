@@ -104,7 +104,7 @@ ITEM = {"question": "Is it?", "run": ["task=train"]}
         ({"title": "T", "items": {"a": 3}}, ["study.items.a", "mapping"]),
         (
             {"title": "T", "items": {"a": {**ITEM, "figures": {"b": {"metric": "accuracy", "required": True}}}}},
-            ["study.items.a.figures.b.required", "at_least"],
+            ["study.items.a.figures.b.required", "at_least", "--against"],
         ),
     ],
 )

@@ -78,6 +78,32 @@ def test_an_item_that_the_model_has_no_answer_to_stops_no_other(trustml: Cli, mi
     assert "needs images" in table.why["robust"]
 
 
+def test_a_study_is_held_against_that_of_another_model(trustml: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / "mine" / "study"
+    folder.mkdir(parents=True)
+    words = ["task=train", "model=logistic", "trainer=smoke", "trainer.epochs=3"]
+    figures = {"accuracy": {"metric": "test_accuracy", "required": True}}
+    items = {"right": {"question": "Is it right?", "run": words, "figures": figures}}
+    (folder / "one.yaml").write_text(json.dumps({"title": "One", "model_card": True, "items": items}))
+    words = ["study", "one", "--config-dir", str(folder.parent)]
+    assert "or another study to go --against" in trustml(*words).stderr
+    assert trustml(*words, "study.items.right.figures.accuracy.required=false").returncode == 0
+    (first,) = (tmp_path / "outputs" / "multirun").iterdir()
+    answer = trustml(*words, "trainer.epochs=1", "trainer.lr=1e-9", "--against", str(first))
+    assert answer.returncode == 3, answer.stderr
+    assert "worse than" in answer.stdout
+    second = max((tmp_path / "outputs" / "multirun").iterdir())
+    (row,) = json.loads((second / "study.json").read_text())["figures"]
+    assert (row["change"], row["broken"], row["p_value"] < 1e-6) == ("worse", True, True)
+    assert row["against_value"] > row["value"] + 0.3
+    assert "worse" in (second / "index.html").read_text()
+    assert "<failure" in (second / "junit.xml").read_text()
+    assert f"accuracy | {row['value']:.4g} |" in (second / "README.md").read_text()
+    answer = trustml(*words, "seed=7", "--against", str(first))
+    assert answer.returncode == 2
+    assert "asked right with nothing more, here with seed=7; ask both alike" in answer.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
@@ -110,7 +136,8 @@ def test_every_study_names_runs_that_can_be_composed(name: str, quick: bool) -> 
 
         study, items = read_study(compose("config", [f"study={name}"]).study)
         loader = GlobalHydra.instance().config_loader()
-        jobs = jobs_of(items, quick, [f"study={name}", "seed=3"], loader)
+        of_item = jobs_of(items, quick, [f"study={name}", "seed=3"], loader)
+        jobs = [job for each in of_item.values() for job in each]
         assert len(jobs) >= len(items)
         assert all("seed=3" in job for job in jobs)
         assert study.title

@@ -194,17 +194,32 @@ def resume(given: Namespace) -> list[str]:
 def study_arguments(parser: ArgumentParser) -> None:
     """Declare the arguments of `trustml study`."""
     parser.add_argument("name", metavar="NAME", help="a study; trustml show study lists them")
+    against_argument(parser)
     rest = parser.add_argument("words", metavar="KEY=VALUE", nargs=REMAINDER, help="for every item that has the key")
     rest.required = False
     parser.epilog = """\
   trustml study audit model=cifar_cnn quick=true
   trustml study audit model=custom model.factory=mine:network model.checkpoint=mine.safetensors
+  trustml study audit model=mlp --against outputs/multirun/2026-11-21_11-31-05_f5e561f5
   trustml study mine --config-dir studies"""
+
+
+def against_argument(parser: ArgumentParser) -> None:
+    """Declare `--against`."""
+    parser.add_argument(
+        "--against", metavar="DIR", help="the directory of this study of another model, to compare with"
+    )
 
 
 def study(given: Namespace) -> list[str]:
     """Run the items of a study, and answer its questions on one page."""
-    return [f"study={given.name}", *given.words]
+    from trustml_cli.config.messages import quoted
+
+    behind = Parser("trustml study", add_help=False, allow_abbrev=False)  # what follows the name goes to Hydra
+    against_argument(behind)
+    found, words = behind.parse_known_args(given.words)
+    against = found.against or given.against
+    return [f"study={given.name}", *([f"study.against={quoted(against)}"] if against else []), *words]
 
 
 def print_table(rows: Sequence[Sequence[str]], wrap: bool = False) -> None:

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from trustml_cli.config.instantiate import build_as, nearest
 from trustml_cli.results.aggregate import Run, conditions_of, same, summarise, sweep_table, widest
 from trustml_cli.results.report.table import shown
-from trustml_cli.system.errors import InputError, prefix_errors
+from trustml_cli.system.errors import InputError
 from trustml_cli.system.printable import printable
 
 HOLDS, FAILS, UNMEASURED = "holds", "does not hold", "not measured"
@@ -80,17 +80,26 @@ class Item:
 
 @dataclass(frozen=True)
 class Study:
-    """A study as its YAML has it; `quick` takes the quick form of each item."""
+    """A study as its YAML has it; `quick` takes the quick form of each item.
+
+    `against` is the directory of the same study of another model, with which this one is compared. `model_card` writes
+    README.md as a model card; it is for studies of one model.
+    """
 
     title: str
     items: dict[str, Any]
     introduction: str = ""
     quick: bool = False
+    against: str | None = None
+    model_card: bool = False
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A figure of an item with its value, 95 % interval, n, verdict, and the reason where there is no value."""
+    """A figure of an item with its value, 95 % interval, n, verdict, and the reason where there is no value.
+
+    `against_value` is that of another model, `p_value` that of a paired test, and `change` says which is better.
+    """
 
     item: str
     figure: str
@@ -105,6 +114,9 @@ class Measured:
     why: str = ""
     required: bool = False
     broken: bool = False
+    against_value: float | None = None
+    p_value: float | None = None
+    change: str = ""
     source: str = ""
     seconds: float | None = None
     command: str = ""
@@ -117,6 +129,14 @@ class Measured:
         parts = [f"95 % interval {shown(self.ci_low)} to {shown(self.ci_high)}"] * (self.ci_low is not None)
         parts += [f"n = {shown(self.n)}"] * (self.n is not None)
         return shown(self.value) + (f" ({', '.join(parts)})" if parts else "")
+
+    @property
+    def against(self) -> str:
+        """The value of the other model, and whether this one is better; empty where nothing is compared."""
+        if not self.change:
+            return ""
+        how = "by the intervals" if self.p_value is None else f"p = {shown(self.p_value)}"
+        return f"{self.change} than {shown(self.against_value)} ({how})".replace("difference than", "difference from")
 
 
 def read(cls: type, node: Any, key: str) -> Any:
@@ -141,18 +161,17 @@ def read_study(node: Any) -> tuple[Study, dict[str, Item]]:
         for used in re.findall(r"\{(\w+)\}", item.answer):
             if used not in figures:
                 raise InputError(f"study.items.{name}.answer: no figure {used!r}; {nearest(used, figures)}")
+        for each, figure in figures.items():
+            if figure.required and not figure.limit and study.against is None:
+                key = f"study.items.{name}.figures.{each}.required"
+                raise InputError(f"{key}: needs at_least, at_most or expected, or another study to go --against")
     return study, items
 
 
 def figures_of(name: str, item: Item) -> dict[str, Figure]:
     """The figures of an item by name."""
     key = f"study.items.{name}.figures"
-    found: dict[str, Figure] = {each: read(Figure, node, f"{key}.{each}") for each, node in item.figures.items()}
-    for each, figure in found.items():
-        with prefix_errors(f"{key}.{each}"):
-            if figure.required and not figure.limit:
-                raise ValueError("required: needs at_least, at_most or expected")
-    return found
+    return {each: read(Figure, node, f"{key}.{each}") for each, node in item.figures.items()}
 
 
 def item_of(run: Run) -> str:
@@ -178,9 +197,9 @@ def measure(name: str, item: Item, runs: Sequence[Run]) -> list[Measured]:
     return found
 
 
-def row_of(figure: Figure, runs: Sequence[Run]) -> Mapping[str, Any]:
-    """The summary over seeds of the row that `figure` describes. Raises `LookupError` if there is none."""
-    done = [run for run in runs if run.status == "completed" and len(run.metrics)]
+def rows_of(figure: Figure, runs: Sequence[Run]) -> pandas.DataFrame:
+    """The rows that `figure` describes of all completed runs. Raises `LookupError` if there is none."""
+    done = completed(runs)
     if not done:
         raise LookupError(next((run.facts.error for run in runs if run.facts.error), "no run of it was completed"))
     table = sweep_table(done)
@@ -193,8 +212,19 @@ def row_of(figure: Figure, runs: Sequence[Run]) -> Mapping[str, Any]:
     table = table[table[figure.metric].notna()]
     if not len(table):
         raise LookupError(f"no row where {figure.where}")
+    return table
+
+
+def completed(runs: Sequence[Run]) -> list[Run]:
+    """The runs that were completed and have measured something."""
+    return [run for run in runs if run.status == "completed" and len(run.metrics)]
+
+
+def row_of(figure: Figure, runs: Sequence[Run]) -> Mapping[str, Any]:
+    """The summary over seeds of the row that `figure` describes. Raises `LookupError` if there is none."""
+    table = rows_of(figure, runs)
     table = table[[name for name in table if table[name].notna().any()]]
-    conditions = conditions_of(done, table)
+    conditions = conditions_of(completed(runs), table)
     summary = summarise(table, conditions)
     if len(summary) > 1:
         varied = [name for name in conditions if summary[name].nunique(dropna=False) > 1]
@@ -223,11 +253,11 @@ def answer_of(item: Item, measured: Sequence[Measured]) -> str:
 
 
 def junit(title: str, measured: Sequence[Measured]) -> str:
-    """The figures with limits as a test report in JUnit's XML, which build servers show: a test case for each figure.
+    """The figures with limits, and those required, as a test report in JUnit's XML, which build servers show.
 
     A required figure that is not surely within its limits fails; any other that was not measured counts as skipped.
     """
-    cases = [each for each in measured if each.limit]
+    cases = [each for each in measured if each.limit or each.required]
     failures, skipped = (
         sum(each.broken for each in cases), sum(each.value is None and not each.broken for each in cases)
     )  # fmt: skip
@@ -236,7 +266,8 @@ def junit(title: str, measured: Sequence[Measured]) -> str:
     )
     for each in cases:
         case = SubElement(suite, "testcase", classname=each.item, name=printable(each.figure))
-        told = printable(f"{each.label}: {each.text}; limit: {each.limit}")
+        words = [f"{each.label}: {each.text}"] + [f"limit: {each.limit}"] * bool(each.limit)
+        told = printable("; ".join(words + [each.against] * bool(each.change)))
         if each.broken:
             SubElement(case, "failure", message=told)
         elif each.value is None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -54,6 +54,8 @@ class SweepCallback(Callback):
     broken = False
     """Whether a figure that its user marked `required` is not within its limits."""
     study: "tuple[Study, dict[str, Item]] | None" = None
+    asked: ClassVar[dict[str, list[list[str]]]] = {}
+    """What each item of the study asks, whatever the model."""
 
     @classmethod
     def forget(cls) -> None:
@@ -109,11 +111,16 @@ def deal_jobs(config: DictConfig, words: Sequence[str]) -> int:
     if config.get("study") is None:
         have_jobs(None)
         return count_jobs(words)
+    from trustml_cli.results.against import asked_of, check_against
     from trustml_cli.results.study import read_study
     from trustml_cli.sweeps.study import jobs_of
 
     study, items = SweepCallback.study = read_study(config.study)
-    jobs = jobs_of(items, study.quick, words, GlobalHydra.instance().config_loader())
+    of_item = jobs_of(items, study.quick, words, GlobalHydra.instance().config_loader())
+    SweepCallback.asked = asked_of(of_item)
+    if study.against is not None:
+        check_against(Path(study.against), SweepCallback.asked)
+    jobs = [job for each in of_item.values() for job in each]
     have_jobs(jobs)
     return len(jobs)
 
@@ -219,24 +226,35 @@ def tabulate_study(sweep: Path, runs: "Sequence[Run]") -> str:
     """Write study.csv, study.json, junit.xml and index.html of a study; returns its figures for a terminal."""
     import pandas
 
+    from trustml_cli.results.against import compare
+    from trustml_cli.results.aggregate import read_runs
+    from trustml_cli.results.model_card import model_card
     from trustml_cli.results.report.study import write_study
-    from trustml_cli.results.study import item_of, junit, measure
+    from trustml_cli.results.study import completed, item_of, junit
 
     assert SweepCallback.study is not None
     study, items = SweepCallback.study
-    of_item = {name: [run for run in runs if item_of(run) == name] for name in items}
-    measured = {name: measure(name, item, of_item[name]) for name, item in items.items()}
+    others = read_runs(Path(study.against)) if study.against is not None else []
+    of_item, of_other = (
+        {name: [run for run in each if item_of(run) == name] for name in items} for each in (runs, others)
+    )
+    measured = {name: compare(name, item, of_item[name], of_other[name]) for name, item in items.items()}
     rows = [each for figures in measured.values() for each in figures]
     SweepCallback.broken = any(each.broken for each in rows)
     table = pandas.DataFrame([asdict(each) for each in rows])
     write_atomically(sweep / "study.csv", lambda partial: partial.write_text(as_csv(table), encoding="utf-8"))
-    write_json(sweep / "study.json", {"title": study.title, "figures": [asdict(each) for each in rows]})
+    content = {"title": study.title, "asked": SweepCallback.asked, "figures": [asdict(each) for each in rows]}
+    write_json(sweep / "study.json", content)
     write_atomically(
         sweep / "junit.xml", lambda partial: partial.write_text(junit(study.title, rows), encoding="utf-8")
     )
+    if study.model_card and (done := completed(runs)):
+        card = model_card(study, done, rows)
+        write_atomically(sweep / "README.md", lambda partial: partial.write_text(card, encoding="utf-8"))
     write_study(sweep, study, items, of_item, measured)
-    lines = [list(map(printable, (each.item, each.label, each.text, each.limit, each.verdict))) for each in rows]
-    return f"\n{pandas.DataFrame(lines, columns=['item', 'figure', 'value', 'limit', '']).to_string(index=False)}\n"
+    names = ["item", "label", "text", "limit", "verdict"] + ["against"] * (study.against is not None)
+    lines = [[printable(getattr(each, name)) for name in names] for each in rows]
+    return f"\n{pandas.DataFrame(lines, columns=names).rename(columns={'text': 'value'}).to_string(index=False)}\n"
 
 
 def as_text(answers: "Answers", headline: str) -> str:

@@ -20,8 +20,10 @@ from trustml_cli.system.errors import InputError
 from trustml_cli.system.files import file_name
 
 
-def jobs_of(items: Mapping[str, Item], quick: bool, typed: Sequence[str], loader: ConfigLoader) -> list[list[str]]:
-    """The overrides of every job of the items, in order; each job runs in a directory named after its item.
+def jobs_of(
+    items: Mapping[str, Item], quick: bool, typed: Sequence[str], loader: ConfigLoader
+) -> dict[str, list[list[str]]]:
+    """The overrides of every job of each item, in order; each job runs in a directory named after its item.
 
     An override that was `typed` goes to every item whose config has its key, and replaces the item's own of that key.
     Raises `InputError` for a key that no item has, and for an item that sets what only the user may set.
@@ -29,7 +31,7 @@ def jobs_of(items: Mapping[str, Item], quick: bool, typed: Sequence[str], loader
     parser = OverridesParser.create(loader)
     given = [word for word in parser.parse_overrides(list(typed)) if word.key_or_group.partition(".")[0] != "study"]
     taken: set[str] = set()
-    jobs = []
+    jobs: dict[str, list[list[str]]] = {}
     for name, item in items.items():
         own = parser.parse_overrides([*item.run, *(item.quick if quick else [])])
         for word in own:
@@ -41,10 +43,11 @@ def jobs_of(items: Mapping[str, Item], quick: bool, typed: Sequence[str], loader
             raise InputError(f"study.items.{name}: {explain(error, config_folder(), item.run)}") from error
         taken |= {word.get_key_element() for word in given if word in words}
         swept = {word.get_key_element() for word in words if word.is_sweep_override()}
+        jobs[name] = []
         for job in split_sweep(words):
             differs = ",".join(word for word in job if word.partition("=")[0] in swept)
             folder = file_name(f"{name},{differs}") if differs else name
-            jobs.append([*job, f"hydra.sweep.subdir={quoted(folder)}"])
+            jobs[name].append([*job, f"hydra.sweep.subdir={quoted(folder)}"])
     for word in given:
         if word.get_key_element() not in taken:
             raise InputError(f"{word.input_line}: no item of this study has this key")

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from trustml_cli.attacks.attack import Attack
-from trustml_cli.calibration.calibrator import Calibrator
+from trustml_cli.calibration.calibrator import Calibrator, FittedCalibrator
 from trustml_cli.calibration.temperature import DividedByTemperature
 from trustml_cli.config.instantiate import chosen
 from trustml_cli.corruptions.corruption import Corruption
@@ -33,8 +33,8 @@ from trustml_cli.training.trainer import Trainer
 class Calibrate(UnderPerturbation):
     """Measure calibration errors in `bins` bins with each `calibrator`, on clean images and under perturbations.
 
-    All calibrators are fitted to the same held-out training images, behind the same network. Attacks are made on the
-    network without a calibrator.
+    All calibrators are fitted to the same held-out training images, behind the same network. Where none is fitted,
+    nothing is held out. Attacks are made on the network without a calibrator.
     """
 
     columns: ClassVar[Columns] = (
@@ -73,7 +73,10 @@ class Calibrate(UnderPerturbation):
             raise InputError("calibrators: must have the same validation_images, to be compared behind one network")
         data = context.load(dataset)
         perturbations = self.perturbations(context, data, model, attack, corruption, defence)
-        specs = {name: context.calibrated(each, data, model, trainer, defence) for name, each in asked.items()}
+        if any(isinstance(each, FittedCalibrator) for each in asked.values()):
+            specs = {name: context.calibrated(each, data, model, trainer, defence) for name, each in asked.items()}
+        else:  # nothing has to be held out
+            specs = {name: context.spec(data, model, trainer, defence) for name in asked}
         one = next(iter(specs.values()))
         network = context.train_or_load(one.base if isinstance(one, WrappedSpec) else one, "classifier").network
         layers = {name: calibration_of(context, spec) for name, spec in specs.items()}

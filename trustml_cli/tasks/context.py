@@ -145,7 +145,8 @@ class Context:
         """
         if "data" not in self.record.facts:
             data = spec.data
-            self.record.note(data={"source": data.source, "fingerprint": data.fingerprint, "notes": list(data.notes)})
+            read = {"source": data.source, "shape": list(data.shape), "fingerprint": data.fingerprint}
+            self.record.note(data={**read, "notes": list(data.notes)})
             if isinstance(data, Table) and data.columns_read:
                 self.record.table("columns", [dict(row) for row in data.columns_read])
         trained = self._wrapped(spec, stage) if isinstance(spec, WrappedSpec) else self._trained(spec, stage)

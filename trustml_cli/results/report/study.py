@@ -24,6 +24,7 @@ def write_study(
         title=study.title,
         introduction=study.introduction,
         quick=study.quick,
+        against=study.against,
         figures=[each for figures in measured.values() for each in figures],
         items=[
             {
