@@ -1,17 +1,22 @@
 """Studies from the command line: which jobs they have, what they leave, and how they end."""
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pandas
 import pytest
+import yaml
 
 from tests.configs import choices
 from tests.helpers import Cli, facts
+from trustml_cli.cli.commands import answer
 from trustml_cli.config.groups import config_folder
 from trustml_cli.config.hydra_internals import composing_from
-from trustml_cli.results.study import read_study
+from trustml_cli.results.study import figures_of, read_study
 from trustml_cli.sweeps.study import jobs_of
+from trustml_cli.system.distribution import DISTRIBUTION
 
 MINE = """
 title: Two questions
@@ -125,6 +130,33 @@ def test_a_wrong_study_ends_with_2_and_one_line(
     assert line in answer.stderr
     assert answer.stderr.count("\n") == 1, answer.stderr
     assert not list(tmp_path.rglob("run.json"))
+
+
+def test_the_workflow_in_the_docs_runs_an_audit_that_can_be_composed() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "studies.md").read_text()
+    blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
+    (workflow,) = [block for block in blocks if "jobs" in block]
+    (job,) = workflow["jobs"].values()
+    commands = [shlex.split(step["run"]) for step in job["steps"] if "run" in step]
+    assert commands[0] == ["pip", "install", DISTRIBUTION]
+    audit = answer(commands[1][1:])
+    assert audit is not None
+    assert "study.against='released'" in audit
+    assert {step["uses"].partition("@")[0] for step in job["steps"] if "uses" in step} >= {
+        "actions/checkout", "actions/upload-artifact",
+    }  # fmt: skip
+    with composing_from(config_folder()):
+        from hydra import compose
+        from hydra.core.global_hydra import GlobalHydra
+
+        own = [word for word in audit if word.startswith("study")]
+        study, items = read_study(compose("config", own).study)
+        assert study.against == "released"
+        assert sum(figure.required for name, item in items.items() for figure in figures_of(name, item).values()) == 2
+        typed = [word for word in audit if not word.startswith("hydra.")]
+        few = {name: items[name] for name in ("accuracy", "robustness_linf")}  # composing all takes seconds
+        jobs = jobs_of(few, study.quick, typed, GlobalHydra.instance().config_loader())
+        assert all("model.checkpoint=mine.safetensors" in job for each in jobs.values() for job in each)
 
 
 @pytest.mark.parametrize("quick", [True, pytest.param(False, marks=pytest.mark.faults)])

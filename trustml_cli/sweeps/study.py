@@ -65,7 +65,7 @@ def with_typed(own: Sequence[Override], given: Sequence[Override], loader: Confi
     for word in given:
         parent, _, key = word.key_or_group.rpartition(".")
         node = OmegaConf.select(config, parent) if parent else config
-        if word.key_or_group not in choices and isinstance(node, DictConfig) and key in node:
+        if word.key_or_group not in choices and isinstance(node, DictConfig) and key in {*node}:  # also where it is ???
             words[word.get_key_element()] = word
     return list(words.values())
 
