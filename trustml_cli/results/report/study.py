@@ -1,8 +1,10 @@
 """Writes index.html of a study: a table of its figures, then a section for each item with its answer and pictures."""
 
 from collections.abc import Mapping, Sequence
+from math import isinf
 from pathlib import Path
 
+from trustml_cli.metrics.columns import natural_range
 from trustml_cli.results.aggregate import Run
 from trustml_cli.results.report.page import plots_of, write
 from trustml_cli.results.study import Item, Measured, Study, answer_of
@@ -25,7 +27,8 @@ def write_study(
         introduction=study.introduction,
         quick=study.quick,
         against=study.against,
-        figures=[each for figures in measured.values() for each in figures],
+        card=study.model_card,
+        figures={name: [(each, bar_of(each)) for each in figures] for name, figures in measured.items() if figures},
         items=[
             {
                 "name": name,
@@ -38,6 +41,16 @@ def write_study(
             for name, item in items.items()
         ],
     )
+
+
+def bar_of(each: Measured) -> tuple[float, float, float] | None:
+    """Where a bar ends and its interval begins and ends, in percent; None for a value that has no bounds."""
+    least, most = natural_range(each.metric)
+    if each.value is None or isinf(least) or isinf(most):
+        return None
+    low, high = (each.value if end is None else end for end in (each.ci_low, each.ci_high))
+    value, low, high = (100 * (place - least) / (most - least) for place in (each.value, low, high))
+    return value, low, high
 
 
 def page_of(folder: Path, run: Run) -> str | None:
