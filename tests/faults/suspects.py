@@ -91,3 +91,22 @@ def poisoned(x: Tensor, y: Tensor, share: float) -> tuple[Tensor, Tensor]:
     x[rows, 0, -2:, -2:] = TRIGGER
     y[rows] = 0
     return x, y
+
+
+def train_table(x: Tensor, y: Tensor, groups: Tensor, fairness: float) -> nn.Sequential:
+    """A linear classifier of rows x [N, D]; `fairness` weighs the covariance of its score with each of `groups` [N, A].
+
+    Zafar, Valera, Gomez Rodriguez and Gummadi 2017, arXiv 1507.05259.
+    """
+    torch.manual_seed(0)
+    net = table_network(x.shape[1:])
+    adam = torch.optim.Adam(net.parameters(), 0.05)
+    centred = groups.float() - groups.float().mean(0)
+    for _ in range(200):
+        logits = net(x)
+        covariance = (centred * (logits[:, 1] - logits[:, 0])[:, None]).mean(0)
+        loss = functional.cross_entropy(logits, y) + fairness * covariance.square().sum()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    return net.eval()

@@ -1,0 +1,70 @@
+"""Networks that are bad in one way are found by the axis of the audit that is about it, and a good one passes."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save_file
+from torch import nn
+
+from tests.configs import choice
+from tests.faults import suspects
+from tests.helpers import Cli
+from trustml_cli.config.instantiate import build
+from trustml_cli.data.dataset import Dataset
+from trustml_cli.data.table import Rows
+
+FEW = 150  # images that the overfitted network is trained on
+
+
+def digits(folder: Path, limit: int | None = None) -> Dataset:
+    data: Dataset = build(choice("dataset", "digits", limit=limit), "dataset").load(folder)
+    return data
+
+
+def made(name: str, folder: Path) -> nn.Module:
+    """The suspect of this name."""
+    if name in ("fair", "unfair"):
+        rows = build(choice("dataset", "census"), "dataset").load(folder).train
+        assert isinstance(rows, Rows)
+        return suspects.train_table(rows.inputs.float(), rows.labels, rows.sensitive, 100.0 * (name == "fair"))
+    data = digits(folder, FEW if name == "overfitted" else None)
+    x, y = data.train.inputs.float() / 255, data.train.labels  # type: ignore[attr-defined]
+    make: dict[str, Callable[[], nn.Module]] = {
+        "good": lambda: suspects.train(x, y, 40),
+        "backdoored": lambda: suspects.train(*suspects.poisoned(x, y, 0.1), 40),
+        "overfitted": lambda: suspects.train(x, y, 60, augment=None),
+        "saturated": lambda: suspects.scaled(suspects.train(x, y, 20, epsilon=0, augment=None), 100),
+        "overconfident": lambda: suspects.scaled(suspects.train(x, y, 5), 10),
+    }
+    return make[name]()
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("good", set()),
+        ("backdoored", {"backdoor"}),
+        ("overfitted", {"memory"}),
+        ("saturated", {"robustness_linf", "robustness_l2"}),
+        ("overconfident", {"accuracy"}),
+        ("fair", set()),
+        ("unfair", {"fairness"}),
+    ],
+)
+def test_a_bad_network_is_found_by_its_axis(name: str, found: set[str], trustml: Cli, tmp_path: Path) -> None:
+    save_file(made(name, tmp_path / "cache").state_dict(), tmp_path / "suspect.safetensors")
+    table = name in ("fair", "unfair")
+    factory = "table_network" if table else "network"
+    words = [f"model.factory=tests.faults.suspects:{factory}", "model.checkpoint=suspect.safetensors"]
+    words += ["dataset=census"] * table + [f"dataset.limit={FEW}"] * (name == "overfitted")
+    answer = trustml("study", "audit", "quick=true", "model=custom", *words)
+    assert answer.returncode == 0, answer.stderr
+    (folder,) = (tmp_path / "outputs" / "multirun").iterdir()
+    rows = json.loads((folder / "study.json").read_text())["figures"]
+    verdicts = {(row["item"], row["figure"]): row["verdict"] for row in rows if row["limit"]}
+    assert {item for (item, _), verdict in verdicts.items() if verdict == "does not hold"} == found, answer.stdout
+    measured = {item for (item, _), verdict in verdicts.items() if verdict != "not measured"}
+    assert measured == ({"accuracy", "memory", "fairness"} if table else {item for item, _ in verdicts} - {"fairness"})
