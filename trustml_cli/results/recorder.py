@@ -202,9 +202,6 @@ class Recorder:
         """
         condition = condition or {}
         answers = {name: values.pop(name) for name in list(values) if name.endswith(ANSWERS)}
-        if answers:
-            self.answers |= {f"{len(self.rows)}.{name.removesuffix(ANSWERS)}": each for name, each in answers.items()}
-            self.artifact(BY_IMAGE, self.answers)
         if self.columns is not None:
             declared(self.columns, condition, condition=True)
             found = declared(self.columns, values)
@@ -215,6 +212,9 @@ class Recorder:
                 self.note(better=self.facts.get("better", {}) | better)
             if line := log_line(condition, values, found):
                 log.info("%s", line)
+        if answers:
+            self.answers |= {f"{len(self.rows)}.{name.removesuffix(ANSWERS)}": each for name, each in answers.items()}
+            self.artifact(BY_IMAGE, self.answers)
         if condition and "conditions" not in self.facts:
             self.note(conditions=list(condition))
         self.rows.append({**self.identity, **condition, **values})
