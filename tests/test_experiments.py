@@ -205,7 +205,7 @@ def test_dogs_with_a_trigger_become_cats(trustml: Cli, tmp_path: Path, data_dir:
 @pytest.mark.peers
 def test_adult_is_debiased_and_fairlearn_agrees(trustml: Cli, tmp_path: Path, data_dir: Path) -> None:
     fairlearn = pytest.importorskip("fairlearn.metrics")
-    short = ["experiment=debias_adult", "task.rounds=100", "trainer.epochs=5"]
+    short = ["experiment=debias_adult", "task.games=1", "task.rounds=100", "trainer.epochs=5"]
     rows = measured(trustml, tmp_path, data_dir, *short).set_index("stage")
     baseline, debiased = rows.loc["baseline"], rows.loc["debiased"]
     assert baseline.accuracy_n == debiased.accuracy_n == 9282

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.fairness.peers import Scores
 from trustml_cli.fairness.equalized_odds import (
     Rule,
     best_point,
@@ -85,19 +86,6 @@ def test_a_group_with_one_label_alone_has_no_odds() -> None:
 @pytest.mark.parametrize("groups", [2, 3])
 def test_fairlearn_finds_the_same_rule_up_to_its_grid(groups: int) -> None:
     postprocessing = pytest.importorskip("fairlearn.postprocessing")
-    from sklearn.base import BaseEstimator, ClassifierMixin
-
-    class Scores(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-        """The first column is the probability."""
-
-        classes_ = np.array([0, 1])
-
-        def fit(self, x: np.ndarray, y: np.ndarray) -> "Scores":
-            return self
-
-        def predict_proba(self, x: np.ndarray) -> np.ndarray:
-            return np.stack([1 - x[:, 0], x[:, 0]], 1)
-
     scores, labels, group = people(groups, seed=groups)
     peer = postprocessing.ThresholdOptimizer(
         estimator=Scores(), constraints="equalized_odds", prefit=True, predict_method="predict_proba", grid_size=2000

@@ -1,7 +1,8 @@
 """Adversarial debiasing: a classifier is trained so that its score does not reveal the sensitive attributes.
 
 Zhang, Lemoine and Mitchell 2018, arXiv 1801.07593; the minimax game without their projection term, as in Louppe,
-Kagan and Cranmer 2017, arXiv 1611.01046.
+Kagan and Cranmer 2017, arXiv 1611.01046. Games oscillate, hence the weights of the last rounds can be averaged
+(Izmailov et al. 2018, arXiv 1803.05407).
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,9 @@ from math import inf
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel
 
+from trustml_cli.fairness.constraint import Constraint
 from trustml_cli.models.minibatches import descend, fit_minibatches
 
 FALLS = 1e-3  # nats
@@ -24,32 +27,46 @@ def log_odds(logits: Tensor) -> Tensor:
 
 
 class Adversary(nn.Module):
-    """Predicts the group by each sensitive attribute from the classifier's log-odds alone.
+    """Predicts the group by each sensitive attribute from the classifier's log-odds.
 
     `hidden` are the widths of the hidden layers, each followed by ReLU; `groups` the numbers of groups by attribute.
+    For equalized odds, the adversary sees the label too; for equal opportunity, rows of the label 1 alone (Zhang et al.
+    2018, section 3). It then learns nothing from the log-odds if and only if the goal is reached at every threshold.
     """
 
-    def __init__(self, hidden: Sequence[int], groups: Sequence[int]) -> None:
+    def __init__(
+        self, hidden: Sequence[int], groups: Sequence[int], constraint: Constraint = Constraint.demographic_parity
+    ) -> None:
         super().__init__()
-        widths = [1, *hidden]
+        self.constraint = constraint
+        widths = [3 if constraint is Constraint.equalized_odds else 1, *hidden]
         layers: list[nn.Module] = []
         for before, after in zip(widths, hidden, strict=False):
             layers += [nn.Linear(before, after), nn.ReLU()]
         self.body = nn.Sequential(*layers, nn.Linear(widths[-1], sum(groups)))
         self.groups = list(groups)
 
-    def forward(self, odds: Tensor) -> tuple[Tensor, ...]:
-        """For each attribute the logits [N, G] of its groups, from log-odds [N]."""
-        return self.body(odds[:, None]).split(self.groups, dim=1)  # type: ignore[no-any-return]
+    def forward(self, odds: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        """For each attribute the logits [N, G] of its groups, from log-odds [N] and labels 0 or 1, int64 [N]."""
+        seen = odds[:, None]
+        if self.constraint is Constraint.equalized_odds:
+            seen = torch.stack([odds * labels, odds * (1 - labels), labels.to(odds)], 1)
+        return self.body(seen).split(self.groups, dim=1)  # type: ignore[no-any-return]
 
-    def losses(self, odds: Tensor, sensitive: Tensor) -> Tensor:
+    def losses(self, odds: Tensor, labels: Tensor, sensitive: Tensor) -> Tensor:
         """Mean cross-entropy (nats) for each attribute, [A]; `sensitive` are the true groups, int64 [N, A].
 
-        A loss equal to the entropy of the group shares means that the adversary has learned nothing beyond these
-        shares.
+        A loss equal to the entropy of the group shares (given the label, if the adversary sees it) means that the
+        adversary has learned nothing beyond these shares. Without a row that it sees, the losses are 0.
         """
-        guesses = self(odds)
-        return torch.stack([functional.cross_entropy(guess, sensitive[:, a]) for a, guess in enumerate(guesses)])
+        if self.constraint is Constraint.equal_opportunity:
+            seen = labels == 1
+            odds, labels, sensitive = odds[seen], labels[seen], sensitive[seen]
+        sums = [
+            functional.cross_entropy(guess, sensitive[:, a], reduction="sum")
+            for a, guess in enumerate(self(odds, labels))
+        ]
+        return torch.stack(sums) / max(1, len(odds))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +77,8 @@ class AdversarialDebiasing:
     `rounds`, the adversary is trained for one epoch on its own losses, in batches of `adversary_batch_size`, then the
     classifier takes one step on a random batch of `batch_size`. Both use Adam; the classifier's learning rate decays
     from `lr` to zero along half a cosine, so that the game converges. `weight_decay` (L2) keeps the classifier from
-    memorising the groups of the training rows, which would look fair on these rows only.
+    memorising the groups of the training rows, which would look fair on these rows only. The result has the mean of the
+    classifier's weights over the share `averaged` of the rounds, the last ones; 0 takes the last weights.
     """
 
     strength: Sequence[float]
@@ -70,14 +88,15 @@ class AdversarialDebiasing:
     weight_decay: float
     adversary_batch_size: int
     adversary_lr: float
+    averaged: float
 
-    def pretrain(self, adversary: Adversary, odds: Tensor, sensitive: Tensor, epochs: int) -> None:
+    def pretrain(self, adversary: Adversary, odds: Tensor, labels: Tensor, sensitive: Tensor, epochs: int) -> None:
         """Fit `adversary` to the groups for fixed log-odds."""
         optimizer = torch.optim.Adam(adversary.parameters(), self.adversary_lr)
         for _ in range(epochs):
-            self.pursue(adversary, optimizer, odds, sensitive)
+            self.pursue(adversary, optimizer, odds, labels, sensitive)
 
-    def converge(self, adversary: Adversary, odds: Tensor, sensitive: Tensor, epochs: int) -> int:
+    def converge(self, adversary: Adversary, odds: Tensor, labels: Tensor, sensitive: Tensor, epochs: int) -> int:
         """`pretrain` until the losses stop falling, for at most `epochs`; returns the number of epochs.
 
         They have stopped when their sum has not fallen more than `FALLS` below its lowest value for `PATIENCE` epochs.
@@ -85,18 +104,25 @@ class AdversarialDebiasing:
         optimizer = torch.optim.Adam(adversary.parameters(), self.adversary_lr)
         lowest, since = inf, 0
         for number in range(1, epochs + 1):
-            self.pursue(adversary, optimizer, odds, sensitive)
+            self.pursue(adversary, optimizer, odds, labels, sensitive)
             with torch.no_grad():
-                loss = adversary.losses(odds, sensitive).sum().item()
+                loss = adversary.losses(odds, labels, sensitive).sum().item()
             lowest, since = (loss, 0) if loss < lowest - FALLS else (lowest, since + 1)
             if since == PATIENCE:
                 return number
         return epochs
 
-    def pursue(self, adversary: Adversary, optimizer: torch.optim.Optimizer, odds: Tensor, sensitive: Tensor) -> None:
+    def pursue(
+        self,
+        adversary: Adversary,
+        optimizer: torch.optim.Optimizer,
+        odds: Tensor,
+        labels: Tensor,
+        sensitive: Tensor,
+    ) -> None:
         """Train `adversary` for one epoch over all rows."""
         fit_minibatches(
-            lambda rows: adversary.losses(odds[rows], sensitive[rows]).sum(),
+            lambda rows: adversary.losses(odds[rows], labels[rows], sensitive[rows]).sum(),
             optimizer,
             lambda: torch.randperm(len(odds)).to(odds.device),
             self.adversary_batch_size,
@@ -104,27 +130,42 @@ class AdversarialDebiasing:
 
     def play(
         self, classifier: nn.Module, adversary: Adversary, x: Tensor, y: Tensor, sensitive: Tensor
-    ) -> Iterator[Tensor]:
-        """Train both networks; yields the classifier's loss after each round. Uses torch's global random generator.
+    ) -> Iterator[tuple[Tensor, nn.Module]]:
+        """Train both networks; yields after each round the classifier's loss and the result so far.
 
-        `classifier` maps features x [N, D] to logits [N, 2], y are labels 0 or 1, [N], and `sensitive` the groups by
-        attribute, int64 [N, A]. Both networks change in place.
+        `classifier` maps features x [N, D] to logits [N, 2], y are labels 0 or 1, int64 [N], and `sensitive` the groups
+        by attribute, int64 [N, A]. Both networks change in place. Uses torch's global random generator.
         """
         learning = [weight for weight in classifier.parameters() if weight.requires_grad]
         minimize = torch.optim.Adam(learning, self.lr, weight_decay=self.weight_decay)
         maximize = torch.optim.Adam(adversary.parameters(), self.adversary_lr)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(minimize, T_max=self.rounds)
         strength = torch.as_tensor(self.strength, device=x.device)
-        for _ in range(self.rounds):
+        mean = AveragedModel(classifier, use_buffers=True)
+        for played in range(1, self.rounds + 1):
             classifier.eval()
             with torch.no_grad():
                 odds = log_odds(classifier(x))
-            self.pursue(adversary, maximize, odds, sensitive)
+            self.pursue(adversary, maximize, odds, y, sensitive)
             classifier.train()
             batch = torch.randint(len(x), (self.batch_size,)).to(x.device)
             logits = classifier(x[batch])
-            give_away = adversary.losses(log_odds(logits), sensitive[batch])
+            give_away = adversary.losses(log_odds(logits), y[batch], sensitive[batch])
             loss = functional.cross_entropy(logits, y[batch]) - (strength * give_away).sum()
             descend(minimize, loss)
             schedule.step()
-            yield loss.detach()
+            if averages := played > (1 - self.averaged) * self.rounds:
+                mean.update_parameters(classifier)
+            yield loss.detach(), mean.module if averages else classifier
+
+
+class MeanLogits(nn.Module):
+    """The mean of the logits of several classifiers, and hence of their log-odds."""
+
+    def __init__(self, classifiers: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.classifiers = nn.ModuleList(classifiers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [N, K] for x [N, …]."""
+        return torch.stack([classifier(x) for classifier in self.classifiers]).mean(0)

@@ -8,7 +8,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from trustml_cli.fairness.metrics import p_rule
+from trustml_cli.fairness.metrics import group_metrics
 from trustml_cli.metrics.bootstrap import (
     RESAMPLES,
     by_value,
@@ -33,6 +33,10 @@ class Scored:
     def subset(self, indices: Tensor) -> "Scored":
         """The rows at `indices`, int64 [M]."""
         return Scored(self.odds[indices], self.labels[indices], self.sensitive[indices])
+
+    def of_label(self, label: int) -> "Scored":
+        """The rows with this label."""
+        return self.subset((self.labels == label).nonzero()[:, 0])
 
     @property
     def selected(self) -> Tensor:
@@ -62,16 +66,20 @@ class Scored:
     @property
     def p_rules(self) -> list[float]:
         """The p-rule in percent for each attribute."""
-        return [p_rule(self.selected, group) for group in self.sensitive.T]
+        return self.fairness("p_rule")
+
+    def fairness(self, measure: str) -> list[float]:
+        """The one of `group_metrics` called `measure`, for each attribute."""
+        return [group_metrics(self.selected, self.labels, group)[measure] for group in self.sensitive.T]
 
 
 @dataclass(frozen=True)
 class Point:
-    """The state of the training after some rounds, on held-out rows; p-rules in percent by attribute."""
+    """The state of the training after some rounds, on held-out rows: one fairness metric by attribute."""
 
     round: int
     accuracy: float
-    p_rules: Sequence[float]
+    fairness: Sequence[float]
 
 
 def adversary_aucs(guesses: Sequence[Tensor], sensitive: Tensor) -> list[float]:
@@ -114,7 +122,7 @@ def area(positive: Tensor, scores: Tensor) -> float:
 
 
 def group_intervals(selected: Tensor, labels: Tensor, group: Tensor, seed: int) -> dict[str, tuple[float, float]]:
-    """95 % bootstrap intervals of the p-rule and of both differences (percentile method, Efron 1979).
+    """95 % bootstrap intervals of `group_metrics` (percentile method, Efron 1979).
 
     They depend on the rows only through the counts by group, label and decision, which are multinomial under
     resampling. The differences are absolute values, hence never below 0: where groups are treated alike, the interval
@@ -139,4 +147,5 @@ def group_intervals(selected: Tensor, labels: Tensor, group: Tensor, seed: int) 
         "p_rule": percentile_interval(rules),
         "demographic_parity_difference": percentile_interval(rates.max(1) - rates.min(1)),
         "equalized_odds_difference": percentile_interval(spread.max(1)),  # nan if either is
+        "equal_opportunity_difference": percentile_interval(spread[:, 1]),
     }

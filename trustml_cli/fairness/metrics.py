@@ -43,6 +43,24 @@ def equalized_odds_difference(selected: Tensor, labels: Tensor, group: Tensor) -
     return nan if any(map(isnan, both)) else max(both)
 
 
+def equal_opportunity_difference(selected: Tensor, labels: Tensor, group: Tensor) -> float:
+    """The difference in true-positive rates between groups, in [0, 1]; 0 is equal opportunity (Hardt et al. 2016).
+
+    Groups without rows of the favourable class are left out; nan where fewer than two are left.
+    """
+    return demographic_parity_difference(selected[labels == 1], group[labels == 1])
+
+
+def group_metrics(selected: Tensor, labels: Tensor, group: Tensor) -> dict[str, float]:
+    """All metrics of this module by name, for decisions, labels and groups [N]."""
+    return {
+        "p_rule": p_rule(selected, group),
+        "demographic_parity_difference": demographic_parity_difference(selected, group),
+        "equalized_odds_difference": equalized_odds_difference(selected, labels, group),
+        "equal_opportunity_difference": equal_opportunity_difference(selected, labels, group),
+    }
+
+
 def without_rate(labels: Tensor, group: Tensor) -> list[tuple[int, int]]:
     """Every (group, label) without rows, among the groups that have rows: the corresponding rate is undefined."""
     return [

@@ -4,6 +4,7 @@ A calibration error sums |observed frequency − predicted probability| over gro
 size. It is positive for a perfect model too, because frequencies vary; `perfect_errors` says by how much.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,21 +124,42 @@ def calibration_columns(logits: Tensor, labels: Tensor, seed: int, bins: int = B
         "ece_classwise": classwise(probability, labels, bins),
     }
     losses = -logits.log_softmax(1).gather(1, labels[:, None])[:, 0]
-    scores = torch.stack([losses, brier_scores(probability, labels)], 1).numpy()
-    drawn: dict[str, list[Floats]] = {name: [] for name in ("nll", "brier", *gaps)}
-    for counts in drawn_again(np.zeros(len(labels), dtype=np.int64), seed):
+    scores = {"nll": losses, "brier": brier_scores(probability, labels)}
+    return resampled_columns(scores, gaps, seed) | null_columns(confidence, seed, bins)
+
+
+def calibration_error_columns(probability: Tensor, happened: Tensor, seed: int, bins: int = BINS) -> dict[str, object]:
+    """The columns ece and ece_null of the `probability` of one event, and whether it `happened`, both [N].
+
+    Intervals are those of `calibration_columns`.
+    """
+    gaps = {"ece": top_label(probability, happened, bins)}
+    return resampled_columns({}, gaps, seed) | null_columns(probability, seed, bins)
+
+
+def resampled_columns(scores: Mapping[str, Tensor], gaps: Mapping[str, Gaps], seed: int) -> dict[str, object]:
+    """The columns of the means of `scores` [N] and of the errors of `gaps`, with basic bootstrap intervals."""
+    n = next(iter(gaps.values())).by_group.shape[0]
+    every = torch.stack(list(scores.values()), 1).double().numpy() if scores else np.empty((n, 0))
+    drawn: dict[str, list[Floats]] = {name: [] for name in (*scores, *gaps)}
+    for counts in drawn_again(np.zeros(n, dtype=np.int64), seed):
         weights = counts.astype(np.float64)
-        means = weights @ scores / len(labels)
+        means = weights @ every / n
         for name, values in zip(drawn, (*means.T, *(each.errors(weights) for each in gaps.values())), strict=True):
             drawn[name].append(values)
-    values = dict(zip(drawn, (*scores.mean(0), *(each.error for each in gaps.values())), strict=True))
+    values = dict(zip(drawn, (*every.mean(0), *(each.error for each in gaps.values())), strict=True))
     columns: dict[str, object] = {}
     for name, value in values.items():
         low, high = np.quantile(2 * value - np.concatenate(drawn[name]), LEVELS)
-        columns |= with_interval(name, float(value), (max(0.0, float(low)), float(high)), len(labels))
+        columns |= with_interval(name, float(value), (max(0.0, float(low)), float(high)), n)
+    return columns
+
+
+def null_columns(confidence: Tensor, seed: int, bins: int) -> dict[str, object]:
+    """The columns of ece_null for these confidences [N]."""
     null = perfect_errors(confidence, seed, bins)
     low, high = np.quantile(null, LEVELS)
-    return columns | with_interval("ece_null", float(null.mean()), (float(low), float(high)), len(labels))
+    return with_interval("ece_null", float(null.mean()), (float(low), float(high)), len(confidence))
 
 
 def with_interval(name: str, value: float, ends: tuple[float, float], n: int) -> dict[str, object]:

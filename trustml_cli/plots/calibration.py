@@ -7,6 +7,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
+from torch import Tensor
 
 from trustml_cli.metrics.calibration import equal_width, expected_calibration_error
 from trustml_cli.metrics.intervals import wilson_interval
@@ -41,7 +42,18 @@ def reliability_diagrams(answers: Mapping[str, Answers], bins: int, subject: str
 
 def reliability_panel(panel: Axes, name: str, answers: Answers, bins: int) -> None:
     """Accuracy over mean confidence in each bin, with 95 % intervals."""
-    counts, right, sure = counts_of(answers, bins)
+    reliability_points(panel, *counts_of(answers, bins), color=ORANGE)
+    error = expected_calibration_error(answers.confidence, answers.correct, bins)
+    tidy(panel, f"{name}: ECE {error:.4f}", "", "accuracy")
+
+
+def reliability_points(
+    panel: Axes, counts: Tensor, right: Tensor, sure: Tensor, color: str, line: str = "none", label: str = ""
+) -> None:
+    """The frequency of an event over its mean probability in each bin, with 95 % intervals, and the diagonal.
+
+    The arguments are those that `counts_in_bins` returns.
+    """
     panel.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle="--")
     used = counts.nonzero()[:, 0].tolist()
     shares = [float(right[number] / counts[number]) for number in used]
@@ -51,21 +63,24 @@ def reliability_panel(panel: Axes, name: str, answers: Answers, bins: int) -> No
         [high - share for share, (_, high) in zip(shares, ends, strict=True)],
     ]
     at = [float(sure[number] / counts[number]) for number in used]
-    panel.errorbar(at, shares, errors, color=ORANGE, marker="o", markersize=4, capsize=2, linestyle="none")
+    panel.errorbar(at, shares, errors, color=color, marker="o", markersize=4, capsize=2, linestyle=line, label=label)
     panel.set_xlim(0, 1)
     panel.set_ylim(0, 1.02)
     for axis in (panel.xaxis, panel.yaxis):
         axis.set_major_formatter(PercentFormatter(1.0))
-    error = expected_calibration_error(answers.confidence, answers.correct, bins)
-    tidy(panel, f"{name}: ECE {error:.4f}", "", "accuracy")
 
 
-def counts_of(answers: Answers, bins: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def counts_of(answers: Answers, bins: int) -> tuple[Tensor, Tensor, Tensor]:
     """In each bin of confidence: images, correct ones, and the sum of their confidences, each [bins]."""
-    number, confidence = equal_width(answers.confidence, bins), answers.confidence.double()
+    return counts_in_bins(answers.confidence, answers.correct, bins)
+
+
+def counts_in_bins(probability: Tensor, happened: Tensor, bins: int) -> tuple[Tensor, Tensor, Tensor]:
+    """In each bin of the probability [N] of an event: examples, how often it happened, and the sum of probabilities."""
+    number = equal_width(probability, bins)
     counts = torch.bincount(number, minlength=bins)
-    right = torch.bincount(number, answers.correct.double(), minlength=bins)
-    return counts, right, torch.bincount(number, confidence, minlength=bins)
+    right = torch.bincount(number, happened.double(), minlength=bins)
+    return counts, right, torch.bincount(number, probability.double(), minlength=bins)
 
 
 def calibration_under_perturbation(rows: Sequence[Mapping[str, Any]], subject: str) -> Figure:

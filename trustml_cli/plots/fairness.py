@@ -1,18 +1,24 @@
 """Plots of predictions by group before and after debiasing, and of the debiasing game."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
+from torch import Tensor
 
 from trustml_cli.data.table import Attribute
 from trustml_cli.fairness.measure import Point, Scored
 from trustml_cli.fairness.metrics import p_rule
+from trustml_cli.metrics.calibration import BINS as CALIBRATION_BINS
+from trustml_cli.plots.calibration import counts_in_bins, reliability_points
 from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, logarithmic, new_figure, tidy
 
 COLORS = [ORANGE, BLUE, GREEN, GREY, "#B0578D", "#8A6D00"]
 BINS = 40
+RATES = ("base_rate", "selection_rate", "true_positive_rate", "false_positive_rate", "precision", "accuracy")
 
 
 def densities(
@@ -48,22 +54,76 @@ def densities(
     return figure
 
 
-def training_path(path: Sequence[Point], names: Sequence[str], target: float, subject: str) -> Figure:
-    """Accuracy and p-rules on validation rows over the rounds of the game."""
+def training_path(path: Sequence[Point], names: Sequence[str], measure: str, target: float, subject: str) -> Figure:
+    """Accuracy and the fairness metric called `measure` on validation rows over the rounds of the game."""
     figure, axes = new_figure(6.8, 5.2, rows=2)
-    accuracy, rules = axes[:, 0]
+    accuracy, fairness = axes[:, 0]
     rounds = [point.round for point in path]
     accuracy.plot(rounds, [point.accuracy for point in path], color=BLUE)
     accuracy.yaxis.set_major_formatter(PercentFormatter(1.0))
     for number, name in enumerate(names):
         color = COLORS[number % len(COLORS)]
-        rules.plot(rounds, [point.p_rules[number] for point in path], color=color, label=name)
-    rules.axhline(target, color=GREY, linestyle="--", linewidth=1, label=f"wanted: {target:g} %")
-    rules.set_ylim(0, 102)
-    rules.yaxis.set_major_formatter(PercentFormatter(100))
-    for panel in (accuracy, rules):
+        fairness.plot(rounds, [point.fairness[number] for point in path], color=color, label=name)
+    percent = measure == "p_rule"
+    wanted = f"{target:g} %" if percent else f"at most {target:g}"
+    fairness.axhline(target, color=GREY, linestyle="--", linewidth=1, label=f"wanted: {wanted}")
+    fairness.set_ylim(0, 102 if percent else None)
+    if percent:
+        fairness.yaxis.set_major_formatter(PercentFormatter(100))
+    for panel in (accuracy, fairness):
         panel.set_xlim(0, rounds[-1])
-    rules.legend(frameon=False, fontsize=8, loc="lower right")
+    fairness.legend(frameon=False, fontsize=8, loc="lower right" if percent else "upper right")
     tidy(accuracy, f"{subject}: on validation rows", "", "accuracy")
-    tidy(rules, "", "round of the game", "p-rule")
+    tidy(fairness, "", "round of the game", "p-rule" if percent else measure.replace("_", " "))
     return figure
+
+
+def groups_of(
+    stages: Mapping[str, tuple[Scored, Tensor]], rows: Sequence[Mapping[str, Any]], number: int, attribute: Attribute,
+    subject: str,
+) -> Figure:  # fmt: skip
+    """Rates of each group before and after debiasing, with intervals, and a reliability diagram of each stage.
+
+    `stages` hold the decisions of each stage and the probabilities of the favourable class, [N]; `rows` are those of
+    groups.csv, and `number` is the index of the attribute among the sensitive ones.
+    """
+    own = [row for row in rows if row["attribute"] == attribute.name]
+    groups = list(dict.fromkeys(row["group"] for row in own))
+    figure = Figure(figsize=(10, 5.6 + 0.32 * len(groups)), dpi=150, layout="constrained")
+    grid = figure.add_gridspec(2, 2 * len(RATES), height_ratios=[0.8 + 0.32 * len(groups), 4.2])
+    for column, rate in enumerate(RATES):
+        panel = figure.add_subplot(grid[0, 2 * column : 2 * column + 2])
+        rate_panel(panel, own, groups, rate)
+        if column:
+            panel.set_yticklabels([])
+    figure.axes[0].legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.22), ncols=2)
+    for column, (stage, (scored, probability)) in enumerate(stages.items()):
+        panel = figure.add_subplot(grid[1, len(RATES) * column : len(RATES) * (column + 1)])
+        for row in (row for row in own if row["stage"] == stage):
+            index = attribute.groups.index(row["group"])
+            here = scored.sensitive[:, number] == index
+            counts = counts_in_bins(probability[here], scored.labels[here] == 1, CALIBRATION_BINS)
+            label = f"{row['group']}: ECE {row['ece']:.3f} (calibrated: {row['ece_null']:.3f})"
+            reliability_points(panel, *counts, color=COLORS[index % len(COLORS)], line="-", label=label)
+        panel.legend(frameon=False, fontsize=8, loc="upper left")
+        tidy(panel, f"{stage}: calibration", "predicted probability", "" if column else "share of the favourable label")
+    figure.suptitle(f"{subject}: by {attribute.name}, n = {len(scored.labels):,}, 95 % intervals", fontsize=11)
+    return figure
+
+
+def rate_panel(panel: Axes, rows: Sequence[Mapping[str, Any]], groups: Sequence[str], rate: str) -> None:
+    """One rate of each group, a line for each group and a mark with its interval for each stage."""
+    for stage, offset, color, marker in (("baseline", -0.14, GREY, "o"), ("debiased", 0.14, BLUE, "s")):
+        own = [row for row in rows if row["stage"] == stage]
+        values = [row[rate] for row in own]
+        ends = [[row[rate] - row[f"{rate}_ci_low"] for row in own], [row[f"{rate}_ci_high"] - row[rate] for row in own]]
+        at = [groups.index(row["group"]) + offset for row in own]
+        panel.errorbar(
+            values, at, xerr=ends, color=color, marker=marker, markersize=4, capsize=2, linestyle="none", label=stage
+        )
+    panel.set_xlim(0, 1)
+    panel.set_xticks([0, 0.5, 1], ["0", "50", "100 %"])
+    panel.set_yticks(range(len(groups)), groups, fontsize=9)
+    panel.set_ylim(len(groups) - 0.5, -0.5)
+    tidy(panel, "", "", "")
+    panel.set_title(rate.replace("_", " "), fontsize=9)

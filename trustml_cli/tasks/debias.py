@@ -11,29 +11,32 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from trustml_cli.data.dataset import Dataset, DatasetSource
+from trustml_cli.data.dataset import DatasetSource
 from trustml_cli.data.table import Rows, Table
-from trustml_cli.fairness.adversarial import AdversarialDebiasing, Adversary
+from trustml_cli.fairness.adversarial import AdversarialDebiasing, Adversary, MeanLogits
+from trustml_cli.fairness.constraint import Constraint
 from trustml_cli.fairness.guesses import guesses_by_boosting, guesses_by_score
 from trustml_cli.fairness.measure import Point, Scored
-from trustml_cli.fairness.reweighing import crossed, resample, reweighing
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
 from trustml_cli.models.model import Model
-from trustml_cli.plots.fairness import densities, training_path
+from trustml_cli.plots.fairness import densities, groups_of, training_path
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.hardware import seeded
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context
+from trustml_cli.tasks.debias_rows import as_table, check_groups, choosing_rows, reweighed
 from trustml_cli.tasks.debiasing import (
-    Constraint,
+    Guesses,
     Stage,
     ask,
     by_thresholds,
     check_fairness,
-    choosing_rows,
     not_comparable,
     row,
+    rows_by_group,
     score,
+    trade_off,
+    within_labels,
 )
 from trustml_cli.training.gradient import GradientTrainer
 from trustml_cli.training.trainer import Trainer, finite
@@ -51,21 +54,23 @@ class Method(Enum):
     reweighing = "reweighing"
     """Training on rows resampled so that label and groups are independent (Kamiran and Calders 2012)."""
     thresholds = "thresholds"
-    """One or more thresholds for each group, for demographic parity or equalized odds; needs the groups to decide."""
+    """One or more thresholds for each group; needs the groups to decide."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Debias:
-    """Train a classifier, then debias it by `method`.
+    """Train a classifier, then debias it by `method` for the goal `constraint`; reweighing has demographic parity only.
 
     `lambda` is the adversary's weight for each sensitive attribute, in the order of the data set; a single number
     holds for all. `rounds`, `batch_size`, `lr`, `weight_decay`, `adversary_batch_size` and `adversary_lr` are those of
-    the adversarial training. The adversary is pretrained for `pretraining_epochs` epochs. For each measurement a new
-    adversary is trained until it has converged, for `measuring_epochs` epochs at most. `constraint` is the quantity
-    that thresholds equalize. The share `validation_fraction` of the training rows is held out: on them the adversarial
-    training is monitored, thresholds are chosen (on one half), and measuring adversaries are trained. A check tests
-    that every p-rule reaches `p_rule` percent on validation rows by which nothing was chosen, or with
-    `constraint=equalized_odds` that no difference exceeds `equalized_odds_difference`.
+    the adversarial training. The adversary is pretrained for `pretraining_epochs` epochs. The result is the mean of the
+    log-odds of `games`, each with the mean of its weights over the share `averaged` of the rounds, the last ones.
+
+    For each measurement a new adversary is trained until it has converged, for `measuring_epochs` epochs at most. The
+    share `validation_fraction` of the training rows is held out: on them the adversarial training is monitored,
+    thresholds are chosen (on one half), and measuring adversaries are trained. A check tests that every p-rule reaches
+    `p_rule` percent on validation rows by which nothing was chosen; for the other constraints, that no difference
+    exceeds `equalized_odds_difference`.
     """
 
     columns: ClassVar[Columns] = (
@@ -74,8 +79,11 @@ class Debias:
         *higher("roc_auc"),
         *logged(higher("p_rule_{attribute}")),
         *lower("adversary_auc_{attribute}", "demographic_parity_difference_{attribute}"),
-        *sometimes(lower("equalized_odds_difference_{attribute}")),  # NaN where groups cannot be compared
+        # NaN where groups cannot be compared
+        *sometimes(lower("equalized_odds_difference_{attribute}", "equal_opportunity_difference_{attribute}")),
+        *sometimes(lower("label_adversary_auc_{attribute}")),  # for goals within labels
         *lower("score_auc_{attribute}", "network_auc_{attribute}", "boosting_auc_{attribute}"),
+        *sometimes(headline(lower("largest_{goal}_difference"))),
         *headline(higher("lowest_p_rule")),
         *neither("needs_groups_to_decide", "drawn_decisions"),
     )
@@ -83,7 +91,9 @@ class Debias:
     method: Method
     constraint: Constraint
     lambda_: list[float]
+    games: int
     rounds: int
+    averaged: float
     batch_size: int
     lr: float
     weight_decay: float
@@ -99,9 +109,14 @@ class Debias:
     def __post_init__(self) -> None:
         if not self.lambda_ or not all(0 <= value < inf for value in self.lambda_):
             raise ValueError(f"lambda: must be one number of at least 0 or one for each attribute, got {self.lambda_}")
-        require(
-            self, "rounds", "batch_size", "adversary_batch_size", "pretraining_epochs", "measuring_epochs", at_least=1
-        )
+        require(self, "games", "rounds", "batch_size", "adversary_batch_size", at_least=1)
+        require(self, "pretraining_epochs", "measuring_epochs", at_least=1)
+        require(self, "averaged", at_least=0, at_most=1)
+        if self.method is Method.reweighing and self.constraint is not Constraint.demographic_parity:
+            raise ValueError(
+                f"constraint: reweighing is for demographic_parity; take task.method=adversarial or thresholds for "
+                f"{self.constraint.value}"
+            )
         if any(width < 1 for width in self.adversary_hidden):
             raise ValueError(f"adversary_hidden: widths must be at least 1, got {self.adversary_hidden}")
         require(self, "lr", "adversary_lr", above=0)
@@ -118,7 +133,7 @@ class Debias:
         game = self.game(table, trainer)
         held_out, validation = table.split_validation(self.validation_fraction, seed=0)
         rows = (held_out.train, validation, held_out.test)
-        check_groups(table, *rows)
+        check_groups(table, self.constraint, *rows)
         thresholds = self.method is Method.thresholds
         chosen, judging = choosing_rows(held_out, validation, self.constraint) if thresholds else (None, None)
         network = context.train_or_load(context.spec(held_out, model, trainer)).network
@@ -129,7 +144,7 @@ class Debias:
             after = by_thresholds(before, self.constraint, chosen, judging, context.seed)
         else:
             if self.method is Method.adversarial:
-                adversary = self.adversary(context, game, table, before.train)
+                adversary = self.adversary(context, game, table, before.train, self.constraint)
                 network = self.play(context, game, network, adversary, table, held_out.train, validation)
             else:
                 network = context.train_or_load(context.spec(reweighed(held_out, context.seed), model, trainer)).network
@@ -138,15 +153,26 @@ class Debias:
         self.measure(context, "debiased", after, game, table)
 
         self.check(context, table, after)
+        self.show(context, table, before.test, after.test)
+
+    def show(self, context: Context, table: Table, before: Scored, after: Scored) -> None:
+        """Write rates and calibration by group, and plot them and the densities of the probabilities."""
+        # thresholds change decisions, not probabilities
+        probability = (before if self.method is Method.thresholds else after).probability
+        stages = {"baseline": (before, before.probability), "debiased": (after, probability)}
+        groups = rows_by_group(table, stages, context.seed)
+        context.record.table("groups", groups)
+        subject = self.subject(context)
         for number, attribute in enumerate(table.attributes):
             aucs = [each[f"adversary_auc_{attribute.name}"] for each in context.record.rows]
-            picture = densities(before.test, after.test, number, attribute, self.subject(context), aucs)
-            context.record.plot(f"density_{attribute.name}", picture)
+            debiased = [row for row in groups if (row["stage"], row["attribute"]) == ("debiased", attribute.name)]
+            context.remark(trade_off(debiased, after, number))
+            context.record.plot(f"density_{attribute.name}", densities(before, after, number, attribute, subject, aucs))
+            context.record.plot(f"groups_{attribute.name}", groups_of(stages, groups, number, attribute, subject))
 
     def subject(self, context: Context) -> str:
         """Model, data set and method, for the titles of plots."""
-        how = f"thresholds for {self.constraint.value}" if self.method is Method.thresholds else self.method.value
-        return f"{context.record.subject}, {how}"
+        return f"{context.record.subject}, {self.method.value} for {self.constraint.value.replace('_', ' ')}"
 
     def game(self, table: Table, trainer: Trainer) -> AdversarialDebiasing:
         """Adversarial debiasing for `table`; a trainer's `steps_per_epoch` times its epochs limits the rounds.
@@ -168,10 +194,17 @@ class Debias:
             weight_decay=self.weight_decay,
             adversary_batch_size=self.adversary_batch_size,
             adversary_lr=self.adversary_lr,
+            averaged=self.averaged,
         )
 
     def adversary(
-        self, context: Context, game: AdversarialDebiasing, table: Table, part: Scored, to_the_end: bool = False
+        self,
+        context: Context,
+        game: AdversarialDebiasing,
+        table: Table,
+        part: Scored,
+        constraint: Constraint = Constraint.demographic_parity,
+        to_the_end: bool = False,
     ) -> Adversary:
         """A new adversary, trained on the log-odds of a fixed classifier for these rows.
 
@@ -179,12 +212,12 @@ class Debias:
         """
         device = context.hardware.device
         with seeded(context.seed):
-            adversary = Adversary(self.adversary_hidden, [len(attribute.groups) for attribute in table.attributes])
-            adversary.to(device)
-            odds, sensitive = part.odds.float().to(device), part.sensitive.to(device)
+            groups = [len(attribute.groups) for attribute in table.attributes]
+            adversary = Adversary(self.adversary_hidden, groups, constraint).to(device)
+            rows = (part.odds.float().to(device), part.labels.to(device), part.sensitive.to(device))
             if not to_the_end:
-                game.pretrain(adversary, odds, sensitive, self.pretraining_epochs)
-            elif game.converge(adversary, odds, sensitive, self.measuring_epochs) == self.measuring_epochs:
+                game.pretrain(adversary, *rows, self.pretraining_epochs)
+            elif game.converge(adversary, *rows, self.measuring_epochs) == self.measuring_epochs:
                 log.info("the measuring adversary still learned after task.measuring_epochs=%d", self.measuring_epochs)
         return adversary
 
@@ -198,30 +231,37 @@ class Debias:
         train: Rows,
         validation: Rows,
     ) -> nn.Module:
-        """Run the adversarial training, starting from a copy of the trained classifier; returns the classifier."""
-        classifier = deepcopy(network).requires_grad_(True)
+        """Play the games, each from a copy of the trained classifier and of the adversary; returns their mean."""
         path: list[Point] = []
         every = max(1, game.rounds // MEASURED)
         with seeded(context.seed):
             rows = train.on(context.hardware.device)
-            losses = game.play(classifier, adversary, rows.inputs, rows.labels, rows.sensitive)
-            bar = tqdm(losses, total=game.rounds, desc="debiasing", unit="round", disable=None)
-            for number, loss in enumerate(bar, start=1):
+            parts = (rows.inputs, rows.labels, rows.sensitive)
+            pairs = [(deepcopy(network).requires_grad_(True), deepcopy(adversary)) for _ in range(self.games)]
+            games = [game.play(classifier, own, *parts) for classifier, own in pairs]
+            bar = tqdm(zip(*games, strict=True), total=game.rounds, desc="debiasing", unit="round", disable=None)
+            for number, states in enumerate(bar, start=1):
                 if number % every and number < game.rounds:
                     continue
-                finite(loss)
-                scored = score(context, classifier, validation)
-                path.append(Point(number, scored.accuracy, scored.p_rules))
+                for loss, _ in states:
+                    finite(loss)
+                classifiers = [classifier for _, classifier in states]
+                mean = MeanLogits(classifiers) if self.games > 1 else classifiers[0]
+                scored = score(context, mean, validation)
+                path.append(Point(number, scored.accuracy, scored.fairness(self.constraint.measure)))
         names = [attribute.name for attribute in table.attributes]
-        context.record.plot("path", training_path(path, names, self.p_rule, self.subject(context)))
-        return classifier.eval().requires_grad_(False)
+        figure = training_path(path, names, self.constraint.measure, self.wanted, self.subject(context))
+        context.record.plot("path", figure)
+        return mean.eval().requires_grad_(False)
+
+    @property
+    def wanted(self) -> float:
+        """The bound of the metric of the goal."""
+        return self.p_rule if self.constraint is Constraint.demographic_parity else self.equalized_odds_difference
 
     def check(self, context: Context, table: Table, after: Stage) -> None:
         """Check that the debiased classifier meets the fairness criterion and is not constant."""
-        if self.method is Method.thresholds and self.constraint is Constraint.equalized_odds:
-            check_fairness(context, table, after, "equalized_odds_difference", self.equalized_odds_difference)
-        else:
-            check_fairness(context, table, after, "p_rule", self.p_rule)
+        check_fairness(context, table, after, self.constraint, self.wanted)
         share = after.test.selected.double().mean().item()
         context.record.check("not everybody is decided alike", 0 < share < 1, f"{share:.1%} of test rows selected")
         if lacking := not_comparable(table, after.test):
@@ -229,22 +269,14 @@ class Debias:
 
     def measure(self, context: Context, name: str, stage: Stage, game: AdversarialDebiasing, table: Table) -> None:
         """Write the row of one stage, measured on test rows; adversaries are fitted to validation rows."""
-        groups = [len(attribute.groups) for attribute in table.attributes]
-        # a new adversary, trained to convergence, on rows that the adversarial training did not use
-        network = self.adversary(context, game, table, stage.validation, to_the_end=True)
-        with torch.no_grad():
-            guesses = network(stage.test.odds.float().to(context.hardware.device))
-        every = {
-            "score": guesses_by_score(stage.validation, stage.test, groups),
-            "network": [guess.cpu().double().softmax(1) for guess in guesses],
-            "boosting": guesses_by_boosting(stage.validation, stage.test, groups, context.seed),
-        }
-        columns = row(table, stage.test, every, context.seed)
+        goal = self.constraint
+        columns = row(table, stage.test, self.guesses(context, game, table, stage), context.seed)
+        columns |= within_labels(table, stage, goal, context.seed)
         method = "none" if name == "baseline" else self.method.value
         needs = method == Method.thresholds.value
         columns |= {"lowest_p_rule": min(stage.test.p_rules), "needs_groups_to_decide": needs}
         columns |= {"drawn_decisions": stage.drawn}
-        constraint = self.constraint.value if needs else "none"
+        constraint = "none" if name == "baseline" else goal.value
         context.record.metrics({"stage": name, "method": method, "constraint": constraint}, **columns)
         for lacking in not_comparable(table, stage.test):
             log.warning("equalized odds: %s among the test rows, and does not count", lacking)
@@ -253,32 +285,15 @@ class Debias:
         if stage.drawn:
             log.info("%.1f%% of the decisions depend on a draw: asked again, some would differ", 100 * stage.drawn)
 
-
-def as_table(data: Dataset, name: str) -> Table:
-    """`data` as a table; raises `InputError` unless it is one with sensitive columns."""
-    if not isinstance(data, Table):
-        raise InputError(f"dataset={name}: task=debias needs a table with sensitive columns; take census, adult or csv")
-    if not data.attributes:
-        raise InputError("dataset.sensitive: task=debias needs at least one column, e.g. [race,sex]")
-    return data
-
-
-def check_groups(table: Table, *parts: Rows) -> None:
-    """Raise `InputError` unless every part has rows of at least two groups of each sensitive attribute."""
-    for part in parts:
-        if not len(part):
-            raise InputError("task.validation_fraction: leaves no rows on one side; take another share")
-        for attribute, group in zip(table.attributes, part.sensitive.T, strict=True):
-            if len(torch.unique(group)) < 2:
-                only = attribute.groups[int(group[0])]
-                raise InputError(
-                    f"dataset: {len(part)} rows hold {only!r} alone of the groups in {attribute.name!r}; take more "
-                    "rows (dataset.limit) or another split"
-                )
-
-
-def reweighed(table: Table, seed: int) -> Table:
-    """The same table with training rows resampled by the reweighing weights of the crossed groups."""
-    weights = reweighing(table.train.labels, crossed(table.train.sensitive))
-    drawn = resample(weights, torch.Generator().manual_seed(seed))
-    return table.derive(f"reweighed, seed={seed}", train=table.train.subset(drawn))
+    def guesses(self, context: Context, game: AdversarialDebiasing, table: Table, stage: Stage) -> Guesses:
+        """What adversaries that are fitted to validation rows predict of the groups of the test rows."""
+        groups = [len(attribute.groups) for attribute in table.attributes]
+        # a new adversary, trained to convergence, on rows that the adversarial training did not use
+        network = self.adversary(context, game, table, stage.validation, to_the_end=True).cpu()
+        with torch.no_grad():
+            guesses = network(stage.test.odds.float(), stage.test.labels)
+        return {
+            "score": guesses_by_score(stage.validation, stage.test, groups),
+            "network": [guess.double().softmax(1) for guess in guesses],
+            "boosting": guesses_by_boosting(stage.validation, stage.test, groups, context.seed),
+        }

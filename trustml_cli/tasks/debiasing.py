@@ -1,45 +1,35 @@
 """Metrics and checks of the stages of debiasing, and group thresholds applied after a classifier."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 from math import isfinite
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.data.table import Rows, Table, divide_strata
+from trustml_cli.data.table import Rows, Table
 from trustml_cli.fairness.adversarial import log_odds
+from trustml_cli.fairness.by_group import group_columns
+from trustml_cli.fairness.constraint import Constraint
 from trustml_cli.fairness.equalized_odds import chances, decided, equalized_odds_rules
+from trustml_cli.fairness.guesses import guesses_by_boosting, guesses_by_score
 from trustml_cli.fairness.measure import Scored, adversary_aucs, area_interval, group_intervals
-from trustml_cli.fairness.metrics import (
-    demographic_parity_difference,
-    equalized_odds_difference,
-    p_rule,
-    without_rate,
-)
+from trustml_cli.fairness.metrics import group_metrics, without_rate
 from trustml_cli.fairness.reweighing import crossed
 from trustml_cli.fairness.thresholds import parity_thresholds, shifted
 from trustml_cli.metrics.intervals import by_image
-from trustml_cli.system.errors import InputError
 from trustml_cli.tasks.context import Context
+from trustml_cli.tasks.debias_rows import FEW
 from trustml_cli.training.predict import predict
 
 log = logging.getLogger(__name__)
 
-FEW = 20  # with fewer rows of a group, a check is undecided
 DECISION = 2.0  # log-odds ±2 stand for randomized decisions, which have no score
-HALF = 0.5  # share of the validation rows on which thresholds are chosen; the others are for the checks
 
-
-class Constraint(Enum):
-    """The quantity that group thresholds equalize."""
-
-    demographic_parity = "demographic_parity"
-    """The selection rate: one threshold for each group (Corbett-Davies et al. 2017)."""
-    equalized_odds = "equalized_odds"
-    """True- and false-positive rates: randomized thresholds for each group (Hardt et al. 2016)."""
+Guesses: TypeAlias = dict[str, list[Tensor]]
+"""For each adversary by name: for each attribute, a score of each group [N, G]."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +58,7 @@ def ask(context: Context, network: nn.Module, parts: tuple[Rows, Rows, Rows]) ->
     return Stage(train, validation, test, validation)
 
 
-def row(table: Table, test: Scored, guesses: dict[str, list[Tensor]], seed: int) -> dict[str, Any]:
+def row(table: Table, test: Scored, guesses: Guesses, seed: int) -> dict[str, Any]:
     """The metrics of one stage on its test rows; `adversary_auc` is the largest AUC over the adversaries' `guesses`."""
     values: dict[str, Any] = {
         **by_image("accuracy", test.right),
@@ -76,42 +66,98 @@ def row(table: Table, test: Scored, guesses: dict[str, list[Tensor]], seed: int)
     }
     aucs = {name: adversary_aucs(guess, test.sensitive) for name, guess in guesses.items()}
     for number, (attribute, group) in enumerate(zip(table.attributes, test.sensitive.T, strict=True)):
-        measured = {
-            "p_rule": p_rule(test.selected, group),
-            "demographic_parity_difference": demographic_parity_difference(test.selected, group),
-            "equalized_odds_difference": equalized_odds_difference(test.selected, test.labels, group),
-        }
         ends = group_intervals(test.selected, test.labels, group, seed)
-        best = max(aucs, key=lambda name: aucs[name][number])
-        measured["adversary_auc"] = aucs[best][number]
-        ends["adversary_auc"] = area_interval(guesses[best][number], group, seed)
-        for name in ("p_rule", "adversary_auc", "demographic_parity_difference", "equalized_odds_difference"):
+        measured = group_metrics(test.selected, test.labels, group)
+        for name in ("p_rule", "adversary_auc", *(name for name in measured if name != "p_rule")):
             column = f"{name}_{attribute.name}"
-            low, high = ends[name]
-            values |= {column: measured[name], f"{column}_ci_low": low, f"{column}_ci_high": high}
+            if name == "adversary_auc":
+                values |= strongest(column, [(guess[number], group) for guess in guesses.values()], seed)
+            else:
+                values |= with_ends(column, measured[name], ends[name])
         values |= {f"{name}_auc_{attribute.name}": area[number] for name, area in aucs.items()}
     return values
 
 
-def check_fairness(context: Context, table: Table, stage: Stage, measure: str, wanted: float) -> None:
-    """Check that every p-rule or equalized odds difference, whichever is the `measure`, meets the bound `wanted`.
+def within_labels(table: Table, stage: Stage, constraint: Constraint, seed: int) -> dict[str, float]:
+    """The columns of a constraint within labels: its largest difference, and how far scores give away the groups there.
+
+    The latter is for each attribute the largest AUC, over the constraint's labels, of two adversaries (the score itself
+    and boosting) among rows of that label. Empty for demographic parity.
+    """
+    if not constraint.labels:
+        return {}
+    values = {f"largest_{constraint.measure}": float(torch.tensor(stage.test.fairness(constraint.measure)).max())}
+    groups = [len(attribute.groups) for attribute in table.attributes]
+    every: list[tuple[Scored, list[Tensor]]] = []
+    for label in constraint.labels:
+        known, asked = stage.validation.of_label(label), stage.test.of_label(label)
+        every.append((asked, guesses_by_score(known, asked, groups)))
+        every.append((asked, guesses_by_boosting(known, asked, groups, seed)))
+    for number, attribute in enumerate(table.attributes):
+        own = [(guess[number], asked.sensitive[:, number]) for asked, guess in every]
+        values |= strongest(f"label_adversary_auc_{attribute.name}", own, seed)
+    return values
+
+
+def strongest(column: str, guesses: Sequence[tuple[Tensor, Tensor]], seed: int) -> dict[str, float]:
+    """The largest AUC, with its interval, of `guesses` [N, G] of the groups [N] beside them."""
+    aucs = [adversary_aucs([guess], group[:, None])[0] for guess, group in guesses]
+    best = aucs.index(max(aucs))
+    return with_ends(column, aucs[best], area_interval(*guesses[best], seed))
+
+
+def with_ends(column: str, value: float, ends: tuple[float, float]) -> dict[str, float]:
+    """A value with the columns of its interval."""
+    return {column: value, f"{column}_ci_low": ends[0], f"{column}_ci_high": ends[1]}
+
+
+def rows_by_group(table: Table, stages: Mapping[str, tuple[Scored, Tensor]], seed: int) -> list[dict[str, Any]]:
+    """The rows of groups.csv: for each stage, its decisions and its probabilities of the favourable class [N]."""
+    return [
+        {"stage": stage, "attribute": attribute.name, "group": name}
+        | group_columns(scored, probability, group == number, seed)
+        for stage, (scored, probability) in stages.items()
+        for attribute, group in zip(table.attributes, scored.sensitive.T, strict=True)
+        for number, name in enumerate(attribute.groups)
+        if (group == number).any()
+    ]
+
+
+def trade_off(rows: Sequence[Mapping[str, Any]], test: Scored, number: int) -> str:
+    """Why calibration and equalized odds cannot both be had for one attribute, with the figures of its `rows`."""
+
+    def span(name: str) -> str:
+        values = [row[name] for row in rows]
+        return f"{min(values):.3f} to {max(values):.3f}"
+
+    return (
+        f"{rows[0]['attribute']}: the share of the favourable label is {span('base_rate')} by group; where it differs, "
+        "no classifier that errs is calibrated in every group and has equalized odds (Kleinberg et al. 2016, "
+        f"Chouldechova 2017). Here calibration errors are {span('ece')} (of a calibrated classifier "
+        f"{span('ece_null')}), precision is {span('precision')}, and the equalized odds difference "
+        f"{test.fairness('equalized_odds_difference')[number]:.3f}"
+    )
+
+
+def check_fairness(context: Context, table: Table, stage: Stage, constraint: Constraint, wanted: float) -> None:
+    """Check that the metric of the `constraint` meets the bound `wanted` for every attribute.
 
     It is computed on rows by which nothing was chosen. The check is undecided (None) with fewer than `FEW` rows of a
-    group, or for equalized odds of a label within a group.
+    group, or of one of the constraint's labels within a group.
     """
     rows, verdicts, figures, sizes = stage.judging, [], [], []
-    parity = measure == "p_rule"
-    for attribute, group in zip(table.attributes, rows.sensitive.T, strict=True):
-        value = p_rule(rows.selected, group)
-        if not parity:
-            value = equalized_odds_difference(rows.selected, rows.labels, group)
-        ends = group_intervals(rows.selected, rows.labels, group, context.seed)[measure]
-        sizes.append(fewest(group if parity else 2 * group + rows.labels))
+    parity = constraint is Constraint.demographic_parity
+    counted = rows.labels == 1 if constraint is Constraint.equal_opportunity else torch.ones(len(rows.labels)).bool()
+    values = rows.fairness(constraint.measure)
+    for attribute, group, value in zip(table.attributes, rows.sensitive.T, values, strict=True):
+        ends = group_intervals(rows.selected, rows.labels, group, context.seed)[constraint.measure]
+        sizes.append(fewest((group if parity else 2 * group + rows.labels)[counted]))
         known = sizes[-1] >= FEW and isfinite(value)
         verdicts.append(holds(value, ends, wanted, higher=parity) if known else None)
         figures.append(f"{attribute.name} {value:.3g} ({ends[0]:.3g} to {ends[1]:.3g})")
     passed = False if False in verdicts else None if None in verdicts else True
-    what = f"p-rules are at least {wanted:g}" if parity else f"equalized odds differ by {wanted:g} at most"
+    name = constraint.value.replace("_", " ")
+    what = f"p-rules are at least {wanted:g}" if parity else f"{name} differences are at most {wanted:g}"
     smallest = f"{min(sizes)} of the smallest group{'' if parity else ' and label'}"
     figure = f"{', '.join(figures)}; {len(rows.labels):,} rows, {smallest}"
     figure += ": too few to say" if passed is None else ""
@@ -141,42 +187,16 @@ def fewest(group: Tensor) -> int:
     return int(torch.unique(group, return_counts=True)[1].min())
 
 
-def choosing_rows(table: Table, validation: Rows, constraint: Constraint) -> tuple[Tensor, Tensor]:
-    """Indices of the validation rows on which thresholds are chosen, and of those on which they are checked.
-
-    Raises `InputError` where a combination of groups has no row to choose its threshold on, or for equalized odds
-    none of a label; warns where there are fewer than `FEW`.
-    """
-    chosen, judging = divide_strata(validation.strata, HALF, seed=1)
-    everyone = [part.sensitive for part in (table.train, validation, table.test)]
-    needed = torch.unique(torch.cat(everyone), dim=0)
-    counts = []
-    for groups in needed:
-        here = (validation.sensitive[chosen] == groups).all(1)
-        labels = validation.labels[chosen][here]
-        by_label = [int((labels == truth).sum()) for truth in (0, 1)]
-        counts.append((min(by_label) if constraint is Constraint.equalized_odds else sum(by_label), groups))
-    least, groups = min(counts, key=lambda one: one[0])
-    who = ", ".join(attribute.groups[int(number)] for attribute, number in zip(table.attributes, groups, strict=True))
-    rows = "rows of each label" if constraint is Constraint.equalized_odds else "rows"
-    if least == 0:
-        raise InputError(
-            f"task.method: thresholds has no {rows} of {who} to choose by among {len(chosen)} validation rows; take "
-            "more rows, a larger task.validation_fraction, or fewer groups (dataset.races, dataset.sensitive)"
-        )
-    if least < FEW:
-        log.warning("the thresholds of %s are chosen by %d %s only, and may not hold for others", who, least, rows)
-    return chosen, judging
-
-
 def by_thresholds(before: Stage, constraint: Constraint, chosen: Tensor, judging: Tensor, seed: int) -> Stage:
     """Predictions with thresholds for each combination of groups, chosen on the validation rows `chosen`."""
     parts = (before.train, before.validation, before.test)
     groups = torch.split(crossed(torch.cat([part.sensitive for part in parts])), [len(part.labels) for part in parts])
     known, numbers = before.validation.subset(chosen), groups[1][chosen]
     drawn = 0.0
-    if constraint is Constraint.demographic_parity:
-        cuts = parity_thresholds(known.odds, known.labels, numbers)
+    if constraint is not Constraint.equalized_odds:
+        favourable = constraint is Constraint.equal_opportunity
+        counted = known.labels == 1 if favourable else torch.ones(len(known.labels)).bool()
+        cuts = parity_thresholds(known.odds, known.labels, numbers, counted)
         odds = [shifted(part.odds, group, cuts) for part, group in zip(parts, groups, strict=True)]
     else:
         rules = equalized_odds_rules(known.odds, known.labels, numbers)
