@@ -29,7 +29,7 @@ METRICS = "epsilon,robust_accuracy\n0.1,0.5\n"
         (["runs", "--output-dir", "nowhere"], "--output-dir: there is no folder nowhere"),
         (["runs", "--limit", "0"], "--limit: must be at least 1, got 0"),
         (["runs", "--limit", "x"], "argument --limit: invalid int value: 'x'; see trustml runs --help"),
-        (["report"], "the following arguments are required: DIR; see trustml report --help"),
+        (["report"], "outputs: there is no such folder; see trustml runs for those with runs"),
         (["report", "nowhere"], "nowhere: there is no such folder; see trustml runs for those with runs"),
         (["report", "."], ".: holds no run; see trustml runs for folders that do"),
         (["rnus"], None),  # Hydra's to answer
@@ -68,7 +68,8 @@ def test_runs_are_put_side_by_side(trustml: Cli, tmp_path: Path) -> None:
     assert re.findall(r"<code>([\w.]+)</code></th><td>([\d.]+)</td><td>([\d.]+)</td>", page) == [
         ("trainer.lr", "0.0025", "0.0075")
     ]
-    assert trustml("report", "outputs").stdout == "comparison.html\n"
+    assert trustml("report").stdout == "comparison.html\n", "everything so far"
+    assert trustml("report", "outputs").stdout == "comparison.html, in place of an earlier file of that name\n"
     assert (tmp_path / "comparison.html").read_text() == page
     assert trustml("report", "outputs/b").returncode == 0
     assert "0.0025" not in (tmp_path / "comparison.html").read_text()

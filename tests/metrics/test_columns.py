@@ -3,7 +3,20 @@
 import pytest
 
 from tests.configs import choices, columns
-from trustml_cli.metrics.columns import PARTS, Better, Column, conditions, declared, higher, lower, neither, sometimes
+from trustml_cli.metrics.columns import (
+    PARTS,
+    Better,
+    Column,
+    conditions,
+    declared,
+    higher,
+    in_percent,
+    in_words,
+    is_share,
+    lower,
+    neither,
+    sometimes,
+)
 
 
 @pytest.mark.parametrize("task", choices("task"))
@@ -62,3 +75,19 @@ def test_a_condition_is_no_value_and_a_value_no_condition() -> None:
     for names, condition in ((["epsilon"], False), (["share"], True)):
         with pytest.raises(LookupError, match=names[0]):
             declared(ours, names, condition)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("fpr_at_95_tpr", "FPR at 95 % TPR"), ("tpr_at_0.1_fpr", "TPR at 0.1 % FPR"), ("p_rule_sex", "p-rule sex"),
+     ("auroc", "AUROC"), ("robust_accuracy", "robust accuracy"), ("mean_l2", "mean L2")],
+)  # fmt: skip
+def test_names_are_words(name: str, words: str) -> None:
+    assert in_words(name) == words
+
+
+def test_shares_are_in_percent_and_other_values_are_not() -> None:
+    shares = {name for name in ("test_accuracy", "fpr_at_95_tpr", "auroc", "p_rule_sex", "epsilon") if is_share(name)}
+    assert shares == {"test_accuracy", "fpr_at_95_tpr"}
+    texts = [in_percent(share) for share in (0.965, 1.0, 0.0, 0.9996, 0.0004, 1 / 3)]
+    assert texts == ["96.5 %", "100 %", "0 %", "99.96 %", "0.04 %", "33.3 %"]

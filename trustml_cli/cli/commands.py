@@ -147,7 +147,10 @@ def show(given: Namespace) -> None:
 
 def report_arguments(parser: ArgumentParser) -> None:
     """Declare the arguments of `trustml report`."""
-    parser.add_argument("folders", metavar="DIR", nargs="+", type=Path, help="a run, or a folder with runs below it")
+    parser.add_argument(
+        "folders", metavar="DIR", nargs="*", type=Path, default=[Path("outputs")],
+        help="a run, or a folder with runs below it (outputs: everything so far)",
+    )  # fmt: skip
     parser.add_argument("--to", metavar="FILE", type=Path, default=Path("comparison.html"), help="(comparison.html)")
     parser.epilog = """\
   trustml report outputs/fgsm/2026-11-21_11-30-51_c36f2d84 outputs/fgsm/2026-11-21_11-32-07_88faf547
@@ -167,7 +170,8 @@ def report(given: Namespace) -> None:
             raise InputError(f"{folder}: there is no such folder; see trustml runs for those with runs")
         if not read_runs(folder):
             raise InputError(f"{folder}: holds no run; see trustml runs for folders that do")
-    sys.stdout.write(f"{write_comparison(folders, given.to)}\n")
+    replaced = ", in place of an earlier file of that name" if given.to.exists() else ""
+    sys.stdout.write(f"{write_comparison(folders, given.to)}{replaced}\n")
 
 
 def resume_arguments(parser: ArgumentParser) -> None:

@@ -2,9 +2,11 @@
 
 import warnings
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -82,6 +84,18 @@ def as_picture(pixels: "Tensor") -> NDArray[Any]:
     """An image [C, H, W] in matplotlib's layout: [H, W, 3], or [H, W] if it is grey."""
     image = pixels.detach().cpu().float().clamp(0, 1).permute(1, 2, 0).numpy()
     return image[:, :, 0] if image.shape[2] == 1 else image
+
+
+def side_by_side(images: "Tensor") -> bytes:
+    """Images [N, C, H, W] beside each other as a PNG, one pixel for each of theirs, with a grey pixel between them."""
+    from PIL import Image
+
+    pictures = [as_picture(image) for image in images]
+    gap = np.full_like(pictures[0][:, :1], 0.5)
+    row = np.concatenate([part for picture in pictures for part in (picture, gap)][:-1], axis=1)
+    buffer = BytesIO()
+    Image.fromarray((row * 255).round().astype(np.uint8)).save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def show_image(axes: Axes, pixels: "Tensor", caption: str, color: str = "black") -> None:

@@ -145,11 +145,15 @@ def sweep_table(runs: Sequence[Run]) -> "pandas.DataFrame":
     rows = []
     for run in runs:
         begins = {key: run.facts.get(key) for key in IDENTITY} | run.overrides
-        ends = {"status": run.status, "error": run.facts.error, "run": str(run.folder.name)}
+        ends = {"verdict": run.facts.verdict, "status": run.status, "error": run.facts.error, "run": run.folder.name}
         measured = run.metrics.to_dict("records") or [{}]
         rows += [{**begins, **row, **ends} for row in measured]
     table = pandas.DataFrame(rows)
     last = ["status", "error", "run"]
+    if not any(run.facts.verdict for run in runs):
+        table = table.drop(columns="verdict", errors="ignore")
+    else:
+        last = ["verdict", *last]
     return table[[column for column in table.columns if column not in last] + last]
 
 
@@ -182,12 +186,12 @@ def summarise(table: "pandas.DataFrame", conditions: Sequence[str]) -> "pandas.D
     side separately, as in Zou and Donner 2008, "Construction of confidence limits about effect measures"); averaging
     does not reduce this error, because all seeds use the same images. Values whose runs have no interval have no pooled
     one. With one seed there is only its run's own interval. Intervals are clipped to the value's range. Column `seeds`
-    is the number of seeds.
+    is the number of seeds, and `verdict` holds the verdicts of its runs if there are any.
     """
     import pandas
 
     done = table[table.status == "completed"]
-    skip = {*conditions, *IDENTITY, "status", "error", "run"}
+    skip = {*conditions, *IDENTITY, "verdict", "status", "error", "run"}
     values = [
         name
         for name in done.columns
@@ -203,6 +207,8 @@ def summarise(table: "pandas.DataFrame", conditions: Sequence[str]) -> "pandas.D
         by_seed = numbers.groupby("seed", dropna=False).mean()
         for name, ends in parts.items():
             row |= over_seeds(by_seed[[name, *ends]].dropna(subset=name))
+        if "verdict" in group:
+            row["verdict"] = "; ".join(map(str, dict.fromkeys(group["verdict"].dropna())))
         rows.append(row)
     return pandas.DataFrame(rows, columns=None if rows else [*conditions, "seeds"])
 

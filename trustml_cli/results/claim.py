@@ -12,7 +12,7 @@ FIRST = ("config.yaml", "metrics.csv", "history.csv", "report.html")
 """Files that every run writes; others are named in its run.json under `files`."""
 FOLDERS = ("plots", "artifacts")
 TABLES = ("sweep.csv", "summary.csv", "sweep.png", "index.html")
-OURS = re.compile(rf"(({'|'.join(FOLDERS)})/)?[^./\0][^/\0]*\.(csv|png|safetensors|npz)")
+OURS = re.compile(rf"(({'|'.join(FOLDERS)})/)?[^./\0][^/\0]*\.(csv|png|safetensors|npz)|artifacts/slider\.json")
 
 
 def refuse_others(directory: Path) -> None:

@@ -1,5 +1,6 @@
 """The run directory: all files of a run are written here, atomically."""
 
+import base64
 import logging
 import platform
 import resource
@@ -258,6 +259,17 @@ class Recorder:
         path = self._own_file(f"{'plots' if on_page else 'artifacts'}/{file_name(name)}.png")
         write_atomically(path, lambda partial: save(figure, partial))
         self._track(lambda tracker: tracker.plot(name, path))
+
+    def slider(self, condition: str, frames: Sequence[tuple[str, bytes, Sequence[tuple[str, bool]]]]) -> None:
+        """Write artifacts/slider.json: for each value of `condition` a PNG of images, each with a caption.
+
+        Beside each caption is whether it is right.
+        """
+        content = [
+            {"value": value, "png": base64.b64encode(png).decode(), "captions": list(captions)}
+            for value, png, captions in frames
+        ]
+        write_json(self._own_file("artifacts/slider.json"), {"condition": condition, "frames": content})
 
     def artifact(self, name: str, tensors: "Mapping[str, Tensor]") -> Path:
         """Save tensors as artifacts/NAME.safetensors; returns the file."""

@@ -14,12 +14,14 @@ from trustml_cli.data.dataset import Dataset, Split, random_subset
 from trustml_cli.metrics.intervals import average, by_image, median, proportion
 from trustml_cli.models.inference import gives_gradients
 from trustml_cli.plots.loss_surface import loss_surfaces
-from trustml_cli.plots.robustness import adversarial_examples, robustness_curve
+from trustml_cli.plots.robustness import adversarial_examples, fooled_first, robustness_curve
+from trustml_cli.plots.style import side_by_side
 from trustml_cli.plots.transfer import transferred_answers
 from trustml_cli.system.hardware import seeded
 from trustml_cli.tasks.context import Context
 
 SURE = 0.9  # an attack success with at least this confidence counts in sure_success_rate
+LARGEST = 64  # pixels, the side of the largest images that the page has a slider of
 POINTS = 25  # loss values along each side of a loss surface
 
 
@@ -100,6 +102,23 @@ class RobustnessEvaluation:
             norm = self.attack.norm.value
             figure = adversarial_examples(self.curve, self.data.classes, count, self.subject, norm)
             self.context.record.plot("examples", figure)
+            self.record_slider(count)
+
+    def record_slider(self, count: int) -> None:
+        """Record the same images at every epsilon, for the slider of the page; not of images larger than `LARGEST`."""
+        curve, classes = self.curve, self.data.classes
+        if max(curve.examples.shape[2:]) > LARGEST or len(curve.attacked) < 2:
+            return
+        chosen = fooled_first(curve, count)
+        frames = []
+        for attacked in curve.attacked:
+            captions = [
+                (f"{classes[int(attacked.answers.predicted[i])]} ({attacked.answers.confidence[i]:.0%})",
+                 bool(attacked.answers.predicted[i] == curve.labels[i]))
+                for i in chosen
+            ]  # fmt: skip
+            frames.append((f"{attacked.epsilon:g}", side_by_side(attacked.examples[chosen]), captions))
+        self.context.record.slider("epsilon", frames)
 
     def plot_transfer(self, count: int) -> None:
         """Plot `count` images with the answers of every other network, at the largest epsilon."""

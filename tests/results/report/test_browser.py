@@ -24,7 +24,7 @@ def test_a_browser_shows_every_page_whole_without_a_complaint_or_a_request(
         tab.on("request", lambda request: asked.append(request.url))
         for page in pages.values():
             tab.goto(page.as_uri())
-            widths = tab.eval_on_selector_all("img", "images => images.map(image => image.naturalWidth)")
+            widths = tab.eval_on_selector_all(".plots img", "images => images.map(image => image.naturalWidth)")
             assert widths, page
             assert all(width > 100 for width in widths), page
             tab.set_viewport_size(PHONE)
@@ -33,6 +33,20 @@ def test_a_browser_shows_every_page_whole_without_a_complaint_or_a_request(
     assert [address for address in asked if not address.startswith("data:")] == [
         page.as_uri() for page in pages.values()
     ]
+
+
+def test_a_slider_shows_the_images_at_one_epsilon_at_a_time(pages: dict[str, Path], browser: Any) -> None:
+    with browser.new_context() as context:
+        tab = context.new_page()
+        tab.goto(pages["run"].as_uri())
+        frames, slider = tab.locator(".frame"), tab.get_by_role("slider", name="epsilon")
+        for number in range(frames.count()):
+            slider.fill(str(number))
+            assert [frames.nth(each).is_visible() for each in range(frames.count())] == [
+                each == number for each in range(frames.count())
+            ]
+        assert frames.count() == 2
+        assert slider.get_attribute("aria-valuetext") == "0.1"
 
 
 def test_every_page_is_accessible_in_light_and_dark(pages: dict[str, Path], browser: Any) -> None:

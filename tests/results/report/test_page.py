@@ -10,6 +10,7 @@ import pandas
 import pytest
 
 from tests.helpers import leave_run, metrics
+from trustml_cli.metrics.columns import in_percent
 from trustml_cli.results.aggregate import answers_of, read_runs, sweep_table
 from trustml_cli.results.report.page import PNG, write_comparison, write_run, write_sweep
 from trustml_cli.sweeps.callback import finish_sweep
@@ -23,6 +24,12 @@ def table(page: str, number: int) -> list[list[str]]:
     rows = [re.findall(r"<(?:td|th)[ >].*?</(?:td|th)>", row, re.DOTALL) for row in whole.split("</tr>")]
     cells = [[re.sub(r"^<(td|th)[^>]*>|</(td|th)>$|</?button[^>]*>", "", cell) for cell in row] for row in rows]
     return [row for row in cells if row]
+
+
+def interval(row: dict[str, float]) -> str:
+    """The interval and n of the robust accuracy in a row, as a page has them."""
+    low, high = (in_percent(row[f"robust_accuracy_ci_{end}"]) for end in ("low", "high"))
+    return f"{low.removesuffix(' %')} to {high}, n = 450"
 
 
 def test_a_run_that_computed_has_a_page_and_one_that_was_refused_has_none(sweep: Path) -> None:
@@ -40,14 +47,18 @@ def test_the_page_of_a_run_says_what_was_measured_and_how_to_do_it_again(sweep: 
         assert words in page, words
     assert len(run.metrics) == 2
     for row in run.metrics.to_dict("records"):
-        interval = f"{row['robust_accuracy_ci_low']:.4g} to {row['robust_accuracy_ci_high']:.4g}, n = 450"
-        assert f"<b>{row['robust_accuracy']:.4g}</b><small>{interval}</small>" in page
+        assert f"<b>{in_percent(row['robust_accuracy'])}</b><small>{interval(row)}</small>" in page
+        assert f"<small>clean {in_percent(row['clean_accuracy'])}</small>" in page
     titles, first, second = table(page, 0)
-    column = titles.index("robust_accuracy")
+    column = titles.index("robust accuracy")
+    assert column == titles.index("epsilon") + 1, "the headline follows the conditions"
     for cells, row in zip((first, second), run.metrics.to_dict("records"), strict=True):
-        interval = f"{row['robust_accuracy_ci_low']:.4g} to {row['robust_accuracy_ci_high']:.4g}, n = 450"
-        assert cells[column] == f"{row['robust_accuracy']:.4g}<small>{interval}</small>"
-    assert page.count("data:image/png;base64,") == len(list((run.folder / "plots").iterdir()))
+        assert cells[column] == f"{in_percent(row['robust_accuracy'])}<small>{interval(row)}</small>"
+    pictures = len(list((run.folder / "plots").iterdir()))
+    assert page.count("data:image/png;base64,") == pictures + len(run.metrics), "and a frame for each epsilon"
+    assert page.index('alt="robustness"') < page.index('alt="examples"'), "the curve before the examples"
+    assert page.count('<figure class="frame"') == 2
+    assert f"of {len(run.facts.checks)} checks passed" in page
     assert page.count("<ins>") == 2  # of what was changed, nothing else
 
 
@@ -58,10 +69,14 @@ def test_the_page_of_a_sweep_names_what_failed_and_leads_to_every_job(sweep: Pat
     links = [link for link in re.findall(r'href="([^"]+)"', page) if not link.startswith("data:")]
     assert [(sweep / unquote(link)).exists() for link in links] == [True, True]
     assert "task=fgsm model=logistic" in page
-    means = pandas.read_csv(sweep / "summary.csv").robust_accuracy
+    summary = pandas.read_csv(sweep / "summary.csv")
+    means = summary.robust_accuracy
+    (verdict,) = {run.facts.verdict for run in read_runs(sweep) if run.status == "completed"}
+    assert set(summary.verdict) == {verdict}
+    assert page.count(f'class="long">{verdict}</td>') == page.count("<polyline") == 2
     titles, *rows = table(page, 0)
     for mean, cells in zip(means, rows, strict=True):
-        assert cells[titles.index("robust_accuracy")].startswith(f"{mean:.4g}<small>")
+        assert cells[titles.index("robust accuracy")].startswith(f"{in_percent(mean)}<small>")
 
 
 def test_a_comparison_begins_with_what_differs_and_marks_the_best(pages: dict[str, Path], sweep: Path) -> None:
@@ -74,9 +89,11 @@ def test_a_comparison_begins_with_what_differs_and_marks_the_best(pages: dict[st
     for name, best in (("robust_accuracy", max), ("attack_success_rate", min)):
         for number, epsilon in enumerate((0.05, 0.1)):
             values = [metrics(run.folder).set_index("epsilon")[name][epsilon] for run in runs]
-            cells = [row[titles.index(name)] for row in rows[2 * number : 2 * number + 2]]
+            cells = [row[titles.index(name.replace("_", " "))] for row in rows[2 * number : 2 * number + 2]]
             assert values[0] != values[1]
-            assert [cell.startswith(BEST) for cell in cells] == [value == best(values) for value in values]
+            parts = [metrics(run.folder).set_index("epsilon").loc[epsilon] for run in runs]
+            apart = max(part[f"{name}_ci_low"] for part in parts) > min(part[f"{name}_ci_high"] for part in parts)
+            assert [cell.startswith(BEST) for cell in cells] == [apart and value == best(values) for value in values]
 
 
 def test_the_best_is_what_the_runs_say_is_better_and_nothing_where_they_do_not_agree(tmp_path: Path) -> None:
@@ -112,6 +129,36 @@ def test_a_comparison_of_many_runs_shows_the_pictures_of_the_first(tmp_path: Pat
     page = write_comparison([tmp_path], tmp_path / "comparison.html").read_text()
     assert page.count("data:image/png") == 12
     assert "first 12 of 15 runs" in page
+
+
+def test_many_runs_are_rows_of_what_differs_and_each_task_has_its_own_results(tmp_path: Path) -> None:
+    for number in range(6):
+        facts = {"task": "fgsm" if number % 2 else "ood", "choices": {"attack": f"kind{number}"}}
+        leave_run(tmp_path / f"run{number}", f"figure\n{number}\n", **facts)
+    page = write_comparison([tmp_path], tmp_path / "comparison.html").read_text()
+    titles, *rows = table(page, 0)
+    assert titles == ["run", "<code>task</code>", "<code>attack</code>"]
+    assert [row[0] for row in rows] == [str(number) for number in range(1, 7)]
+    assert {row[2] for row in rows} == {f"kind{number}" for number in range(6)}
+    assert [len(table(page, number)) for number in (1, 2)] == [1 + 3, 1 + 3]
+
+
+def test_more_headlines_than_fit_on_cards_are_a_table(tmp_path: Path) -> None:
+    for count, cards in ((12, 12), (13, 0)):
+        folder = tmp_path / str(count)
+        values = "".join(f"{number},{number / 20}\n" for number in range(count))
+        leave_run(folder, f"epsilon,robust_accuracy\n{values}", headline="robust_accuracy", conditions=["epsilon"])
+        page = write_run(folder).read_text()
+        assert page.count("<dd><b>") == cards
+        assert len(table(page, 0)) == 1 + count
+
+
+@pytest.mark.parametrize("text", ["", "[]", "[1", '{"condition": "x", "frames": [{"value": 1, "png": "#"}]}'])
+def test_a_slider_that_cannot_be_read_is_left_out(text: str, tmp_path: Path) -> None:
+    leave_run(tmp_path / "run", "figure\n1\n")
+    (tmp_path / "run" / "artifacts").mkdir()
+    (tmp_path / "run" / "artifacts" / "slider.json").write_text(text)
+    assert 'class="frame"' not in write_run(tmp_path / "run").read_text()
 
 
 def test_names_from_strangers_are_shown_and_not_run(tmp_path: Path) -> None:

@@ -26,9 +26,9 @@ def test_intervals_and_counts_are_in_the_cells_of_their_values() -> None:
     table = readable(FRAME, ["run", "epsilon"])
     assert table.columns == ["run", "epsilon", "robust_accuracy", "test_loss", "agreement"]
     first, last = table.rows[0][2], table.rows[3][2]
-    assert (first.text, first.note, first.sort) == ("0.9123", "0.9 to 0.92, n = 1,000", 0.91234)
+    assert (first.text, first.note, first.sort) == ("91.2 %", "90.0 to 92.0 %, n = 1,000", 0.91234)
     assert first.bar == pytest.approx((91.234, 90, 92))
-    assert (last.text, last.note, last.bar) == ("0.25", "", None)
+    assert (last.text, last.note, last.bar) == ("25.0 %", "", None)
     assert table.rows[2][3].text == "–"
     assert table.rows[2][3].sort < 1
 
@@ -39,6 +39,13 @@ def test_the_best_of_equal_conditions_is_marked_where_one_is_better() -> None:
     marked = [[cell.best for cell in row] for row in rows]
     # the accuracies at 0.1 are equal, only one loss was measured there, and of agreement nothing is said
     assert marked == [[False, False, True, False, False], [False, False, False, True, False], [False] * 5, [False] * 5]
+
+
+def test_nothing_is_the_best_where_its_interval_overlaps_another() -> None:
+    better = {"robust_accuracy": "higher"}
+    for low, marked in ((0.61, True), (0.59, False)):
+        frame = FRAME.assign(robust_accuracy_ci_low=[low, 0.4, 0.2, nan])
+        assert readable(frame, ["run", "epsilon"], better).rows[0][2].best is marked
 
 
 def test_every_row_counts_where_there_are_no_conditions() -> None:

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,23 @@ import pandas
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from trustml_cli.config.groups import config_folder, description
-from trustml_cli.metrics.columns import OVER_SEEDS, PARTS, POOLED
+from trustml_cli.metrics.columns import OVER_SEEDS, PARTS, POOLED, in_words
 from trustml_cli.results.aggregate import IDENTITY, Answers, Run, answers_of, read_run, read_runs, sweep_table, table_in
 from trustml_cli.results.masking import masked
-from trustml_cli.results.report.table import NOTHING, Cell, measured, readable, shown, sortable
-from trustml_cli.results.run_facts import LARGEST_CONFIG, config_in
+from trustml_cli.results.report.curve import small_curve
+from trustml_cli.results.report.slider import slider_in
+from trustml_cli.results.report.table import NOTHING, Cell, is_part, measured, readable, shown, sortable
+from trustml_cli.results.run_facts import LARGEST_CONFIG, config_in, read_facts
 from trustml_cli.system.distribution import own_version
 from trustml_cli.system.files import write_atomically
 from trustml_cli.system.printable import printable
 from trustml_cli.system.user_file import MB, read_bytes, read_text
 
 BESIDE = 3  # most columns that a notebook shows beside the headline
-FEW = 12  # most headline values that are shown at the top
+COMPARED = (("baseline_{}", "baseline"), ("noise_{}", "noise in its place"), ("bare_{}", "neither"))
+"""Columns that a headline is compared with, and how it calls them."""
+FEW = 12  # most headline values that are shown as cards
+SIDE_BY_SIDE = 4  # most runs that are columns of the table of differences
 LARGEST_PICTURE = 16 * MB  # maximum size in bytes of a picture on a page
 PNG = b"\x89PNG\r\n\x1a\n"  # the signature of a PNG file
 PICTURED = 12  # most runs whose pictures a comparison shows; each adds about 100 kB to the page
@@ -42,9 +47,12 @@ def write_run(folder: Path) -> Path:
         title=f"{run.facts.task}: {run.facts.model} on {run.facts.dataset}",
         run=run,
         purpose=description(task) if task else "",
-        headlines=headlines(run)[:FEW],
+        headlines=headlines(run),
+        few=FEW,
+        headline_table=readable(run.metrics[headline_columns(run)], run.conditions),
         plots=plots_of(folder),
-        metrics=readable(run.metrics.drop(columns=[*IDENTITY], errors="ignore"), run.conditions),
+        slider=slider_in(folder),
+        metrics=readable(important_first(run), run.conditions),
         tables=[
             (path.stem.replace("_", " "), readable(frame, list(frame.columns[:1])))
             for path in sorted(folder.glob("*.csv"))
@@ -69,13 +77,13 @@ def write_sweep(sweep: Path, runs: Sequence[Run], answers: Sequence[Answers], wo
         "sweep.html",
         title=f"{len(runs)} jobs",
         words=shlex.join(words),
-        runs=[(run, result(run), run.folder / "report.html") for run in runs],
+        runs=[(run, result(run), small_curve(run), run.folder / "report.html") for run in runs],
         sweep=sweep,
         picture=picture,
         summaries=[
             (
                 [(name, one.summary[name].iloc[0]) for name in one.conditions if name not in one.varied],
-                readable(one.summary.drop(columns=set(one.conditions) - set(one.varied)), [*one.varied, "seeds"]),
+                readable(headline_first(one), [*one.varied, "seeds"]),
             )
             for one in answers
             if len(one.summary)
@@ -90,9 +98,6 @@ def write_comparison(folders: Sequence[Path], to: Path) -> Path:
     """
     runs = list({run.folder.resolve(): run for folder in folders for run in read_runs(folder)}.values())
     names = [str(number) for number in range(1, len(runs) + 1)]
-    rows = [run.metrics.drop(columns=[*IDENTITY], errors="ignore") for run in runs]
-    every = pandas.concat([part.assign(run=name) for name, part in zip(names, rows, strict=True)], ignore_index=True)
-    conditions = list(dict.fromkeys(name for run in runs for name in run.conditions))
     plots = [dict(plots_of(run.folder)) for run in runs[:PICTURED]]
     return write(
         to,
@@ -100,7 +105,11 @@ def write_comparison(folders: Sequence[Path], to: Path) -> Path:
         title=f"{len(runs)} runs side by side",
         runs=list(zip(names, runs, map(result, runs), strict=True)),
         differences=differences(runs),
-        metrics=readable(rows_in_order(every, conditions), ["run", *conditions], agreed(runs)),
+        as_rows=len(runs) > SIDE_BY_SIDE,
+        results=[
+            (task, readable(rows_in_order(rows, conditions), ["run", *conditions], agreed(own)))
+            for task, own, rows, conditions in by_task(runs, names)
+        ],
         plots=[
             (title, [(name, own[title]) for name, own in zip(names, plots, strict=False) if title in own])
             for title in dict.fromkeys(title for own in plots for title in own)
@@ -164,9 +173,18 @@ def nearby(page: Path) -> str:
     return page.relative_to(here).as_posix() if page.is_file() and page.is_relative_to(here) else ""
 
 
+def by_task(runs: Sequence[Run], names: Sequence[str]) -> Iterator[tuple[str, list[Run], pandas.DataFrame, list[str]]]:
+    """For each task its runs, their rows with the run's name in column `run`, and the conditions."""
+    for task in dict.fromkeys(str(run.facts.task or "") for run in runs):
+        named = {name: run for name, run in zip(names, runs, strict=True) if str(run.facts.task or "") == task}
+        parts = [important_first(run).assign(run=name) for name, run in named.items()]
+        conditions = list(dict.fromkeys(name for run in named.values() for name in run.conditions))
+        yield task, list(named.values()), pandas.concat(parts, ignore_index=True), conditions
+
+
 def write(path: Path, template: str, **content: Any) -> Path:
     """Render `template` with the style, the script and `content` into one file."""
-    script = source("sort.js")
+    script = source("sort.js") + source("slider.js")
     text = (
         environment()
         .get_template(template)
@@ -196,6 +214,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     found.filters["shown"] = shown
+    found.filters["in_words"] = in_words
     return found
 
 
@@ -206,26 +225,78 @@ def source(name: str) -> str:
     return loader.get_source(environment(), name)[0]
 
 
-def headlines(run: Run) -> list[tuple[str, Cell]]:
-    """The headline value of each row, with the conditions that distinguish the row."""
+def headlines(run: Run) -> list[tuple[str, Cell, str]]:
+    """The headline value of each row, with the conditions that distinguish the row, and what it is compared with."""
     if run.headline is None:
         return []
-    rows = run.metrics.to_dict("records")
+    beside = compared_with(run)
     return [
-        (", ".join(f"{name} {shown(row[name])}" for name in run.varied), measured(row, run.headline)) for row in rows
+        (
+            ", ".join(f"{in_words(name)} {shown(row[name])}" for name in run.varied),
+            measured(row, run.headline),
+            ", ".join(
+                f"{words} {cell.text}" for name, words in beside if (cell := measured(row, name)).text != NOTHING
+            ),
+        )
+        for row in run.metrics.to_dict("records")
     ]
+
+
+def headline_first(answers: Answers) -> pandas.DataFrame:
+    """A summary without the conditions that are the same in all rows, the headline before the other values."""
+    left = answers.summary.drop(columns=set(answers.conditions) - set(answers.varied))
+    first = [*answers.varied, "seeds", *(["verdict"] if "verdict" in left else [])]
+    names = [str(name) for name in left]
+    first += [name for name in names if answers.headline and name.startswith(answers.headline)]
+    return left[[*first, *(name for name in names if name not in first)]]
+
+
+def compared_with(run: Run) -> list[tuple[str, str]]:
+    """The columns that the headline of a run is compared with, and how a headline calls each."""
+    found = [(kind.format(run.headline), words) for kind, words in COMPARED]
+    if run.headline == "robust_accuracy":
+        found.append(("clean_accuracy", "clean"))
+    return [(name, words) for name, words in found if name in run.metrics]
+
+
+def headline_columns(run: Run) -> list[str]:
+    """The conditions, the headline and what it is compared with, with their intervals and counts."""
+    names = [name for name in (run.headline, *(name for name, _ in compared_with(run))) if name]
+    parts = [f"{name}{end}" for name in names for end in ("", *PARTS)]
+    return [name for name in (*run.conditions, *parts) if name in run.metrics]
+
+
+def important_first(run: Run) -> pandas.DataFrame:
+    """metrics.csv without the run's identity: conditions, headline, what it is compared with, then the other columns.
+
+    Columns without a better direction, such as sizes, are last.
+    """
+    frame = run.metrics.drop(columns=[*IDENTITY], errors="ignore")
+    first = headline_columns(run)
+    rest = [name for name in map(str, frame.columns) if name not in first]
+    neither = [name for name in rest if run.facts.better and not is_part(name, rest) and name not in run.facts.better]
+    return frame[[*first, *(name for name in rest if name not in neither), *neither]]
 
 
 def result(run: Run) -> str:
     """The headline value as text; for several rows, the first and the last."""
-    known = [(condition, cell) for condition, cell in headlines(run) if cell.text != NOTHING]
-    figures = [f"{cell.text} ({condition})" if condition else cell.text for condition, cell in known]
-    return f"{run.headline} {' … '.join(figures[:1] + figures[1:][-1:])}" if figures else ""
+    known = [(condition, cell, beside) for condition, cell, beside in headlines(run) if cell.text != NOTHING]
+    figures = [
+        f"{cell.text} ({'; '.join(filter(None, (condition, beside)))})" if condition or beside else cell.text
+        for condition, cell, beside in known
+    ]
+    return f"{in_words(run.headline)} {' … '.join(figures[:1] + figures[1:][-1:])}" if figures and run.headline else ""
 
 
 def plots_of(folder: Path) -> list[tuple[str, str]]:
-    """The plots of a run: a title derived from the file name, and the picture as a data: URL."""
-    paths = sorted((folder / "plots").glob("*.png"))
+    """The plots of a run in the order in which it made them: a title from the file name, and a data: URL.
+
+    The first is the one that answers the task's question.
+    """
+    files = read_facts(folder).others.get("files")
+    made = [name for name in files if isinstance(name, str)] if isinstance(files, list) else []
+    order = {name: number for number, name in enumerate(made)}
+    paths = sorted((folder / "plots").glob("*.png"), key=lambda path: (order.get(f"plots/{path.name}", 1e9), path))
     pictures = [(path.stem.replace("_", " "), picture_in(folder, path)) for path in paths]
     return [(title, data) for title, data in pictures if data is not None]
 
@@ -263,7 +334,12 @@ def rows_in_order(frame: pandas.DataFrame, conditions: Sequence[str]) -> pandas.
 
 def differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
     """Choices and config keys that differ between the runs, with each run's value."""
-    configs = [{name: run.facts.get(name) for name in IDENTITY} | config_in(run.folder) for run in runs]
+    configs = [
+        {name: run.facts.get(name) for name in IDENTITY}
+        | {group: choice for group, choice in run.facts.choices.items() if group not in IDENTITY}
+        | config_in(run.folder)
+        for run in runs
+    ]
     keys = [key for key in dict.fromkeys(key for config in configs for key in config) if not key.endswith("_target_")]
     rows = [(key, [as_written(config.get(key)) for config in configs]) for key in keys]
     return [(key, masked(values, key)) for key, values in rows if len(set(values)) > 1]

@@ -8,7 +8,7 @@ from typing import Any, TypeGuard
 
 import pandas
 
-from trustml_cli.metrics.columns import OVER_SEEDS, PARTS, POOLED, Better
+from trustml_cli.metrics.columns import OVER_SEEDS, PARTS, POOLED, Better, in_percent, is_share
 
 MOST_ROWS = 10_000  # maximum rows of a table on a page; a browser takes minutes to show more
 NOTHING = "–"  # shown for a missing value
@@ -71,7 +71,8 @@ def is_part(name: str, columns: Iterable[str]) -> bool:
 
 
 def measured(row: dict[Hashable, Any], name: str, best: bool = False) -> Cell:
-    """The cell of one value, with its interval where there is one."""
+    """The cell of one value, with its interval where there is one; shares are in percent."""
+    as_text = in_percent if is_share(name) else shown
     value, n = row.get(name), row.get(f"{name}_n")
     if pandas.isna(value):
         return Cell(NOTHING, sort=float("-inf"))
@@ -81,11 +82,11 @@ def measured(row: dict[Hashable, Any], name: str, best: bool = False) -> Cell:
     for whose in ("", OVER_SEEDS, POOLED):
         low, high = (row.get(f"{name}{whose}_ci_{end}") for end in ("low", "high"))
         if is_number(low) and is_number(high) and low <= value <= high:  # False if a bound is nan
-            notes.append(f"{shown(low)} to {shown(high)}{whose.replace('_', ' ')}")
+            notes.append(f"{as_text(low).removesuffix(' %')} to {as_text(high)}{whose.replace('_', ' ')}")
             bar = (100 * value, 100 * low, 100 * high) if low >= 0 and high <= 1 else None
     if is_number(n) and isfinite(n):
         notes.append(f"n = {int(n):,}")
-    return Cell(shown(value), ", ".join(notes), sortable(value), best, bar)
+    return Cell(as_text(value) if isfinite(value) else shown(value), ", ".join(notes), sortable(value), best, bar)
 
 
 def is_number(value: Any) -> TypeGuard[int | float]:
@@ -96,7 +97,8 @@ def is_number(value: Any) -> TypeGuard[int | float]:
 def best_rows(frame: pandas.DataFrame, name: str, conditions: Sequence[str], better: str) -> set[int]:
     """Positions of the rows with the best value among two or more rows with equal conditions.
 
-    `better` is `higher` or `lower`; for anything else, no row.
+    `better` is `higher` or `lower`; for anything else, no row. Nor is there one where its interval overlaps that of
+    another row: chance may have made the difference.
     """
     direction = {Better.higher.value: 1, Better.lower.value: -1}.get(better)
     if direction is None or not pandas.api.types.is_numeric_dtype(frame[name]):
@@ -107,8 +109,19 @@ def best_rows(frame: pandas.DataFrame, name: str, conditions: Sequence[str], bet
     for _, group in groups:
         values = direction * group[name].dropna()
         if len(values) > 1 and values.nunique() > 1:
-            found |= {int(position) for position in values.index[values == values.max()]}
+            best = values.index[values == values.max()]
+            if not any(overlap(group, name, one, other) for one in best for other in values.index.difference(best)):
+                found |= {int(position) for position in best}
     return found
+
+
+def overlap(group: pandas.DataFrame, name: str, one: int, other: int) -> bool:
+    """Whether the intervals of value `name` in two rows overlap; False where they have none."""
+    ends = [f"{name}_ci_{end}" for end in ("low", "high")]
+    if not {*ends} <= {*group.columns}:
+        return False
+    low, high = (pandas.to_numeric(group[end], errors="coerce") for end in ends)
+    return bool(low[one] <= high[other] and low[other] <= high[one])
 
 
 def shown(value: Any) -> str:
