@@ -137,6 +137,12 @@ def test_the_headline_of_linear_thefts_is_the_error_of_the_weights(trustml: Cli,
     assert table.raw_parameter_error["linear_softmax"] > 0.01  # probabilities leave a shift open
 
 
+def test_methods_that_do_not_fit_the_victim_are_left_out(trustml: Cli, tmp_path: Path) -> None:
+    words = ["task=steal", "model=mlp", "trainer=smoke", "task.queries=70", "thief.distill.epochs=1"]
+    assert trustml(*words).returncode == 0
+    assert list(metrics(newest(tmp_path)).method) == ["distill"]
+
+
 @pytest.mark.data
 def test_a_logistic_regression_of_mnist_is_stolen_whole(trustml: Cli, tmp_path: Path, data_dir: Path) -> None:
     words = ["experiment=steal_mnist_logistic", "task.queries=785"]

@@ -16,6 +16,7 @@ from trustml_cli.plots.style import (
     GREY,
     ORANGE,
     label_answer,
+    legend_below,
     new_figure,
     outline,
     percent,
@@ -26,15 +27,16 @@ from trustml_cli.training.predict import Answers
 
 COLORS = (BLUE, ORANGE)
 CLASSES_SHOWN = 20  # largest number of classes; more bars would be too thin to read
+SHORT = 6  # letters of a name from which on images are further apart
 A_ROW = 10  # most images in a row
-WIDTH = 1.25  # inches per image with its caption
+WIDTH, NARROW = 1.25, 1.0  # inches per image with its caption, for long and short names of classes
 
 
 def poisoned_samples(clean: Split, poisoned: Split, chosen: Tensor, classes: Sequence[str], subject: str) -> Figure:
     """The training images `chosen` (int64 [M]) before and after poisoning, each with its label, `A_ROW` in a row."""
     parts = torch.split(chosen, A_ROW)
     columns = min(A_ROW, len(chosen))
-    figure, axes = new_figure(WIDTH * max(4, columns) + 0.4, 0.7 + 3.0 * len(parts), 2 * len(parts), columns)
+    figure, axes = new_figure(width(classes) * max(4, columns) + 0.4, 0.7 + 2.5 * len(parts), 2 * len(parts), columns)
     for panel in axes.flat:
         panel.set_axis_off()
     for number, part in enumerate(parts):
@@ -62,7 +64,9 @@ def triggered_predictions(
     """
     shown = in_turn(triggered.labels, min(count, A_ROW))
     rows = 1 + len(answers)
-    figure, axes = new_figure(WIDTH * max(4, len(shown)) + 0.4, 1.6 * rows + 0.4, rows=rows, columns=len(shown))
+    figure, axes = new_figure(
+        width(classes) * max(4, len(shown)) + 0.4, 1.35 * rows + 0.5, rows=rows, columns=len(shown)
+    )
     (raw, labels), (marked, _) = (next(split.stream(shown, len(shown))) for split in (bare, triggered))
     clean, pixels = as_pixels(raw), as_pixels(marked)
     for panel, image, label in zip(axes[0], clean, labels.tolist(), strict=True):
@@ -120,7 +124,12 @@ def grouped_bars(panel: Axes, groups: Sequence[str], shares: Mapping[str, Sequen
     panel.set_ylim(0, 1.03)
     panel.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
     panel.yaxis.set_major_formatter(percent)
-    panel.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(shares), borderaxespad=0)
+    legend_below(panel)
+
+
+def width(classes: Sequence[str]) -> float:
+    """Inches per image, so that captions with these names do not overlap."""
+    return NARROW if max(map(len, classes)) < SHORT else WIDTH
 
 
 def in_turn(labels: Tensor, count: int) -> Tensor:

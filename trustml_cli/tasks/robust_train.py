@@ -64,6 +64,11 @@ class RobustTrain(RobustnessTask):
         context.record.table("by_class", by_class + evaluation.class_rows({"defence": name}))
         judge_robustness(evaluation, references, self.check_images)
 
+        if getattr(defence, "steps", 0) == 1 and "masking" not in context.record.facts.get("verdict", ""):
+            context.remark(
+                f"defence: {name} trains on one step, which can mask gradients, and does not here; "
+                "experiment=robust_mnist_fgsm shows a network where it does"
+            )
         curves[name] = evaluation.curve
         if len(self.epsilon) > 1:
             choices = context.record.choices

@@ -1,5 +1,6 @@
 """task=steal: model extraction from a classifier by queries alone."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
@@ -29,6 +30,8 @@ from trustml_cli.tasks.context import Context, input_spec
 from trustml_cli.training.predict import BATCH, Answers, predict
 from trustml_cli.training.trainer import Trainer
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Steal:
@@ -51,7 +54,7 @@ class Steal:
         *neither("seconds"),
     )
 
-    method: list[str]
+    method: list[str] | None
     queries: list[int]
     returns: Answer
     round_digits: int | None
@@ -78,13 +81,13 @@ class Steal:
         defence: Defence,
     ) -> None:
         """Write one row for each method and number of queries, then the plots."""
-        thieves = chosen(self.method, thief, "task.method")
+        thieves = thief if self.method is None else chosen(self.method, thief, "task.method")
         whole = context.load(dataset)
         less, own = split_validation(whole, self.held_out, context.seed)  # the victim's data set; the thief's images
         data = less if self.attacker_images is AttackerImages.held_out else whole
         if not (len(data.train) and len(own)):
             raise InputError("task.held_out: leaves nothing for the victim or for the thief; take another share")
-        self.check(thieves, data, own, context, model, student, defence)
+        thieves = self.able(thieves, data, own, context, model, student, defence)
         network = context.train_or_load(context.spec(data, model, trainer, defence=defence)).network
         asked = predict(network, data.test, context.hardware)
         parameters = parameters_of(network, data)
@@ -140,7 +143,7 @@ class Steal:
             context.record.plot("weights", figure)
         context.plot_curves()
 
-    def check(
+    def able(
         self,
         thieves: dict[str, Thief],
         data: Dataset,
@@ -149,35 +152,46 @@ class Steal:
         model: Model,
         student: Model,
         defence: Defence,
-    ) -> None:
-        """Raise `InputError` where a method does not fit victim, student or data, before anything is trained."""
+    ) -> dict[str, Thief]:
+        """The methods that fit victim, student and data.
+
+        Before anything is trained, one that does not is left out, or raises `InputError` if the user named it.
+        """
         inputs = input_spec(data)
         with prefix_errors("dataset"):
             require_images(inputs)
-        for name, thief in thieves.items():
-            if thief.needs.rank < self.returns.rank:
-                raise InputError(
-                    f"task.method: {name} needs {thief.needs.value}, but task.returns={self.returns.value}; "
-                    "take another method or let the victim return more"
-                )
-            with prefix_errors("task.queries"):
-                thief.check(max(self.queries), len(own))
         if student.checkpoint is not None:
             raise InputError("student.checkpoint: must be null, a thief trains its student from scratch")
         with prefix_errors("student"):
             student.build(inputs)
         with prefix_errors("model"), seeded(context.seed):
             fresh = defence.around(model.build(inputs), data.shape)
-        try:
-            linear_parameters(fresh, data.shape)
-        except ValueError:
-            if linear := [name for name, thief in thieves.items() if thief.linear]:
-                choices = context.record.choices
-                defended = "" if type(defence) is Defence else f" with defence={choices['defence']}"
-                raise InputError(
-                    f"task.method: {linear[0]} steals linear classifiers only, and model={choices['model']}{defended} "
-                    "is not one; take task.method=distill"
-                ) from None
+        choices, able = context.record.choices, {}
+        defended = "" if type(defence) is Defence else f" with defence={choices['defence']}"
+        is_linear = parameters_of(fresh, data) is not None
+        for name, thief in thieves.items():
+            obstacle = None
+            if thief.needs.rank < self.returns.rank:
+                obstacle = (
+                    f"{name} needs {thief.needs.value}, but task.returns={self.returns.value}; "
+                    "take another method or let the victim return more"
+                )
+            elif thief.linear and not is_linear:
+                obstacle = (
+                    f"{name} steals linear classifiers only, and model={choices['model']}{defended} is not one; "
+                    "take task.method=distill"
+                )
+            if obstacle is None:
+                with prefix_errors("task.queries"):
+                    thief.check(max(self.queries), len(own))
+                able[name] = thief
+            elif self.method is None:
+                log.info("%s is left out: %s", name, obstacle.partition(" ")[2].partition(";")[0])
+            else:
+                raise InputError(f"task.method: {obstacle}")
+        if not able:
+            raise InputError(f"task.method: none of {', '.join(thieves)} fits this victim")
+        return able
 
 
 def steal(context: Context, thief: Thief, victim: Victim, queries: int, means: Means) -> nn.Module:
