@@ -32,6 +32,7 @@ PICTURES: dict[str, tuple[list[str], str]] = {
     "fgsm": (["model=cifar_cnn"], "robustness"),
     "fooling": ([], "images"),
     "forget": ([], "forgetting"),
+    "inspect_backdoor": ([], "masks"),
     "invert": ([], "none"),
     "membership": ([], "roc"),
     "norms": ([], "pairs"),
