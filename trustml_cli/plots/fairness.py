@@ -11,7 +11,6 @@ from torch import Tensor
 
 from trustml_cli.data.table import Attribute
 from trustml_cli.fairness.measure import Point, Scored
-from trustml_cli.fairness.metrics import p_rule
 from trustml_cli.metrics.calibration import BINS as CALIBRATION_BINS
 from trustml_cli.plots.calibration import counts_in_bins, reliability_points
 from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, logarithmic, new_figure, tidy
@@ -22,12 +21,19 @@ RATES = ("base_rate", "selection_rate", "true_positive_rate", "false_positive_ra
 
 
 def densities(
-    before: Scored, after: Scored, number: int, attribute: Attribute, subject: str, aucs: Sequence[float]
+    before: Scored,
+    after: Scored,
+    number: int,
+    attribute: Attribute,
+    subject: str,
+    aucs: Sequence[float],
+    measure: str = "p_rule",
 ) -> Figure:
     """Densities of the predicted probability of the favourable class in each group, before and after debiasing.
 
     `number` is the index of the attribute among the sensitive ones; `subject` names the model and the method. `aucs`
-    are the AUCs of the adversary that guesses the group from the prediction, before and after.
+    are the AUCs of the adversary that guesses the group from the prediction, before and after; `measure` is the
+    fairness metric in the titles.
     """
     figure, axes = new_figure(9, 4.0, columns=2)
     stages = zip(axes[0], ("baseline", "debiased"), (before, after), aucs, strict=True)
@@ -47,8 +53,9 @@ def densities(
         panel.set_xlim(0, 1)
         logarithmic(panel.yaxis)
         panel.legend(frameon=False, fontsize=8, loc="upper right")
-        rule = p_rule(scored.selected, group)
-        title = f"{stage}: accuracy {scored.accuracy:.1%}, p-rule {rule:.0f} %\nadversary's AUC {auc:.2f}"
+        value = scored.fairness(measure)[number]
+        told = f"p-rule {value:.0f} %" if measure == "p_rule" else f"{measure.replace('_', ' ')} {value:.3f}"
+        title = f"{stage}: accuracy {scored.accuracy:.1%}, adversary's AUC {auc:.2f}\n{told}"
         tidy(panel, title, "predicted probability", "density (log scale)")
     figure.suptitle(f"{subject}: by {attribute.name}, {len(before.labels):,} test rows", fontsize=11)
     return figure
@@ -113,7 +120,7 @@ def groups_of(
 
 def rate_panel(panel: Axes, rows: Sequence[Mapping[str, Any]], groups: Sequence[str], rate: str) -> None:
     """One rate of each group, a line for each group and a mark with its interval for each stage."""
-    for stage, offset, color, marker in (("baseline", -0.14, GREY, "o"), ("debiased", 0.14, BLUE, "s")):
+    for stage, offset, color, marker in (("baseline", -0.14, GREY, "o"), ("debiased", 0.14, "black", "s")):
         own = [row for row in rows if row["stage"] == stage]
         values = [row[rate] for row in own]
         ends = [[row[rate] - row[f"{rate}_ci_low"] for row in own], [row[f"{rate}_ci_high"] - row[rate] for row in own]]

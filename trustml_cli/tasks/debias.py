@@ -167,7 +167,8 @@ class Debias:
             aucs = [each[f"adversary_auc_{attribute.name}"] for each in context.record.rows]
             debiased = [row for row in groups if (row["stage"], row["attribute"]) == ("debiased", attribute.name)]
             context.remark(trade_off(debiased, after, number))
-            context.record.plot(f"density_{attribute.name}", densities(before, after, number, attribute, subject, aucs))
+            figure = densities(before, after, number, attribute, subject, aucs, self.constraint.measure)
+            context.record.plot(f"density_{attribute.name}", figure)
             context.record.plot(f"groups_{attribute.name}", groups_of(stages, groups, number, attribute, subject))
 
     def subject(self, context: Context) -> str:

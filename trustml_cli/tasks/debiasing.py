@@ -114,7 +114,7 @@ def with_ends(column: str, value: float, ends: tuple[float, float]) -> dict[str,
 def rows_by_group(table: Table, stages: Mapping[str, tuple[Scored, Tensor]], seed: int) -> list[dict[str, Any]]:
     """The rows of groups.csv: for each stage, its decisions and its probabilities of the favourable class [N]."""
     return [
-        {"stage": stage, "attribute": attribute.name, "group": name}
+        {"group": name, "attribute": attribute.name, "stage": stage}
         | group_columns(scored, probability, group == number, seed)
         for stage, (scored, probability) in stages.items()
         for attribute, group in zip(table.attributes, scored.sensitive.T, strict=True)
