@@ -24,12 +24,14 @@ from trustml_cli.config.loader import install_careful_loader, search_working_dir
 from trustml_cli.config.messages import explain
 from trustml_cli.config.spellings import notes
 from trustml_cli.config.trust import Permissions, typed_values
+from trustml_cli.results.log_line import headline_table
 from trustml_cli.results.masking import masked, masked_yaml
 from trustml_cli.results.recorder import DOES_NOT_COUNT, Recorder
 from trustml_cli.sweeps.callback import SweepCallback, register_job
 from trustml_cli.sweeps.resume import as_written, config_dir, overrides_of_run
 from trustml_cli.system.errors import InputError, error_line, prefix_errors, traceback_wanted
 from trustml_cli.system.owners import require_own
+from trustml_cli.system.progress import duration, lines_of_progress
 from trustml_cli.system.signals import exit_status, handle_termination, signals_ignored, words_for
 from trustml_cli.system.streams import print_error
 
@@ -88,9 +90,15 @@ def job(config: DictConfig) -> int:
             return 0
         record.start(again=resume or taken_back)
         present()
-        dispatch(config, record)
-        record.finish("completed", exit_code=0)
-        log.info("results are in %s", record.directory)
+        at_work = f"job {number + 1}" if number is not None else str(record.choices["task"])
+        with lines_of_progress(at_work):
+            dispatch(config, record)
+            record.finish("completed", exit_code=0)
+        if number is None:  # a sweep ends with a table of all jobs
+            for line in headline_table(record.rows, record.facts.get("conditions", []), record.facts.get("headline")):
+                log.info(line)
+        page = record.directory / "report.html"
+        log.info("after %s, results are in %s; page: %s", duration(record.facts["seconds"]), record.directory, page)
         return 0
     except KeyboardInterrupt as interrupt:
         with signals_ignored(), suppress(OSError):

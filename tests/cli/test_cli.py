@@ -1,6 +1,7 @@
 """The real command line: every task in its smoke form, the run directory, and the ways a command may end."""
 
 import os
+import re
 import runpy
 import signal
 import subprocess
@@ -122,6 +123,9 @@ def test_the_same_command_twice_gives_the_same_metrics_and_trains_once(trustml: 
     first, second = trustml(*command), trustml(*command)
     assert "training model" in first.stdout
     assert "training model" not in second.stdout
+    table, ended = first.stdout.splitlines()[-5:-1], first.stdout.splitlines()[-1]
+    assert [line.split()[0] for line in table] == ["epsilon", "0", "0.1", "0.3"]
+    assert re.fullmatch(r"after \d+ s, results are in (.*); page: \1/report\.html", ended)
     tables = [pandas.read_csv(run / "metrics.csv", dtype=str).drop(columns="seconds") for run in runs(tmp_path)]
     pandas.testing.assert_frame_equal(tables[0], tables[1])
     robust = tables[0].robust_accuracy.astype(float)

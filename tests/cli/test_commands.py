@@ -10,12 +10,31 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+import yaml
 
 from tests.configs import choices
 from tests.helpers import Cli, leave_run
 from trustml_cli.cli.commands import COMMANDS, answer
 
 METRICS = "epsilon,robust_accuracy\n0.1,0.5\n"
+
+
+def test_without_a_word_the_help_is_printed(trustml: Cli, tmp_path: Path) -> None:
+    answer = trustml()
+    assert (answer.returncode, answer.stdout) == (0, trustml("--help").stdout)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_configs_of_a_multirun_are_printed_job_by_job(trustml: Cli, tmp_path: Path) -> None:
+    answer = trustml("-m", "task=fgsm,attack", "model=glob(mnist_c*)", "eps=1/4", "--cfg", "job")
+    assert (answer.returncode, answer.stderr) == (0, "")
+    first, second = yaml.safe_load_all(answer.stdout)
+    assert "# job 2 of 2: task=attack model=mnist_cnn task.epsilon=0.25" in answer.stdout
+    assert first["task"]["epsilon"] == second["task"]["epsilon"] == 0.25
+    assert first["attack"]["_target_"] != second["attack"]["_target_"]
+    study = trustml("study=tour", "--cfg", "job")
+    assert yaml.safe_load(study.stdout)["study"]["items"]
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ from trustml_cli.models.dense import Mlp
 from trustml_cli.models.model import InputSpec, Normalization
 from trustml_cli.system.errors import InputError, RunFailed
 from trustml_cli.system.hardware import Hardware, Precision, seeded
+from trustml_cli.system.progress import Progress
+from trustml_cli.training import optimization
 from trustml_cli.training.gradient import GradientTrainer
 from trustml_cli.training.optimization import Optimizer, Schedule, triangle
 from trustml_cli.training.predict import mean_score, predict
@@ -104,6 +106,16 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny_data:
     first, again, other = (weights(fit(trainer, tiny_data, seed=seed)[0]) for seed in (3, 3, 4))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def test_training_tells_epoch_loss_and_accuracy(tiny_data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[dict[str, str]] = []
+    monkeypatch.setattr(optimization, "LOOK_EVERY", 1)
+    monkeypatch.setattr(Progress, "tell", lambda self, **figures: told.append(figures))
+    history = fit(replace(SHORT, epochs=2), tiny_data)[1]
+    assert [each["epoch"] for each in told if "epoch" in each] == ["1 of 2", "2 of 2"]
+    last = [each for each in told if "loss" in each][-1]
+    assert last == {"loss": f"{history[-1].train_loss:.3f}", "accuracy": f"{history[-1].train_accuracy:.1%}"}
 
 
 @pytest.mark.parametrize("epochs", [1, 3])

@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import NoReturn
 
 import yaml
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from trustml_cli.cli.commands import COMMANDS, answer
-from trustml_cli.config.groups import config_folder, help_text, refuse_nameless_choices
-from trustml_cli.config.hydra_internals import get_args_parser, run_main
+from trustml_cli.config.groups import config_folder, group_of, help_text, refuse_nameless_choices
+from trustml_cli.config.hydra_internals import composing_from, get_args_parser, run_main, split_sweep
 from trustml_cli.config.instantiate import nearest
 from trustml_cli.config.messages import exists, explain
 from trustml_cli.config.spellings import NOTES, notes, understood
 from trustml_cli.job import job
-from trustml_cli.sweeps.callback import SweepCallback, finish_sweep, refuse_repetition, registered_runs
+from trustml_cli.sweeps.callback import SweepCallback, count_jobs, finish_sweep, refuse_repetition, registered_runs
 from trustml_cli.sweeps.resume import resumed_words
 from trustml_cli.system.distribution import own_version
 from trustml_cli.system.errors import (
@@ -34,6 +36,7 @@ from trustml_cli.system.errors import (
 from trustml_cli.system.signals import exit_status, signals_ignored
 from trustml_cli.system.streams import lost_output, print_error
 
+MULTIRUN = ("-m", "--multirun")
 MISTAKES = (InputError, HydraException, OmegaConfBaseException, yaml.YAMLError)
 """Errors that say that the command, a config or an input is wrong."""
 
@@ -65,13 +68,17 @@ def perform(words: Sequence[str]) -> None:
     os.environ[NOTES] = ""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise its errors instead of printing them over many lines
     SweepCallback.forget()
-    rest = answer(words)
+    rest = answer(words or ["--help"])
     if rest is None:
         printed()
     overrides, flags = split_words(rest)
     overrides = understood(overrides, lambda key, words: exists(key, config_folder(), [*words, *flags]))
     refuse_repetition(overrides)
-    if any(word.startswith("study=") for word in overrides) and {"-m", "--multirun"}.isdisjoint(flags):
+    asked, _ = get_args_parser().parse_known_args(flags)
+    if asked.cfg and asked.multirun:
+        show_jobs(overrides, [flag for flag in flags if flag not in MULTIRUN])
+        return
+    if any(word.startswith("study=") for word in overrides) and not asked.multirun and not asked.cfg:
         flags = [*flags, "--multirun"]
     sys.argv[1:] = resumed_words(overrides, flags)
     require_current_folder()
@@ -84,6 +91,19 @@ def perform(words: Sequence[str]) -> None:
         raise
     if SweepCallback.error is not None:
         raise SweepCallback.error
+
+
+def show_jobs(overrides: Sequence[str], flags: Sequence[str]) -> None:
+    """Print the config of each job of a multirun (`-m … --cfg job`), as YAML documents; a study's own is one."""
+    folder = config_folder()
+    with composing_from(folder):
+        loader = GlobalHydra.instance().config_loader()  # knows the choices that a glob stands for
+        count_jobs(overrides)
+        jobs = split_sweep(OverridesParser.create(loader).parse_overrides(list(overrides)))
+    for number, job_words in enumerate(jobs, start=1):
+        sys.stdout.write(f"--- # job {number} of {len(jobs)}: {' '.join(job_words)}\n")
+        sys.argv[1:] = [*job_words, *flags]
+        run_main(job, folder)
 
 
 def in_one_line(error: Exception) -> tuple[str, int]:
@@ -128,7 +148,9 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     flags = list(words)
     for word in known.overrides:
         if "=" not in word and not word.startswith("~"):
-            raise InputError(f"{word}: no such command; {nearest(word, COMMANDS)}; a key is set by KEY=VALUE")
+            group = group_of(word)
+            meant = f"did you mean {group}={word}?" if group else nearest(word, COMMANDS)
+            raise InputError(f"{word}: no such command; {meant}; a key is set by KEY=VALUE")
         flags.remove(word)
     if known.shell_completion and "query=bash" in known.overrides and "COMP_LINE" not in os.environ:
         raise InputError("query=bash: only the shell may ask this, with the typed words in COMP_LINE")

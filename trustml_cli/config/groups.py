@@ -164,6 +164,12 @@ def described(group: str = "") -> str:
     return "\n  ".join(f"{name:<{width}}{hanging.join(wrap(text, 98 - width))}" for name, text in lines.items())
 
 
+def group_of(choice: str) -> str | None:
+    """The group that has a choice of this name, the tasks before all others; None if there is none."""
+    files = sorted(config_folder().glob("*/*.yaml"), key=lambda file: (file.parent.name != "task", file))
+    return next((file.parent.name for file in files if file.stem == choice), None)
+
+
 def is_variant(file: Path) -> bool:
     """Whether the YAML of a choice is another choice with a few other values, which an experiment names."""
     return description(file).startswith("variant of ")

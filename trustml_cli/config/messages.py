@@ -3,6 +3,7 @@
 import re
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import yaml
 from hydra import compose
@@ -13,11 +14,13 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
+from trustml_cli.config.groups import flat
 from trustml_cli.config.hydra_internals import composing_from, get_args_parser
 from trustml_cli.config.instantiate import first_line, nearest
 from trustml_cli.system.distribution import install_command
 from trustml_cli.system.errors import InputError
 
+FEW = 3  # most keys that are proposed
 EXTRAS = ("joblib", "submitit", "ray")  # extras of our package, each with the launcher of that name
 
 
@@ -65,8 +68,17 @@ def unknown_key(key: str, conf: Path, words: list[str]) -> str:
     parent, _, name = key.rpartition(".")
     while parent and not isinstance(OmegaConf.select(config, parent), DictConfig):
         parent, _, name = parent.rpartition(".")
+    if not parent and (deeper := deeper_keys(config, name)):
+        return f"{given}: no such key; did you mean {' or '.join(deeper)}?"
     keys = OmegaConf.select(config, parent) if parent else sorted({*groups, *map(str, config)} - {"hydra"})
     return f"{given}: no such key; {nearest(name, [str(other) for other in keys if other != '_target_'])}"
+
+
+def deeper_keys(config: DictConfig, name: str) -> list[str]:
+    """The dotted keys, a few at most, that end in `name`."""
+    shown = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    keys: Any = OmegaConf.to_container(shown, resolve=False)
+    return [key for key in flat(keys) if key.rpartition(".")[2] == name and "." in key][:FEW]
 
 
 def exists(key: str, conf: Path, words: list[str]) -> bool:

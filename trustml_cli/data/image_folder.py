@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
-from tqdm import tqdm
 
 from trustml_cli.data.class_folders import LAYOUT, Listing, read_folders
 from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory, Split
@@ -22,6 +21,7 @@ from trustml_cli.data.decoded import Arrays, decoded
 from trustml_cli.data.pictures import Decoder, decode_pictures, remark_notes, stack_labels
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.files import digest, file_digest, stamp
+from trustml_cli.system.progress import Progress
 from trustml_cli.system.ranges import require
 
 
@@ -122,7 +122,7 @@ def digests(listings: dict[str, Listing]) -> Arrays:
     def of(split: str, files: list[Path]) -> NDArray[np.uint8]:
         with ThreadPoolExecutor() as pool:
             coming = pool.map(file_digest, files)
-            known = list(tqdm(coming, total=len(files), desc=f"reading {split}", unit="image", disable=None))
+            known = list(Progress(coming, total=len(files), desc=f"reading {split}", unit="image"))
         return np.frombuffer(bytes.fromhex("".join(known)), dtype=np.uint8).reshape(len(files), -1)
 
     return {f"{split}_digests": of(split, part.files) for split, part in listings.items()}

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from tqdm import tqdm
 
 from trustml_cli.data.image_file import MODES, blended, read_image, why_unreadable
 from trustml_cli.system.errors import InputError
+from trustml_cli.system.progress import Progress
 from trustml_cli.system.user_file import GB, memory_for_one_read
 
 AT_ONCE = 256  # encoded images in memory at a time
@@ -101,7 +101,7 @@ def decode_pictures(
 
     coming, first, place = iter(pictures), "", 0
     images, remarks = np.empty((0, 0, 0, 0), dtype=np.uint8), Counter[str]()
-    with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=count, desc=label, unit="image", disable=None) as bar:
+    with ThreadPoolExecutor(os.cpu_count()) as pool, Progress[None](total=count, desc=label, unit="image") as bar:
         while part := list(islice(coming, AT_ONCE)):
             for (_, name), image in zip(part, pool.map(decode, part), strict=True):
                 pixels = image.pixels

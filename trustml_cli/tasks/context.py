@@ -25,6 +25,7 @@ from trustml_cli.system.distribution import own_version
 from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.files import digest, file_digest
 from trustml_cli.system.hardware import Hardware, seeded
+from trustml_cli.system.progress import Progress
 from trustml_cli.system.recipe import recipe_of
 from trustml_cli.training.gradient import GradientTrainer
 from trustml_cli.training.many import Member, fit_many, obstacle
@@ -283,7 +284,11 @@ class Context:
                 wrapped = wrapper.around(base.network, shape).to(self.hardware.device)
                 part = wrapper.part(wrapped)
                 start = perf_counter()
-                for number, (lr, loss, accuracy) in enumerate(wrapper.learn(part, base.network, x, y), start=1):
+                bar = Progress(
+                    wrapper.learn(part, base.network, x, y), desc=f"training the {wrapper.place}", unit="epoch"
+                )
+                for number, (lr, loss, accuracy) in enumerate(bar, start=1):
+                    bar.tell(loss=f"{finite(loss):.3f}", accuracy=f"{accuracy:.1%}")
                     seconds = perf_counter() - start
                     answers = predict(wrapped, spec.data.test, self.hardware)
                     report(

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from trustml_cli.config.instantiate import chosen
 from trustml_cli.corruptions.corruption import Corruption, check_severity
@@ -23,6 +22,7 @@ from trustml_cli.models.model import Model
 from trustml_cli.plots.corruption import accuracy_over_strength, corrupted_images, corruption_errors
 from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.hardware import BatchSplitter, Hardware, seeded
+from trustml_cli.system.progress import Progress
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context
 from trustml_cli.training.predict import BATCH, Answers
@@ -89,7 +89,7 @@ class MeasureCorruptions:
         keys = [(name, strength) for name in asked for strength in sorted({*self.severity})]
         results = {
             key: answers(networks, some, asked.get(key[0]), key[1], context)
-            for key in tqdm([(CLEAN, 0), *keys], desc="corrupting", unit="condition", disable=None)
+            for key in Progress([(CLEAN, 0), *keys], desc="corrupting", unit="condition")
         }
         errors = error_columns(results, context.seed) if others else {}
         rows = {key: row(own, base, context.seed) for key, (own, *base) in results.items()}

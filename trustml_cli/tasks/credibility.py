@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import rotate
-from tqdm import tqdm
 
 from trustml_cli.attacks.attack import Attack, Norm
 from trustml_cli.data.batches import batches
@@ -34,6 +33,7 @@ from trustml_cli.plots.credibility import (
 )
 from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.hardware import Hardware, seeded
+from trustml_cli.system.progress import Progress
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context, input_spec
 from trustml_cli.tasks.detection import fit_detectors, layers_of, looked_at, obstacle_to, outliers_of
@@ -164,7 +164,7 @@ class Credibility:
         parts: dict[str, list[Tensor]] = {}
         stream = batches(test, BATCH, context.hardware.device)
         with seeded(context.seed):
-            for x, y in tqdm(stream, total=-(-len(test) // BATCH), desc="attacking", unit="batch", disable=None):
+            for x, y in Progress(stream, total=-(-len(test) // BATCH), desc="attacking", unit="batch"):
                 names = choose_layers(network, x[:1], self.layers)
                 versions = {
                     NOISY: (x + self.std * torch.randn_like(x)).clamp(0, 1),

@@ -9,7 +9,6 @@ from typing import ClassVar
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from trustml_cli.data.dataset import DatasetSource
 from trustml_cli.data.table import Rows, Table
@@ -22,6 +21,7 @@ from trustml_cli.models.model import Model
 from trustml_cli.plots.fairness import densities, groups_of, training_path
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.hardware import seeded
+from trustml_cli.system.progress import Progress
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context
 from trustml_cli.tasks.debias_rows import as_table, check_groups, choosing_rows, reweighed
@@ -240,7 +240,7 @@ class Debias:
             parts = (rows.inputs, rows.labels, rows.sensitive)
             pairs = [(deepcopy(network).requires_grad_(True), deepcopy(adversary)) for _ in range(self.games)]
             games = [game.play(classifier, own, *parts) for classifier, own in pairs]
-            bar = tqdm(zip(*games, strict=True), total=game.rounds, desc="debiasing", unit="round", disable=None)
+            bar = Progress(zip(*games, strict=True), total=game.rounds, desc="debiasing", unit="round")
             for number, states in enumerate(bar, start=1):
                 if number % every and number < game.rounds:
                     continue

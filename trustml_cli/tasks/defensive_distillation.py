@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from trustml_cli.attacks.attack import Attack
 from trustml_cli.attacks.checks import WEAK, CheckResult, Comparison, check_finite, check_gradients, share, verdict
@@ -25,6 +24,7 @@ from trustml_cli.plots.distillation import accuracy_over_temperature
 from trustml_cli.plots.robustness import NORM_SYMBOLS
 from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.hardware import seeded
+from trustml_cli.system.progress import Progress
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context, input_spec
 from trustml_cli.tasks.robustness import check_epsilons, check_gradient_access, fit_attack
@@ -112,7 +112,7 @@ class AttackDistilled:
         transferred = self.attack(context, carried, plain, data, test, shown)
         clean: dict[float, Tensor] = {}
         outcomes: dict[float, dict[str, Outcome]] = {}
-        for temperature, network in tqdm(networks.items(), desc="attacking", unit="network", disable=None):
+        for temperature, network in Progress(networks.items(), desc="attacking", unit="network"):
             curves = {name: self.attack(context, each, network, data, test) for name, each in attacks.items()}
             clean[temperature] = next(iter(curves.values())).initially_right
             outcomes[temperature] = {name: outcome(curve) for name, curve in curves.items()}

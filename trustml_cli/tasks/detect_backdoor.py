@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from trustml_cli.backdoor_detection.probe import probe_scores
 from trustml_cli.backdoor_detection.suspicion import Finding, Inspection, Suspicion
@@ -31,6 +30,7 @@ from trustml_cli.plots.detect_backdoor import (
     score_panels,
 )
 from trustml_cli.system.errors import InputError, RunFailed
+from trustml_cli.system.progress import Progress
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context
 from trustml_cli.tasks.inspection import check_detectors, check_latents, examples
@@ -133,7 +133,7 @@ class DetectBackdoor(Poisoning):
             )
             found = {
                 name: detector.inspect(given)
-                for name, detector in tqdm(detectors.items(), desc="inspecting", unit="detector", disable=None)
+                for name, detector in Progress(detectors.items(), desc="inspecting", unit="detector")
             }
             crowd = torch.isin(given.suspects.labels, filed)
             carry = triggered & (kind == "poisoned")

@@ -6,7 +6,6 @@ from math import sqrt
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split, random_subset
@@ -16,6 +15,7 @@ from trustml_cli.models.inference import NO_GRADIENT
 from trustml_cli.ood.detector import Detector, FittedState, Fitting
 from trustml_cli.system.errors import InputError, RunFailed
 from trustml_cli.system.hardware import Hardware
+from trustml_cli.system.progress import Progress
 from trustml_cli.tasks.context import Context
 from trustml_cli.training.predict import BATCH
 
@@ -113,7 +113,7 @@ def looked_at(
     """Yield the images, what the network computes for them, and the labels, batch by batch."""
     names = list(dict.fromkeys(name for each in layers.values() for name in each))
     images = batches(split.on(hardware.device), BATCH, hardware.device)
-    for x, y in tqdm(images, total=-(-len(split) // BATCH), desc=label, unit="batch", disable=None):
+    for x, y in Progress(images, total=-(-len(split) // BATCH), desc=label, unit="batch"):
         with torch.no_grad(), hardware.autocast():
             outputs = model_outputs(network, x, names)
         yield x, outputs, y

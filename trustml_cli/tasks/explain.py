@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from trustml_cli.config.instantiate import chosen
 from trustml_cli.data.batches import batches
@@ -26,6 +25,7 @@ from trustml_cli.plots.explained_columns import column_bars, row_bars
 from trustml_cli.plots.explanation import correlation_matrix, methods_side_by_side, one_method, replacement_curves
 from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.hardware import seeded
+from trustml_cli.system.progress import Progress
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context, input_spec
 from trustml_cli.training.trainer import Trainer
@@ -91,7 +91,9 @@ class Explain:
 
         random = self.random_baselines(data, context)
         explained: dict[str, Explained] = {}
-        for name, method in tqdm(explainers.items(), desc="explaining", unit="method", disable=None):
+        bar = Progress(explainers.items(), desc="explaining", unit="method")
+        for name, method in bar:
+            bar.tell(method=name)
             with seeded(context.seed):
                 if method.learns_from:
                     method = method.fit(training_examples(data, method.learns_from, context))

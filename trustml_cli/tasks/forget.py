@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from torch import nn
-from tqdm import tqdm
 
 from trustml_cli.backdoors.poison import Poison
 from trustml_cli.backdoors.trigger import Trigger
@@ -19,6 +18,7 @@ from trustml_cli.plots.backdoor import triggered_predictions
 from trustml_cli.plots.forgetting import success_over_accuracy
 from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.hardware import seeded
+from trustml_cli.system.progress import Progress
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.clean_set import CleanSet, check_held_out, clean_sets
 from trustml_cli.tasks.context import Context, Trained, input_spec
@@ -118,7 +118,7 @@ class Forget(Poisoning):
 
         backdoored = Backdoored(spec, found.network, trainer)
         jobs = [(name, share) for share in sets for name in cleaners]
-        for name, share in tqdm(jobs, desc="cleaning", unit="network", disable=None):
+        for name, share in Progress(jobs, desc="cleaning", unit="network"):
             result = self.clean(context, cleaners[name], backdoored, sets[share], f"{name}, {share:g} tainted")
             judged[name, share] = judge.write(
                 name,

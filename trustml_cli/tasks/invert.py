@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from trustml_cli.data.dataset import Dataset, DatasetSource
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
@@ -18,6 +17,7 @@ from trustml_cli.plots.inversion import reconstructions
 from trustml_cli.privacy.inversion import Hint, blurred, invert, upper_half
 from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.hardware import seeded
+from trustml_cli.system.progress import Progress
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context
 from trustml_cli.tasks.reconstruction import Likeness, Scene, rmse
@@ -107,7 +107,7 @@ class Invert:
         for name, each in (("network_accuracy", network), ("judge_accuracy", judge)):
             answers = predict(each, data.test, context.hardware)
             accuracies |= proportion(name, int(answers.correct.sum()), len(data.test))
-        for given in tqdm(dict.fromkeys(self.given), desc="reconstructing", disable=None):
+        for given in Progress(dict.fromkeys(self.given), desc="reconstructing"):
             with seeded(context.seed_for(given.value, 1)):
                 measured = (
                     self.from_class(context, scene, data, targets)

@@ -6,7 +6,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from trustml_cli.config.instantiate import chosen
 from trustml_cli.data.batches import batches
@@ -21,6 +20,7 @@ from trustml_cli.privacy.measure import MEASURES, MembershipResult, Victim, eval
 from trustml_cli.privacy.views import MOST, views
 from trustml_cli.system.errors import InputError, RunFailed
 from trustml_cli.system.hardware import BatchSplitter, Hardware
+from trustml_cli.system.progress import Progress
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context
 from trustml_cli.tasks.member_pool import FEWEST, Members, Pool, random_halves, training_images
@@ -100,7 +100,7 @@ class Membership:
         shared |= {} if claimed is None else {"epsilon": claimed}
         results: dict[tuple[str, int], MembershipResult] = {}
         scored: dict[tuple[str, int], list[Victim]] = {}
-        for job in tqdm(self.jobs(attacks), desc="inferring", unit="attack", disable=None):
+        for job in Progress(self.jobs(attacks), desc="inferring", unit="attack"):
             name, count = job
             scored[job] = attacked(attacks[name], logits, pool.split.labels, pool.inside, pool.victims, count)
             results[job] = evaluate(scored[job], context.seed)

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from numpy.polynomial import Legendre
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from trustml_cli.metrics.columns import Columns, conditions, headline, logged, lower
 from trustml_cli.metrics.intervals import average
 from trustml_cli.plots.overfit import errors_over_capacity, fitted_functions
+from trustml_cli.system.progress import Progress
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context
 
@@ -79,7 +79,7 @@ class Overfit:
         grid = np.linspace(-1 - self.outside, 1 + self.outside, GRID)
         jobs = [(kind, name) for kind in self.function for name in places]
         data = {name: list(self.samples(x, context.seed)) for name, x in places.items()}
-        for kind, name in tqdm(jobs, desc="fitting", unit="set", disable=None):
+        for kind, name in Progress(jobs, desc="fitting", unit="set"):
             shown[kind.value, name] = {}
             for capacity in sorted({*(self.degree if kind is Kind.polynomial else self.width)}):
                 fits = [fitted(kind, capacity, places[name], y, number) for number, y in enumerate(data[name])]

@@ -6,7 +6,6 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from trustml_cli.attacks.attack import Attack
 from trustml_cli.config.instantiate import chosen
@@ -19,6 +18,7 @@ from trustml_cli.models.inference import logits_of
 from trustml_cli.models.model import Model
 from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.hardware import BatchSplitter, seeded
+from trustml_cli.system.progress import Progress
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context, input_spec
 from trustml_cli.tasks.robustness import check_gradient_access
@@ -113,7 +113,7 @@ class UnderPerturbation:
         """The answers for all clean test images, then for some of them under each perturbation."""
         yield PerturbedAnswers(CLEAN, 0.0, predict(network, data.test, context.hardware))
         some = data.test if self.images is None else random_subset(data.test, self.images, context.seed)
-        for (name, strength), change in tqdm(perturbations.items(), desc="perturbing", unit="condition", disable=None):
+        for (name, strength), change in Progress(perturbations.items(), desc="perturbing", unit="condition"):
 
             def ask(x: Tensor, y: Tensor, change: Perturbation = change) -> tuple[Tensor, Tensor]:
                 perturbed = change(network, x, y)

@@ -10,7 +10,6 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from trustml_cli.data.batches import as_pixels, batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, random_subset
@@ -28,6 +27,7 @@ from trustml_cli.ood.measure import exact_quantile
 from trustml_cli.plots.predictions import Answered, contact_sheet
 from trustml_cli.system.errors import InputError, RunFailed, prefix_errors
 from trustml_cli.system.hardware import Hardware
+from trustml_cli.system.progress import Progress
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context, input_spec
 from trustml_cli.tasks.detection import check_threshold, fit_detectors, obstacle_to, score_images
@@ -107,7 +107,7 @@ class Predict:
             found = Found()
             sheets = decode_photos(folder, files, decoder, AT_ONCE)
             for number, photos in enumerate(
-                tqdm(sheets, total=-(-len(files) // AT_ONCE), desc="classifying", unit="sheet", disable=None), start=1
+                Progress(sheets, total=-(-len(files) // AT_ONCE), desc="classifying", unit="sheet"), start=1
             ):
                 answers = judge(photos)
                 context.record.append("predictions", [row(photo.name, answers.get(photo.name), photo.problem)

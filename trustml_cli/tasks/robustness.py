@@ -8,7 +8,6 @@ from typing import ClassVar, TypeVar
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from trustml_cli.attacks.adaptive import Backward, adaptive_view
 from trustml_cli.attacks.attack import Access, Attack
@@ -22,6 +21,7 @@ from trustml_cli.models.inference import NoGradient, gives_gradients
 from trustml_cli.models.model import Model
 from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.hardware import seeded
+from trustml_cli.system.progress import Progress
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.attacker_images import AttackerImages
 from trustml_cli.tasks.context import Context, input_spec
@@ -108,7 +108,7 @@ class RobustnessTask:
         The networks `transfer_models` are evaluated on the same adversarial images.
         """
         stream = batches(images.on(context.hardware.device), BATCH, context.hardware.device)
-        progress = tqdm(stream, total=-(-len(images) // BATCH), desc="attacking", unit="batch", disable=None)
+        progress = Progress(stream, total=-(-len(images) // BATCH), desc="attacking", unit="batch")
         learning, asked = QueryCounter(network), None
         if any(self.epsilon):
             attack, learning = fit_attack(context, attack, network, data)

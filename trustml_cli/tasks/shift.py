@@ -5,7 +5,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from trustml_cli.corruptions.shift import Fill, offsets, shifted
 from trustml_cli.data.batches import as_pixels, batches
@@ -17,6 +16,7 @@ from trustml_cli.models.model import Model
 from trustml_cli.plots.shift import changed_answers, shift_curves, shift_map
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.hardware import BatchSplitter, Hardware
+from trustml_cli.system.progress import Progress
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context
 from trustml_cli.training.predict import BATCH
@@ -76,7 +76,7 @@ class MeasureShifts:
             return torch.stack(answers).cpu()
 
         stream = batches(split, BATCH, hardware.device)
-        progress = tqdm(stream, total=-(-len(split) // BATCH), desc="shifting", unit="batch", disable=None)
+        progress = Progress(stream, total=-(-len(split) // BATCH), desc="shifting", unit="batch")
         return torch.cat(list(BatchSplitter().over(progress, ask)), dim=1)
 
     def plot_examples(

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from trustml_cli.config.instantiate import chosen
 from trustml_cli.data.batches import batches
@@ -24,6 +23,7 @@ from trustml_cli.models.model import Model, require_images
 from trustml_cli.plots.extraction import agreement_curve, weights_side_by_side
 from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.hardware import seeded
+from trustml_cli.system.progress import Progress
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.attacker_images import AttackerImages
 from trustml_cli.tasks.context import Context, input_spec
@@ -95,7 +95,7 @@ class Steal:
         rows: list[dict[str, Any]] = []
         stolen_weights: dict[str, Tensor] = {}
         jobs = [(name, queries) for name in thieves for queries in sorted(set(self.queries))]
-        for name, queries in tqdm(jobs, desc="stealing", unit="theft", disable=None):
+        for name, queries in Progress(jobs, desc="stealing", unit="theft"):
             victim = Victim(network, data.shape, len(data.classes), device=context.hardware.device,
                             returns=self.returns, round_digits=self.round_digits, limit=queries)  # fmt: skip
             start = perf_counter()

@@ -9,7 +9,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from trustml_cli.data.batches import Augmentation, batches
 from trustml_cli.data.dataset import Dataset, InMemory, Split, random_subset
@@ -17,6 +16,7 @@ from trustml_cli.models.classifier import Classifier, memory_format, rehearse
 from trustml_cli.models.model import DataDependentInit, FixedFirst
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.hardware import Hardware, report_out_of_memory
+from trustml_cli.system.progress import Progress
 from trustml_cli.system.ranges import require
 from trustml_cli.training.iterations import IterationLog
 from trustml_cli.training.lookahead import Lookahead
@@ -118,9 +118,10 @@ class GradientTrainer(Trainer):
         log = self.log_every and IterationLog(self.log_every, random_subset(test, self.log_images, seed=0), hardware)
         best, best_epoch, best_weights = (inf, inf), 0, network.state_dict()
 
-        with tqdm(total=epochs * steps, desc="training", unit="step", disable=None) as bar:
+        with Progress[None](total=epochs * steps, desc="training", unit="step") as bar:
             for epoch in range(1, epochs + 1):
                 start, lr = perf_counter(), optimization.lr
+                bar.tell(epoch=f"{epoch} of {epochs}")
                 with report_out_of_memory(f"lower trainer.batch_size (it is {self.batch_size})"):
                     shown = self.training_batches(train, steps, epoch, hardware, step)
                     loss, accuracy, seen = optimization.epoch(shown, bar, log or None)

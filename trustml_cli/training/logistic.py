@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, Split
@@ -18,6 +17,7 @@ from trustml_cli.models.dense import Logistic
 from trustml_cli.models.model import Model
 from trustml_cli.system.errors import RunFailed
 from trustml_cli.system.hardware import Hardware
+from trustml_cli.system.progress import Progress
 from trustml_cli.system.ranges import require
 from trustml_cli.training.predict import predict
 from trustml_cli.training.trainer import Epoch, Report, Trainer, finite
@@ -101,14 +101,15 @@ class NumpyTrainer(LogisticTrainer):
         bias = np.zeros(len(data.classes), dtype=np.float32)
         random = np.random.default_rng(int(torch.randint(2**31, ()).item()))
         steps = -(-len(labels) // self.batch_size)
-        for epoch in tqdm(range(1, self.epochs + 1), desc="training", unit="epoch", disable=None):
+        bar = Progress(range(1, self.epochs + 1), desc="training", unit="epoch")
+        for epoch in bar:
             start = perf_counter()
             lr = self.lr * (1 - (epoch - 1) / self.epochs)
             for batch in np.array_split(random.permutation(len(labels)), steps):
                 loss, weights_grad, bias_grad = softmax_gradients(weights, bias, features[batch], one_hot[batch])
                 weights -= lr * (weights_grad + self.weight_decay * weights)
                 bias -= lr * bias_grad
-            finite(loss)
+            bar.tell(loss=f"{finite(loss):.3f}")
             set_weights(network, weights, bias)
             at = {"epoch": epoch, "step": epoch * steps}
             report_once(network, data, hardware, report, **at, images=len(labels), lr=lr, start=start)

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional
-from tqdm import tqdm
 
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, Split
 from trustml_cli.models.model import DataDependentInit, FixedFirst
 from trustml_cli.system.hardware import Hardware, Precision, report_out_of_memory
+from trustml_cli.system.progress import Progress
 from trustml_cli.training.gradient import GradientTrainer, features_of
 from trustml_cli.training.optimization import make_optimizer, make_schedule
 from trustml_cli.training.predict import BATCH, Answers, predict
@@ -111,7 +111,7 @@ def fit_many(trainer: GradientTrainer, members: Sequence[Member], hardware: Hard
     def loss_of(logits: Tensor, y: Tensor) -> Tensor:
         return functional.cross_entropy(logits, y, label_smoothing=trainer.label_smoothing)
 
-    with tqdm(total=trainer.epochs * steps, desc=f"training {count} networks", unit="step", disable=None) as bar:
+    with Progress[None](total=trainer.epochs * steps, desc=f"training {count} networks", unit="step") as bar:
         for epoch in range(1, trainer.epochs + 1):
             start, lr = perf_counter(), float(schedule.get_last_lr()[0])
             loss_sum = torch.zeros(count, device=hardware.device)
@@ -132,6 +132,8 @@ def fit_many(trainer: GradientTrainer, members: Sequence[Member], hardware: Hard
                     correct += (logits.detach().argmax(2) == y).sum(1)
                     bar.update()
             means = [finite(loss) / (steps * size) for loss in loss_sum.tolist()]
+            accuracy = correct.mean().item() / (steps * size)
+            bar.tell(epoch=f"{epoch} of {trainer.epochs}", loss=f"{sum(means) / count:.3f}", accuracy=f"{accuracy:.1%}")
             seconds = (perf_counter() - start) / count
             copy_weights(training, networks)
             if shared is not None:

@@ -2,16 +2,16 @@
 
 from collections.abc import Iterable, Sequence
 from enum import Enum
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, OneCycleLR
-from tqdm import tqdm
 
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.hardware import Hardware, Precision
+from trustml_cli.system.progress import Progress
 from trustml_cli.training.iterations import IterationLog
 from trustml_cli.training.lookahead import Lookahead
 from trustml_cli.training.step import Closure, Groups, TrainingStep
@@ -77,7 +77,7 @@ class Optimization:
         return float(self.schedule.get_last_lr()[0])
 
     def epoch(
-        self, batches: Iterable[tuple[Tensor, Tensor]], bar: "tqdm[NoReturn]", log: IterationLog | None = None
+        self, batches: Iterable[tuple[Tensor, Tensor]], bar: Progress[None], log: IterationLog | None = None
     ) -> tuple[float, float, int]:
         """Train on each batch; returns mean loss, accuracy and the number of examples. A negative label is none.
 
@@ -98,8 +98,9 @@ class Optimization:
             if log and log.due(y):
                 log.add(self.module, loss, logits, y, lr)
                 self.network.train()
-            if number % LOOK_EVERY == 0:
-                bar.set_postfix(loss=f"{finite(loss_sum) / max(1, seen):.3f}", refresh=False)
+            if number % LOOK_EVERY == 0 or bar.stale:
+                share = correct.item() / max(1, labelled.item())
+                bar.tell(loss=f"{finite(loss_sum) / max(1, seen):.3f}", accuracy=f"{share:.1%}")
             bar.update()
         return finite(loss_sum) / max(1, seen), correct.item() / max(1, labelled.item()), seen
 
