@@ -49,7 +49,7 @@ def test_a_run_is_what_the_command_line_leaves(command_line: Cli, tmp_path: Path
     assert list(run.metrics.epsilon) == [0, 0.1]
     assert run.metrics.robust_accuracy[0] > run.metrics.robust_accuracy[1] + 0.2
     assert list(run.history.epoch) == [1, 2]
-    assert {"robustness", "examples_epsilon_0.1"} <= run.plots.keys()
+    assert {"robustness", "examples"} <= run.plots.keys()
     assert all(path.is_file() for path in (run.report, *run.plots.values()))
     assert run.verdict is not None
     assert run.verdict.startswith("not judged")

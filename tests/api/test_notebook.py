@@ -22,7 +22,8 @@ def test_the_notebook_of_the_docs_runs_and_shows_what_it_says(
     pages = [data["text/html"] for data in shown if "text/html" in data]
     assert "fgsm: mlp on digits" in pages[0]
     assert "data:image/png;base64," in pages[0]
-    assert "<td>0.200</td>" in pages[1]  # the largest epsilon
+    assert "robust_accuracy_ci_low" in pages[1]
+    assert pages[1].count("<td>450</td>") == 4  # n, for each epsilon
     assert any("image/png" in data for data in shown)  # the notebook's own picture
     assert any("4 jobs" in page for page in pages)
     texts = "".join(output.get("text", "") for output in outputs)

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tqdm import tqdm
-
 from trustml_cli.backdoor_detection.suspicion import Finding, Inspection, Suspicion
 from trustml_cli.config.instantiate import chosen
 from trustml_cli.data.dataset import Dataset, DatasetSource, random_subset
@@ -15,6 +13,7 @@ from trustml_cli.metrics.intervals import by_image
 from trustml_cli.models.model import Model
 from trustml_cli.plots.detect_backdoor import recovered_masks
 from trustml_cli.system.errors import RunFailed
+from trustml_cli.system.progress import Progress
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context
 from trustml_cli.tasks.inspection import check_detectors, check_latents, examples
@@ -73,7 +72,7 @@ class InspectBackdoor:
         )
         found = {
             name: detector.inspect(given)
-            for name, detector in tqdm(detectors.items(), desc="inspecting", unit="detector", disable=None)
+            for name, detector in Progress(detectors.items(), desc="inspecting", unit="detector")
         }
         for name, finding in found.items():
             if not finding.scores.isfinite().all():
