@@ -1,4 +1,4 @@
-"""Fuzzers: whatever a command line, a YAML file or a run directory says, the command ends as the README promises.
+"""Fuzzers: whatever a command line, a YAML file or a run directory says, the command ends as docs/runs.md promises.
 
 That is: one line at most, an exit status from its table, within a minute, no traceback and no file where none belongs.
 Each test runs a few cases; those marked `faults` run many. TRUSTML_FUZZ_SEED chooses other cases than those of seed 0,
@@ -38,7 +38,7 @@ from trustml_cli.system.printable import CONTROLS
 SEED = int(os.environ.get("TRUSTML_FUZZ_SEED", "0"))
 AT_ONCE = 10  # run directories of strangers that lie side by side
 SLOWEST = 60  # seconds that any command may take
-STATUSES = (0, 1, 2, 3, 130, 143)  # the table in the README
+STATUSES = (0, 1, 2, 3, 130, 143)  # the table in docs/runs.md
 
 
 def many(count: int) -> int:
