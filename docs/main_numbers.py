@@ -23,7 +23,8 @@ KEPT = ("label", "value", "ci_low", "ci_high", "n", "limit", "verdict", "source"
 BEGINNING = """# The main numbers
 
 Every number is of one run, and `make results` writes this page from the runs: nothing on it is typed. Intervals are
-95 % intervals over the `n` test examples. [Results](results.md) has more, and what was learnt from them.
+95 % intervals over the `n` test examples; seconds are wall time, and other jobs ran beside some runs.
+[Results](results.md) has more, and what was learnt from them.
 """
 
 
