@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from inspect import signature
 from pathlib import Path
@@ -12,13 +13,14 @@ import pytest
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-from tests.configs import choices, composed
+from tests.configs import choice, choices, composed
 from tests.helpers import Cli
 from trustml_cli.config.groups import config_folder
 from trustml_cli.config.instantiate import build
 from trustml_cli.config.messages import without_sweep
 from trustml_cli.config.trust import Permissions
 from trustml_cli.metrics.columns import Columns, declared
+from trustml_cli.models.binary import Activation
 from trustml_cli.results.study import Figure, Item, figures_of, read_study
 
 ROOT = Path(__file__).parents[1]
@@ -37,12 +39,9 @@ def target_of(group: str, name: str) -> str | None:
     if target := node.get("task", {}).get("_target_"):
         return str(target)
     for each in node["defaults"]:
-        place, choice = (group, each) if isinstance(each, str) else next(iter(each.items()))
-        if (
-            place in (group, "override /task")
-            and choice != "_self_"
-            and (found := target_of(place.rpartition("/")[2], choice))
-        ):
+        place, base = (group, each) if isinstance(each, str) else next(iter(each.items()))
+        follows = place in (group, "override /task") and base != "_self_"
+        if follows and (found := target_of(place.rpartition("/")[2], base)):
             return found
     return None
 
@@ -101,6 +100,17 @@ def test_the_page_lists_every_item_of_every_course() -> None:
         table = page.partition(f"### `study={study}`")[2].partition("\n#")[0]
         rows = re.findall(r"^\| .+ \| `([\w`, ]+)` \|$", table, re.MULTILINE)
         assert [name.strip("` ") for row in rows for name in row.split(",")] == list(items_of(study)), study
+
+
+def test_part_3_of_cis680_asks_the_network_of_signs_of_part_2() -> None:
+    relu = build(choice("model", "mnist_cnn", normalization="symmetric"), "model")
+    assert build(composed("model=mnist_bnn").model, "model") == replace(relu, activation=Activation.sign)
+    items = items_of("cis680")
+    assert OmegaConf.load(config_folder() / "experiment" / "bnn_mnist.yaml").defaults[2] == {
+        "override /trainer": "signs"
+    }
+    for name in ("nothing_erased", "one_label", "two_values"):
+        assert {"trainer=signs", "model.normalization=symmetric", "task.transfer_to=mnist_bnn"} <= set(items[name].run)
 
 
 @pytest.mark.faults
