@@ -72,7 +72,7 @@ def test_a_notebook_shows_verdict_headline_and_pictures(tmp_path: Path) -> None:
     (tmp_path / "run" / "plots" / "curve.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     (tmp_path / "run" / "report.html").touch()
     shown = trustml.load("run")._repr_html_()
-    for part in ("robust accuracy", "0.62", "Not judged: &lt;b&gt;.", "it &amp; stopped", 'href="run/report.html"',
+    for part in ("robust accuracy", "62.0 %", "Not judged: &lt;b&gt;.", "it &amp; stopped", 'href="run/report.html"',
                  "data:image/png;base64,"):  # fmt: skip
         assert part in shown
     assert "<script" not in shown

@@ -136,7 +136,7 @@ class Debias:
         check_groups(table, self.constraint, *rows)
         thresholds = self.method is Method.thresholds
         chosen, judging = choosing_rows(held_out, validation, self.constraint) if thresholds else (None, None)
-        network = context.train_or_load(context.spec(held_out, model, trainer)).network
+        network = context.train_or_load(context.spec(held_out, model, trainer), stage="baseline").network
         before = ask(context, network, rows)
         self.measure(context, "baseline", before, game, table)
 
@@ -147,13 +147,15 @@ class Debias:
                 adversary = self.adversary(context, game, table, before.train, self.constraint)
                 network = self.play(context, game, network, adversary, table, held_out.train, validation)
             else:
-                network = context.train_or_load(context.spec(reweighed(held_out, context.seed), model, trainer)).network
+                spec = context.spec(reweighed(held_out, context.seed), model, trainer)
+                network = context.train_or_load(spec, stage="debiased").network
             after = ask(context, network, rows)
             context.record.artifact("debiased", network.state_dict())
         self.measure(context, "debiased", after, game, table)
 
         self.check(context, table, after)
         self.show(context, table, before.test, after.test)
+        context.plot_curves()
 
     def show(self, context: Context, table: Table, before: Scored, after: Scored) -> None:
         """Write rates and calibration by group, and plot them and the densities of the probabilities."""
