@@ -145,7 +145,7 @@ def test_groups_are_treated_more_alike_afterwards(method: str, ran: Ran) -> None
     assert useful.passed
     plots = {path.stem for path in (record.directory / "plots").iterdir()}
     expected = {f"{kind}_{name}" for kind in ("density", "groups") for name in ("origin", "sex")}
-    assert plots == expected | ({"path"} if method == "adversarial" else set())
+    assert plots == expected | {"curves"} | ({"path"} if method == "adversarial" else set())
 
 
 def test_the_saved_classifier_is_the_one_that_was_measured(ran: Ran) -> None:
