@@ -32,13 +32,15 @@ def parity_thresholds(scores: Tensor, labels: Tensor, group: Tensor, counted: Te
 def cut(scores: Tensor, counted: Tensor, rate: float) -> float:
     """A threshold that the share `rate` of the `counted` scores, rounded to whole rows, exceeds.
 
-    It lies half way between the last of these and the next lower score, counted or not: as high as it can.
+    It lies half way between the last of these and the next score, counted or not: as high as it can.
     """
     selected = round(rate * int(counted.sum()))
-    ranked = scores.double().sort(descending=True).values
-    above = scores[counted].double().sort(descending=True).values[selected - 1] if selected else ranked[0] + 2
-    lower = ranked[ranked < above]
-    return float((above + (lower[0] if len(lower) else above - 2)) / 2)
+    order = scores.double().argsort(descending=True, stable=True)
+    ranked = scores.double()[order]
+    last = int(counted[order].nonzero()[selected - 1]) if selected else -1
+    above = ranked[last] if selected else ranked[0] + 2
+    below = ranked[last + 1] if last + 1 < len(ranked) else ranked[-1] - 2
+    return float((above + below) / 2)
 
 
 def shifted(scores: Tensor, group: Tensor, thresholds: dict[int, float]) -> Tensor:
