@@ -128,7 +128,9 @@ def test_an_honest_model_under_a_good_attack_is_trustworthy(trained: Images) -> 
     assert not_applicable(found) == {"the optimum of a linear model is not stronger"}
     assert judged == "trustworthy"
     figure = found["a targeted attack is not stronger"].figure
-    assert figure.endswith("that stand fall to it (n = 320, epsilon 0.15); a gap of 2.8 points would have shown")
+    assert figure.endswith(
+        "that survive are misclassified under it (n = 320, epsilon 0.15); a gap of 2.8 points would have shown"
+    )
 
 
 def test_saturated_logits_mask_nothing(trained: Images) -> None:

@@ -211,7 +211,10 @@ class AttackComparison:
         count, upright = len(left), int(self.stands.sum())
         fell = upright - int(left.sum())
         passed = not clearly(fell, 0, count)
-        figure = f"{fell} of the {upright} that stand fall to it (n = {count}, epsilon {self.epsilon:g})"
+        figure = (
+            f"{fell} of the {upright} images that survive are misclassified under it "
+            f"(n = {count}, epsilon {self.epsilon:g})"
+        )
         return CheckResult(name, passed, f"{figure}; {self.sight}" if passed else figure, speaks_of)
 
     @property
@@ -251,7 +254,7 @@ class AttackComparison:
         passed: bool | None = clearly(only_attack, only_noise, len(stands))
         if not passed and (share(stands) <= POINT or only_attack + only_noise < needed(len(stands))):
             passed = None
-        left = f"{share(self.stands):.3f} of {len(stands)} stand, {share(stands):.3f} under noise"
+        left = f"{share(self.stands):.1%} of {len(stands)} images survive, {share(stands):.1%} under noise"
         return CheckResult(name, passed, f"at epsilon {self.epsilon:g}, {left}", BROKEN)
 
     def unlimited(self, stands: Tensor | None) -> CheckResult:
@@ -260,7 +263,7 @@ class AttackComparison:
         if stands is None:
             return CheckResult(name, None, "nothing to compare with", MASKING)
         epsilon = whole_range(self.attack, self.batches[0][0])
-        figure = f"at epsilon {epsilon:.4g}, {share(stands):.3f} of {len(stands)} stand"
+        figure = f"at epsilon {epsilon:.4g}, {share(stands):.1%} of {len(stands)} images survive"
         return CheckResult(name, share(stands) <= POINT, figure, MASKING)
 
 

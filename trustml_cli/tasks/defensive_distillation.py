@@ -51,7 +51,7 @@ class Outcome:
         name, strongest = min(others.items(), key=lambda item: int(item[1].right.sum()))
         fell, stood = (int((a & ~b).sum()) for a, b in ((self.right, strongest.right), (strongest.right, self.right)))
         n = len(self.right)
-        figure = f"{name} leaves {share(strongest.right):.3f} of {n} images, this attack {share(self.right):.3f}"
+        figure = f"{share(self.right):.1%} of {n} images survive; {share(strongest.right):.1%} under {name}"
         finding = CheckResult("no other attack is clearly stronger", not clearly(fell, stood, n), figure, WEAK)
         return Comparison([finding], n, smallest_gap(n), () if tried_standard else ("attack=standard",))
 
