@@ -78,9 +78,9 @@ def test_without_a_folder_negatives_and_random_pixels_are_noticed(trustml: Cli, 
     assert answer.returncode == 0, answer.stderr
     table = pandas.read_csv(newest(tmp_path) / "predictions.csv", index_col="file")
     known = table.index.str.startswith("test_")
-    assert (known.sum(), (~known).sum()) == (8, 8)
+    assert (known.sum(), (~known).sum()) == (6, 6)
     assert table.unlike[known].mean() < 0.2
-    assert table.unlike[~known].mean() > 0.7
+    assert table.unlike[~known].mean() > 0.6
 
 
 @pytest.mark.parametrize(

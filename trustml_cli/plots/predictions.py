@@ -8,10 +8,9 @@ from torch import Tensor
 
 from trustml_cli.plots.style import ORANGE, as_picture, label_answer, new_figure
 
-COLUMNS = 8
 SPACE = 0.08  # between images, in image widths
 ROOM = 0.42  # for the two lines above an image
-LONGEST = 18  # characters of a name
+LONGEST = 16  # characters of a name
 
 
 @dataclass(frozen=True)
@@ -27,9 +26,9 @@ class Answered:
     saliency: Tensor | None
 
 
-def contact_sheet(answers: Sequence[Answered], title: str) -> Figure:
-    """Each image with its file's name, answer and confidence, and its saliency beneath; orange if unlike the rest."""
-    columns = min(COLUMNS, len(answers))
+def contact_sheet(answers: Sequence[Answered], title: str, columns: int) -> Figure:
+    """Each image with its file's name, answer and confidence, and its saliency beneath; orange where unlike."""
+    columns = min(columns, len(answers))
     rows = -(-len(answers) // columns)
     _, height, width = answers[0].pixels.shape
     tall = height / width
@@ -44,9 +43,10 @@ def contact_sheet(answers: Sequence[Answered], title: str) -> Figure:
             upper = top + layer * (tall + SPACE)
             extent = (left, left + 1, upper + tall, upper)
             panel.imshow(as_picture(pixels), extent=extent, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        text = f"{short(one.name)}\n{short(label_answer(one.label, one.confidence))}"
+        remark = ", unlike" if one.unlike else ""
+        text = f"{short(one.name)}\n{label_answer(short(one.label), one.confidence)}{remark}"
         color = ORANGE if one.unlike else "black"
-        panel.text(left + 0.5, top - 0.04, text, fontsize=7, color=color, ha="center", va="bottom")
+        panel.text(left + 0.5, top - 0.04, text, fontsize=8, color=color, ha="center", va="bottom")
     panel.set_xlim(-SPACE, max(columns, 3) * (1 + SPACE))
     panel.set_ylim(rows * pitch - ROOM + SPACE, -ROOM)
     panel.set_axis_off()

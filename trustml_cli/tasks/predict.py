@@ -37,7 +37,8 @@ from trustml_cli.training.trainer import Trainer
 log = logging.getLogger(__name__)
 
 AT_ONCE = 40  # photos in memory at a time, and on one contact sheet
-SHOWN = 16  # photos in a picture of the most or the least
+SHOWN = 12  # photos in a picture on the page
+COLUMNS, ON_PAGE = 8, 6  # photos in a row; on the page, where pictures are narrow
 KEY = "task.folder"
 
 T = TypeVar("T")
@@ -115,7 +116,7 @@ class Predict:
                 if answers:
                     shown = list(answers.values())
                     title = f"Files {1 + AT_ONCE * (number - 1):,} to {AT_ONCE * (number - 1) + len(photos):,}"
-                    context.record.plot(f"files_{number:05}", contact_sheet(shown, title), on_page=False)
+                    context.record.plot(f"files_{number:05}", contact_sheet(shown, title, COLUMNS), on_page=False)
                     found.add(shown)
         self.write(context, found, len(files), threshold, inliers, network, data)
         check_threshold(context, name, int((inliers <= threshold).sum()), len(inliers), len(validation), self.quantile)
@@ -140,12 +141,10 @@ class Predict:
         )
         subject = f"{context.record.subject}: {found.unlike:,} of {read:,} files are unlike the training images"
         some = f"; the first {len(found.first)}" if read > len(found.first) else ""
-        context.record.plot("files", contact_sheet(found.first, f"{subject}{some}"))
+        context.record.plot("files", contact_sheet(found.first, f"{subject}{some}", ON_PAGE))
         if some:
-            context.record.plot(
-                "most_unlike", contact_sheet(found.most_unlike, "The files most unlike the training images")
-            )
-            context.record.plot("least_sure", contact_sheet(found.least_sure, "The files with the least confidence"))
+            context.record.plot("most_unlike", contact_sheet(found.most_unlike, "The most unlike", ON_PAGE))
+            context.record.plot("least_sure", contact_sheet(found.least_sure, "The least confidence", ON_PAGE))
 
     @contextmanager
     def photos(self, data: Dataset, context: Context) -> Iterator[Path]:
@@ -154,12 +153,12 @@ class Predict:
             yield self.folder
             return
         log.info("%s is null: a few test images, random pixels and negatives of test images are classified", KEY)
-        x, _ = next(batches(random_subset(data.test, 8, context.seed), 8, torch.device("cpu")))
+        x, _ = next(batches(random_subset(data.test, 6, context.seed), 6, torch.device("cpu")))
         random = torch.Generator().manual_seed(context.seed)
         with TemporaryDirectory() as folder:
             for number, pixels in enumerate(x, start=1):
                 save_photo(pixels, Path(folder, f"test_{number}.png"))
-            for number, pixels in enumerate(x[:4], start=1):
+            for number, pixels in enumerate(x[:3], start=1):
                 save_photo(1 - pixels, Path(folder, f"negative_{number}.png"))
                 save_photo(torch.rand(pixels.shape, generator=random), Path(folder, f"random_{number}.png"))
             yield Path(folder)
@@ -219,7 +218,7 @@ class Found:
         """Take over the answers of one sheet."""
         self.unlike += sum(one.unlike for one in answers)
         self.confidence += [one.confidence for one in answers]
-        self.first = self.first or answers
+        self.first = self.first or answers[:SHOWN]
         self.most_unlike = sorted([*self.most_unlike, *answers], key=lambda one: -one.score)[:SHOWN]
         self.least_sure = sorted([*self.least_sure, *answers], key=lambda one: one.confidence)[:SHOWN]
 
