@@ -42,7 +42,7 @@ PICTURES: dict[str, tuple[list[str], str]] = {
     "physical": ([], "worn"),
     "predict": ([], "files"),
     "rectify": ([], "accuracy"),
-    "robust_train": (["task.epsilon=[0,0.05,0.1,0.2]"], "defended"),
+    "robust_train": ([], "curves"),
     "shift": ([], "map"),
     "steal": ([], "agreement"),
     "train": ([], "confusion"),
@@ -65,7 +65,8 @@ def save(picture: Image.Image, file: Path) -> None:
     for width in WIDTHS:
         small = picture.copy()
         small.thumbnail((width, width), Image.Resampling.LANCZOS)
-        small.quantize(64, dither=Image.Dither.NONE).save(file, optimize=True)
+        palette = small.quantize(64, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)  # keeps rare colours
+        palette.save(file, optimize=True)
         if file.stat().st_size <= LARGEST:
             return
     raise ValueError(f"{file}: larger than {LARGEST} bytes at {WIDTHS[-1]} pixels")
