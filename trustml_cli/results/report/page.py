@@ -26,7 +26,7 @@ from trustml_cli.system.printable import printable
 from trustml_cli.system.user_file import MB, read_bytes, read_text
 
 BESIDE = 3  # most columns that a notebook shows beside the headline
-COMPARED = (("baseline_{}", "baseline"), ("noise_{}", "noise in its place"), ("bare_{}", "neither"))
+COMPARED = (("baseline_{}", "clean network"), ("noise_{}", "noise in its place"), ("bare_{}", "neither"))
 """Columns that a headline is compared with, and how it calls them."""
 FEW = 12  # most headline values that are shown as cards
 SIDE_BY_SIDE = 4  # most runs that are columns of the table of differences
@@ -244,8 +244,9 @@ def headlines(run: Run) -> list[tuple[str, Cell, str]]:
 
 def headline_first(answers: Answers) -> pandas.DataFrame:
     """A summary without the conditions that are the same in all rows, the headline before the other values."""
-    left = answers.summary.drop(columns=set(answers.conditions) - set(answers.varied))
-    first = [*answers.varied, "seeds", *(["verdict"] if "verdict" in left else [])]
+    same = set(answers.conditions) - set(answers.varied)
+    left = answers.summary.drop(columns=same).drop(columns="verdict", errors="ignore")  # the table of jobs has it
+    first = [*answers.varied, "seeds"]
     names = [str(name) for name in left]
     first += [name for name in names if answers.headline and name.startswith(answers.headline)]
     return left[[*first, *(name for name in names if name not in first)]]
