@@ -108,14 +108,19 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny_data:
     assert not torch.equal(first, other)
 
 
-def test_training_tells_epoch_loss_and_accuracy(tiny_data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("look_every", "times"), [(1, 2 * 4 + 2), (50, 2)])
+def test_training_tells_epoch_loss_and_accuracy(
+    look_every: int, times: int, tiny_data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told: list[dict[str, str]] = []
-    monkeypatch.setattr(optimization, "LOOK_EVERY", 1)
+    monkeypatch.setattr(optimization, "LOOK_EVERY", look_every)
+    monkeypatch.setattr(Progress, "stale", False)
     monkeypatch.setattr(Progress, "tell", lambda self, **figures: told.append(figures))
     history = fit(replace(SHORT, epochs=2), tiny_data)[1]
     assert [each["epoch"] for each in told if "epoch" in each] == ["1 of 2", "2 of 2"]
-    last = [each for each in told if "loss" in each][-1]
-    assert last == {"loss": f"{history[-1].train_loss:.3f}", "accuracy": f"{history[-1].train_accuracy:.1%}"}
+    losses = [each for each in told if "loss" in each]
+    assert len(losses) == times
+    assert losses[-1] == {"loss": f"{history[-1].train_loss:.3f}", "accuracy": f"{history[-1].train_accuracy:.1%}"}
 
 
 @pytest.mark.parametrize("epochs", [1, 3])

@@ -126,6 +126,7 @@ class GradientTrainer(Trainer):
                     shown = self.training_batches(train, steps, epoch, hardware, step)
                     loss, accuracy, seen = optimization.epoch(shown, bar, log or None)
                 seconds = perf_counter() - start
+                bar.tell(loss=f"{loss:.3f}", accuracy=f"{accuracy:.1%}")  # of short epochs nothing has been told
                 answers = predict(network, test, hardware)
                 checked = predict(network, validation, hardware) if validation else None
                 scores = monitored(network, step.monitor, train, validation, hardware)
