@@ -5,12 +5,14 @@ and others stay. docs/main_numbers.md is that file as a table, and has no number
 """
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from trustml_cli.config.groups import config_folder
@@ -45,7 +47,7 @@ def measured(folder: Path) -> dict[str, Any]:
         found[name] = {
             "answer": answer_of(item, figures),
             "figures": {each.figure: {key: asdict(each)[key] for key in KEPT} for each in figures},
-            "command": " ".join(["trustml", *item.run]),
+            "command": command(item),
             "seed": own[0].facts.seed,
             "seconds": round(figures[0].seconds or 0),
             "date": own[0].facts.started[:10],
@@ -54,6 +56,12 @@ def measured(folder: Path) -> dict[str, Any]:
             "device": own[0].facts.device,
         }
     return found
+
+
+def command(item: Item) -> str:
+    """What a shell takes for the runs of the item."""
+    swept = any(word.is_sweep_override() for word in OverridesParser.create().parse_overrides(item.run))
+    return shlex.join(["trustml", *(["-m"] if swept else []), *item.run])
 
 
 def page(numbers: Mapping[str, Any], of_study: Mapping[str, Item]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.helpers import Cli, metrics
+from trustml_cli.results.study import Item
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -28,8 +29,13 @@ def test_the_page_is_its_numbers_and_each_is_what_the_study_asks_for(writer: Any
     assert (DOCS / "main_numbers.md").read_text() == writer.page(numbers, items), "make results writes the page"
     assert numbers
     for name, number in numbers.items():
-        assert number["command"] == " ".join(["trustml", *items[name].run]), name
+        assert number["command"] == writer.command(items[name]), name
         assert list(number["figures"]) == list(items[name].figures), name
+
+
+def test_the_command_of_an_item_is_what_a_shell_takes(writer: Any) -> None:
+    assert writer.command(Item("?", ["task=fgsm", "seed=0,1"])) == "trustml -m task=fgsm seed=0,1"
+    assert writer.command(Item("?", ["task.epsilon=[0,1]"])) == "trustml 'task.epsilon=[0,1]'"
 
 
 def test_numbers_are_those_of_the_runs_and_others_stay(
