@@ -96,7 +96,7 @@ def groups_of(
     """
     own = [row for row in rows if row["attribute"] == attribute.name]
     groups = list(dict.fromkeys(row["group"] for row in own))
-    figure = Figure(figsize=(10, 5.6 + 0.32 * len(groups)), dpi=150, layout="constrained")
+    figure = Figure(figsize=(10, 5.6 + 0.5 * len(groups)), dpi=150, layout="constrained")
     grid = figure.add_gridspec(2, 2 * len(RATES), height_ratios=[0.8 + 0.32 * len(groups), 4.2])
     for column, rate in enumerate(RATES):
         panel = figure.add_subplot(grid[0, 2 * column : 2 * column + 2])
@@ -112,7 +112,7 @@ def groups_of(
             counts = counts_in_bins(probability[here], scored.labels[here] == 1, CALIBRATION_BINS)
             label = f"{row['group']}: ECE {row['ece']:.3f} (calibrated: {row['ece_null']:.3f})"
             reliability_points(panel, *counts, color=COLORS[index % len(COLORS)], line="-", label=label)
-        panel.legend(frameon=False, fontsize=8, loc="upper left")
+        panel.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.15))
         tidy(panel, f"{stage}: calibration", "predicted probability", "" if column else "share of the favourable label")
     figure.suptitle(f"{subject}: by {attribute.name}, n = {len(scored.labels):,}, 95 % intervals", fontsize=11)
     return figure
