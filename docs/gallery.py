@@ -65,7 +65,8 @@ def save(picture: Image.Image, file: Path) -> None:
     for width in WIDTHS:
         small = picture.copy()
         small.thumbnail((width, width), Image.Resampling.LANCZOS)
-        palette = small.quantize(64, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)  # keeps rare colours
+        # rare colours are kept, and k-means brings the common ones back to their own
+        palette = small.quantize(64, Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE)
         palette.save(file, optimize=True)
         if file.stat().st_size <= LARGEST:
             return
