@@ -104,7 +104,7 @@ REFUSED = [
     (["attack._target_=stranger.Evil"], ["attack._target_", "allow=[stranger]"]),
     (["attack._target_=os.system"], ["attack._target_", "os.system", "allow=[os]"]),
     (["+hydra.callbacks.x._target_=stranger.Evil"], ["hydra.callbacks.x._target_", "allow=[stranger]"]),
-    (["+hydra.callbacks.x._target_=trustml_cli.job.os.system"], ["hydra.callbacks.x._target_", "trustml_cli.run.os"]),
+    (["+hydra.callbacks.x._target_=trustml_cli.job.os.system"], ["hydra.callbacks.x._target_", "trustml_cli.job.os"]),
     (["+hydra.launcher.x._target_=stranger.Evil"], ["hydra.launcher.x._target_", "allow=[stranger]"]),
     (["+hydra.job_logging.handlers.x.class=stranger.Evil"], ["hydra.job_logging.handlers.x.class"]),
     (["+hydra.job_logging.handlers.x.class=logging.os.system"], ["hydra.job_logging.handlers.x.class"]),

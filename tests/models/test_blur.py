@@ -51,7 +51,7 @@ def test_odd_images_and_signs() -> None:
     for name in ("cifar_cnn", "mnist_cnn"):
         network = build(choice("model", name, pooling="blur"), "model").build(inputs)
         assert network(torch.rand(2, 1, 11, 9)).shape == (2, 10)
-    with pytest.raises(InputError, match=r"^model\.pooling: blur makes other values"):
+    with pytest.raises(InputError, match=r"^model\.pooling: blur turns signs into values other"):
         build(choice("model", "mnist_cnn", pooling="blur", activation="sign"), "model")
     with pytest.raises(InputError, match=r"^model\.pooling: blur goes with random weights"):
         build(choice("model", "resnet18", pooling="blur", weights="imagenet"), "model")

@@ -82,7 +82,7 @@ def test_any_attack_goes_through_the_rectifier_and_the_verdict_is_on_both(trustm
 
 
 def test_tasks_that_need_a_linear_network_refuse_one_behind_a_rectifier(trustml: Cli, tmp_path: Path) -> None:
-    answer = trustml("task=steal", "defence=rectify")
+    answer = trustml("task=steal", "task.method=linear_logits", "defence=rectify")
     assert (answer.returncode, answer.stderr.count("\n")) == (2, 1)
     assert "model=logistic with defence=rectify is not one" in answer.stderr
     answer = trustml("task=attack", "model=logistic", "attack=linear", "defence=rectify")
