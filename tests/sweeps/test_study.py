@@ -159,7 +159,8 @@ def test_the_workflow_in_the_docs_runs_an_audit_that_can_be_composed() -> None:
         assert all("model.checkpoint=mine.safetensors" in job for each in jobs.values() for job in each)
 
 
-@pytest.mark.parametrize("quick", [True, pytest.param(False, marks=pytest.mark.faults)])
+@pytest.mark.faults
+@pytest.mark.parametrize("quick", [True, False])
 @pytest.mark.parametrize("name", choices("study"))
 def test_every_study_names_runs_that_can_be_composed(name: str, quick: bool) -> None:
     with composing_from(config_folder()):

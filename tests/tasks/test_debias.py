@@ -193,7 +193,11 @@ def mild() -> Census:
 
 @pytest.mark.parametrize(
     ("method", "constraint"),
-    [("thresholds", "equalized_odds"), ("thresholds", "equal_opportunity"), ("adversarial", "equalized_odds")],
+    [
+        ("thresholds", "equalized_odds"),
+        pytest.param("thresholds", "equal_opportunity", marks=pytest.mark.faults),
+        ("adversarial", "equalized_odds"),
+    ],
 )
 def test_errors_can_be_made_alike_too(method: str, constraint: str, tmp_path: Path) -> None:
     how = {"method": method, "constraint": constraint, "validation_fraction": 0.5, "measuring_epochs": 2}
