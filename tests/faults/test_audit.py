@@ -63,8 +63,7 @@ def axes(tmp_path: Path) -> Path:
         ("good", set()),
         ("backdoored", {"backdoor"}),
         ("overfitted", {"memory"}),
-        # Neural Cleanse descends a loss that is flat for saturated logits, and its sizes of masks mean little
-        ("saturated", {"robustness_linf", "backdoor"}),
+        ("saturated", {"robustness_linf"}),
         ("overconfident", {"accuracy"}),
         ("fair", {"accuracy"}),  # its scores are held apart from its best guess, and are no probabilities any more
         ("unfair", {"fairness"}),
