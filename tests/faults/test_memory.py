@@ -220,7 +220,7 @@ def test_a_process_that_may_take_no_more_memory(tmp_path: Path) -> None:
     plenty = run(100_000, "task=fgsm", "output_dir=plenty")
     assert plenty.returncode == 0, plenty.stderr
     assert "memory ran out" not in plenty.stdout
-    scarce = run(1200, "task=fgsm", "output_dir=scarce")
+    scarce = run(1000, "task=fgsm", "output_dir=scarce")
     assert scarce.returncode == 0, scarce.stderr + scarce.stdout
     assert "memory ran out: batches of 250 images were cut to" in scarce.stdout
     assert facts(newest(tmp_path / "scarce"))["batch_size"] < 250
