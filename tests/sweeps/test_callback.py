@@ -49,17 +49,18 @@ def test_a_sweep_adds_itself_up_although_jobs_failed(trustml: Cli, tmp_path: Pat
 
 
 def test_resume_runs_what_failed_or_is_missing_and_nothing_else(trustml: Cli, tmp_path: Path) -> None:
-    assert trustml(*SWEEP).returncode == 0
+    words = ["-m", *FGSM, "seed=0", "task.epsilon=0.1,0.2,0.3"]
+    assert trustml(*words).returncode == 0
     sweep = only_sweep(tmp_path)
     before = pandas.read_csv(sweep / "sweep.csv").drop(columns="seconds")
-    assert before.status.tolist() == ["completed"] * 4
+    assert before.status.tolist() == ["completed"] * 3
     jobs = [run.name for run in runs(sweep)]
     (sweep / jobs[0] / "run.json").write_text(
         json.dumps({**facts(sweep / jobs[0]), "status": "running"})
     )  # as if killed
     shutil.rmtree(sweep / jobs[1])  # as if never begun
-    for words, rest in (([*SWEEP, "resume=true"], jobs[2:]), (["resume", str(sweep)], jobs)):
-        second = trustml(*words)
+    for again, rest in (([*words, "resume=true"], jobs[2:]), (["resume", str(sweep)], jobs)):
+        second = trustml(*again)
         assert second.returncode == 0, second.stderr
         found = re.findall("completed before: .*/(.*)", second.stdout)
         assert sorted(found) == sorted(rest)

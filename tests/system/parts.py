@@ -1,8 +1,10 @@
-"""Dataclasses whose module imports little: what it imports is a part of their recipe, and is read."""
+"""Classes whose module imports little: what it imports is a part of their recipe, and is read."""
 
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+
+from torch import Tensor, nn
 
 from trustml_cli.system.recipe import CHANGES_NOTHING
 
@@ -23,3 +25,8 @@ class Whole:
     file: Path
     sizes: list[float]
     workers: int = field(metadata=CHANGES_NOTHING)
+
+
+class Own(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x
