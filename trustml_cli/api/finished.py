@@ -65,7 +65,7 @@ class Run(aggregate.Run):
         return f"<trustml run: {facts.task}, {facts.model} on {facts.dataset}, {self.status}, in {self.folder}>"
 
     def _repr_html_(self) -> str:
-        from trustml_cli.results.report.page import run_in_notebook
+        from trustml_cli.results.report.notebook import run_in_notebook
 
         return run_in_notebook(self)
 
@@ -105,7 +105,7 @@ class Sweep:
         return f"<trustml {type(self).__name__.lower()} of {len(self.runs)} jobs in {self.folder}>"
 
     def _repr_html_(self) -> str:
-        from trustml_cli.results.report.page import sweep_in_notebook
+        from trustml_cli.results.report.notebook import sweep_in_notebook
 
         return sweep_in_notebook(self.folder, self.runs)
 
@@ -125,6 +125,6 @@ class Study(Sweep):
         return not self.figures["broken"].any()
 
     def _repr_html_(self) -> str:
-        from trustml_cli.results.report.page import study_in_notebook
+        from trustml_cli.results.report.notebook import study_in_notebook
 
         return study_in_notebook(self.folder, f"a study of {len(self.runs)} jobs", self.figures)

@@ -13,8 +13,8 @@ import pandas
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from trustml_cli.config.groups import config_folder, description
-from trustml_cli.metrics.columns import OVER_SEEDS, PARTS, POOLED, in_words
-from trustml_cli.results.aggregate import IDENTITY, Answers, Run, answers_of, read_run, read_runs, sweep_table, table_in
+from trustml_cli.metrics.columns import PARTS, in_words
+from trustml_cli.results.aggregate import IDENTITY, Answers, Run, read_run, read_runs, table_in
 from trustml_cli.results.masking import masked
 from trustml_cli.results.report.curve import small_curve
 from trustml_cli.results.report.slider import slider_in
@@ -25,7 +25,6 @@ from trustml_cli.system.files import write_atomically
 from trustml_cli.system.printable import printable
 from trustml_cli.system.user_file import MB, read_bytes, read_text
 
-BESIDE = 3  # most columns that a notebook shows beside the headline
 COMPARED = (("baseline_{}", "clean network"), ("noise_{}", "noise in its place"), ("bare_{}", "neither"))
 """Columns that a headline is compared with, and how it calls them."""
 FEW = 12  # most headline values that are shown as cards
@@ -116,61 +115,6 @@ def write_comparison(folders: Sequence[Path], to: Path) -> Path:
         ],
         pictured=len(plots),
     )
-
-
-def run_in_notebook(run: Run) -> str:
-    """HTML that shows a run in a notebook: verdict, the headline and a few columns beside it, and the pictures."""
-    beside = [name for name in run.facts.better if name in run.metrics and name not in (run.headline, "seconds")]
-    columns = [*run.varied, *([run.headline] if run.headline else []), *beside[:BESIDE]]
-    return notebook(
-        title=f"{run.facts.task}: {run.facts.model} on {run.facts.dataset}",
-        status="" if run.status == "completed" else run.status,
-        page=nearby(run.folder / "report.html"),
-        error=run.facts.error or "",
-        verdict=run.facts.verdict or "",
-        tables=[readable(with_intervals(run.metrics, columns), run.varied)],
-        plots=plots_of(run.folder),
-    )
-
-
-def sweep_in_notebook(sweep: Path, runs: Sequence[Run]) -> str:
-    """HTML that shows a sweep in a notebook: its headlines over what was swept, and its picture."""
-    answers = [one for one in answers_of(runs, sweep_table(runs)) if one.headline in one.summary]
-    picture = picture_in(sweep, sweep / "sweep.png")
-    return notebook(
-        title=f"{len(runs)} jobs",
-        page=nearby(sweep / "index.html"),
-        tables=[
-            readable(with_intervals(one.summary, [*one.varied, "seeds", str(one.headline)]), [*one.varied, "seeds"])
-            for one in answers
-        ],
-        plots=[("the headline over what was swept", picture)] if picture else [],
-    )
-
-
-def study_in_notebook(study: Path, title: str, figures: pandas.DataFrame) -> str:
-    """HTML that shows the figures of a study in a notebook."""
-    columns = [name for name in ("item", "label", "value", "limit", "verdict") if name in figures]
-    return notebook(title=title, page=nearby(study / "index.html"), tables=[readable(figures[columns], columns[:2])])
-
-
-def notebook(**content: Any) -> str:
-    """Render the fragment for a notebook."""
-    empty = {"status": "", "error": "", "verdict": "", "plots": []}
-    return environment().get_template("notebook.html").render(**{**empty, **content})
-
-
-def with_intervals(frame: pandas.DataFrame, columns: Sequence[str]) -> pandas.DataFrame:
-    """Some columns of a table, with their intervals and counts."""
-    ends = [f"{whose}{end}" for whose in ("", OVER_SEEDS, POOLED) for end in PARTS]
-    names = [name for column in columns for name in (column, *(f"{column}{end}" for end in ends)) if name in frame]
-    return frame[list(dict.fromkeys(names))]
-
-
-def nearby(page: Path) -> str:
-    """The path of a page relative to the current directory, for a link; empty if it is absent, or not below it."""
-    here, page = Path.cwd(), page.absolute()
-    return page.relative_to(here).as_posix() if page.is_file() and page.is_relative_to(here) else ""
 
 
 def by_task(runs: Sequence[Run], names: Sequence[str]) -> Iterator[tuple[str, list[Run], pandas.DataFrame, list[str]]]:
