@@ -5,21 +5,27 @@ overrides. `make test-next` tries the newest version.
 """
 
 import logging
+import pickle
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 import hydra
+import yaml
 from hydra._internal import defaults_list
 from hydra._internal import hydra as hydra_itself
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import CachingConfigRepository
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra._internal.utils import get_args_parser
 from hydra.core import utils as hydra_utils
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
+from omegaconf import OmegaConf
+from omegaconf._utils import get_yaml_loader
 
 __all__ = ["CachingConfigRepository", "ConfigLoaderImpl", "get_args_parser"]
 
@@ -77,6 +83,55 @@ def map_choices_where_needed() -> None:
         return INTERPOLATION_MAP(overrides, defaults, self_added) if wanted else None
 
     vars(defaults_list)["_create_interpolation_map"] = mapped
+
+
+@cache
+def fast_loader() -> Any:
+    """OmegaConf's YAML loader, on libyaml's parser where PyYAML has it."""
+    own: Any = get_yaml_loader()
+    if not hasattr(yaml, "CSafeLoader"):
+        return own
+
+    class FastLoader(yaml.CSafeLoader, own):  # type: ignore[misc]
+        """Takes text apart as the first does, and makes values and refuses repeated keys as the second does."""
+
+        construct_mapping = own.construct_mapping
+        yaml_constructors = own.yaml_constructors
+        yaml_implicit_resolvers = own.yaml_implicit_resolvers
+
+    return FastLoader
+
+
+@lru_cache(maxsize=1024)
+def pickled_config(text: str) -> bytes:
+    """The mapping in a YAML text, or none, as a pickled `DictConfig`; raises `YAMLError`, or `TypeError` for others."""
+    values = yaml.load(text, Loader=fast_loader())  # a safe loader
+    if not isinstance(values, dict | None):
+        raise TypeError("no mapping")
+    return pickle.dumps(OmegaConf.create(values or {}))
+
+
+class QuickReading(OmegaConf):
+    """OmegaConf, whose `load` parses a text once in a process, and faster."""
+
+    @staticmethod
+    def load(file_: Any) -> Any:
+        """As `OmegaConf.load` of an open file, which still reads what has a fault, and words its message."""
+        try:
+            return pickle.loads(pickled_config(file_.read()))  # made in this process
+        except (yaml.YAMLError, TypeError):
+            file_.seek(0)
+            return OmegaConf.load(file_)
+
+
+def read_yaml_once() -> None:
+    """Have Hydra parse each YAML text once in a process. Reading 24 files was half of what it took to compose a config.
+
+    Call it after Hydra has looked for plugins, since it makes copies of its own modules then.
+    """
+    for scheme in ("file", "pkg"):
+        source: Any = SourcesRegistry.instance().resolve(scheme)
+        source.load_config.__globals__["OmegaConf"] = QuickReading
 
 
 def silence_lookups() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import yaml
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.default_element import GroupDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -26,6 +27,7 @@ from trustml_cli.config.hydra_internals import (
     ConfigLoaderImpl,
     decide_mode_without_composing,
     map_choices_where_needed,
+    read_yaml_once,
     replace_loader,
     silence_lookups,
 )
@@ -86,6 +88,10 @@ class CarefulLoader(ConfigLoaderImpl):
     """The command line. Overrides that trustml itself composes later are not part of it."""
     sweeping = False
     """Whether the config of a whole sweep is loaded. Its jobs may have other tasks, with other keys, than it has."""
+
+    def __init__(self, config_search_path: ConfigSearchPath) -> None:
+        super().__init__(config_search_path)
+        read_yaml_once()
 
     def load_configuration(
         self,
