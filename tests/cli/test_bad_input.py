@@ -126,7 +126,7 @@ BAD_INPUT = [
     ),
     (["task=physical", "task.images=0"], ["task.images", "at least 1"]),
     (["task=physical", "dataset=census", "model=table_mlp"], ["dataset", "images"]),
-    (["task=universal", "attack=pgd"], ["attack", "take universal or universal_gradient"]),
+    (["task=universal", "attack=pgd"], ["attack", "take universal_search"]),
     (["task=universal", "task.epsilon=-1"], ["task.epsilon", "at least 0", "-1"]),
     (["task=universal", "task.models=mlpp"], ["task.models=mlpp", "'mlp'"]),
     (["task=universal", "attack.target=cat"], ["attack.target", "cat", "0 to 9"]),

@@ -210,6 +210,15 @@ def test_fast_training_makes_one_step_longer_than_the_ball_from_a_random_point(
     assert (change > 0.1 - 1e-6).double().mean().item() == pytest.approx(0.625, abs=0.06)
 
 
+def test_the_budget_grows_over_the_warmup(network: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
+    (x, y), bench = batch, Bench(network)
+    x = 0.4 + 0.2 * x  # the ends of the range are out of reach
+    for _ in range(6):
+        defence("fgsm", warmup=0.4, clean_share=0.0)(bench, x, y)  # 4 of 10 steps
+    sizes = [(shown - x).abs().max().item() for shown in bench.shown]
+    assert sizes == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1, 0.1], abs=1e-6)
+
+
 def kl(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     return (p * np.log(p / q)).sum(1)
 
@@ -306,6 +315,7 @@ def test_ensemble_training_follows_the_gradients_of_every_network_and_teaches_on
         ("pgd", {"monitor_images": 0}, "monitor_images: must be at least 1"),
         ("pgd", {"steps": 0}, "steps: must be at least 1"),
         ("pgd", {"clean_share": 1.0}, "clean_share: must be at least 0 and below 1"),
+        ("pgd", {"warmup": 1.5}, "warmup: must be between 0 and 1"),
         ("pgd", {"norm": "l0"}, "norm: must be one of linf, l2, l1"),
         ("free", {"norm": "l2"}, "norm: must be one of linf"),
         ("free", {"replays": 0}, "replays: must be at least 1"),

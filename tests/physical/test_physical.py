@@ -1,5 +1,6 @@
 """Transformations against what is known of them, and what patches and stickers change."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -163,6 +164,27 @@ def test_it_is_learnt_in_poses_of_all_its_ranges(name: str, monkeypatch: pytest.
         assert torch.cat([getattr(pose, field) for pose in shown]).std() > 0.03, field
 
 
+class Bright(nn.Module):
+    """Class 1 for bright images, class 2 never."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = x.flatten(1).mean(1)
+        return torch.stack([0.4 - mean, mean - 0.4, mean - 3], 1) * 20
+
+
+def test_the_easiest_class_and_the_best_of_several_starts_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = 0.5 * images(20), torch.arange(20) % 3
+    patch = disguise("patch", target=None, steps=40, area=0.5, restarts=2)
+    with seeded(0):
+        rates = patch.success_rates(Bright(), x, y, 3)
+    assert len(rates) == 3
+    assert rates[1] > 0.8
+    assert rates[2] == 0
+    trained = iter([torch.zeros(1, 6, 6), torch.ones(1, 6, 6)])
+    monkeypatch.setattr(type(patch), "attempt", lambda *_: next(trained))
+    assert replace(patch, target=1).learn(Bright(), x).min() == 1
+
+
 def test_a_sticker_is_printed_in_the_levels_there_are() -> None:
     sticker = disguise("sticker")
     assert isinstance(sticker, Sticker)
@@ -195,7 +217,8 @@ def test_a_mask_may_come_from_a_picture(tmp_path: Any) -> None:
         ("patch", "area", 0.0, "area: must be above 0"),
         ("patch", "rotation", 200.0, "rotation: must be between 0 and 180"),
         ("patch", "scale", 1.0, "scale: must be between"), ("patch", "lr", 0.0, "lr: must be above 0"),
-        ("patch", "steps", 0, "steps: must be at least 1"), ("sticker", "bar", 0.4, "bar: must be above 0"),
+        ("patch", "steps", 0, "steps: must be at least 1"), ("patch", "restarts", 0, "restarts: must be at least 1"),
+        ("sticker", "bar", 0.4, "bar: must be above 0"),
         ("sticker", "print_weight", -1.0, "print_weight: must be at least 0"),
         ("sticker", "printable", [2.0], "printable: must be levels"),
         ("sticker", "mask", "nowhere.png", "mask: nowhere.png cannot be read as an image"),

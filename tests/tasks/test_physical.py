@@ -36,6 +36,19 @@ def test_success_is_told_for_each_transformation(name: str, trustml: Cli, tmp_pa
     assert [check["passed"] for check in facts(run)["checks"]] == [True]
 
 
+def test_without_a_target_the_easiest_class_is_taken(trustml: Cli, tmp_path: Path) -> None:
+    words = ["task=physical", "physical.target=null", "physical.area=0.4", "physical.steps=50", "physical.restarts=2"]
+    answer = trustml(*words, "trainer=smoke", "model=mlp", "task.images=200", "task.examples=1")
+    assert answer.returncode == 0, answer.stderr
+    run = newest(tmp_path)
+    rates = facts(run)["target_rates"]
+    assert list(rates) == [str(digit) for digit in range(10)]
+    assert 0 < max(rates.values()) <= 1
+    row = metrics(run).iloc[-1]
+    assert str(row.target) == max(rates, key=rates.get)
+    assert row.success_rate > row.noise_success_rate + 0.15
+
+
 def test_each_transformation_is_tried_alone() -> None:
     physical = build(choice("physical", "patch"), "physical")
     ranges = transformations(physical)

@@ -12,12 +12,16 @@ from torch import Tensor
 from trustml_cli.attacks.losses import Loss
 from trustml_cli.attacks.pgd import PGD
 from trustml_cli.defences.defence import RobustTraining, check_share, eval_mode, learn_both
+from trustml_cli.system.ranges import require
 from trustml_cli.training.step import TrainingState
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdversarialTraining(RobustTraining):
     """Attacks each batch with PGD on the current network; the loss of the clean images has weight `clean_share`.
+
+    Over the first share `warmup` of the training steps the attack's budget grows linearly up to `epsilon`: against
+    large budgets from the start, a network may answer the same to every image for hundreds of steps.
 
     `steps`, `step_size` (pixel units; None: `rel_path_length`·epsilon/`steps`) and `random_start` are those of PGD. One
     step with `rel_path_length` 1 and no random start is FGSM: the network may then learn to mask its gradients near the
@@ -29,10 +33,12 @@ class AdversarialTraining(RobustTraining):
     rel_path_length: float
     random_start: bool
     clean_share: float
+    warmup: float
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_share(self.clean_share)
+        require(self, "warmup", at_least=0, at_most=1)
         self.attack()  # PGD validates its parameters
 
     def attack(self) -> PGD:
@@ -49,6 +55,9 @@ class AdversarialTraining(RobustTraining):
         )
 
     def __call__(self, state: TrainingState, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        taken = state.memory["taken"] = state.memory.get("taken", 0) + 1
+        growing = self.warmup * state.steps
+        epsilon = self.epsilon * min(1.0, taken / growing) if growing else self.epsilon
         with eval_mode(state.network):
-            x_adv = self.attack()(state.network, x, y, self.epsilon)
+            x_adv = self.attack()(state.network, x, y, epsilon)
         return learn_both(state, x, x_adv, y, self.clean_share)

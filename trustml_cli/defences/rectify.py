@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.geometry import unit_step
+from trustml_cli.attacks.losses import Loss
 from trustml_cli.attacks.universal_base import UniversalAttack, answers
 from trustml_cli.attacks.universal_gradient import UniversalGradient
 from trustml_cli.defences.defence import InFront
@@ -160,6 +161,7 @@ class Rectifier(InFront):
             batch_size=100,
             step_size=0.3,
             momentum=0.9,
+            loss=Loss.margin,
             cap=2.0,
         )
 

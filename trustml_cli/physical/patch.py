@@ -22,8 +22,8 @@ class Patch(PhysicalAttack):
     distance to the edges. Without a pose it is in the centre.
 
         patch = Patch(
-            target=0, training_images=1000, steps=500, batch_size=64, lr=0.05, area=0.1, rotation=22.5, scale=0.2,
-            place=1.0,
+            target=0, training_images=1000, steps=500, batch_size=64, lr=0.05, restarts=1, area=0.1,
+            rotation=22.5, scale=0.2, place=1.0,
             brightness=0.2,
         )
         pattern = patch.learn(model, own_x)

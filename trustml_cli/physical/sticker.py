@@ -25,8 +25,9 @@ class Sticker(PhysicalAttack):
     nearest level.
 
         sticker = Sticker(
-            target=0, training_images=1000, steps=500, batch_size=64, lr=0.05, mask=None, bar=0.15, size_weight=0.01,
-            print_weight=0.01, printable=[0.1, 0.5, 0.9], rotation=15, scale=0.1, place=0.1, brightness=0.2,
+            target=0, training_images=1000, steps=500, batch_size=64, lr=0.05, restarts=1, mask=None, bar=0.15,
+            size_weight=0.01, print_weight=0.01, printable=[0.1, 0.5, 0.9], rotation=15,
+            scale=0.1, place=0.1, brightness=0.2,
         )
         pattern = sticker.learn(model, own_x)
         x_worn = sticker.apply(x, pattern, sticker.ranges.draw(len(x), x.device))

@@ -26,7 +26,10 @@ PATTERN, NOISE, BARE = "pattern", "noise", "bare"
 
 @dataclass(frozen=True, kw_only=True)
 class MeasurePhysicalAttack:
-    """Fit a pattern on training images not of its target class, and test it on `images` test images of that kind."""
+    """Fit a pattern on training images not of its target class, and test it on `images` test images of that kind.
+
+    Without a target, the class is chosen that training images are easiest to be taken for.
+    """
 
     columns: ClassVar[Columns] = (
         *conditions("physical", "target", "transformation"),
@@ -51,14 +54,19 @@ class MeasurePhysicalAttack:
             raise InputError("dataset: holds no images; a pattern is put into images only")
         with prefix_errors("physical"):
             physical.pattern_shape(data.shape)
-        with prefix_errors("physical.target"):
-            target = data.class_number(physical.target)
-        physical = replace(physical, target=target)
-        train, test = (of_others(split, target) for split in (data.train, data.test))
+        if physical.target is not None:
+            with prefix_errors("physical.target"):
+                physical = replace(physical, target=data.class_number(physical.target))
+            for split in (data.train, data.test):
+                of_others(split, physical.goal)
         context.require_gradients(data, model, "physical")
         network = context.train_or_load(context.spec(data, model, trainer)).network
 
         device = context.hardware.device
+        if physical.target is None:
+            physical = replace(physical, target=self.best_target(context, data, network, physical))
+        target = physical.goal
+        train, test = (of_others(split, target) for split in (data.train, data.test))
         own = random_subset(train, physical.training_images, context.seed)
         x, _ = next(batches(own, len(own), device))
         with seeded(context.seed):
@@ -78,6 +86,15 @@ class MeasurePhysicalAttack:
         context.record.plot("success", success_bars(worn, target, subject))
         context.record.plot("worn", worn_images(worn, data.classes, target, subject))
         context.record.plot("pattern", pattern_picture(physical.shown(pattern, data.shape), subject))
+
+    def best_target(self, context: Context, data: Dataset, network: nn.Module, physical: PhysicalAttack) -> int:
+        """The class that most training images are classified as, by a pattern that is trained for it in fewer steps."""
+        own = random_subset(data.train, physical.training_images, context.seed)
+        x, y = next(batches(own, len(own), context.hardware.device))
+        with seeded(context.seed):
+            rates = physical.success_rates(network, x, y, len(data.classes))
+        context.record.note(target_rates=dict(zip(data.classes, rates, strict=True)))
+        return max(range(len(rates)), key=rates.__getitem__)
 
     def row(self, context: Context, data: Dataset, worn: PatchedResult, target: int) -> None:
         """Write one row of metrics.csv."""
@@ -137,7 +154,7 @@ def tried_on(
             if scene == BARE:
                 bare.append(shown[:keep].cpu())
             if scene == PATTERN:
-                confidence.append(probability[:, int(physical.target)].cpu())
+                confidence.append(probability[:, physical.goal].cpu())
                 examples.append(shown[:keep].cpu())
         labels.append(y.cpu())
     predicted = {scene: torch.cat(parts) for scene, parts in seen.items()}

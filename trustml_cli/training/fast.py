@@ -55,7 +55,7 @@ class FastTrainer(GradientTrainer):
             },
         ]
 
-    def lookahead(self, network: nn.Module, steps: int) -> Lookahead | None:
+    def averaging(self, network: nn.Module, steps: int) -> Lookahead | None:
         if self.lookahead_every is None:
             return None
         return Lookahead(network, self.lookahead_every, self.lookahead_decay, steps)

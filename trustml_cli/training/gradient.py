@@ -18,8 +18,8 @@ from trustml_cli.system.errors import InputError
 from trustml_cli.system.hardware import Hardware, report_out_of_memory
 from trustml_cli.system.progress import Progress
 from trustml_cli.system.ranges import require
+from trustml_cli.training.averaging import Averaging
 from trustml_cli.training.iterations import IterationLog
-from trustml_cli.training.lookahead import Lookahead
 from trustml_cli.training.optimization import Optimization, Optimizer, Schedule, make_optimizer, make_schedule
 from trustml_cli.training.predict import BATCH, mean_score, predict
 from trustml_cli.training.step import CROSS_ENTROPY, Groups, Monitor, TrainingStep
@@ -176,7 +176,7 @@ class GradientTrainer(Trainer):
             step,
             networks,
             self.label_smoothing,
-            self.lookahead(network, steps),
+            self.averaging(network, steps),
             examples=examples,
             batch_size=min(self.batch_size, examples),
             steps=steps,
@@ -208,8 +208,8 @@ class GradientTrainer(Trainer):
         weights = [weight for weight in network.parameters() if weight.requires_grad]
         return [{"params": weights, "lr": self.lr, "weight_decay": self.weight_decay}]
 
-    def lookahead(self, network: nn.Module, steps: int) -> Lookahead | None:
-        """The lookahead averaging of the weights over `steps` steps; None for none."""
+    def averaging(self, network: nn.Module, steps: int) -> Averaging | None:
+        """The averaging of the weights over `steps` steps; None for none."""
         return None
 
     @property

@@ -12,8 +12,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, O
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.hardware import Hardware, Precision
 from trustml_cli.system.progress import Progress
+from trustml_cli.training.averaging import Averaging
 from trustml_cli.training.iterations import IterationLog
-from trustml_cli.training.lookahead import Lookahead
 from trustml_cli.training.step import Closure, Groups, TrainingStep
 from trustml_cli.training.trainer import finite
 
@@ -56,14 +56,14 @@ class Optimization:
         step: TrainingStep,
         networks: Sequence[nn.Module] = (),
         label_smoothing: float = 0.0,
-        lookahead: Lookahead | None = None,
+        averaging: Averaging | None = None,
         *,
         examples: int,
         batch_size: int,
         steps: int,
     ) -> None:
         self.module, self.network = network, hardware.compiled(network)
-        self.optimizer, self.schedule, self.lookahead = optimizer, schedule, lookahead
+        self.optimizer, self.schedule, self.averaging = optimizer, schedule, averaging
         self.hardware, self.training_step, self.networks = hardware, step, networks
         self.label_smoothing = label_smoothing
         self.examples, self.batch_size, self.steps = examples, batch_size, steps
@@ -121,10 +121,10 @@ class Optimization:
         self.advance()
 
     def advance(self) -> None:
-        """Advance the schedule and the lookahead after an optimiser step."""
+        """Advance the schedule and the averaging of the weights after an optimiser step."""
         self.schedule.step()
-        if self.lookahead:
-            self.lookahead.step()
+        if self.averaging:
+            self.averaging.step()
 
     def cross_entropy(self, logits: Tensor, y: Tensor) -> Tensor:
         """Mean softmax cross-entropy in nats, with the trainer's label smoothing."""
