@@ -22,6 +22,7 @@ from trustml_cli.attacks.attack_view import folded_copy
 from trustml_cli.data.batches import batches
 from trustml_cli.system.hardware import make_deterministic
 from trustml_cli.tasks.context import input_spec
+from trustml_cli.training.predict import BATCH
 
 NEAR = 0.01  # robust accuracies under two PGDs
 NO_WORSE = 0.005  # robust accuracies under two standard ensembles
@@ -186,8 +187,11 @@ def pgd_against_peers(setup: Setup, plain: nn.Module, last: nn.Module, x: Tensor
     """PGD in ten steps against a bare loop and torchattacks."""
     size, contiguous = EPSILON / 4, x.contiguous()
     attack = choice("attack", "pgd", steps=10, step_size=size, random_start=False)
+    parts, first = list(zip(x.split(BATCH), y.split(BATCH), strict=True)), folded_copy(plain)
     makers: dict[str, Callable[[], Tensor]] = {
         "ours": lambda: attack(last, x, y, EPSILON),
+        "ours, channels first": lambda: attack(first, contiguous, y, EPSILON),
+        f"ours, {BATCH} images at once": lambda: torch.cat([attack(last, *part, EPSILON) for part in parts]),
         "a bare loop": lambda: bare(plain, contiguous, y, 10, size),
         "torchattacks": lambda: of_torchattacks(plain, contiguous, y, 10, size),
     }

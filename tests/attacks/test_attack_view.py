@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torchvision.models import resnet18
 
 from tests.configs import choices, composed
@@ -75,6 +75,46 @@ def test_the_stand_in_of_every_model_says_the_same(name: str) -> None:
     assert apart.max() <= 0.05
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
     assert not fast.training
+
+
+class Shared(nn.Sequential):
+    """The output of the first layer is used once more."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = self[0](x)
+        rest: Tensor = self[4](self[3](self[2](self[1](first))))
+        return rest + first.mean((1, 2, 3))[:, None]
+
+
+@pytest.mark.parametrize(
+    ("pool", "kind", "called"),
+    [
+        (nn.AvgPool2d(2), nn.Sequential, "0234"),
+        (nn.AvgPool2d(3), nn.Sequential, "0234"),
+        (nn.MaxPool2d(2), nn.Sequential, "02134"),
+        (nn.MaxPool2d(3, stride=2, padding=1), nn.Sequential, "02134"),
+        (nn.AvgPool2d(2), Shared, "01234"),
+        (nn.AvgPool2d(2, stride=1), nn.Sequential, "01234"),
+        (nn.AvgPool2d(3, padding=1), nn.Sequential, "01234"),
+    ],
+)
+def test_a_rectifier_joined_with_pooling_is_exactly_the_same(
+    pool: nn.Module, kind: type[nn.Sequential], called: str
+) -> None:
+    torch.manual_seed(0)
+    conv, relu = nn.Conv2d(1, 8, 3, padding=1), nn.ReLU()
+    network = kind(conv, relu, pool, nn.Flatten(), nn.LazyLinear(3)).eval()
+    x = torch.rand(5, 1, 8, 8).contiguous(memory_format=torch.channels_last).requires_grad_()
+    network(x)
+    fast = folded_copy(network.requires_grad_(False))
+    assert isinstance(fast, fx.GraphModule)
+    assert "".join(str(node.target) for node in fast.graph.nodes if node.op == "call_module") == called
+    logits, same = network(x), fast(x)
+    assert torch.equal(logits, same)
+    weights = torch.rand_like(logits)
+    one, other = (torch.autograd.grad((each * weights).sum(), x)[0] for each in (logits, same))
+    torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)  # that of the thin convolution is rounded otherwise
+    assert one.abs().max() > 1e-3
 
 
 def test_shortcuts_are_followed() -> None:

@@ -33,7 +33,7 @@ def test_perturbations_are_as_small_as_with_the_authors_code(norm: Norm, digits:
         theirs = peer.attack_single_run(x, y, is_targeted=True)
         state = AttackState(model, x, y, None)
         attempt = list(state.attempts(rank - 1))[-1]
-        ours, size = fab(norm).run(model, attempt, None, enough=0.0)
+        ours, size, _ = fab(norm).run(model, attempt, None, enough=0.0)
         assert size.isfinite().all()
         assert (model(ours).argmax(1) != y).all()
         difference = (size - sizes(theirs - x)[norm]).abs() / size

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tests.helpers import CPU
 from trustml_cli.data.dataset import Dataset, InMemory
 from trustml_cli.system.hardware import Hardware, Precision
-from trustml_cli.training.predict import BATCH, Answers, predict
+from trustml_cli.training.predict import BATCH, Answers, batch_size, predict
 
 
 class Watched(nn.Module):
@@ -46,6 +46,15 @@ def test_all_examples_are_answered_in_the_order_of_the_split() -> None:
     brightness = images.flatten(1).float().sum(1) / 255
     torch.testing.assert_close(answers.logits, torch.stack([brightness, -brightness], dim=1))
     assert torch.equal(answers.labels, labels)
+
+
+@pytest.mark.parametrize(
+    ("device", "shape", "images"),
+    [("cpu", (1, 28, 28), BATCH), ("cuda", (3, 32, 32), 1953), ("cuda", (3, 224, 224), BATCH), ("mps", (14,), 428_571)],
+)
+def test_a_gpu_is_given_more_of_small_images(device: str, shape: tuple[int, ...], images: int) -> None:
+    split = InMemory(torch.empty(1, *shape), torch.zeros(1))
+    assert batch_size(split, torch.device(device)) == images
 
 
 def test_the_network_answers_in_eval_mode_and_without_gradients(tiny_data: Dataset) -> None:

@@ -15,6 +15,7 @@ from trustml_cli.attacks.attack import Norm, per_image
 from trustml_cli.attacks.attempts import AttackState, Attempt, MultiAttemptAttack
 from trustml_cli.attacks.geometry import normalised, project, radii, unit_step
 from trustml_cli.attacks.losses import Loss, loss_gradient, per_image_loss
+from trustml_cli.models.inference import logits_of
 from trustml_cli.system.ranges import require
 
 MOMENTUM = 0.75  # weight of the new step; the previous step has the rest (the paper's α)
@@ -104,7 +105,12 @@ class APGD(MultiAttemptAttack):
         window = schedule.first
         checkpoint = window
         for step in range(schedule.steps + 1):
-            logits, loss, state.gradient = loss_gradient(model, state.x_adv, climb(y, goal))
+            if step < schedule.steps:
+                logits, loss, state.gradient = loss_gradient(model, state.x_adv, climb(y, goal))
+            else:  # nothing moves any more
+                with torch.no_grad():
+                    logits = logits_of(model, state.x_adv)
+                    loss = climb(y, goal)(logits)
             margin = attempt.margin(logits, state.rows)
             state.note(loss, margin)
             succeeded = margin > 0

@@ -19,6 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from trustml_cli.attacks.geometry import lengths
 from trustml_cli.attacks.losses import log_odds, loss_gradient
 from trustml_cli.models.inference import NoGradient
+from trustml_cli.models.rectified_pool import RectifiedPool, is_block_mean
 from trustml_cli.models.thin_conv import ThinConv2d, is_thin
 from trustml_cli.system.hardware import BatchSplitter
 
@@ -113,7 +114,8 @@ class Layers(fx.Tracer):
 def folded_copy(model: nn.Module) -> nn.Module:
     """A copy of `model` with cheaper input gradients and, up to rounding, the same logits.
 
-    Each BatchNorm is folded into the convolution before it; frozen convolutions of few channels become `ThinConv2d`.
+    Each BatchNorm is folded into the convolution before it; frozen convolutions of few channels become `ThinConv2d`. A
+    ReLU is joined with the average pooling after it, or takes the maxima of blocks instead of all values: the same.
     Returns `model` itself if that would change nothing, if any layer is in training mode, or if torch.fx cannot trace
     it (for example because of data-dependent control flow). Folding skips layers that are called more than once, and
     no layer with hooks is replaced.
@@ -136,7 +138,10 @@ def folded_copy(model: nn.Module) -> nn.Module:
 
 
 def fold(copy: fx.GraphModule) -> None:
-    """Fold every BatchNorm into the convolution whose output only it uses, if both are called once."""
+    """Fold every BatchNorm into the convolution before it, and every ReLU into the pooling after it.
+
+    Only layers that are called once, and of the first two each of which alone uses the output of the one before.
+    """
     called = Counter(node.target for node in copy.graph.nodes if node.op == "call_module")
 
     def layer(node: object) -> nn.Module | None:
@@ -148,14 +153,22 @@ def fold(copy: fx.GraphModule) -> None:
 
     for node in list(copy.graph.nodes):
         before = node.args[0] if node.args else None
-        norm, convolution = layer(node), layer(before)
-        if not (isinstance(norm, _BatchNorm) and isinstance(convolution, _ConvNd) and isinstance(before, fx.Node)):
+        this, previous = layer(node), layer(before)
+        if this is None or previous is None or not isinstance(before, fx.Node) or len(before.users) > 1:
             continue
-        follows = PAIRS.get(type(convolution)) is type(norm) and len(before.users) == 1
-        if follows and norm.running_mean is not None:
-            copy.set_submodule(str(before.target), fuse_conv_bn_eval(convolution, norm))
+        if isinstance(this, _BatchNorm) and PAIRS.get(type(previous)) is type(this) and this.running_mean is not None:
+            assert isinstance(previous, _ConvNd)
+            copy.set_submodule(str(before.target), fuse_conv_bn_eval(previous, this))
             node.replace_all_uses_with(before)
             copy.graph.erase_node(node)
+        elif type(previous) is nn.ReLU and type(this) is nn.MaxPool2d and not this.return_indices:
+            node.target, before.target = before.target, node.target
+        elif type(previous) is nn.ReLU and is_block_mean(this):
+            source = before.args[0]
+            if isinstance(layer(source), _ConvNd) and isinstance(source, fx.Node) and len(source.users) == 1:
+                copy.set_submodule(str(node.target), RectifiedPool(int(this.kernel_size)))  # type: ignore[arg-type]
+                before.replace_all_uses_with(source)
+                copy.graph.erase_node(before)
     copy.delete_all_unused_submodules()
     copy.recompile()
 

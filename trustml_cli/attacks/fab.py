@@ -58,7 +58,7 @@ class FAB(SmallestPerturbation):
         for restart in range(self.restarts):
             for attempt in state.attempts(self.targets):
                 radius = sizes[left][attempt.image] / 2 if restart else None
-                found, size = self.run(model, attempt, radius, enough=0.0)
+                found, size, _ = self.run(model, attempt, radius, enough=0.0)
                 found, size = attempt.best(found, -size)
                 closer = -size < sizes[left]
                 nearest[left[closer]], sizes[left[closer]] = found[closer], -size[closer]
@@ -69,21 +69,19 @@ class FAB(SmallestPerturbation):
         for restart in range(self.restarts):
             for attempt in state.attempts(self.targets):
                 radius = torch.full_like(attempt.x[:, 0, 0, 0], epsilon / 2) if restart else None
-                found, size = self.run(state.model, attempt, radius, enough=epsilon)
-                with torch.no_grad():
-                    reached = attempt.margin(
-                        logits_of(state.model, found), torch.arange(len(found), device=found.device)
-                    )
-                state.take(attempt, found, reached.where(size <= epsilon, -torch.inf))
+                found, size, lead = self.run(state.model, attempt, radius, enough=epsilon)
+                state.take(attempt, found, lead.where(size <= epsilon, -torch.inf))
 
-    def run(self, model: nn.Module, attempt: Attempt, radius: Tensor | None, enough: float) -> tuple[Tensor, Tensor]:
+    def run(
+        self, model: nn.Module, attempt: Attempt, radius: Tensor | None, enough: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Run once from a random point within `radius` [P] of the images, or from the images themselves if None.
 
-        Returns for each row the nearest image that reaches the goal, and its distance, ∞ if there is none. A row stops
-        once its image has one within `enough`.
+        Returns for each row the nearest image that reaches the goal, its distance and its margin; ∞ and −∞ if there is
+        none. A row stops once its image has one within `enough`.
         """
         x, count = attempt.x, len(attempt.x)
-        nearest, sizes = x.clone(), x.new_full((count,), torch.inf)
+        nearest, sizes, leads = x.clone(), x.new_full((count,), torch.inf), x.new_full((count,), -torch.inf)
         rows = torch.arange(count, device=x.device)
         x_adv = x
         if radius is not None:
@@ -93,11 +91,12 @@ class FAB(SmallestPerturbation):
             _, ahead, normal = loss_gradient(model, x_adv, partial(ahead_of, attempt=attempt, rows=rows))
             x_adv = between(x[rows], x_adv, normal, ahead, self.norm)
             with torch.no_grad():
-                reached = attempt.margin(logits_of(model, x_adv), rows) > 0
+                lead = attempt.margin(logits_of(model, x_adv), rows)
+            reached = lead > 0
             change = x_adv - x[rows]
             size = lengths(change, ORDER[self.norm])
             closer = reached & (size < sizes[rows])
-            nearest[rows[closer]], sizes[rows[closer]] = x_adv[closer], size[closer]
+            nearest[rows[closer]], sizes[rows[closer]], leads[rows[closer]] = x_adv[closer], size[closer], lead[closer]
             x_adv = torch.where(per_image(reached, x), x[rows] + BACK * change, x_adv)
             done = sizes[rows] <= enough
             if done.any():
@@ -105,7 +104,7 @@ class FAB(SmallestPerturbation):
                 rows, x_adv = rows[kept], x_adv[kept]
                 if not len(rows):
                     break
-        return nearest, sizes
+        return nearest, sizes, leads
 
 
 def ahead_of(logits: Tensor, attempt: Attempt, rows: Tensor) -> Tensor:

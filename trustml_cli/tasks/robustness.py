@@ -26,7 +26,7 @@ from trustml_cli.system.ranges import require
 from trustml_cli.tasks.attacker_images import AttackerImages
 from trustml_cli.tasks.context import Context, input_spec
 from trustml_cli.tasks.evaluation import RobustnessEvaluation
-from trustml_cli.training.predict import BATCH
+from trustml_cli.training.predict import batch_size
 
 log = logging.getLogger(__name__)
 A = TypeVar("A", bound=Attack)
@@ -107,8 +107,9 @@ class RobustnessTask:
 
         The networks `transfer_models` are evaluated on the same adversarial images.
         """
-        stream = batches(images.on(context.hardware.device), BATCH, context.hardware.device)
-        progress = Progress(stream, total=-(-len(images) // BATCH), desc="attacking", unit="batch")
+        count = batch_size(images, context.hardware.device)
+        stream = batches(images.on(context.hardware.device), count, context.hardware.device)
+        progress = Progress(stream, total=-(-len(images) // count), desc="attacking", unit="batch")
         learning, asked = QueryCounter(network), None
         if any(self.epsilon):
             attack, learning = fit_attack(context, attack, network, data)
@@ -122,7 +123,7 @@ class RobustnessTask:
         assert curve.asked is not None
         context.record.note(attack_asked=curve.asked.which)
         if curve.batch_size is not None:
-            log.warning("memory ran out: batches of %d images were cut to %d", BATCH, curve.batch_size)
+            log.warning("memory ran out: batches of %d images were cut to %d", count, curve.batch_size)
             context.record.note(batch_size=curve.batch_size)
         if learning.queries:
             context.record.note(learning_queries=learning.queries, learning_gradients=learning.gradients)

@@ -1,6 +1,7 @@
 """A network's predictions on a whole split."""
 
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from trustml_cli.system.hardware import BatchSplitter, Hardware, seeded
 from trustml_cli.training.step import Monitor
 
 BATCH = 250  # images per forward pass without gradients; larger batches exceed a CPU's cache
+ON_GPU = 6_000_000  # values in a batch on a GPU, which waits for the next small batch; images of 3×32×32: 1,953
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,11 @@ class Answers:
         return functional.cross_entropy(self.logits.double(), self.labels).item()
 
 
+def batch_size(split: Split, device: torch.device) -> int:
+    """The number of images in a batch where no weights are trained, by the device and the size of an image."""
+    return BATCH if device.type == "cpu" else max(BATCH, ON_GPU // prod(split.shape))
+
+
 @torch.no_grad()
 def predict(network: nn.Module, split: Split, hardware: Hardware) -> Answers:
     """The predictions of `network` in eval mode, in the order of the split; out of memory, batches are halved."""
@@ -56,7 +63,8 @@ def predict(network: nn.Module, split: Split, hardware: Hardware) -> Answers:
             return network(x).float(), y
 
     network.eval()
-    logits, labels = zip(*BatchSplitter().over(batches(split, BATCH, hardware.device), answered), strict=True)
+    stream = batches(split, batch_size(split, hardware.device), hardware.device)
+    logits, labels = zip(*BatchSplitter().over(stream, answered), strict=True)
     return Answers(torch.cat(logits).cpu(), torch.cat(labels).cpu())
 
 
