@@ -113,6 +113,20 @@ def test_every_stratum_gives_its_share() -> None:
     assert torch.equal(aside, divide_strata(strata, 0.25, seed=0)[1])
 
 
+def test_every_row_is_set_aside_in_one_fold() -> None:
+    table = tabulate(applicants(), applicants(), MEANING, bins=3, source="made up", key="dataset")
+    folds = list(table.cross_validation(3, seed=0))
+    for kept, aside in folds:
+        assert aside.columns is not None
+        assert len(aside) == 20
+        assert aside.labels.double().mean() == pytest.approx(0.5, abs=0.06)
+        assert not set(aside.columns.index) & set(kept.train.columns.index)
+        assert len(kept.train) == 40
+    assert sorted(index for _, aside in folds for index in aside.columns.index) == list(range(60))
+    assert len({kept.fingerprint for kept, _ in folds} | {table.fingerprint}) == 4
+    assert any(kept.train.inputs.shape[1] < table.train.inputs.shape[1] for kept, _ in folds)  # one did not see Ulm
+
+
 def test_rows_that_are_set_aside_teach_nothing_about_the_columns() -> None:
     table = source("census", rows=2000, bins=4).load()
     assert isinstance(table, Table)

@@ -88,6 +88,19 @@ def test_an_adversary_sees_what_the_goal_is_about(constraint: Constraint) -> Non
     assert adversary.losses(odds[:0], labels[:0], group[:0]).tolist() == [0]
 
 
+def test_probabilities_of_the_groups_are_learnt_as_the_groups_are() -> None:
+    torch.manual_seed(0)
+    adversary = Adversary([8], [2, 3])
+    odds, labels = torch.randn(6), torch.zeros(6).long()
+    groups = torch.tensor([[0, 2], [1, 0], [1, 1], [0, 0], [1, 2], [0, 1]])
+    certain = torch.cat([functional.one_hot(groups[:, 0], 2), functional.one_hot(groups[:, 1], 3)], 1).float()
+    torch.testing.assert_close(adversary.losses(odds, labels, certain), adversary.losses(odds, labels, groups))
+    likely = torch.tensor([0.2, 0.8, 0.5, 0.1, 0.4]).expand(6, 5)
+    first, second = (guess.log_softmax(1) for guess in adversary(odds, labels))
+    expected = [-(first @ likely[0, :2]).mean(), -(second @ likely[0, 2:]).mean()]
+    torch.testing.assert_close(adversary.losses(odds, labels, likely), torch.stack(expected))
+
+
 def people(n: int) -> tuple[Tensor, Tensor, Tensor]:
     """Merit and a proxy of the first group; women of merit are denied half of the time, the second group is random."""
     random = torch.Generator().manual_seed(0)

@@ -324,6 +324,10 @@ def test_reweighed_rows_are_a_data_set_of_their_own() -> None:
     [
         ({"lambda": [1, 2, 3]}, r"^task\.lambda: must be one number or 2 \(origin, sex\), got \[1"),
         ({"lambda": -1}, r"^task\.lambda: must be one number of at least 0"),
+        ({"lambda_factors": []}, r"^task\.lambda_factors: must be one or more numbers above 0, got \[\]"),
+        ({"lambda_factors": [1, 0]}, r"^task\.lambda_factors: must be one or more numbers above 0, got \[1\.0, 0\.0\]"),
+        ({"folds": 1}, r"^task\.folds: must be at least 2, got 1"),
+        ({"cross_fitting": 1}, r"^task\.cross_fitting: must be 0 or at least 2, got 1"),
         ({"lambda": "much"}, r"^task\.lambda: must be a number, got 'much'"),
         (
             {"method": "reweighing", "constraint": "equalized_odds"},

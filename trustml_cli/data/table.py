@@ -1,6 +1,6 @@
 """Tabular data sets: their rows, their splits, and the groups of sensitive attributes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
@@ -79,6 +79,17 @@ class Table(Dataset):
         The encoding of the columns is fitted anew to the remaining rows, so that held-out rows do not influence it.
         """
         kept, aside = divide_strata(self.train.strata, fraction, seed)
+        return self._without(aside, kept, f"less {fraction} of each stratum, seed={seed}")
+
+    def cross_validation(self, folds: int, seed: int) -> Iterator[tuple["Table", Rows]]:
+        """For each of `folds` disjoint parts of the training rows, what `split_validation` returns for it."""
+        fold = fold_numbers(self.train.strata, folds, seed)
+        for number in range(folds):
+            kept, aside = ((fold != number).nonzero()[:, 0], (fold == number).nonzero()[:, 0])
+            yield self._without(aside, kept, f"less fold {number} of {folds}, seed={seed}")
+
+    def _without(self, aside: Tensor, kept: Tensor, note: str) -> tuple["Table", Rows]:
+        """The table with the training rows `kept`, encoded anew, and the rows `aside`."""
         train, validation = self.train.subset(kept), self.train.subset(aside)
         rows, names = [train, validation, self.test], self.feature_columns
         if len(train) and train.columns is not None:
@@ -88,7 +99,6 @@ class Table(Dataset):
                 Rows(torch.from_numpy(encoded), part.labels, part.sensitive, part.columns)
                 for encoded, part in zip(features, rows, strict=True)
             ]
-        note = f"less {fraction} of each stratum, seed={seed}"
         return replace(self.derive(note, train=rows[0], test=rows[2]), feature_columns=names), rows[1]
 
 
@@ -106,6 +116,15 @@ def divide_strata(strata: Tensor, fraction: float, seed: int) -> tuple[Tensor, T
     if not taken.any():
         taken[int(torch.randint(len(strata), (), generator=random))] = True
     return order[~taken].sort().values, order[taken].sort().values
+
+
+def fold_numbers(strata: Tensor, folds: int, seed: int) -> Tensor:
+    """A random fold for each of N rows, int64 [N]; each stratum, [N], is divided evenly, up to one row."""
+    order = torch.randperm(len(strata), generator=torch.Generator().manual_seed(seed))
+    order = order[strata[order].argsort(stable=True)]
+    numbers = torch.empty_like(order)
+    numbers[order] = torch.arange(len(order)) % folds
+    return numbers
 
 
 @dataclass(frozen=True, kw_only=True)

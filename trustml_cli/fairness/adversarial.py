@@ -54,17 +54,19 @@ class Adversary(nn.Module):
         return self.body(seen).split(self.groups, dim=1)  # type: ignore[no-any-return]
 
     def losses(self, odds: Tensor, labels: Tensor, sensitive: Tensor) -> Tensor:
-        """Mean cross-entropy (nats) for each attribute, [A]; `sensitive` are the true groups, int64 [N, A].
+        """Mean cross-entropy (nats) for each attribute, [A].
 
+        `sensitive` are the true groups, int64 [N, A], or the probabilities of the groups of all attributes, [N, ΣG].
         A loss equal to the entropy of the group shares (given the label, if the adversary sees it) means that the
         adversary has learned nothing beyond these shares. Without a row that it sees, the losses are 0.
         """
         if self.constraint is Constraint.equal_opportunity:
             seen = labels == 1
             odds, labels, sensitive = odds[seen], labels[seen], sensitive[seen]
+        targets = torch.split(sensitive, self.groups, 1) if sensitive.is_floating_point() else sensitive.T
         sums = [
-            functional.cross_entropy(guess, sensitive[:, a], reduction="sum")
-            for a, guess in enumerate(self(odds, labels))
+            functional.cross_entropy(guess, target, reduction="sum")
+            for guess, target in zip(self(odds, labels), targets, strict=True)
         ]
         return torch.stack(sums) / max(1, len(odds))
 
@@ -134,7 +136,8 @@ class AdversarialDebiasing:
         """Train both networks; yields after each round the classifier's loss and the result so far.
 
         `classifier` maps features x [N, D] to logits [N, 2], y are labels 0 or 1, int64 [N], and `sensitive` the groups
-        by attribute, int64 [N, A]. Both networks change in place. Uses torch's global random generator.
+        or their probabilities, as for `Adversary.losses`. Both networks change in place. Uses torch's global random
+        generator.
         """
         learning = [weight for weight in classifier.parameters() if weight.requires_grad]
         minimize = torch.optim.Adam(learning, self.lr, weight_decay=self.weight_decay)

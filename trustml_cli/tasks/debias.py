@@ -1,7 +1,6 @@
 """task=debias: group fairness of a classifier before and after debiasing, and the cost in accuracy."""
 
 import logging
-from copy import deepcopy
 from dataclasses import dataclass
 from enum import Enum
 from math import inf
@@ -12,18 +11,18 @@ from torch import nn
 
 from trustml_cli.data.dataset import DatasetSource
 from trustml_cli.data.table import Rows, Table
-from trustml_cli.fairness.adversarial import AdversarialDebiasing, Adversary, MeanLogits
+from trustml_cli.fairness.adversarial import AdversarialDebiasing, Adversary
 from trustml_cli.fairness.constraint import Constraint
 from trustml_cli.fairness.guesses import guesses_by_boosting, guesses_by_score
-from trustml_cli.fairness.measure import Point, Scored
+from trustml_cli.fairness.measure import Scored
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
 from trustml_cli.models.model import Model
 from trustml_cli.plots.fairness import densities, groups_of, training_path
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.hardware import seeded
-from trustml_cli.system.progress import Progress
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context
+from trustml_cli.tasks.debias_games import Games
 from trustml_cli.tasks.debias_rows import as_table, check_groups, choosing_rows, reweighed
 from trustml_cli.tasks.debiasing import (
     Guesses,
@@ -34,16 +33,13 @@ from trustml_cli.tasks.debiasing import (
     not_comparable,
     row,
     rows_by_group,
-    score,
     trade_off,
     within_labels,
 )
 from trustml_cli.training.gradient import GradientTrainer
-from trustml_cli.training.trainer import Trainer, finite
+from trustml_cli.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
-
-MEASURED = 60  # number of evaluations on validation rows during adversarial training
 
 
 class Method(Enum):
@@ -62,9 +58,13 @@ class Debias:
     """Train a classifier, then debias it by `method` for the goal `constraint`; reweighing has demographic parity only.
 
     `lambda` is the adversary's weight for each sensitive attribute, in the order of the data set; a single number
-    holds for all. `rounds`, `batch_size`, `lr`, `weight_decay`, `adversary_batch_size` and `adversary_lr` are those of
-    the adversarial training. The adversary is pretrained for `pretraining_epochs` epochs. The result is the mean of the
-    log-odds of `games`, each with the mean of its weights over the share `averaged` of the rounds, the last ones.
+    holds for all. It is multiplied by one of `lambda_factors`; of several, cross-validation with `folds` folds of
+    training rows chooses the one with the highest accuracy of those that reach the goal. With `cross_fitting` folds,
+    the adversary learns the probabilities of the groups given the features, predicted from the other folds, in place
+    of each row's groups, which the classifier memorises. `rounds`, `batch_size`, `lr`, `weight_decay`,
+    `adversary_batch_size` and `adversary_lr` are those of the adversarial training. The adversary is pretrained for
+    `pretraining_epochs` epochs. The result is the mean of the log-odds of `games`, each with the mean of its weights
+    over the share `averaged` of the rounds, the last ones.
 
     For each measurement a new adversary is trained until it has converged, for `measuring_epochs` epochs at most. The
     share `validation_fraction` of the training rows is held out: on them the adversarial training is monitored,
@@ -91,7 +91,10 @@ class Debias:
     method: Method
     constraint: Constraint
     lambda_: list[float]
+    lambda_factors: list[float]
+    folds: int
     games: int
+    cross_fitting: int
     rounds: int
     averaged: float
     batch_size: int
@@ -109,6 +112,11 @@ class Debias:
     def __post_init__(self) -> None:
         if not self.lambda_ or not all(0 <= value < inf for value in self.lambda_):
             raise ValueError(f"lambda: must be one number of at least 0 or one for each attribute, got {self.lambda_}")
+        if not self.lambda_factors or not all(0 < value < inf for value in self.lambda_factors):
+            raise ValueError(f"lambda_factors: must be one or more numbers above 0, got {self.lambda_factors}")
+        require(self, "folds", at_least=2)
+        if self.cross_fitting != 0 and self.cross_fitting < 2:
+            raise ValueError(f"cross_fitting: must be 0 or at least 2, got {self.cross_fitting}")
         require(self, "games", "rounds", "batch_size", "adversary_batch_size", at_least=1)
         require(self, "pretraining_epochs", "measuring_epochs", at_least=1)
         require(self, "averaged", at_least=0, at_most=1)
@@ -144,8 +152,8 @@ class Debias:
             after = by_thresholds(before, self.constraint, chosen, judging, context.seed)
         else:
             if self.method is Method.adversarial:
-                adversary = self.adversary(context, game, table, before.train, self.constraint)
-                network = self.play(context, game, network, adversary, table, held_out.train, validation)
+                games = self.games_of(game)
+                network = self.played(context, games, network, held_out, validation, model, trainer)
             else:
                 spec = context.spec(reweighed(held_out, context.seed), model, trainer)
                 network = context.train_or_load(spec, stage="debiased").network
@@ -200,62 +208,28 @@ class Debias:
             averaged=self.averaged,
         )
 
-    def adversary(
-        self,
-        context: Context,
-        game: AdversarialDebiasing,
-        table: Table,
-        part: Scored,
-        constraint: Constraint = Constraint.demographic_parity,
-        to_the_end: bool = False,
-    ) -> Adversary:
-        """A new adversary, trained on the log-odds of a fixed classifier for these rows.
+    def games_of(self, game: AdversarialDebiasing) -> Games:
+        """The games, before lambda is chosen."""
+        return Games(
+            game=game,
+            count=self.games,
+            hidden=self.adversary_hidden,
+            constraint=self.constraint,
+            pretraining_epochs=self.pretraining_epochs,
+            cross_fitting=self.cross_fitting,
+        )
 
-        It is trained for `pretraining_epochs`, or `to_the_end`: until it has converged.
-        """
-        device = context.hardware.device
-        with seeded(context.seed):
-            groups = [len(attribute.groups) for attribute in table.attributes]
-            adversary = Adversary(self.adversary_hidden, groups, constraint).to(device)
-            rows = (part.odds.float().to(device), part.labels.to(device), part.sensitive.to(device))
-            if not to_the_end:
-                game.pretrain(adversary, *rows, self.pretraining_epochs)
-            elif game.converge(adversary, *rows, self.measuring_epochs) == self.measuring_epochs:
-                log.info("the measuring adversary still learned after task.measuring_epochs=%d", self.measuring_epochs)
-        return adversary
-
-    def play(
-        self,
-        context: Context,
-        game: AdversarialDebiasing,
-        network: nn.Module,
-        adversary: Adversary,
-        table: Table,
-        train: Rows,
-        validation: Rows,
-    ) -> nn.Module:
-        """Play the games, each from a copy of the trained classifier and of the adversary; returns their mean."""
-        path: list[Point] = []
-        every = max(1, game.rounds // MEASURED)
-        with seeded(context.seed):
-            rows = train.on(context.hardware.device)
-            parts = (rows.inputs, rows.labels, rows.sensitive)
-            pairs = [(deepcopy(network).requires_grad_(True), deepcopy(adversary)) for _ in range(self.games)]
-            games = [game.play(classifier, own, *parts) for classifier, own in pairs]
-            bar = Progress(zip(*games, strict=True), total=game.rounds, desc="debiasing", unit="round")
-            for number, states in enumerate(bar, start=1):
-                if number % every and number < game.rounds:
-                    continue
-                for loss, _ in states:
-                    finite(loss)
-                classifiers = [classifier for _, classifier in states]
-                mean = MeanLogits(classifiers) if self.games > 1 else classifiers[0]
-                scored = score(context, mean, validation)
-                path.append(Point(number, scored.accuracy, scored.fairness(self.constraint.measure)))
-        names = [attribute.name for attribute in table.attributes]
+    def played(
+        self, context: Context, games: Games, network: nn.Module, held_out: Table, validation: Rows, model: Model,
+        trainer: Trainer,
+    ) -> nn.Module:  # fmt: skip
+        """The mean of the games with the lambda that is chosen; plots the training on validation rows."""
+        games = games.chosen(context, self.lambda_factors, self.folds, self.wanted, held_out, model, trainer)
+        network, path = games.play(context, network, held_out, validation)
+        names = [attribute.name for attribute in held_out.attributes]
         figure = training_path(path, names, self.constraint.measure, self.wanted, self.subject(context))
         context.record.plot("path", figure)
-        return mean.eval().requires_grad_(False)
+        return network
 
     @property
     def wanted(self) -> float:
@@ -291,8 +265,15 @@ class Debias:
     def guesses(self, context: Context, game: AdversarialDebiasing, table: Table, stage: Stage) -> Guesses:
         """What adversaries that are fitted to validation rows predict of the groups of the test rows."""
         groups = [len(attribute.groups) for attribute in table.attributes]
+        device = context.hardware.device
+        part = stage.validation
         # a new adversary, trained to convergence, on rows that the adversarial training did not use
-        network = self.adversary(context, game, table, stage.validation, to_the_end=True).cpu()
+        with seeded(context.seed):
+            network = Adversary(self.adversary_hidden, groups).to(device)
+            rows = (part.odds.float().to(device), part.labels.to(device), part.sensitive.to(device))
+            if game.converge(network, *rows, self.measuring_epochs) == self.measuring_epochs:
+                log.info("the measuring adversary still learned after task.measuring_epochs=%d", self.measuring_epochs)
+        network.cpu()
         with torch.no_grad():
             guesses = network(stage.test.odds.float(), stage.test.labels)
         return {
