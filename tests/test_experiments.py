@@ -65,7 +65,8 @@ def test_every_variant_serves_an_experiment_or_a_task() -> None:
     variants = [file for file in variants if file.parent.name != "dataset"]  # a user names several as outliers
     assert variants
     for file in variants:
-        assert re.search(rf"(/{file.parent.name}(@[\w.]+)?: .*|^  - )\b{file.stem}\b", text, re.MULTILINE), file.name
+        named = rf"(/{file.parent.name}(@[\w.]+)?: .*|^  - |\b{file.parent.name}=[\w,]*)\b{file.stem}\b"
+        assert re.search(named, text, re.MULTILINE), file.name
 
 
 def others(experiment: str) -> list[str]:
