@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from tests.configs import choice, choices
 from trustml_cli.config.instantiate import build
+from trustml_cli.extraction.bisection import LINES, by_bisection, queries_needed
 from trustml_cli.extraction.distill import Distill, augmented
 from trustml_cli.extraction.linear import LinearClassifier, LinearLogits, LinearSoftmax, well_spread
 from trustml_cli.extraction.linear_labels import LinearLabels, doubtful, scores
 from trustml_cli.extraction.thief import Means, Thief
-from trustml_cli.extraction.victim import Answer, Victim
+from trustml_cli.extraction.victim import Answer, QueriesSpent, Victim
 from trustml_cli.models.linear import linear_parameters
 from trustml_cli.models.model import Normalize
 from trustml_cli.system.errors import InputError
@@ -152,6 +153,33 @@ def test_labels_alone_give_the_borders_and_beat_random_queries(start: str, netwo
     assert smart > 0.98
     assert 1 - smart < 1 - random  # fewer mistakes
     assert method.comparable(linear_parameters(network, SHAPE)) is None
+
+
+@pytest.mark.parametrize("start", ["held_out", "noise"])
+def test_fifty_labels_a_parameter_give_the_boundaries_exactly(start: str, network: nn.Module) -> None:
+    queries = queries_needed(VALUES, CLASSES)
+    assert queries <= 50 * CLASSES * (VALUES + 1)
+    stolen = thief("linear_labels", start=start)(asked(network, queries), queries, means())
+    x = images(20_000, 3)
+    assert (network(x).argmax(1) == stolen(x).argmax(1)).double().mean() > 0.999
+    found, truth = (linear_parameters(one, SHAPE) for one in (stolen, network))
+    found, truth = found - found.mean(0), truth - truth.mean(0)
+    torch.testing.assert_close(found / found.norm(), truth / truth.norm(), rtol=0, atol=1e-3)
+    with pytest.raises(QueriesSpent):  # and it stops at its limit by its own count
+        by_bisection(asked(network, 100), images(LINES * CLASSES, 1).flatten(1), torch.Generator())
+
+
+@pytest.mark.parametrize(("raised", "left"), [({3: -99.0}, {0, 1, 2}), ({2: 99.0}, {2})])
+def test_classes_that_the_victim_never_gives_are_never_predicted(
+    raised: dict[int, float], left: set[int], network: nn.Module
+) -> None:
+    for number, by in raised.items():
+        network[2].bias.data[number] += by
+    queries = queries_needed(VALUES, CLASSES)
+    stolen = thief("linear_labels")(asked(network, queries), queries, means())
+    x = images(2000, 3)
+    assert set(network(x).argmax(1).tolist()) == left
+    assert (network(x).argmax(1) == stolen(x).argmax(1)).double().mean() > 0.999
 
 
 def test_doubtful_points_lie_where_the_answer_changes() -> None:

@@ -1,4 +1,4 @@
-"""Extraction of a linear classifier that returns labels only, by adaptive retraining.
+"""Extraction of a linear classifier that returns labels only, by adaptive retraining, or by bisection.
 
 Tramèr, Zhang, Juels, Reiter and Ristenpart 2016, arXiv 1609.02943, section 6.
 """
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from trustml_cli.extraction.bisection import LINES, by_bisection, queries_needed
 from trustml_cli.extraction.linear import LinearClassifier
 from trustml_cli.extraction.thief import Means, Thief
 from trustml_cli.extraction.victim import Answer, Victim
@@ -32,11 +33,14 @@ class Start(Enum):
 class LinearLabels(Thief):
     """Fits a logistic regression to the victim's labels, and queries next at its decision boundary.
 
-    A quarter of the queries (at least five per class, if there are as many) are starting points. The others come in
-    `rounds`: each draws lines between points that the fitted model classifies differently, and queries the point where
-    its prediction changes, so that queries concentrate at the victim's decision boundaries. Labels do not determine the
-    scale of the weights, so parameters are not comparable. `decay` is the factor of ‖W, b‖² in the loss of each fit
-    (L-BFGS, at most `iterations`).
+    With `queries_needed` queries or more, which are fewer than 50 for each parameter, it uses `by_bisection` instead,
+    which finds the boundaries exactly.
+
+    Otherwise a quarter of the queries (at least five per class, if there are as many) are starting points. The others
+    come in `rounds`: each draws lines between points that the fitted model classifies differently, and queries the
+    point where its prediction changes, so that queries concentrate at the victim's decision boundaries. Labels do not
+    determine the scale of the weights, so parameters are not comparable. `decay` is the factor of ‖W, b‖² in the loss
+    of each fit (L-BFGS, at most `iterations`).
     """
 
     start: Start
@@ -58,6 +62,12 @@ class LinearLabels(Thief):
         return True
 
     def __call__(self, victim: Victim, queries: int, means: Means) -> LinearClassifier:
+        if queries >= queries_needed(prod(victim.shape), victim.classes):
+            points = self.points(LINES * victim.classes, victim, means)
+            exact = by_bisection(victim, points, means.random)
+            if exact is not None:
+                return LinearClassifier(exact[:, :-1], exact[:, -1])
+            queries -= len(points)
         x = self.points(min(queries, max(queries // 4, 5 * victim.classes)), victim, means)
         y = victim.labels(x.view(-1, *victim.shape))
         model = torch.zeros(victim.classes, x.shape[1] + 1)
