@@ -41,7 +41,8 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def build_parts(*words: str) -> list[str]:
     """Build what the task of a command line takes; returns its names."""
     config = composed(*words)
-    parts = [part for part in signature(build(config.task, "task").__call__).parameters if part != "context"]
+    taken = signature(build(config.task, "task").__call__).parameters
+    parts = [name for name, one in taken.items() if name in config or (one.default is one.empty and name != "context")]
     for part in parts:
         build(config[part], part, TYPED)
     return parts

@@ -5,7 +5,7 @@ import os
 import re
 from contextlib import suppress
 from functools import partial
-from inspect import signature
+from inspect import Parameter, signature
 from pathlib import Path
 
 import yaml
@@ -171,14 +171,14 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
     if names := getattr(handler, "identity", None):
         record.choices = {**record.choices, **names}
         record.note(**record.identity)
-    wanted = [name for name in signature(handler.__call__).parameters if name != "context"]
-    if missing := [name for name in wanted if name not in groups]:
+    wanted = {name: one.default for name, one in signature(handler.__call__).parameters.items() if name != "context"}
+    if missing := [name for name, default in wanted.items() if name not in groups and default is Parameter.empty]:
         raise InputError(f"{missing[0]}: task={record.choices['task']} needs a choice of this group in its YAML")
     if unknown := sorted(groups - {*wanted, *COMMON_GROUPS, CALIBRATOR}):
         raise InputError(
             f"{unknown[0]}: task={record.choices['task']} takes no such group; {nearest(unknown[0], wanted)}"
         )
-    parts = {name: make(config[name], name) for name in wanted}
+    parts = {name: make(config[name], name) for name in wanted if name in groups}
     calibrator = make(config[CALIBRATOR], CALIBRATOR) if CALIBRATOR in groups else None
     if {"model", "trainer"} <= parts.keys():
         others = parts.get("others", {})

@@ -20,7 +20,7 @@ Digits = tuple[nn.Module, Tensor, Tensor]
 
 def substitute(**changes: Any) -> Substitute:
     built: Substitute = build(
-        choice("attack", "substitute", **{"training_images": 100, "rounds": 3, **changes}), "attack"
+        choice("attack", "substitute", **{"training_images": 100, "rounds": 3, "substitutes": 2, **changes}), "attack"
     )
     return built
 
@@ -40,7 +40,8 @@ def test_it_copies_the_victim_from_labels_and_its_images_fool_the_victim(digits:
     victim.queries = 0
     x_adv = attack(victim, x, y, 0.25)
     assert victim.queries == 0
-    assert torch.equal(x_adv, FGSM(norm=attack.norm, target=None)(attack.substitute, x, y, 0.25))
+    assert torch.equal(x_adv, attack.attack(attack.substitute, x, y, 0.25))
+    assert attack.white_box == FGSM(norm=attack.norm, target=None)
     assert (answers(attack.substitute, x) == answers(model, x)).double().mean() > 0.6  # of ten classes
     noisy = (x + 0.25 * torch.randn_like(x).sign()).clamp(0, 1)
     fell, to_noise = ((answers(model, images) != y).double().mean().item() for images in (x_adv, noisy))
@@ -58,6 +59,28 @@ def test_more_rounds_copy_better(digits: Digits) -> None:
     assert agree[1] > agree[0] + 0.1, agree
 
 
+def test_the_attack_is_momentum_fgsm_on_the_mean_of_the_substitutes_logits(digits: Digits) -> None:
+    model, x, y = digits
+    attack = fitted(substitute(rounds=0, epochs=2, steps=5), model)
+    networks = list(attack.substitute.networks)
+    assert len(networks) == 2
+    torch.testing.assert_close(attack.substitute(x), (networks[0](x) + networks[1](x)) / 2)
+    assert not torch.equal(networks[0](x), networks[1](x))
+    mifgsm = build(choice("attack", "mifgsm", steps=5), "attack")
+    assert torch.equal(attack(model, x, y, 0.1), mifgsm(attack.substitute, x, y, 0.1))
+
+
+def test_perturbed_images_are_within_their_bound_and_harder(digits: Digits) -> None:
+    model, x, y = digits
+    attack = substitute(robust=0.1)
+    moved = attack.perturbed(model, x, y)
+    assert (moved - x).abs().max() <= 0.1 + 1e-6
+    assert moved.min() >= 0
+    assert moved.max() <= 1
+    assert (answers(model, moved) != y).double().mean() > (answers(model, x) != y).double().mean() + 0.05
+    assert substitute(robust=0).perturbed(model, x, y) is x
+
+
 def test_no_more_labels_are_asked_for_than_there_are_queries(digits: Digits) -> None:
     victim = QueryCounter(digits[0])
     fitted(substitute(training_images=60, rounds=5, labels=150, epochs=1), victim)
@@ -65,7 +88,7 @@ def test_no_more_labels_are_asked_for_than_there_are_queries(digits: Digits) -> 
 
 
 def test_it_is_for_images_and_is_trained_before_it_is_called(digits: Digits) -> None:
-    with pytest.raises(ValueError, match="needs images of at least 4×4"):
+    with pytest.raises(ValueError, match="needs images"):
         substitute().check(digits[0], (13,))
     with pytest.raises(RuntimeError, match="trained first"):
         substitute()(*digits, 0.1)
@@ -75,6 +98,7 @@ def test_it_is_for_images_and_is_trained_before_it_is_called(digits: Digits) -> 
     ("key", "value", "words"),
     [
         ("training_images", 0, "at least 1"), ("rounds", -1, "at least 0"), ("jump", 0.0, "above 0"),
+        ("substitutes", 0, "at least 1"), ("robust", -0.1, "at least 0"), ("steps", 0, "at least 1"),
         ("labels", 10, r"at least training_images \(100\)"), ("lr", 0.0, "above 0"),
     ],
 )  # fmt: skip

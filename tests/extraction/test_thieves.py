@@ -1,6 +1,7 @@
 """Every thief in conf/thief steals a victim; the equation solvers steal all of it."""
 
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -226,12 +227,17 @@ def test_a_network_is_stolen_from_every_kind_of_answer(answer: Answer) -> None:
     assert (stolen(test).argmax(1) == Wavy()(test).argmax(1)).double().mean() > 0.93
 
 
-def test_jacobian_augmentation_doubles_the_queries_by_signed_steps(network: nn.Module) -> None:
-    method = thief("distill", seeds=10, step=0.1, epochs=1)
+@pytest.mark.parametrize(("source", "seeds", "images"), [("jacobian", 10, 300), ("held_out", 3, 10)])
+def test_jacobian_augmentation_doubles_the_queries_by_signed_steps(
+    source: str, seeds: int, images: int, network: nn.Module
+) -> None:
+    method = thief("distill", source=source, seeds=seeds, step=0.1, epochs=1)
     assert isinstance(method, Distill)
-    rounds = [x for x, _ in method.rounds(asked(network, 35), 35, means(), student())]
+    given = means()
+    own = given.images[:images]
+    rounds = [x for x, _ in method.rounds(asked(network, 35), 35, replace(given, images=own), student())]
     assert [len(x) for x in rounds] == [10, 20, 35]
-    own = means().images.flatten(1)
+    own = own.flatten(1)
     assert all((own == image).all(1).any() for image in rounds[0].flatten(1))
     for image in rounds[2].flatten(1)[10:20]:  # each lies a step of 0.1, or less at the border, from one of the first
         distances = (image - rounds[0].flatten(1)).abs().amax(1)
@@ -245,13 +251,23 @@ def test_a_signed_step_follows_the_gradient_of_the_label_s_logit(network: nn.Mod
     torch.testing.assert_close(augmented(network, x, labels, 0.1, CPU), expected)
 
 
-def test_more_queries_than_own_images_are_refused() -> None:
-    for source, queries, wanted in (("held_out", 300, 300), ("jacobian", 300, 100), ("noise", 300, 0)):
-        method = thief("distill", source=source)
-        method.check(queries, wanted)
-        if wanted:
-            with pytest.raises(ValueError, match=f"{wanted} held-out images .* there are {wanted - 1}"):
-                method.check(queries, wanted - 1)
+def test_more_seeds_than_own_images_are_refused() -> None:
+    thief("distill", source="jacobian").check(300, 100)
+    with pytest.raises(ValueError, match=r"100 held-out images .* there are 99"):
+        thief("distill", source="jacobian").check(300, 99)
+    thief("distill", source="held_out").check(300, 1)
+
+
+@pytest.mark.parametrize(("queries", "batches"), [(1, [2]), (65, [33, 32]), (64, [64])])
+def test_no_batch_has_one_image_and_there_are_enough_batches(
+    queries: int, batches: list[int], network: nn.Module
+) -> None:
+    shown: list[int] = []
+    learner = student()
+    learner.register_forward_pre_hook(lambda layer, given: shown.append(len(given[0])) if layer.training else None)
+    given = replace(means(), student=lambda: learner)
+    thief("distill", batch_size=64, epochs=2, steps=5)(asked(network, queries), queries, given)
+    assert shown == batches * -(-5 // len(batches))
 
 
 @pytest.mark.parametrize(
@@ -265,6 +281,7 @@ def test_more_queries_than_own_images_are_refused() -> None:
         ("linear_labels", {"iterations": 0}, "iterations: must be at least 1"),
         ("distill", {"source": "web"}, "source: .*noise, held_out, jacobian"),
         ("distill", {"answer": "gradients"}, "answer: .*logits, probabilities, labels"),
+        ("distill", {"steps": 0}, "steps: must be at least 1"),
         ("distill", {"seeds": 0}, "seeds: must be at least 1"),
         ("distill", {"step": 0}, "step: must be above 0"),
         ("distill", {"lr": -1}, "lr: must be above 0"),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from tests.configs import choice, choices, composed
@@ -105,7 +106,7 @@ class Onlooker(Thief):
 
 def test_a_thief_is_given_images_of_its_own_and_a_student_of_another_seed(context: Context, tiny_data: Dataset) -> None:
     thief, task = Onlooker(given=[]), handler(method=["onlooker"], returns=Answer.labels)
-    task(context, Given(limit=None, data=tiny_data), MODEL, TRAINER, {"onlooker": thief}, MODEL, Defence())
+    task(context, Given(limit=None, data=tiny_data), MODEL, TRAINER, {"onlooker": thief}, Defence(), MODEL)
     data, own = split_validation(tiny_data, 0.25, context.seed)
     ((means, student),) = thief.given
     assert isinstance(own, InMemory)
@@ -138,9 +139,11 @@ def test_the_headline_of_linear_thefts_is_the_error_of_the_weights(trustml: Cli,
 
 
 def test_methods_that_do_not_fit_the_victim_are_left_out(trustml: Cli, tmp_path: Path) -> None:
-    words = ["task=steal", "model=mlp", "trainer=smoke", "task.queries=70", "thief.distill.epochs=1"]
+    words = ["task=steal", "model=mlp", "trainer=smoke", "task.queries=70", "thief.distill.steps=10"]
     assert trustml(*words).returncode == 0
     assert list(metrics(newest(tmp_path)).method) == ["distill"]
+    student = load_file(newest(tmp_path) / "artifacts" / "distill_70.safetensors")
+    assert [len(student[key]) for key in sorted(student) if key.endswith("weight")] == [256, 128, 10]  # the mlp's
 
 
 @pytest.mark.data

@@ -53,7 +53,13 @@ def test_what_an_attack_asked_while_learning_is_told(trustml: Cli, tmp_path: Pat
 
 def test_a_substitute_tells_how_many_labels_it_asked_for(trustml: Cli, tmp_path: Path) -> None:
     words = ["task=attack", "attack=substitute", "trainer=smoke", "model=mlp", "task.epsilon=0.3"]
-    few = ["attack.training_images=100", "attack.rounds=2", "task.surfaces=0", "task.check_images=0", "task.examples=1"]
+    few = [
+        "attack.training_images=100",
+        "attack.substitutes=1",
+        "task.surfaces=0",
+        "task.check_images=0",
+        "task.examples=1",
+    ]
     answer = trustml(*words, *few)
     assert answer.returncode == 0, answer.stderr
     run = newest(tmp_path)
@@ -61,6 +67,8 @@ def test_a_substitute_tells_how_many_labels_it_asked_for(trustml: Cli, tmp_path:
     row = metrics(run).iloc[0]
     assert row.queries == row.gradients == 0
     assert row.robust_accuracy < row.clean_accuracy - 0.3
+    assert trustml("task=fgsm", *words[2:], *few[2:]).returncode == 0
+    assert row.white_box_success_rate == metrics(newest(tmp_path)).iloc[0].attack_success_rate > 0.5
 
 
 @pytest.mark.data

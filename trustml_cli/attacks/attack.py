@@ -81,6 +81,11 @@ class Attack(ABC):
         """The number of attacker's images that `fit` needs; 0 if the attack needs no training."""
         return 0
 
+    @property
+    def white_box(self) -> "Attack | None":
+        """The attack with full access that this one does without; None if it is no stand-in for one."""
+        return None
+
     def fit(self, model: nn.Module, x: Tensor, y: Tensor) -> "Attack":
         """Return the attack trained against `model` on the attacker's own images x [n, C, H, W] of classes y.
 

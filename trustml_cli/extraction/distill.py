@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from trustml_cli.extraction.thief import Means, Thief
 from trustml_cli.extraction.victim import CHUNK, Answer, Victim
-from trustml_cli.models.minibatches import fit_minibatches
+from trustml_cli.models.minibatches import descend
 from trustml_cli.system.ranges import require
 
 
@@ -24,9 +24,9 @@ class Source(Enum):
     noise = "noise"
     """Uniformly random pixels in [0, 1]."""
     held_out = "held_out"
-    """The thief's own images."""
+    """The thief's own images; if there are too few, they are augmented along the sign of the student's Jacobian."""
     jacobian = "jacobian"
-    """A few own images, augmented along the sign of the student's Jacobian."""
+    """A few own images, augmented in the same way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +34,11 @@ class Distill(Thief):
     """Trains a student on the victim's answers, with cross-entropy loss.
 
     `answer` is the kind of answer that is queried: `labels` are hard targets; `probabilities`, and the softmax of
-    `logits`, are soft targets. `source: jacobian` starts with `seeds` own images; each round then doubles the queries
-    by x + `step`·sign(∂ student's logit of the victim's label / ∂x), clipped to [0, 1], until the budget is used. The
-    student is trained with Adam in batches of `batch_size` for `epochs` (per round, where there are rounds), with a
-    learning rate that decays from `lr` to zero along half a cosine.
+    `logits`, are soft targets. `source: held_out` starts with as many own images as there are, `jacobian` with `seeds`
+    of them; each round then doubles the queries by x + `step`·sign(∂ student's logit of the victim's label / ∂x),
+    clipped to [0, 1], until the budget is used. In each round the student is trained with Adam in batches of
+    `batch_size` for `epochs`, or more if these are less than `steps` batches, with a learning rate that decays from
+    `lr` to zero along half a cosine.
     """
 
     answer: Answer
@@ -45,11 +46,12 @@ class Distill(Thief):
     seeds: int
     step: float
     epochs: int
+    steps: int
     batch_size: int
     lr: float
 
     def __post_init__(self) -> None:
-        require(self, "seeds", "epochs", "batch_size", at_least=1)
+        require(self, "seeds", "epochs", "steps", "batch_size", at_least=1)
         require(self, "step", above=0, at_most=1)
         require(self, "lr", above=0)
 
@@ -58,7 +60,7 @@ class Distill(Thief):
         return self.answer
 
     def check(self, queries: int, images: int) -> None:
-        wanted = {Source.noise: 0, Source.held_out: queries, Source.jacobian: min(self.seeds, queries)}[self.source]
+        wanted = min(self.seeds, queries) if self.source is Source.jacobian else 0
         if wanted > images:
             raise ValueError(f"{wanted} held-out images are needed as queries, but there are {images}")
 
@@ -73,7 +75,7 @@ class Distill(Thief):
         if self.source is Source.noise:
             x = torch.rand(queries, *victim.shape, generator=means.random)
         else:
-            first = queries if self.source is Source.held_out else min(self.seeds, queries)
+            first = min(queries, self.seeds) if self.source is Source.jacobian else queries
             x = means.images[torch.randperm(len(means.images), generator=means.random)[:first]]
         answers = self.ask(victim, x)
         yield x, answers
@@ -97,17 +99,16 @@ class Distill(Thief):
         """Train the student on the answers, starting from its current weights."""
         student.train()
         x, answers = x.to(means.device), answers.to(means.device)
+        if len(x) == 1:
+            x, answers = torch.cat([x, x]), torch.cat([answers, answers])  # BatchNorm takes no batch of one
+        batches = -(-len(x) // self.batch_size)
+        epochs = max(self.epochs, -(-self.steps // batches))
         optimizer = torch.optim.Adam(student.parameters(), self.lr)
-        steps = self.epochs * -(-len(x) // self.batch_size)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-        fit_minibatches(
-            lambda rows: functional.cross_entropy(student(x[rows]), answers[rows]),
-            optimizer,
-            lambda: torch.randperm(len(x), generator=means.random).to(means.device),
-            self.batch_size,
-            self.epochs,
-            schedule,
-        )
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * batches)
+        for _ in range(epochs):
+            for rows in torch.randperm(len(x), generator=means.random).to(means.device).tensor_split(batches):
+                descend(optimizer, functional.cross_entropy(student(x[rows]), answers[rows]))
+                schedule.step()
         student.eval()
 
 

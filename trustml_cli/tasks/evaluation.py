@@ -38,6 +38,8 @@ class RobustnessEvaluation:
     data: Dataset
     images: Split
     curve: RobustnessCurve
+    white_box: RobustnessCurve | None = None
+    """The curve of the attack that `attack` stands in for, from an attacker with full access."""
 
     def write_rows(self, defended: Mapping[str, str], learnt: Mapping[str, str]) -> None:
         """Write a row of metrics.csv for each epsilon and each network evaluated on the adversarial images.
@@ -46,12 +48,15 @@ class RobustnessEvaluation:
         """
         record, curve, attack = self.context.record, self.curve, self.attack
         name, model = record.choices["attack"], record.choices["model"]
-        for attacked in curve.attacked:
+        for number, attacked in enumerate(curve.attacked):
             condition = {**defended, "attack": name, "norm": attack.norm.value, "epsilon": attacked.epsilon}
             judged = {model: (curve.clean, attacked.answers)}
             judged |= {other: (curve.clean_transferred[other], said) for other, said in attacked.transferred.items()}
             for scored_on, (clean, answers) in judged.items():
                 row = robustness_row(curve.labels, clean, answers, attacked, attack) | self.distance
+                if self.white_box and scored_on == model:
+                    reached = successes(curve.labels, clean, self.white_box.attacked[number].answers, attack)
+                    row |= proportion("white_box_success_rate", int(reached.sum()), int(curve.initially_right.sum()))
                 scored = {"scored_on": scored_on} if attacked.transferred else {}
                 record.metrics({**condition, **scored, **learnt}, **row)
         if isinstance(attack, Confident):
@@ -149,16 +154,22 @@ class RobustnessEvaluation:
         context.record.plot("loss_surface", figure)
 
 
+def successes(labels: Tensor, clean: Predictions, answers: Predictions, attack: Attack) -> Tensor:
+    """Which correctly classified images are misclassified now (or classified as the target), bool [N]."""
+    fell = answers.predicted != labels if attack.target is None else answers.predicted == attack.target
+    return (clean.predicted == labels) & fell
+
+
 def robustness_row(
     labels: Tensor, clean: Predictions, answers: Predictions, attacked: EpsilonResult, attack: Attack
 ) -> dict[str, object]:
-    """The values of one row. Success: a correctly classified image is misclassified (or classified as the target).
+    """The values of one row.
 
     `sure_success_rate` counts successes where the model predicts with a confidence of at least `SURE`.
     """
     right = clean.predicted == labels
     still_right = answers.predicted == labels
-    reached = right & (~still_right if attack.target is None else answers.predicted == attack.target)
+    reached = successes(labels, clean, answers, attack)
     sure = reached & (answers.confidence >= SURE)
     return {
         **by_image("clean_accuracy", right),

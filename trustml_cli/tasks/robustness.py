@@ -7,7 +7,7 @@ from math import isfinite
 from typing import ClassVar, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trustml_cli.attacks.adaptive import Backward, adaptive_view
 from trustml_cli.attacks.attack import Access, Attack
@@ -58,6 +58,7 @@ class RobustnessTask:
         *neither("mean_l1", "queries", "gradients"),
         *lower("sure_success_rate"),
         *sometimes(higher("median_distance")),
+        *sometimes(neither("white_box_success_rate")),
     )
 
     epsilon: list[float]
@@ -108,8 +109,11 @@ class RobustnessTask:
         The networks `transfer_models` are evaluated on the same adversarial images.
         """
         count = batch_size(images, context.hardware.device)
-        stream = batches(images.on(context.hardware.device), count, context.hardware.device)
-        progress = Progress(stream, total=-(-len(images) // count), desc="attacking", unit="batch")
+
+        def stream() -> Progress[tuple[Tensor, Tensor]]:
+            shown = batches(images.on(context.hardware.device), count, context.hardware.device)
+            return Progress(shown, total=-(-len(images) // count), desc="attacking", unit="batch")
+
         learning, asked = QueryCounter(network), None
         if any(self.epsilon):
             attack, learning = fit_attack(context, attack, network, data)
@@ -119,7 +123,10 @@ class RobustnessTask:
                 asked = adaptive_view(network, self.eot, self.backward)
                 asked = asked or choose_attack_view(network, *some, context.hardware.compiled)
             kept = len(images) if isinstance(self.save, str) else self.save
-            curve = attack_curve(network, attack, progress, sorted(set(self.epsilon)), kept, transfer_models, asked)
+            epsilons = sorted(set(self.epsilon))
+            curve = attack_curve(network, attack, stream(), epsilons, kept, transfer_models, asked)
+            full_access = attack.white_box
+            rival = attack_curve(network, full_access, stream(), epsilons, 0, asked=asked) if full_access else None
         assert curve.asked is not None
         context.record.note(attack_asked=curve.asked.which)
         if curve.batch_size is not None:
@@ -127,7 +134,7 @@ class RobustnessTask:
             context.record.note(batch_size=curve.batch_size)
         if learning.queries:
             context.record.note(learning_queries=learning.queries, learning_gradients=learning.gradients)
-        return RobustnessEvaluation(context, network, attack, data, images, curve)
+        return RobustnessEvaluation(context, network, attack, data, images, curve, rival)
 
 
 def check_epsilons(values: list[float]) -> None:

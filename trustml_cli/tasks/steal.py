@@ -39,7 +39,8 @@ class Steal:
 
     The victim returns at most what `returns` names, rounded to `round_digits` decimal places. The share `held_out` of
     the training images, without labels, belongs to the thief. The victim is not trained on them, except where
-    `attacker_images` is `train`. Agreement is measured on the test images, which neither network was trained on.
+    `attacker_images` is `train`. Agreement is measured on the test images, which neither network was trained on. Where
+    no `student` is given, a thief that trains one trains a network of the victim's kind.
     """
 
     columns: ClassVar[Columns] = (
@@ -77,8 +78,8 @@ class Steal:
         model: Model,
         trainer: Trainer,
         thief: dict[str, Thief],
-        student: Model,
         defence: Defence,
+        student: Model | None = None,
     ) -> None:
         """Write one row for each method and number of queries, then the plots."""
         thieves = thief if self.method is None else chosen(self.method, thief, "task.method")
@@ -87,6 +88,12 @@ class Steal:
         data = less if self.attacker_images is AttackerImages.held_out else whole
         if not (len(data.train) and len(own)):
             raise InputError("task.held_out: leaves nothing for the victim or for the thief; take another share")
+        if student is None:
+            if not model.trains and model.checkpoint is None:
+                raise InputError(
+                    "model@student: must be named, as the victim's own kind has published weights; take mlp"
+                )
+            student = model.fresh()
         thieves = self.able(thieves, data, own, context, model, student, defence)
         network = context.train_or_load(context.spec(data, model, trainer, defence=defence)).network
         asked = predict(network, data.test, context.hardware)
