@@ -198,7 +198,7 @@ def dispatch(config: DictConfig, record: Recorder) -> None:
     seed_everything(settings.seed)
     with prefix_errors("compile"):
         hardware = Hardware(device, settings.precision, settings.compile)
-    record.note(changed=changed(config, HydraConfig.get().runtime.choices))
+    record.note(changed=changed(config, HydraConfig.get().runtime.choices, words))
     record.follow(make(config.tracker, "tracker"))
     with report_out_of_memory(memory_hint(config)):
         handler(Context(settings.seed, hardware, model_store(settings.cache_dir), record, calibrator), **parts)

@@ -79,8 +79,16 @@ def test_a_choice_that_is_added_to_those_of_the_task_is_no_change(added: str, ch
     whole = {"task": "rectify", "dataset": "digits", "model": "cifar_cnn", "trainer": "default", **chosen}
     with composing_from(config_folder()):
         register_resolvers()
-        config = compose("config", [f"task={whole['task']}", added, "seed=3"])
-        assert changed(config, whole) == {"seed": {"default": 0, "value": 3}}
+        words = [f"task={whole['task']}", added, "seed=3"]
+        assert changed(compose("config", words), whole, words) == {"seed": {"default": 0, "value": 3}}
+
+
+def test_nothing_is_changed_by_choices_alone_and_something_by_an_experiment() -> None:
+    assert changed(DictConfig({}), {"task": "train", "experiment": None}, ["task=train"]) == {}
+    with composing_from(config_folder()):
+        words = ["experiment=backdoor_mnist"]
+        chosen = {"task": "backdoor", "dataset": "mnist", "model": "mnist_cnn", "experiment": "backdoor_mnist"}
+        assert changed(compose("config", words), chosen, words)
 
 
 @pytest.mark.parametrize(

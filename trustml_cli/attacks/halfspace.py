@@ -35,9 +35,10 @@ def rising(gain: Tensor, room: Tensor, gap: Tensor, pace: Tensor) -> Tensor:
     precision = 16 * torch.finfo(gain.dtype).eps
     level = torch.zeros_like(gap)
     move = torch.zeros_like(gain)
+    pull = gain * pace
     for _ in range(gain.shape[1] + 1):
         missing = gap - (gain * move).sum(1)
-        slope = (gain * pace * (move < room)).sum(1)
+        slope = (pull * (move < room)).sum(1)
         unfinished = (missing > precision * gap) & (slope > 0)
         if not unfinished.any():
             break

@@ -84,11 +84,13 @@ def for_norm(key: str, values: DictConfig, like: str = "", *, _root_: DictConfig
     return ListConfig(list(value)) if isinstance(value, list | ListConfig) else value
 
 
-def changed(config: DictConfig, chosen: Mapping[str, str | None]) -> dict[str, dict[str, Any]]:
+def changed(config: DictConfig, chosen: Mapping[str, str | None], words: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Keys whose values differ from the YAML of the choices: `default` and `value` of each.
 
-    `chosen` names the choice of each group. Values set by an experiment or on the command line count as changes.
+    `chosen` names the choice of each group. Values set by an experiment or by the overrides `words` count as changes.
     """
+    if not chosen.get("experiment") and all(word.partition("=")[0] in chosen for word in words):
+        return {}  # nothing but choices: composing the config again would give the same
     plain = composed(
         tuple(
             (group, str(choice))

@@ -2,7 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -106,6 +106,7 @@ class Dataset:
     `classes` are the names of the classes, in the order of their numbers. `fingerprint` changes with the content and is
     part of the store key of trained models; changed data sets must be made by `derive`. `source` describes where the
     examples were read from, and `notes` what matters when figures measured on them are compared with others.
+    `columns_read` says how each column of a file was read, a row each.
     """
 
     train: Split
@@ -114,6 +115,7 @@ class Dataset:
     fingerprint: str
     source: str
     notes: tuple[str, ...] = field(default=(), kw_only=True)
+    columns_read: tuple[Mapping[str, Any], ...] = field(default=(), kw_only=True)
 
     @property
     def shape(self) -> tuple[int, ...]:

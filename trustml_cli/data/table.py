@@ -1,8 +1,8 @@
 """Tabular data sets: their rows, their splits, and the groups of sensitive attributes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import pandas
@@ -63,7 +63,7 @@ class Table(Dataset):
 
     `attributes` describe the columns of `sensitive` in both splits. They are not features. `bins` is the maximum number
     of binary columns added for each numeric column; `feature_columns` names the column that each feature is made of,
-    empty if unknown. `columns_read` says how each column of a file was read, a row each.
+    empty if unknown.
     """
 
     train: Rows
@@ -71,7 +71,6 @@ class Table(Dataset):
     attributes: tuple[Attribute, ...]
     bins: int = 0
     feature_columns: tuple[str, ...] = ()
-    columns_read: tuple[Mapping[str, Any], ...] = ()
 
     def split_validation(self, fraction: float, seed: int) -> tuple["Table", Rows]:
         """The table without a share `fraction` of each stratum of its training rows, and the rows held out.

@@ -1,7 +1,8 @@
 """CSV files that are safe to open in a spreadsheet or terminal: no formulas, no control characters."""
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,22 @@ def unescape_formula(cell: Any) -> Any:
 def as_csv(table: "pandas.DataFrame", header: bool = True) -> str:
     """`table` as the text of a CSV file; without the header it continues one."""
     return table.rename(columns=escape_formula).map(escape_formula).to_csv(index=False, header=header)
+
+
+def rows_as_csv(rows: Sequence[Mapping[str, Any]], header: bool = True) -> str:
+    """The same of rows, whose columns are all that any row has; without pandas, whose import takes half a second.
+
+    A value that a row lacks, None and nan are empty cells.
+    """
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    text = StringIO()
+    file = csv.writer(text, lineterminator="\n")
+    if header:
+        file.writerow(map(escape_formula, columns))
+    for row in rows:
+        values = (row.get(column) for column in columns)
+        file.writerow("" if value != value else escape_formula(value) for value in values)
+    return text.getvalue()
 
 
 def read_csv(path: Path, inside: Path | None = None) -> "pandas.DataFrame":

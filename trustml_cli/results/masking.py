@@ -2,6 +2,7 @@
 
 import os
 import re
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -51,6 +52,7 @@ def masked_yaml(text: str) -> str:
     return text if hidden == content else yaml.safe_dump(hidden, sort_keys=False, allow_unicode=True)
 
 
+@lru_cache(maxsize=4096)  # a page asks for every environment variable at each of its thousands of texts
 def is_secret(name: str) -> bool:
     """Whether a config key or an environment variable has a name that suggests a secret."""
     return NAME.fullmatch(name) is not None

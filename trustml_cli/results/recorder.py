@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 from trustml_cli.config.groups import flat
 from trustml_cli.metrics.columns import ANSWERS, Better, Columns, declared
 from trustml_cli.results.claim import FIRST, clear, earlier_run, refuse_others
-from trustml_cli.results.csv_files import as_csv
+from trustml_cli.results.csv_files import rows_as_csv
 from trustml_cli.results.log_line import log_line
 from trustml_cli.results.masking import masked
 from trustml_cli.results.run_facts import read_facts
@@ -245,10 +245,8 @@ class Recorder:
 
     def append(self, name: str, rows: list[dict[str, Any]]) -> None:
         """Append rows, all with the same columns, to NAME.csv: a table that need not fit into memory."""
-        import pandas
-
         path = self._own_file(f"{file_name(name)}.csv")
-        text = as_csv(pandas.DataFrame(rows), header=not path.exists())
+        text = rows_as_csv(rows, header=not path.exists())
         with path.open("a", encoding="utf-8") as file:
             file.write(text)
 
@@ -307,9 +305,7 @@ class Recorder:
             self._write_facts()
 
     def _write_table(self, name: str, rows: list[dict[str, Any]]) -> None:
-        import pandas
-
-        text = as_csv(pandas.DataFrame(rows))
+        text = rows_as_csv(rows)
         write_atomically(self._own_file(name), lambda partial: partial.write_text(text, encoding="utf-8"))
 
     def _own_file(self, name: str) -> Path:

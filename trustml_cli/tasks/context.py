@@ -14,12 +14,10 @@ from torch import nn
 from trustml_cli.calibration.calibrator import Calibrator, FittedCalibrator
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split, random_subset
-from trustml_cli.data.table import Table
 from trustml_cli.defences.defence import Defence
 from trustml_cli.models.checkpoint import load_checkpoint
 from trustml_cli.models.inference import NO_GRADIENT
 from trustml_cli.models.model import InputSpec, Model
-from trustml_cli.plots.training import training_curves
 from trustml_cli.results.recorder import Recorder
 from trustml_cli.system.distribution import own_version
 from trustml_cli.system.errors import InputError, prefix_errors
@@ -125,6 +123,8 @@ class Context:
             if all(row.step for row in history) and stage in (None, name)
         }
         if histories:
+            from trustml_cli.plots.training import training_curves  # matplotlib, after the results are told
+
             shown = dict(list(histories.items())[:CURVES])
             self.record.plot("curves", training_curves(shown, self.record.subject))
 
@@ -148,7 +148,7 @@ class Context:
             data = spec.data
             read = {"source": data.source, "shape": list(data.shape), "fingerprint": data.fingerprint}
             self.record.note(data={**read, "notes": list(data.notes)})
-            if isinstance(data, Table) and data.columns_read:
+            if data.columns_read:
                 self.record.table("columns", [dict(row) for row in data.columns_read])
         trained = self._wrapped(spec, stage) if isinstance(spec, WrappedSpec) else self._trained(spec, stage)
         self.record.note(model_key=trained.key)

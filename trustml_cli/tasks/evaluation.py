@@ -1,4 +1,7 @@
-"""The measured robustness of a network under an attack, written as rows of metrics.csv and as plots."""
+"""The measured robustness of a network under an attack, written as rows of metrics.csv and as plots.
+
+Whoever plots imports matplotlib: that takes half a second, and the results are told before.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,10 +16,6 @@ from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, Split, random_subset
 from trustml_cli.metrics.intervals import average, by_image, median, proportion
 from trustml_cli.models.inference import gives_gradients
-from trustml_cli.plots.loss_surface import loss_surfaces
-from trustml_cli.plots.robustness import adversarial_examples, fooled_first, robustness_curve
-from trustml_cli.plots.style import side_by_side
-from trustml_cli.plots.transfer import transferred_answers
 from trustml_cli.system.hardware import seeded
 from trustml_cli.tasks.context import Context
 
@@ -98,12 +97,16 @@ class RobustnessEvaluation:
     def plot_curve(self) -> None:
         """Plot robust accuracy against epsilon, if there are at least two epsilons."""
         if len(self.curve.attacked) > 1:
+            from trustml_cli.plots.robustness import robustness_curve
+
             figure = robustness_curve(self.curve, self.subject, self.attack.norm.value)
             self.context.record.plot("robustness", figure)
 
     def plot_examples(self, count: int) -> None:
         """Plot `count` images before and after the attack at each epsilon above 0."""
         if self.curve.attacked[-1].epsilon > 0:
+            from trustml_cli.plots.robustness import adversarial_examples
+
             norm = self.attack.norm.value
             figure = adversarial_examples(self.curve, self.data.classes, count, self.subject, norm)
             self.context.record.plot("examples", figure)
@@ -114,6 +117,9 @@ class RobustnessEvaluation:
         curve, classes = self.curve, self.data.classes
         if max(curve.examples.shape[2:]) > LARGEST or len(curve.attacked) < 2:
             return
+        from trustml_cli.plots.robustness import fooled_first
+        from trustml_cli.plots.style import side_by_side
+
         chosen = fooled_first(curve, count)
         frames = []
         for attacked in curve.attacked:
@@ -129,6 +135,8 @@ class RobustnessEvaluation:
         """Plot `count` images with the answers of every other network, at the largest epsilon."""
         attacked, record = self.curve.attacked[-1], self.context.record
         if attacked.transferred and attacked.epsilon > 0:
+            from trustml_cli.plots.transfer import transferred_answers
+
             figure = transferred_answers(
                 self.curve, attacked, record.choices["model"], self.data.classes, count, self.subject,
                 self.attack.norm.value,
@@ -146,6 +154,8 @@ class RobustnessEvaluation:
         x, y = next(batches(random_subset(self.images, count, context.seed), count, context.hardware.device))
         if not gives_gradients(self.network, x[:1]):
             return
+        from trustml_cli.plots.loss_surface import loss_surfaces
+
         with seeded(context.seed):
             each = [
                 loss_surface(self.network, x[i : i + 1], y[i : i + 1], epsilon, norm, POINTS) for i in range(len(x))
