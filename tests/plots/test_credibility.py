@@ -54,18 +54,18 @@ def test_curves_of_credibility_layers_and_reliability() -> None:
     assert points(panel, 2)[0][0] == 0.05  # where images are flagged
     (panel,) = support_by_layer(both, "cnn on digits").axes
     assert [y for _, y in points(panel, 0)] == [0.25, 0.75]
-    left, right = reliability(both, torch.ones(8).long(), "cnn on digits").axes
-    assert points(left, 0) == [pytest.approx((0.85, 0.5))]  # of the neighbours' answers half are right
-    assert points(right, 0) == [pytest.approx((0.9, 1.0))]
+    above, _, below, _ = reliability(both, torch.ones(8).long(), "cnn on digits").axes
+    assert points(above, 1) == [pytest.approx((0.85, 0.5))]  # of the neighbours' answers half are right
+    assert points(below, 1) == [pytest.approx((0.9, 1.0))]
 
 
 def test_neighbours_stand_beside_their_image() -> None:
-    rows = [("clean", judged(0.85), 0), ("fgsm", judged(0.15), 5)]
+    rows = [("clean", judged(0.85), 0, None), ("fgsm", judged(0.15), 5, 0)]
     references, labels = torch.rand(2, 1, 4, 4), torch.tensor([0, 1])
     figure = nearest_images(rows, 2, references, labels, {0: "a", 1: "b"}, ("zero", "one", "two"), "cnn on digits")
     (panel,) = figure.axes
     assert len(panel.images) == 2 + 2 * 2 * 2
     colors = {text.get_text(): text.get_color() for text in panel.texts}
-    assert {"zero (0.85)", "one (0.15)", "a", "b", "clean", "fgsm"} <= set(colors)
+    assert {"zero (0.85)", "one (0.15), is zero", "a", "b", "clean", "fgsm"} <= set(colors)
     kinds = [text.get_color() for text in panel.texts if text.get_text() == "zero"]
     assert kinds == ["black", "#C44E00", "black", "#C44E00"]  # of the row of the class, and of the other one

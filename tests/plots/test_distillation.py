@@ -32,4 +32,4 @@ def test_each_attack_has_a_line_over_the_temperature() -> None:
         [(1.0, 1.0), (100.0, 0.9)], [(1.0, 0.2), (100.0, 0.8)], [(1.0, 0.3), (100.0, 0.1)],
     ]  # fmt: skip
     assert [tick.get_text() for tick in panel.get_xticklabels()] == ["1", "100"]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["clean", "fgsm", "carried over"]
+    assert [text.get_text() for text in panel.get_legend().get_texts()] == ["clean", "fgsm", "carried over"]

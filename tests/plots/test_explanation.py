@@ -6,10 +6,10 @@ import torch
 
 from tests.helpers import drawn, points, texts
 from trustml_cli.explainers.measure import Explained
-from trustml_cli.plots.explanation import correlation_matrix, methods_side_by_side, one_method, replacement_curves
+from trustml_cli.plots.explanation import correlation_matrix, maps_of_images, replacement_curves
 
 IMAGES = torch.rand(3, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-CAPTIONS = ["cat (90%)", "dog (80%)", "cat (70%)"]
+CAPTIONS = ["cat (90%)", "dog (80%)\nis cat", "cat (70%)"]
 
 
 def explained(middle: float) -> Explained:
@@ -21,46 +21,31 @@ def shown(figure: object, number: int) -> np.ndarray:
     return np.asarray(figure.axes[number].images[0].get_array())  # type: ignore[attr-defined]
 
 
-def test_the_map_and_its_product_stand_below_the_image() -> None:
-    rate = 2 * torch.ones(3, 3, 4, 4)
-    maps = {"saliency": rate, "saliency_x_input": rate * IMAGES}
-    figure = one_method(IMAGES, CAPTIONS, maps, "saliency: cnn")
-    assert len(figure.axes) == 9
-    np.testing.assert_allclose(shown(figure, 3), 6.0)  # three channels of 2
-    np.testing.assert_allclose(shown(figure, 7), 2 * IMAGES[1].sum(0), rtol=1e-6)
-    for words in ("saliency", "saliency\n× input", "image", "cat (90%)", "dog (80%)", "saliency: cnn"):
-        assert words in texts(figure)
-
-
-def test_a_contribution_has_one_map() -> None:
-    assert len(one_method(IMAGES, CAPTIONS, {"occlusion": IMAGES}, "x").axes) == 6
-
-
-def test_methods_stand_side_by_side_with_zero_in_the_middle_of_the_scale() -> None:
-    methods = {"saliency": torch.ones(3, 3, 4, 4), "input_x_gradient": -IMAGES}
-    figure = methods_side_by_side(IMAGES, CAPTIONS, methods, "cnn on digits")
-    assert len(figure.axes) == 9
-    for row in range(3):
-        np.testing.assert_allclose(shown(figure, 3 * row), IMAGES[row].permute(1, 2, 0))
-        np.testing.assert_allclose(shown(figure, 3 * row + 1), 3.0)
-        np.testing.assert_allclose(shown(figure, 3 * row + 2), -IMAGES[row].sum(0), rtol=1e-6)
-    for number in (1, 2, 4, 5, 7, 8):
-        low, high = figure.axes[number].images[0].get_clim()
+def test_maps_stand_below_their_image_with_zero_in_the_middle_of_the_scale() -> None:
+    maps = {"saliency": 2 * torch.ones(3, 3, 4, 4), "saliency_x_input": 2 * IMAGES, "input_x_gradient": -IMAGES}
+    figure = maps_of_images(IMAGES, CAPTIONS, maps, "cnn on digits")
+    assert len(figure.axes) == 12
+    for column in range(3):
+        np.testing.assert_allclose(shown(figure, column), IMAGES[column].permute(1, 2, 0))
+        np.testing.assert_allclose(shown(figure, 3 + column), 6.0)  # three channels of 2
+        np.testing.assert_allclose(shown(figure, 6 + column), 2 * IMAGES[column].sum(0), rtol=1e-6)
+        np.testing.assert_allclose(shown(figure, 9 + column), -IMAGES[column].sum(0), rtol=1e-6)
+    for panel in figure.axes[3:]:
+        low, high = panel.images[0].get_clim()
         assert low == -high
-    for words in ("saliency", "input_x\ngradient", "cnn on digits", *CAPTIONS):
+    assert [panel.title.get_color() for panel in figure.axes[:3]] == ["black", "#C44E00", "black"]  # the wrong one
+    for words in ("image", "saliency", "saliency\n× input", "input\n× gradient", "cnn on digits", *CAPTIONS):
         assert words in texts(figure)
 
 
 def test_deletion_and_insertion_have_a_line_and_an_area_for_each_method() -> None:
     figure = replacement_curves({"saliency": explained(0.5), "occlusion": explained(0.25)}, "cnn")
-    for panel, kept, areas in ((figure.axes[0], True, ("0.50", "0.38")), (figure.axes[1], False, ("0.50", "0.62"))):
+    for panel, kept in ((figure.axes[0], True), (figure.axes[1], False)):
         for number, middle in enumerate((0.5, 0.25)):
             heights = (1.0, middle, 0.0) if kept else (0.0, 1 - middle, 1.0)
             assert points(panel, number) == list(zip((0.0, 0.5, 1.0), heights, strict=True))
-        legend = panel.get_legend()
-        assert legend is not None
-        names = [text.get_text() for text in legend.get_texts()]
-        assert names == [f"saliency ({areas[0]})", f"occlusion ({areas[1]})"]  # (1 + 2·middle)/4 and what is left of 1
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["saliency: 0.50, 0.50", "occlusion: 0.38, 0.62"]  # (1 + 2·middle)/4 and what is left of 1
     for words in ("lower is better", "higher is better", "share of pixels deleted", "3 test examples"):
         assert words in texts(figure)
 

@@ -1,13 +1,15 @@
 """What the pictures of a rectifier say."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from tests.helpers import drawn, heights, whiskers
+from tests.helpers import heights, whiskers
 from trustml_cli.defences.measure import RectifiedResult
 from trustml_cli.metrics.intervals import wilson_interval
 from trustml_cli.plots.rectify import accuracies, rectified_images
+from trustml_cli.plots.style import GREEN, ORANGE
 
 
 class Reddest(nn.Module):
@@ -53,16 +55,22 @@ def test_bars_are_the_accuracies_with_and_without_the_rectifier() -> None:
 
 def test_images_stand_under_each_other_with_answers_and_the_detectors_verdict() -> None:
     images = torch.tensor([[0.9, 0.1], [0.2, 0.6]]).view(2, 1, 1, 2)
-    clean, noisy = shown(images, [0, 0], [0.0, 0.0]), shown(images.flip(-1), [1, 0], [0.9, 0.1])
-    guarded = nn.Sequential(Mirror(), Reddest())
-    figure = rectified_images(clean, noisy, guarded, 0.5, ("left", "right"), 2, "rectify")
-    captions = [axes.get_title() for axes in figure.axes]
-    assert [caption.split(" ")[0] for caption in captions] == [
-        "left", "right", "right", "left", "left", "right", "flagged", "passes",
-    ]  # fmt: skip
-    assert [axes.get_ylabel() for axes in figure.axes[::2]][:3] == ["clean", "perturbed", "rectified"]
-    assert figure.axes[6].get_ylabel() == "change, ×0.63"  # 0.8 is the largest change
-    left, right = [0.9, 0.1], [0.2, 0.6]  # the images; perturbed and rectified are mirrored once and twice
-    rows = [left, right, left[::-1], right[::-1], left, right, [1.0, 0.0], [0.25, 0.75]]
-    for axes, pixels in zip(figure.axes, rows, strict=True):
-        assert drawn(axes)[0].tolist() == pytest.approx(pixels)
+    kinds = {
+        ("none", "none"): shown(images, [0, 0], [0.0, 0.0]),
+        ("fgsm", "classifier"): shown(images.flip(-1), [1, 0], [0.9, 0.1]),
+    }
+    figure = rectified_images(kinds, nn.Sequential(Mirror(), Reddest()), 0.5, ("left", "right"), 2, "rectify")
+    (panel,) = figure.axes
+    left, right = (
+        [0.9, 0.1],
+        [0.2, 0.6],
+    )  # rectified images are mirrored, perturbed ones too
+    rows = [left, right, left[::-1], right[::-1], left[::-1], right[::-1], left, right]
+    drawn = [
+        np.asarray(image.get_array()).ravel() for image in sorted(panel.images, key=lambda each: each.get_extent()[3])
+    ]
+    assert [pixels.tolist() for pixels in drawn] == [pytest.approx(pixels) for pixels in rows]
+    captions = {text.get_text() for text in panel.texts}
+    assert {"is left", "left", "right", "left flagged", "clean", "rectified", "fgsm,\nmade on\nclassifier"} == captions
+    colors = {text.get_text(): text.get_color() for text in panel.texts}
+    assert (colors["left flagged"], colors["right"]) == (GREEN, ORANGE)

@@ -46,10 +46,11 @@ def test_images_before_and_after_have_their_answers() -> None:
     with torch.no_grad():
         network[1].weight.copy_(torch.eye(2))
         network[1].bias.zero_()
-    figure = fooled_images(x, carried("mlp", 0.25), network, ("left", "right"), "universal", "linf")
+    figure = fooled_images(x, [carried("mlp", 0.25)], network, ("left", "right"), "universal")
     assert [axes.get_title().split()[0] for axes in figure.axes] == ["right", "left", "left", "left"]
     assert [axes.title.get_color() for axes in figure.axes] == [GREEN, GREEN, ORANGE, GREEN]
     after = [[0.4, 0.6], [0.8, 0.2], [0.65, 0.35], [1.0, 0.0]]
     for axes, pixels in zip(figure.axes, after, strict=True):
         assert drawn(axes)[0].tolist() == pytest.approx(pixels)
-    assert "universal: mlp, L∞ epsilon 0.25" in texts(figure)
+    assert [axes.get_ylabel() for axes in figure.axes[::2]] == ["before", "ε = 0.25"]
+    assert "shown to mlp" in texts(figure)

@@ -157,6 +157,7 @@ def test_the_history_has_a_row_per_epoch_and_validation_only_where_there_was_one
 def test_the_history_names_the_network_where_a_run_trains_more_than_one(record: Recorder) -> None:
     record.history(epoch(1), stage="clean")
     record.history(epoch(1), stage="poisoned")
+    record.history(epoch(1), stage="clean")  # of the same network, which the run asks for again
     first, *rows = table(record, "history.csv")
     assert first[:2] == ["network", "epoch"]
     assert [row[:2] for row in rows] == [["clean", "1"], ["poisoned", "1"]]

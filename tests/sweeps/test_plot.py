@@ -54,8 +54,8 @@ def test_a_series_without_a_value_has_no_line_and_no_name() -> None:
 
 def test_from_four_lines_on_each_has_a_panel_with_the_others_in_grey() -> None:
     panels = drawn(["mlp", "cnn", "bnn", "logistic"], [0.0, 0.1], [0.1]).axes
-    assert [panel.get_title() for panel in panels] == ["mlp", "cnn", "bnn", "logistic", "", ""]
-    for panel in panels[:4]:
+    assert [panel.get_title() for panel in panels] == ["mlp", "cnn", "bnn", "logistic"]
+    for panel in panels:
         assert [points(panel, number)[0] for number in range(5)] == [(0.0, 0.8)] * 5
         assert len({line.get_color() for line in panel.lines[:4]}) == 1 != panel.lines[4].get_color()
         assert len(panel.collections) == 1, "one band"

@@ -47,7 +47,7 @@ RANGES = (
 
 
 SHARE = re.compile(
-    r"(.*_)?(accuracy|rate|agreement|confidence|coverage|consistency|advantage)(_.*)?|(.*_)?share(_.*)?|(fpr|tpr)_at_.*"
+    r"(.*_)?(accuracy|rate|agreement|confidence|coverage|consistency|advantage|ece)(_.*)?|(.*_)?share(_.*)?|(fpr|tpr)_at_.*"
 )
 TERMS = {
     "auc": "AUC", "auroc": "AUROC", "aupr": "AUPR", "fpr": "FPR", "tpr": "TPR", "ece": "ECE", "nll": "NLL", "l0": "L0",
@@ -59,6 +59,11 @@ TERMS = {
 def is_share(name: str) -> bool:
     """Whether the value called `name` is a share, which people read in percent."""
     return natural_range(name)[1] == 1 and SHARE.fullmatch(name) is not None
+
+
+def is_percentage(name: str) -> bool:
+    """Whether the value called `name` is itself a number of percent, as the p-rule is."""
+    return natural_range(name)[1] == 100
 
 
 def in_words(name: str) -> str:

@@ -6,14 +6,18 @@ from typing import Any
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
 from trustml_cli.metrics.calibration import equal_width, expected_calibration_error
 from trustml_cli.metrics.intervals import wilson_interval
-from trustml_cli.plots.ood import LINES
+from trustml_cli.plots.lines import Line, few_places, shares
 from trustml_cli.plots.style import BLUE, GREY, ORANGE, logarithmic, new_figure, tidy
 from trustml_cli.training.predict import Answers
+
+NONE = "none"  # the calibrator that changes nothing
+FEWEST = 5  # images in a bin from which on its accuracy says much
+PALE = "#e3c9b5"
 
 
 def reliability_diagrams(answers: Mapping[str, Answers], bins: int, subject: str) -> Figure:
@@ -34,7 +38,8 @@ def reliability_diagrams(answers: Mapping[str, Answers], bins: int, subject: str
         panel.yaxis.set_minor_formatter("")
         if column:
             panel.set_yticklabels([])
-    told = f"accuracy over confidence in {bins} bins, n = {len(each.labels):,}"
+    few = f"pale: fewer than {FEWEST} images"
+    told = f"accuracy over confidence in {bins} bins, n = {len(each.labels):,}; {few}"
     separator = " " if count > 1 else "\n"  # one panel is narrower than the line
     figure.suptitle(f"{subject}:{separator}{told}", fontsize=11)
     return figure
@@ -42,28 +47,38 @@ def reliability_diagrams(answers: Mapping[str, Answers], bins: int, subject: str
 
 def reliability_panel(panel: Axes, name: str, answers: Answers, bins: int) -> None:
     """Accuracy over mean confidence in each bin, with 95 % intervals."""
-    reliability_points(panel, *counts_of(answers, bins), color=ORANGE)
+    reliability_points(panel, *counts_of(answers, bins), color=ORANGE, fewest=FEWEST)
     error = expected_calibration_error(answers.confidence, answers.correct, bins)
-    tidy(panel, f"{name}: ECE {error:.4f}", "", "accuracy")
+    tidy(panel, f"{words(name)}\nECE {error:.1%}", "", "accuracy")
 
 
 def reliability_points(
-    panel: Axes, counts: Tensor, right: Tensor, sure: Tensor, color: str, line: str = "none", label: str = ""
-) -> None:
+    panel: Axes, counts: Tensor, right: Tensor, sure: Tensor, color: str, line: str = "none", label: str = "",
+    fewest: int = 1,
+) -> None:  # fmt: skip
     """The frequency of an event over its mean probability in each bin, with 95 % intervals, and the diagonal.
 
-    The arguments are those that `counts_in_bins` returns.
+    `counts`, `right` and `sure` are what `counts_in_bins` returns. Bins with fewer than `fewest` examples are pale.
     """
     panel.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle="--")
     used = counts.nonzero()[:, 0].tolist()
-    shares = [float(right[number] / counts[number]) for number in used]
+    frequencies = [float(right[number] / counts[number]) for number in used]
     ends = [wilson_interval(float(right[number]), float(counts[number])) for number in used]
     errors = [
-        [share - low for share, (low, _) in zip(shares, ends, strict=True)],
-        [high - share for share, (_, high) in zip(shares, ends, strict=True)],
+        [share - low for share, (low, _) in zip(frequencies, ends, strict=True)],
+        [high - share for share, (_, high) in zip(frequencies, ends, strict=True)],
     ]
     at = [float(sure[number] / counts[number]) for number in used]
-    panel.errorbar(at, shares, errors, color=color, marker="o", markersize=4, capsize=2, linestyle=line, label=label)
+    pale = [int(counts[number]) < fewest for number in used]
+    for faint in {*pale}:
+        chosen = [place for place, each in enumerate(pale) if each == faint]
+        x, y, *reach = ([values[place] for place in chosen] for values in (at, frequencies, *errors))
+        look: dict[str, Any] = {
+            "color": PALE if faint else color,
+            "label": "" if faint else label,
+            "zorder": 1.5 if faint else 2,
+        }
+        panel.errorbar(x, y, reach, marker="o", markersize=4, capsize=2, linestyle=line, **look)
     panel.set_xlim(0, 1)
     panel.set_ylim(0, 1.02)
     for axis in (panel.xaxis, panel.yaxis):
@@ -84,39 +99,43 @@ def counts_in_bins(probability: Tensor, happened: Tensor, bins: int) -> tuple[Te
 
 
 def calibration_under_perturbation(rows: Sequence[Mapping[str, Any]], subject: str) -> Figure:
-    """For each kind of perturbation, the ECE of each calibrator over its strength, and the accuracy without one.
+    """The ECE of each calibrator (rows) over the strength of each kind of perturbation (columns), and its accuracy.
 
-    `rows` are those of metrics.csv; the images without a perturbation are at strength 0.
+    `rows` are those of metrics.csv; the images without a perturbation are at strength 0. Where the network was also
+    measured without calibration, its ECE is in every panel.
     """
     kinds = list(dict.fromkeys(row["perturbation"] for row in rows if row["strength"]))
-    figure, axes = new_figure(max(6.4, 1.6 + 4.2 * len(kinds)), 4.6, 1, len(kinds))
-    for panel, kind in zip(axes[0], kinds, strict=True):
+    every = list(dict.fromkeys(row["calibrator"] for row in rows))
+    names = [name for name in every if name != NONE] or every
+    size = max(6.4, 1.0 + 3.0 * len(kinds)), 1.3 + 2.3 * len(names)
+    figure, axes = new_figure(*size, len(names), len(kinds))
+    for column, kind in enumerate(kinds):
         own = [row for row in rows if row["perturbation"] == kind or not row["strength"]]
-        for number, name in enumerate(dict.fromkeys(row["calibrator"] for row in own)):
+        for panel, name in zip(axes[:, column], names, strict=True):
             curve = [row for row in own if row["calibrator"] == name]
-            color, line = LINES[number % len(LINES)]
-            errors = [
-                [row["ece"] - row["ece_ci_low"] for row in curve],
-                [row["ece_ci_high"] - row["ece"] for row in curve],
-            ]
-            strengths, values = ([row[key] for row in curve] for key in ("strength", "ece"))
-            panel.errorbar(
-                strengths, values, errors, color=color, linestyle=line, marker="o", markersize=4, capsize=2, label=name
-            )
-            if not number:
-                accuracy = [row["accuracy"] for row in curve]
-                panel.plot(
-                    strengths, accuracy, color=GREY, linewidth=1, linestyle=":", marker=".", label=f"accuracy ({name})"
-                )
-        panel.set_ylim(0, 1.02)
-        whole = all(float(row["strength"]).is_integer() for row in own)
-        panel.xaxis.set_major_locator(MaxNLocator(5, integer=whole))
-        tidy(
-            panel,
-            kind.replace("_", " "),
-            "pixels" if kind == "shift" else "strength" if whole else "epsilon",
-            "calibration error with 95 % interval; accuracy",
-        )
-    axes[0, -1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+            accuracy = Line.of_rows(curve, "strength", "accuracy")
+            accuracy.draw(panel, GREY, "accuracy", linestyle=":")
+            if NONE in every:
+                bare = [row for row in own if row["calibrator"] == NONE]
+                Line.of_rows(bare, "strength", "ece").draw(panel, BLUE, "calibration error before calibration")
+            if name != NONE:
+                Line.of_rows(curve, "strength", "ece").draw(panel, ORANGE, "after calibration", linestyle="--")
+            shares(panel)
+            few_places(panel, accuracy.x)
+            tidy(panel, words(kind) if name == names[0] else "", "", "" if column else words(name))
+        axes[-1, column].set_xlabel(unit_of(kind, own))
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     figure.suptitle(f"{subject}: calibrated on clean images, measured on perturbed ones", fontsize=11)
     return figure
+
+
+def words(name: str) -> str:
+    """The name of a calibrator or of a perturbation in words."""
+    return "not calibrated" if name == NONE else name.replace("_", " ")
+
+
+def unit_of(kind: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """What the strength of a kind of perturbation is counted in."""
+    whole = all(float(row["strength"]).is_integer() for row in rows)
+    return "pixels" if kind == "shift" else "strength" if whole else "epsilon"

@@ -8,8 +8,10 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from torch import Tensor
 
 from trustml_cli.metrics.intervals import wilson_interval
+from trustml_cli.plots.calibration import unit_of, words
+from trustml_cli.plots.lines import Line, few_places, shares
 from trustml_cli.plots.ood import LINES
-from trustml_cli.plots.style import BLUE, GREY, ORANGE, new_figure, show_image, tidy
+from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, new_figure, show_image, tidy
 
 NAMED = 4  # classes of a set that are written out
 
@@ -23,22 +25,29 @@ def sizes_of_sets(sizes: Mapping[str, Tensor], covered: Mapping[str, Tensor], co
         counts = [int((own == value).sum()) for value in values]
         bottom.bar(values, [count / len(own) for count in counts], color=BLUE)
         held = [int(covered[name][own == value].sum()) for value in values]
-        shares = [right / count for right, count in zip(held, counts, strict=True)]
+        rates = [right / count for right, count in zip(held, counts, strict=True)]
         ends = [wilson_interval(right, count) for right, count in zip(held, counts, strict=True)]
         errors = [
-            [share - low for share, (low, _) in zip(shares, ends, strict=True)],
-            [high - share for share, (_, high) in zip(shares, ends, strict=True)],
+            [share - low for share, (low, _) in zip(rates, ends, strict=True)],
+            [high - share for share, (_, high) in zip(rates, ends, strict=True)],
         ]
-        top.errorbar(values, shares, errors, color=ORANGE, marker="o", linestyle="none", capsize=2)
-        top.axhline(coverage, color=GREY, linestyle="--", linewidth=0.8)
+        top.errorbar(values, rates, errors, color=ORANGE, marker="o", linestyle="none", capsize=2)
+        top.axhline(coverage, color=GREY, linestyle="--", linewidth=0.8, label=f"aimed at: {coverage:.0%}")
         for panel in (top, bottom):
             panel.xaxis.set_major_locator(MaxNLocator(integer=True))
             panel.yaxis.set_major_formatter(PercentFormatter(1.0))
             panel.set_xlim(min(values) - 0.6, max(values) + 0.6)
             panel.set_ylim(0, 1.05)
         whole = float(covered[name].double().mean())
-        tidy(top, f"{name}: {whole:.1%} covered,\n{float(own.double().mean()):.2f} classes", "", "coverage")
-        tidy(bottom, "", "classes in the set", "images")
+        size = float(own.double().mean())
+        tidy(
+            top,
+            f"{name.upper()}: {whole:.1%} covered,\n{size:.2f} classes on average",
+            "",
+            "" if column else "coverage",
+        )
+        tidy(bottom, "", "classes in the set", "" if column else "share of images")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", frameon=False, fontsize=9)
     figure.suptitle(f"{subject}, n = {len(own):,}", fontsize=11)
     return figure
 
@@ -49,23 +58,21 @@ def coverage_under_perturbation(rows: Sequence[Mapping[str, Any]], coverage: flo
     figure, axes = new_figure(max(6.4, 1.6 + 3.6 * len(kinds)), 6.4, 2, len(kinds))
     for column, kind in enumerate(kinds):
         own = [row for row in rows if row["perturbation"] == kind or not row["strength"]]
-        whole = all(float(row["strength"]).is_integer() for row in own)
-        unit = "pixels" if kind == "shift" else "strength" if whole else "epsilon"
         for panel, value, label in zip(
             axes[:, column], ("coverage", "set_size"), ("coverage", "classes in the set"), strict=True
         ):
             for (color, line), name in zip(LINES, dict.fromkeys(row["conformal"] for row in own), strict=False):
                 curve = [row for row in own if row["conformal"] == name]
-                strengths, values = ([row[key] for row in curve] for key in ("strength", value))
-                low, high = ([row[f"{value}_ci_{end}"] for row in curve] for end in ("low", "high"))
-                panel.plot(strengths, values, color=color, linestyle=line, marker="o", markersize=4, label=name)
-                panel.fill_between(strengths, low, high, color=color, alpha=0.15, linewidth=0)
-            panel.xaxis.set_major_locator(MaxNLocator(5, integer=whole))
-            panel.set_ylim(0, 1.02 if value == "coverage" else None)
-            tidy(panel, kind.replace("_", " ") if value == "coverage" else "", unit, "" if column else label)
-        axes[0, column].axhline(coverage, color=GREY, linestyle="--", linewidth=0.8, label="aimed at")
-        axes[0, column].yaxis.set_major_formatter(PercentFormatter(1.0))
-    axes[0, -1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+                drawn = Line.of_rows(curve, "strength", value)
+                drawn.draw(panel, color, name.upper(), linestyle=line)
+            few_places(panel, drawn.x)
+            panel.set_ylim(0, None)
+            top = value == "coverage"
+            tidy(panel, words(kind) if top else "", "" if top else unit_of(kind, own), "" if column else label)
+        axes[0, column].axhline(coverage, color=GREY, linestyle="--", linewidth=0.8, label=f"aimed at: {coverage:.0%}")
+        shares(axes[0, column])
+    handles = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     figure.suptitle(f"{subject}: sets for clean images, measured on perturbed ones", fontsize=11)
     return figure
 
@@ -78,9 +85,10 @@ def sets_of_images(images: Tensor, names: Sequence[Sequence[str]], right: Sequen
     for panel, image, members, answer in zip(axes.flat, images, names, right, strict=False):
         shown = [*members[:NAMED], *([f"and {len(members) - NAMED} more"] if len(members) > NAMED else [])]
         lines = [", ".join(shown[at : at + 2]) for at in range(0, len(shown), 2)] or ["no class"]
-        show_image(panel, image, "\n".join(lines), BLUE if answer in members else ORANGE)
+        show_image(panel, image, "\n".join(lines), GREEN if answer in members else ORANGE)
         panel.set_xlabel(f"is {answer}", fontsize=8)
     for panel in axes.flat[len(images) :]:
         panel.set_axis_off()
     figure.suptitle(f"{subject}: the largest sets", fontsize=11)
+    figure.supxlabel("above each image its set; green: holds the right class, orange: does not", fontsize=8)
     return figure

@@ -4,39 +4,43 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
 from torch import Tensor
 
-from trustml_cli.plots.ood import LINES
-from trustml_cli.plots.style import BLUE, GAP, GREY, new_figure, tidy, tile
+from trustml_cli.plots.lines import Line, few_places, shares
+from trustml_cli.plots.style import BLUE, GAP, GREEN, GREY, ORANGE, name_rows, new_figure, tidy, tile
 
 MEAN = "mean"
+PALE = "#bbbbbb"
 
 
 def accuracy_over_strength(rows: Sequence[Mapping[str, Any]], subject: str) -> Figure:
-    """Accuracy, and calibration error, of each corruption over the strength; from rows of metrics.csv."""
-    names = [name for name in dict.fromkeys(row["corruption"] for row in rows if row["severity"]) if name != MEAN]
+    """Accuracy and calibration error over the strength, each corruption in a panel; from rows of metrics.csv.
+
+    The first panel is the mean over the corruptions, whose accuracy is grey in the others.
+    """
+    names = list(dict.fromkeys([MEAN, *(row["corruption"] for row in rows if row["severity"])]))
     clean = next(row for row in rows if not row["severity"])
-    figure, axes = new_figure(11, 5.0, columns=2)
-    looks = [(color, line, marker) for marker in "os^" for color, line in LINES]
-    for panel, (value, label) in zip(
-        axes[0], (("accuracy", "accuracy"), ("ece", "expected calibration error")), strict=True
-    ):
-        for name, (color, line, marker) in zip(names, looks, strict=False):
-            own = [clean, *(row for row in rows if row["corruption"] == name)]
-            panel.plot(
-                [row["severity"] for row in own], [row[value] for row in own],
-                color=color, linestyle=line, marker=marker, markersize=4, linewidth=1, label=name.replace("_", " "),
-            )  # fmt: skip
-        own = [clean, *(row for row in rows if row["corruption"] == MEAN)]
-        strengths, values = [row["severity"] for row in own], [row[value] for row in own]
-        panel.plot(strengths, values, color="black", linewidth=3, label=MEAN)
-        panel.set_ylim(0, 1.02 if value == "accuracy" else None)
-        panel.yaxis.set_major_formatter(PercentFormatter(1.0))
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-        tidy(panel, "", "strength, 0 = clean", label)
-    axes[0, 1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    figure.suptitle(subject, fontsize=11)
+    curves = {name: [clean, *(row for row in rows if row["corruption"] == name)] for name in names}
+    columns = min(4, len(names))
+    height = -(-len(names) // columns)
+    figure, axes = new_figure(max(6.4, 0.6 + 2.3 * columns), 1.3 + 1.9 * height, height, columns)
+    mean = Line.of_rows(curves[MEAN], "severity", "accuracy")
+    for number, (panel, (name, curve)) in enumerate(zip(axes.flat, curves.items(), strict=False)):
+        if number:
+            panel.plot(mean.x, mean.y, color=PALE, linewidth=1.5, label="mean accuracy over the corruptions")
+        Line.of_rows(curve, "severity", "accuracy").draw(panel, BLUE, "accuracy")
+        errors = [row["ece"] for row in curve]  # the mean over corruptions has no interval
+        panel.plot(mean.x, errors, "s--", color=ORANGE, markersize=3, label="expected calibration error")
+        shares(panel)
+        few_places(panel, mean.x)
+        tidy(panel, name.replace("_", " "), "strength" if number + columns >= len(names) else "", "")
+        panel.title.set_fontsize(9)
+        panel.tick_params(labelleft=number % columns == 0, labelbottom=number + columns >= len(names))
+    for panel in axes.flat[len(names) :]:
+        panel.set_axis_off()
+    handles = axes.flat[len(names) - 1].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    figure.suptitle(f"{subject}; strength 0: clean images", fontsize=11)
     return figure
 
 
@@ -62,24 +66,24 @@ def corruption_errors(errors: Mapping[str, Mapping[str, Any]], subject: str) -> 
 
 
 def corrupted_images(
-    image: Tensor, shown: Mapping[str, Sequence[Tensor]], strengths: Sequence[int], subject: str
+    shown: Mapping[str, Sequence[tuple[Tensor, str, bool]]], strengths: Sequence[int], subject: str
 ) -> Figure:
-    """A grid: `image` [C, H, W], and under each corruption (columns) in each strength (rows)."""
-    columns = len(shown)
-    figure, axes = new_figure(max(5.0, 0.6 + 0.95 * columns), 1.2 + 1.1 * len(strengths))
+    """An image under each corruption (rows) in each strength (columns), with the network's answers.
+
+    `shown` has, for each corruption, the clean image [C, H, W] and that in each strength, each with the answer and
+    whether it is right.
+    """
+    rows, columns = len(shown), 1 + len(strengths)
+    figure, axes = new_figure(0.9 + 1.0 * columns, 0.9 + 1.12 * rows)
     panel = axes[0, 0]
-    for column, (name, images) in enumerate(shown.items(), start=1):
-        for row, each in enumerate(images):
-            tile(panel, row, column, each, name.replace("_", "\n") if row == 0 else "")
-    tile(panel, 0, 0, image, "clean")
-    height = image.shape[1] / image.shape[2]
-    for row, strength in enumerate(strengths):
-        if row:
-            panel.text(
-                0.94, (row + 0.5) * height + 3 * GAP * row, f"strength {strength}", ha="right", va="center", fontsize=8
-            )
-    panel.set_xlim(0, (columns + 1) * (1 + GAP))
-    panel.set_ylim(len(strengths) * (height + 3 * GAP), -0.4)
-    panel.set_axis_off()
-    panel.set_title(f"{subject}: common corruptions in strengths {strengths[0]} to {strengths[-1]}", fontsize=11)
+    for row, images in enumerate(shown.values()):
+        for column, (image, answer, right) in enumerate(images):
+            tile(panel, row, column, image, answer, GREEN if right else ORANGE)
+    name_rows(panel, [name.replace("_", "\n") for name in shown])
+    for column, strength in enumerate((0, *strengths)):
+        place = column * (1 + GAP) + 0.5
+        panel.text(place, -6 * GAP, f"strength {strength}" if strength else "clean", fontsize=8, ha="center")
+    panel.set_ylim(top=-9 * GAP)
+    figure.suptitle(subject, fontsize=11)
+    figure.supxlabel("above each image the network's answer; orange: a wrong class", fontsize=8)
     return figure

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
-from trustml_cli.metrics.intervals import wilson_interval
 from trustml_cli.ood.dknn import Support
+from trustml_cli.plots.calibration import FEWEST, counts_in_bins, reliability_points
 from trustml_cli.plots.ood import LINES
 from trustml_cli.plots.style import GAP, GREY, ORANGE, name_rows, new_figure, tidy, tile
 
@@ -130,67 +130,47 @@ def support_by_layer(judged: Mapping[str, Judged], subject: str) -> Figure:
 def reliability(judged: Mapping[str, Judged], labels: Tensor, subject: str) -> Figure:
     """Accuracy in bins of credibility (of the neighbours' answer) and of softmax confidence (of the network's).
 
-    `judged` are kinds of images of the classes `labels` [N]; bins of at least 5 images are shown, with 95 % intervals.
+    `judged` are kinds of images of the classes `labels` [N]; each kind has a column.
     """
-    figure, axes = new_figure(10, 4.4, columns=2)
-    for number, (name, result) in enumerate(judged.items()):
+    figure, axes = new_figure(max(5.0, 0.8 + 2.3 * len(judged)), 5.6, 2, len(judged))
+    for column, (name, result) in enumerate(judged.items()):
         answers = (
             (result.support.credibility, result.support.predicted == labels),
             (result.confidence, result.predicted == labels),
         )
-        color, line = LINES[number % len(LINES)]
-        for panel, (certainty, correct) in zip(axes[0], answers, strict=True):
-            bins = (certainty * BINS).long().clamp(0, BINS - 1)
-            full = [each for each in range(BINS) if int((bins == each).sum()) >= 5]
-            means = [certainty[bins == each].mean().item() for each in full]
-            counts = [(int(correct[bins == each].sum()), int((bins == each).sum())) for each in full]
-            shares = [right / n for right, n in counts]
-            ends = [wilson_interval(right, n) for right, n in counts]
-            reach = [[share - low for share, (low, _) in zip(shares, ends, strict=True)],
-                     [high - share for share, (_, high) in zip(shares, ends, strict=True)]]  # fmt: skip
-            panel.errorbar(
-                means,
-                shares,
-                reach,
-                color=color,
-                linestyle=line,
-                marker="o",
-                markersize=4,
-                capsize=2,
-                linewidth=1.2,
-                label=name,
-            )
-    for panel, title, word in zip(
-        axes[0], ("Neighbours' answers", "The network's answers"), ("credibility", "softmax confidence"), strict=True
-    ):
-        panel.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
-        panel.set_xlim(-0.02, 1.02)
-        panel.set_ylim(-0.02, 1.02)
-        panel.yaxis.set_major_formatter(PercentFormatter(1.0))
-        tidy(panel, title, word, "accuracy, with 95 % interval")
-    axes[0, 1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    figure.suptitle(subject, fontsize=11)
+        color, _ = LINES[column % len(LINES)]
+        for panel, (certainty, correct) in zip(axes[:, column], answers, strict=True):
+            counts, right, sure = counts_in_bins(certainty, correct, BINS)
+            reliability_points(panel, counts, right, sure, color, fewest=FEWEST)
+        tidy(axes[0, column], name, "credibility", "" if column else "accuracy of\nthe neighbours' answers")
+        tidy(axes[1, column], "", "softmax confidence", "" if column else "accuracy of\nthe network's answers")
+        for panel in axes[:, column]:
+            panel.set_xticks([0, 0.5, 1])
+    figure.suptitle(f"{subject}, with 95 % intervals; pale: fewer than {FEWEST} images", fontsize=11)
     return figure
 
 
 def nearest_images(
-    rows: Sequence[tuple[str, Judged, int]], shown: int, references: Tensor, labels: Tensor,
+    rows: Sequence[tuple[str, Judged, int, int | None]], shown: int, references: Tensor, labels: Tensor,
     layers: Mapping[int, str], classes: Sequence[str], subject: str,
 ) -> Figure:  # fmt: skip
     """Images, each with its `shown` nearest `references` [M, C, H, W] of classes `labels` [M] in some `layers`.
 
-    `rows` are the kind of an image, its results, and its number among them; `layers` the names of layers by number.
+    `rows` are the kind of an image, its results, its number among them, and its true class if it has one; `layers` the
+    names of layers by number.
     """
     figure, axes = new_figure(2.4 + 0.75 * (shown * len(layers) + 2), 1.2 + 1.0 * len(rows))
     panel = axes[0, 0]
-    for row, (_, result, number) in enumerate(rows):
+    for row, (_, result, number, true) in enumerate(rows):
         support = result.support
-        answer, credibility = classes[int(support.predicted[number])], support.credibility[number].item()
-        tile(panel, row, 0, result.images[number], f"{answer} ({credibility:.2f})")
-    name_rows(panel, [name for name, _, _ in rows])
+        answer, credibility = int(support.predicted[number]), support.credibility[number].item()
+        wrong = true is not None and answer != true
+        caption = f"{classes[answer]} ({credibility:.2f})" + (f", is {classes[true or 0]}" if wrong else "")
+        tile(panel, row, 0, result.images[number], caption, ORANGE if wrong else "black")
+    name_rows(panel, [name for name, *_ in rows])
     for column, (layer, name) in enumerate(layers.items()):
         left = 1.6 + column * (shown + 0.5)
-        for row, (_, result, number) in enumerate(rows):
+        for row, (_, result, number, _) in enumerate(rows):
             for place, index in enumerate(result.support.neighbours[layer, number, :shown].tolist()):
                 same = int(labels[index]) == int(result.support.predicted[number])
                 color = "black" if same else ORANGE

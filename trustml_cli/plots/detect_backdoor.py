@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trustml_cli.backdoor_detection.suspicion import Finding
 from trustml_cli.plots.ood import LINES
-from trustml_cli.plots.style import BLUE, GREY, ORANGE, name_rows, new_figure, tidy, tile
+from trustml_cli.plots.style import BLUE, GREY, ORANGE, legend_below, name_rows, new_figure, percent, tidy, tile
 
 CLASSES_SHOWN = 10  # masks in a row
 BINS = 30
@@ -83,6 +83,7 @@ def score_panel(panel: Axes, name: str, network: Inspected) -> None:
             facecolor=f"{color}30", edgecolor=color, linewidth=1.3, label=label,
         )  # fmt: skip
     panel.xaxis.set_major_locator(MaxNLocator(4))
+    panel.yaxis.set_major_formatter(percent)
     title = f"{name}: AUROC {network.auroc[name][0]:.3f}" if name in network.auroc else name
     if (index := network.findings[name].anomaly_index) is not None:
         title += f"\nanomaly index {index:.2f}"
@@ -104,8 +105,8 @@ def latent_maps(networks: Sequence[Inspected], subject: str) -> Figure:
                 continue
             x, y = places[mine.numpy(), 0], places[mine.numpy(), -1]
             panel.scatter(x, y, 12, color, marker=mark, alpha=0.6, linewidths=0.8, label=f"{label} (n = {len(x):,})")
-        panel.legend(frameon=False, fontsize=8)
         tidy(panel, network.title, "first principal component", "")
+        legend_below(panel, columns=2)
     axes[0, 0].set_ylabel("second principal component")
     figure.suptitle(f"{subject}\npenultimate features of images of the same class", fontsize=11)
     return figure

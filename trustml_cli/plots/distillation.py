@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
 from trustml_cli.metrics.intervals import wilson_interval
-from trustml_cli.plots.ood import LINES
-from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, logarithmic, new_figure, tidy
+from trustml_cli.plots.lines import Line, few_places, figure_of_lines, shares
+from trustml_cli.plots.style import BLUE, GREEN, ORANGE, logarithmic, new_figure, percent, tidy
 from trustml_cli.training.predict import Answers
 
 COLORS = (BLUE, GREEN, ORANGE)
@@ -30,7 +30,7 @@ def accuracy_over_size(answers: Mapping[str, Answers], parameters: Mapping[str, 
     panel.set_xlim(least / 2, 2 * most)
     panel.xaxis.set_minor_formatter(lambda *_: "")
     panel.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    panel.yaxis.set_major_formatter(PercentFormatter(1.0))
+    panel.yaxis.set_major_formatter(percent)
     panel.legend(frameon=False, loc="lower right")
     tidy(panel, f"{subject}: {len(given.labels):,} test images", "weights", "accuracy, 95 % intervals")
     return figure
@@ -53,23 +53,18 @@ def accuracy_over_temperature(
 
     `clean` [N] and `right` [N] of each attack, both bool, say by temperature which images are classified correctly.
     """
-    figure, axes = new_figure(6.8, 4.6)
-    panel = axes[0, 0]
     lines = {"clean": list(clean.values())}
     lines |= {name: [found[name] for found in right.values()] for name in next(iter(right.values()))}
     n = len(lines["clean"][0])
-    for number, (name, flags) in enumerate(lines.items()):
-        counts = [int(each.sum()) for each in flags]
-        low, high = zip(*(wilson_interval(count, n) for count in counts), strict=True)
-        color, style = (GREY, "--") if name == "clean" else LINES[(number - 1) % len(LINES)]
-        panel.fill_between(list(right), low, high, color=color, alpha=0.15, linewidth=0)
-        label = name.replace("_", " ")
-        panel.plot(list(right), [count / n for count in counts], "o", linestyle=style, color=color, label=label)
-    logarithmic(panel.xaxis)
-    panel.set_xticks(list(right), [f"{temperature:g}" for temperature in right])
-    panel.set_xticks([], minor=True)
-    panel.set_ylim(-0.02, 1.02)
-    panel.yaxis.set_major_formatter(PercentFormatter(1.0))
-    figure.legend(frameon=False, loc="outside lower center", ncols=4, fontsize=9)
-    tidy(panel, f"{subject}: {n:,} test images", "temperature in training", "accuracy, 95 % intervals")
-    return figure
+    temperatures = list(right)
+
+    def finish(panel: Axes) -> None:
+        shares(panel)
+        few_places(panel, temperatures, log=True)
+
+    drawn = {
+        name.replace("_", " "): Line.of_counts(temperatures, [int(each.sum()) for each in flags], n)
+        for name, flags in lines.items()
+    }
+    title = f"{subject}: {n:,} test images"
+    return figure_of_lines(drawn, title, "temperature in training", "accuracy, 95 % intervals", finish)

@@ -13,45 +13,37 @@ from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, new_figure, show_
 
 COLORS = [BLUE, ORANGE, GREEN, "#8A3E86", GREY, "black", "#8A6A00", "#C03030", "#3AA6A6"]
 STYLES = ["-", "--", "-.", ":"]
+TERMS = {"grad_cam": "Grad-CAM", "gradient_shap": "Gradient SHAP", "kernel_shap": "Kernel SHAP"}
 SCALE = "blue above zero, red below; each map on its own scale"
 
 
-def one_method(images: Tensor, captions: Sequence[str], maps: Mapping[str, Tensor], subject: str) -> Figure:
-    """One column per image [n, C, H, W]: the image above its maps.
+def maps_of_images(images: Tensor, captions: Sequence[str], maps: Mapping[str, Tensor], subject: str) -> Figure:
+    """One column per image [n, C, H, W]: the image above its maps [≥ n, C, H, W], one row per method.
 
-    `maps` holds the method's map and, for a gradient, its product with the input, each [≥ n, C, H, W].
+    A caption of two lines names another class than the answer in the second, and is orange.
     """
     count = len(images)
-    figure, axes = new_figure(1.45 * count + 0.5, 1.55 * (len(maps) + 1) + 0.8, len(maps) + 1, count)
+    figure, axes = new_figure(1.3 * count + 0.9, 1.35 * (len(maps) + 1) + 0.9, len(maps) + 1, count)
     for column in range(count):
-        show_image(axes[0, column], images[column], captions[column])
+        show_image(axes[0, column], images[column], captions[column], ORANGE if "\n" in captions[column] else "black")
         for row, values in enumerate(maps.values(), start=1):
             show_map(axes[row, column], values[column])
     for panel, name in zip(axes[:, 0], ("image", *map(broken, maps)), strict=True):
-        panel.set_ylabel(name, fontsize=9, color=GREY)
+        panel.set_ylabel(name, fontsize=8, color=GREY)
     figure.suptitle(subject, fontsize=11)
     figure.supxlabel(SCALE, fontsize=8)
     return figure
 
 
-def methods_side_by_side(images: Tensor, captions: Sequence[str], maps: Mapping[str, Tensor], subject: str) -> Figure:
-    """One row per image [n, C, H, W]: the image, then the maps [≥ n, C, H, W] of all methods."""
-    count = len(images)
-    figure, axes = new_figure(1.5 * (len(maps) + 1) + 0.3, 1.5 * count + 0.9, count, len(maps) + 1)
-    for row in range(count):
-        show_image(axes[row, 0], images[row], captions[row])
-        for column, (name, values) in enumerate(maps.items(), start=1):
-            show_map(axes[row, column], values[row])
-            if row == 0:
-                axes[row, column].set_title(broken(name), fontsize=8)
-    figure.suptitle(f"Maps of the pixels behind the logit: {subject}", fontsize=11)
-    figure.supxlabel(SCALE, fontsize=8)
-    return figure
-
-
 def broken(name: str) -> str:
-    """A method name with a line break before "gradient" or "× input"."""
-    return name.replace("_gradient", "\ngradient").replace("_x_input", "\n× input")
+    """A method name in words, in two lines if it has several."""
+    first, *rest = in_words(name).split(" ", 1)
+    return "\n".join((first, *rest))
+
+
+def in_words(name: str) -> str:
+    """A method name in words, such as 'input × gradient'."""
+    return TERMS.get(name, name.replace("smoothgrad", "SmoothGrad").replace("_x_", " × ").replace("_", " "))
 
 
 def show_map(axes: Axes, values: Tensor) -> None:
@@ -68,25 +60,26 @@ def replacement_curves(explained: Mapping[str, Explained], subject: str, parts: 
 
     `parts` are pixels, or columns of a table.
     """
-    figure, axes = new_figure(10, 4.0, columns=2)
-    directions = (
-        ("deletion", "deleted: lower is better", "upper right"),
-        ("insertion", "inserted: higher is better", "lower right"),
-    )
-    for panel, (which, done, corner) in zip(axes[0], directions, strict=True):
+    figure, axes = new_figure(9, 4.2 + 0.22 * -(-len(explained) // 2), columns=2)
+    directions = (("deletion", "deleted: lower is better"), ("insertion", "inserted: higher is better"))
+    for panel, (which, done) in zip(axes[0], directions, strict=True):
         for number, (name, result) in enumerate(explained.items()):
             curve: Tensor = getattr(result, which)
             shares = torch.linspace(0, 1, curve.shape[1])
             color, line = COLORS[number % len(COLORS)], STYLES[number % len(STYLES)]
-            label = f"{name} ({area_under(curve).mean().item():.2f})"
+            areas = [area_under(each).mean().item() for each in (result.deletion, result.insertion)]
+            label = f"{in_words(name)}: {areas[0]:.2f}, {areas[1]:.2f}"
             panel.plot(shares, curve.double().mean(0), line, color=color, label=label)
         title = f"{parts.capitalize()} {done}"
         tidy(panel, title, f"share of {parts} {done.partition(':')[0]}", "probability of the class")
         panel.set_ylim(-0.02, 1.02)
         for axis in (panel.xaxis, panel.yaxis):
             axis.set_major_formatter(PercentFormatter(1.0))
-        panel.legend(frameon=False, fontsize=8, title="area under the curve", title_fontsize=8, loc=corner)
     n = len(next(iter(explained.values())).maps)
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=8,
+        title="area under the curve where deleted, where inserted", title_fontsize=8,
+    )  # fmt: skip
     figure.suptitle(f"{subject}: mean of {n:,} test examples", fontsize=11)
     return figure
 
@@ -100,8 +93,8 @@ def correlation_matrix(correlations: Mapping[str, Mapping[str, Tensor]], subject
     panel = axes[0, 0]
     image = panel.imshow(values.numpy(), cmap="RdBu", vmin=-1, vmax=1)
     figure.colorbar(image, ax=panel, label="rank correlation", shrink=0.8)
-    panel.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=8)
-    panel.set_yticks(range(len(names)), names, fontsize=8)
+    panel.set_xticks(range(len(names)), list(map(in_words, names)), rotation=40, ha="right", fontsize=8)
+    panel.set_yticks(range(len(names)), list(map(in_words, names)), fontsize=8)
     for row, column in torch.cartesian_prod(torch.arange(len(names)), torch.arange(len(names))).tolist():
         value = values[row, column].item()
         color = "white" if abs(value) > 0.6 else "black"

@@ -3,41 +3,31 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 from torch import Tensor
 
-from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, new_figure, tidy
-
-LINES = [(BLUE, "o-"), (ORANGE, "s--"), (GREEN, "^-."), ("#8A3E86", "D:"), (GREY, "v-")]
+from trustml_cli.plots.lines import Line, few_places, figure_of_lines, shares
+from trustml_cli.plots.style import new_figure
 
 
 def agreement_curve(rows: Sequence[Mapping[str, Any]], subject: str) -> Figure:
     """Agreement with the victim over the number of queries, one line with its 95 % interval per method."""
-    figure, axes = new_figure(6.8, 4.2)
-    panel = axes[0, 0]
-    for number, method in enumerate(dict.fromkeys(row["method"] for row in rows)):
-        own = [row for row in rows if row["method"] == method]
-        queries = [row["queries"] for row in own]
-        low, high = ([row[f"agreement_ci_{end}"] for row in own] for end in ("low", "high"))
-        color, line = LINES[number % len(LINES)]
-        panel.fill_between(queries, low, high, color=color, alpha=0.15, linewidth=0)
-        panel.plot(
-            queries, [row["agreement"] for row in own], line, color=color, label=method.replace("_", " "), markersize=5
-        )
+    methods = dict.fromkeys(row["method"] for row in rows)
+    lines = {
+        name.replace("_", " "): Line.of_rows([row for row in rows if row["method"] == name], "queries", "agreement")
+        for name in methods
+    }
     budgets = sorted({row["queries"] for row in rows})
-    panel.set_xscale("log")
-    panel.set_xticks(budgets)
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    panel.xaxis.set_minor_locator(NullLocator())
-    panel.set_ylim(-0.02, 1.02)
-    panel.yaxis.set_major_formatter(PercentFormatter(1.0))
-    panel.legend(frameon=False, loc="lower right")
+
+    def finish(panel: Axes) -> None:
+        shares(panel)
+        few_places(panel, budgets, log=True)
+
     first = rows[0]
     rounded = "" if first["round_digits"] is None else f", answers rounded to {first['round_digits']} digits"
     title = f"Stealing {subject}{rounded}: {first['agreement_n']:,} test images"
-    tidy(panel, title, "queries", "agreement with the victim")
-    return figure
+    return figure_of_lines(lines, title, "queries", "agreement with the victim", finish)
 
 
 def weights_side_by_side(

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from trustml_cli.data.batches import as_pixels
 from trustml_cli.data.dataset import Split
-from trustml_cli.plots.style import GREEN, ORANGE, name_rows, new_figure, tile
+from trustml_cli.plots.style import GREEN, ORANGE, name_rows, new_figure, outline, tile
 
 PER_ROW = 10  # images of each kind
 
@@ -22,12 +22,13 @@ def filed_under(clean: Split, poisoned: Split, kinds: Sequence[Tensor], classes:
     figure, axes = new_figure(1.1 * PER_ROW + 0.5, 1.35 * len(shown) + 0.8)
     panel = axes[0, 0]
     for row, indices in enumerate(shown.values()):
-        raw, labels = next(poisoned.stream(indices[:PER_ROW], PER_ROW))
-        true = clean.labels[indices[:PER_ROW]].tolist()
-        for column, (pixels, label, own) in enumerate(zip(as_pixels(raw), labels.tolist(), true, strict=True)):
+        (before, true), (raw, labels) = (next(each.stream(indices[:PER_ROW], PER_ROW)) for each in (clean, poisoned))
+        images = zip(as_pixels(before), as_pixels(raw), labels.tolist(), true.tolist(), strict=True)
+        for column, (bare, pixels, label, own) in enumerate(images):
             changed = label != own
             caption = f"{classes[label]} (is {classes[own]})" if changed else classes[label]
             tile(panel, row, column, pixels, caption, ORANGE if changed else GREEN)
+            outline(panel, pixels, bare, panel.images[-1])
     name_rows(panel, list(shown))
     figure.suptitle(subject, fontsize=11)
     figure.supxlabel("the label that the network learns; orange: changed by the poison", fontsize=8)

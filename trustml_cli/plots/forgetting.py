@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.lines import Line2D
 from torch import Tensor
 
 from trustml_cli.metrics.intervals import wilson_interval
 from trustml_cli.plots.ood import LINES
-from trustml_cli.plots.style import GREY, new_figure, tidy
+from trustml_cli.plots.style import GREY, new_figure, percent, tidy
 
 CONTROLS = {"none": ("backdoored", "X"), "never_poisoned": ("never poisoned", "*")}
 MARKERS = "os^Dv<>p"  # of the shares of tainted images
@@ -22,22 +22,33 @@ def success_over_accuracy(
     The keys are cleaner and share of tainted images. `clean` (bool [N]) says which test images are classified
     correctly, `success` (bool [M]) which triggered ones are classified as their target. Good is on the lower right.
     """
-    figure, axes = new_figure(7.6, 4.8)
+    figure, axes = new_figure(7.6, 5.2)
     panel = axes[0, 0]
     names = list(dict.fromkeys(name for name, _ in clean if name not in CONTROLS))
     shares = sorted({share for name, share in clean if name not in CONTROLS})
+    legend = {}  # label: colour and marker
     for name, share in clean:
         (x, *across), (y, *up) = (with_interval(flags[name, share]) for flags in (clean, success))
-        color, label, marker = GREY, *CONTROLS.get(name, ("", ""))
-        if name not in CONTROLS:
+        if name in CONTROLS:
+            label, marker = CONTROLS[name]
+            color = GREY
+            legend[label] = color, marker
+        else:
             color, marker = LINES[names.index(name) % len(LINES)][0], MARKERS[shares.index(share) % len(MARKERS)]
-            label = name.replace("_", " ") + (f", {100 * share:g}% tainted" if len(shares) > 1 else "")
+            legend[name.replace("_", " ")] = color, MARKERS[0]
         ends = {"xerr": [[end] for end in across], "yerr": [[end] for end in up]}
-        panel.errorbar(x, y, fmt=marker, color=color, markersize=8, elinewidth=0.8, label=label, **ends)
+        panel.errorbar(x, y, fmt=marker, color=color, markersize=8, elinewidth=0.8, **ends)
+    if len(shares) > 1:
+        for marker, share in zip(MARKERS, shares, strict=False):
+            legend[f"{share:.0%} of the clean set tainted"] = GREY, marker
     panel.set_ylim(-0.03, 1.03)
     for axis in (panel.xaxis, panel.yaxis):
-        axis.set_major_formatter(PercentFormatter(1.0))
-    figure.legend(frameon=False, loc="outside right center", fontsize=8)
+        axis.set_major_formatter(percent)
+    handles = [
+        Line2D([], [], color=color, marker=marker, linestyle="none", markersize=8, label=label)
+        for label, (color, marker) in legend.items()
+    ]
+    figure.legend(handles=handles, frameon=False, loc="outside lower center", ncols=4, fontsize=8)
     tidy(panel, subject, "clean accuracy", "attack success rate")
     return figure
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from trustml_cli.plots.lines import Line, few_places, figure_of_lines
 from trustml_cli.plots.ood import LINES
 from trustml_cli.plots.style import GREY, logarithmic, name_rows, new_figure, percent, tidy, tile
 from trustml_cli.privacy.measure import MembershipResult
@@ -34,28 +36,22 @@ def membership_curves(results: Mapping[str, MembershipResult], subject: str) -> 
 
 def auc_over_references(results: Mapping[tuple[str, int], MembershipResult], subject: str) -> Figure:
     """The AUC of each attack, with its interval, over the number of references; `results` are by both."""
-    figure, axes = new_figure(6.4, 4.2)
-    panel = axes[0, 0]
-    for number, name in enumerate(dict.fromkeys(name for name, count in results if count)):
-        counts = [count for other, count in results if other == name]
-        values = [results[name, count].values["auc"] for count in counts]
-        ends = [results[name, count].intervals["auc"] for count in counts]
-        color, line = LINES[number % len(LINES)]
-        errors = [
-            [value - low for value, (low, _) in zip(values, ends, strict=True)],
-            [high - value for value, (_, high) in zip(values, ends, strict=True)],
-        ]
-        panel.errorbar(counts, values, errors, color=color, linestyle=line, marker="o", capsize=2, label=name)
-    for name, count in results:
-        if not count:
-            panel.axhline(results[name, count].values["auc"], color=GREY, linewidth=0.8, linestyle="--", label=name)
-    tidy(panel, subject, "references for each victim", "AUC, with 95 % interval")
-    logarithmic(panel.xaxis)
     counts = sorted({count for _, count in results if count})
-    panel.set_xticks(counts, [str(count) for count in counts])
-    panel.set_xticks([], minor=True)
-    panel.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return figure
+    lines = {}
+    for name in dict.fromkeys(name for name, count in results if count):
+        own = [results[name, count] for count in counts if (name, count) in results]
+        low, high = ([result.intervals["auc"][end] for result in own] for end in (0, 1))
+        lines[name.replace("_", " ")] = Line(counts, [result.values["auc"] for result in own], low, high)
+
+    def finish(panel: Axes) -> None:
+        for name, count in results:
+            if not count:
+                place = results[name, count].values["auc"]
+                panel.axhline(place, color=GREY, linewidth=0.8, linestyle="--")
+                panel.text(counts[-1], place, name.replace("_", " "), fontsize=7, color=GREY, ha="right", va="bottom")
+        few_places(panel, counts, log=True)
+
+    return figure_of_lines(lines, subject, "references for each victim", "AUC, with 95 % interval", finish)
 
 
 def exposed_members(

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
-from torch import nn
+from torch import Tensor, nn
 
 from trustml_cli.attacks.measure import predict_images
 from trustml_cli.defences.measure import RectifiedResult
 from trustml_cli.metrics.intervals import wilson_interval
-from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, label_answer, new_figure, show_image, tidy
+from trustml_cli.plots.style import BLUE, GAP, GREEN, GREY, ORANGE, name_rows, new_figure, tidy, tile
 
 
 def accuracies(shown: Mapping[tuple[str, str], RectifiedResult], threshold: float, subject: str) -> Figure:
@@ -45,33 +45,38 @@ def accuracies(shown: Mapping[tuple[str, str], RectifiedResult], threshold: floa
 
 @torch.no_grad()
 def rectified_images(
-    clean: RectifiedResult,
-    shown: RectifiedResult,
+    shown: Mapping[tuple[str, str], RectifiedResult],
     guarded: nn.Sequential,
     threshold: float,
     classes: Sequence[str],
     count: int,
     subject: str,
 ) -> Figure:
-    """Clean, perturbed and rectified images with the classifier's predictions, and the rectifier's changes."""
+    """The first images of each kind, perturbed and rectified, each with the classifier's answer.
+
+    Orange: another class than the true one, which stands above the clean images.
+    """
     device = next(guarded.parameters()).device
-    before, perturbed = (one.examples[:count].to(device) for one in (clean, shown))
-    rectified = guarded[0](perturbed)
-    change = rectified - perturbed
-    largest = change.abs().max().item() or 1.0
-    rows = {"clean": before, "perturbed": perturbed, "rectified": rectified}
-    figure, axes = new_figure(max(1.45 * len(before) + 0.6, 5), 7.0, 4, len(before))
-    for row, (name, images) in enumerate(rows.items()):
+    rows: list[tuple[str, Tensor, list[str]]] = []
+    for (name, made_on), one in shown.items():
+        images = one.examples[:count].to(device)
+        marks = [" flagged" if score > threshold else "" for score in one.score[:count].tolist()]
+        title = "clean" if name == "none" else f"{name},\nmade on\n{made_on}"
+        rows += [(title, images, [""] * count), ("rectified", guarded[0](images), marks)]
+    labels = next(iter(shown.values())).labels[:count].tolist()
+    figure, axes = new_figure(1.15 * len(labels) + 0.9, 1.2 * len(rows) + 1.0)
+    panel = axes[0, 0]
+    for row, (_, images, marks) in enumerate(rows):
         said = predict_images(guarded[1], images)
-        for column in range(len(before)):
-            label = int(said.predicted[column])
-            color = GREEN if label == int(clean.before[column]) else ORANGE
-            caption = label_answer(classes[label], float(said.confidence[column]))
-            show_image(axes[row, column], images[column], caption, color)
-        axes[row, 0].set_ylabel(name, fontsize=9, color=GREY)
-    for column, score in enumerate(shown.score[: len(before)]):
-        flagged = "flagged" if score > threshold else "passes"
-        show_image(axes[3, column], 0.5 + change[column] / (2 * largest), flagged)
-    axes[3, 0].set_ylabel(f"change, ×{0.5 / largest:.2g}", fontsize=9, color=GREY)
-    figure.suptitle(f"{subject}\norange: another class than that of the clean image", fontsize=9)
+        for column, (label, own) in enumerate(zip(labels, said.predicted.tolist(), strict=True)):
+            color = GREEN if own == label else ORANGE
+            tile(panel, row, column, images[column], f"{classes[own]}{marks[column]}", color)
+            if not row:
+                height = images.shape[2] / images.shape[3]
+                place = column * (1 + GAP) + 0.5
+                panel.text(place, -4 * GAP * height, f"is {classes[label]}", fontsize=8, color=GREY, ha="center")
+    name_rows(panel, [name for name, _, _ in rows])
+    panel.set_ylim(top=-7 * GAP)
+    figure.suptitle(subject, fontsize=11)
+    figure.supxlabel("above each image the classifier's answer; orange: a wrong class", fontsize=8)
     return figure

@@ -49,7 +49,10 @@ def robustness_curve(curve: RobustnessCurve, subject: str, norm: str) -> Figure:
 
 
 def defended_curves(curves: Mapping[str, RobustnessCurve], subject: str, norm: str) -> Figure:
-    """Accuracy over epsilon of several networks, labelled by their defences, with 95 % intervals as bands."""
+    """Accuracy over epsilon of several networks, labelled by their defences, with 95 % intervals as bands.
+
+    Of a single epsilon there is a line from the clean accuracy, at epsilon 0.
+    """
     figure, axes = new_figure(6.4, 4.2)
     panel = axes[0, 0]
     for (name, curve), color, marker in zip(curves.items(), (BLUE, ORANGE, GREEN), "so^", strict=False):
@@ -67,6 +70,8 @@ def accuracy_line(
     n = len(curve.labels)
     epsilons = [attacked.epsilon for attacked in curve.attacked]
     right = [int((attacked.answers.predicted == curve.labels).sum()) for attacked in curve.attacked]
+    if len(epsilons) == 1 and epsilons[0]:
+        epsilons, right = [0, *epsilons], [int(curve.initially_right.sum()), *right]
     low, high = zip(*(wilson_interval(count, n) for count in right), strict=True)
     panel.fill_between(epsilons, low, high, color=color, alpha=0.2, linewidth=0, label=band)
     panel.plot(epsilons, [count / n for count in right], f"{marker}-", color=color, label=label)

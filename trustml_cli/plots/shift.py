@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from torch import Tensor
 
-from trustml_cli.plots.ood import LINES
-from trustml_cli.plots.style import BLUE, ORANGE, name_rows, new_figure, tidy, tile
+from trustml_cli.plots.lines import Line, figure_of_lines, shares
+from trustml_cli.plots.style import GREEN, ORANGE, name_rows, new_figure, tile
 
 NUMBERED = 7  # largest distance whose map has numbers
 CURVES = {
@@ -45,20 +46,14 @@ def shift_map(accuracy: Tensor, distance: int, subject: str) -> Figure:
 
 def shift_curves(rows: Sequence[Mapping[str, Any]], subject: str) -> Figure:
     """Accuracy, agreement, consistency and invariance over the distance, with intervals, from rows of metrics.csv."""
-    figure, axes = new_figure(6.6, 5.0)
-    panel = axes[0, 0]
-    distances = [row["distance"] for row in rows]
-    for (name, label), (color, line) in zip(CURVES.items(), LINES, strict=False):
-        values = [row[name] for row in rows]
-        panel.plot(distances, values, color=color, linestyle=line, marker="o", markersize=4, label=label)
-        low, high = ([row[f"{name}_ci_{end}"] for row in rows] for end in ("low", "high"))
-        panel.fill_between(distances, low, high, color=color, alpha=0.15, linewidth=0)
-    panel.set_ylim(0, 1.02)
-    panel.yaxis.set_major_formatter(PercentFormatter(1.0))
-    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-    tidy(panel, f"{subject}, n = {rows[0]['accuracy_n']:,}", "shift in pixels", "share, with 95 % interval")
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
-    return figure
+    lines = {label: Line.of_rows(rows, "distance", name) for name, label in CURVES.items()}
+
+    def finish(panel: Axes) -> None:
+        shares(panel)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+    title = f"{subject}, n = {rows[0]['accuracy_n']:,}"
+    return figure_of_lines(lines, title, "shift in pixels", "share, with 95 % interval", finish)
 
 
 def changed_answers(
@@ -73,7 +68,7 @@ def changed_answers(
     figure, axes = new_figure(max(5.0, 0.6 + 1.15 * len(before)), 3.4)
     panel = axes[0, 0]
     for column, (image, moved, answer, other, move) in enumerate(zip(before, after, right, wrong, moves, strict=True)):
-        tile(panel, 0, column, image, answer, BLUE)
+        tile(panel, 0, column, image, answer, GREEN)
         tile(panel, 1, column, moved, f"{other} ({words(*move)})", ORANGE)
     name_rows(panel, ["right", "shifted"])
     panel.set_title(f"{subject}: the smallest shifts that change the answer", fontsize=11)

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogFormatter
 from numpy.typing import NDArray
@@ -106,16 +107,17 @@ def show_image(axes: Axes, pixels: "Tensor", caption: str, color: str = "black")
     axes.set_yticks([])
 
 
-def outline(axes: Axes, with_it: "Tensor", without: "Tensor", at: tuple[float, float, float] | None = None) -> None:
-    """Draw a frame around what differs between two images [C, H, W], unless that is more than half of the image.
+def outline(axes: Axes, with_it: "Tensor", without: "Tensor", shown: AxesImage | None = None) -> None:
+    """Draw a frame around what differs between two images [C, H, W], unless that is most of the image.
 
-    `at` is left edge, top edge and height of the image on `axes`, with width 1; None: it is shown by `show_image`.
+    `shown` is the image on `axes`; None: the only one there.
     """
     changed = (with_it.float().cpu() - without.float().cpu()).abs().amax(0) > 1 / 512
     rows, columns = (changed.any(axis).nonzero()[:, 0].tolist() for axis in (1, 0))
-    if not rows or (rows[-1] + 1 - rows[0]) * (columns[-1] + 1 - columns[0]) > changed.numel() / 2:
+    if not rows or (rows[-1] + 1 - rows[0]) * (columns[-1] + 1 - columns[0]) > 0.75 * changed.numel():
         return
-    left, top, scale = (-0.5, -0.5, 1.0) if at is None else (at[0], at[1], at[2] / changed.shape[0])
+    left, right, _, top = (shown or axes.images[0]).get_extent()
+    scale = (right - left) / changed.shape[1]
     corner = left + scale * columns[0], top + scale * rows[0]
     width, height = scale * (columns[-1] + 1 - columns[0]), scale * (rows[-1] + 1 - rows[0])
     axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=ORANGE, linewidth=1.5, clip_on=False))
@@ -126,6 +128,8 @@ def tile(axes: Axes, row: int, column: float, pixels: "Tensor", caption: str = "
     image, height = as_picture(pixels), pixels.shape[1] / pixels.shape[2]
     left, top = column * (1 + GAP), row * (height + 3 * GAP)
     axes.imshow(image, extent=(left, left + 1, top + height, top), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    # white pixels at the edge would merge with the page
+    axes.add_patch(Rectangle((left, top), 1, height, fill=False, edgecolor="#999999", linewidth=0.4))
     axes.text(left + 0.5, top - GAP / 3, caption, fontsize=8, color=color, ha="center", va="bottom")
 
 

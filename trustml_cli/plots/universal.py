@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from torch import Tensor, nn
@@ -54,20 +53,19 @@ def perturbations(carried: Sequence[TransferResult], subject: str, norm: str) ->
 
 
 def fooled_images(
-    x: Tensor, carried: TransferResult, network: nn.Module, classes: Sequence[str], subject: str, norm: str
+    x: Tensor, carried: Sequence[TransferResult], network: nn.Module, classes: Sequence[str], subject: str
 ) -> Figure:
-    """Images before and after the same perturbation, with the predictions of the model that it was learnt on."""
-    shown = torch.stack([x, (x + carried.perturbation).clamp(0, 1)])
-    before, after = (predict_images(network, images) for images in shown)
-    figure, axes = new_figure(max(1.45 * len(x) + 0.5, 5), 3.9, 2, len(x))
-    for row, answers in enumerate((before, after)):
-        for column in range(len(x)):
+    """Images before and after the perturbation at each epsilon, with the answers of the model that it was learnt on."""
+    rows = {"before": x} | {f"ε = {one.epsilon:g}": (x + one.perturbation).clamp(0, 1) for one in carried}
+    before = predict_images(network, x).predicted
+    figure, axes = new_figure(max(1.3 * len(x) + 0.6, 5), 1.4 * len(rows) + 1.1, len(rows), len(x))
+    for panels, (name, images) in zip(axes, rows.items(), strict=True):
+        answers = predict_images(network, images)
+        for column, panel in enumerate(panels):
             label = int(answers.predicted[column])
-            color = GREEN if label == int(before.predicted[column]) else ORANGE
-            caption = label_answer(classes[label], float(answers.confidence[column]))
-            show_image(axes[row, column], shown[row, column], caption, color)
-    axes[0, 0].set_ylabel("before", fontsize=9, color=GREY)
-    axes[1, 0].set_ylabel("after", fontsize=9, color=GREY)
-    title = f"{subject}: {carried.found_on}, {NORM_SYMBOLS[norm]} epsilon {carried.epsilon:.3g}"
-    figure.suptitle(f"{title}\nthe same perturbation on every image; orange: another class than before", fontsize=9)
+            color = GREEN if label == int(before[column]) else ORANGE
+            show_image(panel, images[column], label_answer(classes[label], float(answers.confidence[column])), color)
+        panels[0].set_ylabel(name, fontsize=9, color=GREY)
+    figure.suptitle(f"{subject}: the same perturbation on every image, shown to {carried[0].found_on}", fontsize=10)
+    figure.supxlabel("orange: another class than before", fontsize=8)
     return figure

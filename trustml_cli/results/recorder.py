@@ -223,7 +223,12 @@ class Recorder:
         self._track(lambda tracker: tracker.metrics(metric_values(condition, values)))
 
     def history(self, epoch: "Epoch", stage: str | None = None) -> None:
-        """Append the rows of `epoch` to history.csv; `stage` names the network where a run trains more than one."""
+        """Append the rows of `epoch` to history.csv; `stage` names the network where a run trains more than one.
+
+        An epoch that is there already is that of a network which the run has asked for twice.
+        """
+        if epoch in self.histories.get(stage or "", []):
+            return
         self.epochs += [{"network": stage, **row} for row in epoch.rows]
         self.histories.setdefault(stage or "", []).append(epoch)
         columns = dict.fromkeys(column for row in self.epochs for column in row)

@@ -10,11 +10,10 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure, FigureBase
 
 from trustml_cli.metrics.columns import OVER_SEEDS, POOLED, in_words, is_share
+from trustml_cli.plots.lines import Line, draw_lines, size_of
 from trustml_cli.plots.style import SERIES, percent, tidy
 from trustml_cli.results.aggregate import Answers, widest
 
-SEPARATE = 4  # lines from which on each has a panel of its own
-ACROSS = 3  # panels in a row
 LABEL = 0.075  # maximum width of a label's character, in inches
 
 
@@ -59,10 +58,13 @@ def drawing_of(answers: Answers, value: str, subject: str) -> Drawing:
     if numbers:
         rest = [*names, *numbers[1:]]
         known = summary[summary[value].notna()]  # some rows of a task may have no value
-        count = known.groupby(rest, dropna=False).ngroups if rest and len(known) else 1
-        rows = -(-count // ACROSS) if count >= SEPARATE else 1
-        height = 4.6 if count < SEPARATE else 0.9 + 2.4 * rows
-        return Drawing(lambda part: lines(part, known, numbers[0], rest, value, title), 7.6, height)
+        lines = lines_of(known, numbers[0], rest, value)
+
+        def draw(part: FigureBase) -> None:
+            finish = lambda panel: as_percent(panel.yaxis, value)  # noqa: E731
+            draw_lines(part, lines, title, numbers[0], in_words(value), finish, ", ".join(rest))
+
+        return Drawing(draw, *size_of(len(lines)))
     labels = [", ".join(str(row[name]) for name in names) or "all" for _, row in summary.iterrows()]
     size = 5 + LABEL * max(map(len, labels)), 1.4 + 0.42 * len(labels)
     return Drawing(lambda part: bars(part.subplots(), summary, labels, ", ".join(names), value, title), *size)
@@ -85,48 +87,10 @@ def series_name(key: Hashable) -> str:
     return ", ".join(map(str, key if isinstance(key, tuple) else (key,)))
 
 
-def lines(part: FigureBase, known: pandas.DataFrame, x: str, names: Sequence[str], value: str, title: str) -> None:
-    """A line with a band for each combination of `names` over the numbers in column `x`.
-
-    From `SEPARATE` lines on, each has a panel of its own, with the others in grey behind it.
-    """
-    groups = dict(list(known.groupby(list(names), sort=False, dropna=False))) if names and len(known) else {"": known}
-    if len(groups) < SEPARATE:
-        panel = part.subplots()
-        for number, (key, group) in enumerate(groups.items()):
-            line(panel, group, x, value, SERIES[number % len(SERIES)], series_name(key))
-        if names and len(known):
-            columns = min(3, len(groups))
-            panel.legend(
-                frameon=False, fontsize=8, title=", ".join(names), title_fontsize=8, ncols=columns, loc="upper center",
-                bbox_to_anchor=(0.5, -0.16),
-            )  # fmt: skip
-        tidy(panel, title, x, in_words(value))
-        as_percent(panel.yaxis, value)
-        return
-    rows = -(-len(groups) // ACROSS)
-    panels = part.subplots(rows, ACROSS, squeeze=False, sharex=True, sharey=True)
-    for number, ((key, group), panel) in enumerate(zip(groups.items(), panels.flat, strict=False)):
-        for other in groups.values():
-            ordered = other.sort_values(x)
-            panel.plot(ordered[x], ordered[value], color="#cccccc", linewidth=0.8, zorder=1)
-        line(panel, group, x, value, SERIES[number % len(SERIES)], series_name(key))
-        tidy(panel, series_name(key), "", "")
-        panel.title.set_fontsize(9)
-        as_percent(panel.yaxis, value)
-    for panel in panels.flat[len(groups) :]:
-        panel.set_axis_off()
-    part.suptitle(f"{title}\nby {', '.join(names)}; grey: the others", fontsize=11)
-    part.supxlabel(x, fontsize=10)
-    part.supylabel(in_words(value), fontsize=10)
-
-
-def line(panel: Axes, group: pandas.DataFrame, x: str, value: str, color: str, label: str) -> None:
-    """One line with its interval as a band."""
-    ordered, whose = group.sort_values(x), widest(group, value)
-    panel.plot(ordered[x], ordered[value], "o-", color=color, markersize=4, label=label)
-    low, high = ordered[f"{value}{whose}_ci_low"], ordered[f"{value}{whose}_ci_high"]
-    panel.fill_between(ordered[x], low, high, color=color, alpha=0.18, linewidth=0)
+def lines_of(known: pandas.DataFrame, x: str, names: Sequence[str], value: str) -> dict[str, Line]:
+    """A line over the numbers in column `x` for each combination of `names`."""
+    groups = list(known.groupby(list(names), sort=False, dropna=False)) if names and len(known) else [("", known)]
+    return {series_name(key): Line.of_rows(own.to_dict("records"), x, value, widest(own, value)) for key, own in groups}
 
 
 def as_percent(axis: Axis, value: str) -> None:

@@ -104,7 +104,7 @@ class Calibrate(UnderPerturbation):
         subject = context.record.subject
         context.record.plot("reliability", reliability_diagrams(clean, self.bins, f"{subject}, clean images"))
         if strongest:
-            named = {f"{each.perturbation} {each.strength:g}": each.answers for each in strongest}
+            named = {f"{each.perturbation} at {each.strength:g}": each.answers for each in strongest}
             figure = reliability_diagrams(named, self.bins, f"{subject}, calibrator {calibrator}")
             context.record.plot("reliability_perturbed", figure)
             context.record.plot("perturbed", calibration_under_perturbation(context.record.rows, subject))

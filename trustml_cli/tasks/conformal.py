@@ -106,7 +106,7 @@ class PredictSets(UnderPerturbation):
         names = [[data.classes[number] for number in sets[name][index].nonzero()[:, 0]] for index in largest]
         right = [data.classes[int(label)] for label in labels]
         context.record.plot(
-            "examples", sets_of_images(as_pixels(raw), names, right, f"{name}: {context.record.subject}")
+            "examples", sets_of_images(as_pixels(raw), names, right, f"{name.upper()}: {context.record.subject}")
         )
 
 

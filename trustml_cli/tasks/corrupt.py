@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from trustml_cli.config.instantiate import chosen
 from trustml_cli.corruptions.corruption import Corruption, check_severity
 from trustml_cli.data.batches import as_pixels, batches
-from trustml_cli.data.dataset import DatasetSource, Split, random_subset
+from trustml_cli.data.dataset import Dataset, DatasetSource, Split, random_subset
 from trustml_cli.defences.defence import Defence
 from trustml_cli.metrics.bootstrap import LEVELS, drawn_again
 from trustml_cli.metrics.calibration import calibration_columns
@@ -98,7 +98,7 @@ class MeasureCorruptions:
         for name, strength in keys:
             condition = {"corruption": name, "severity": strength}
             context.record.metrics(condition, **rows[name, strength], **errors.get(name, {}))
-        self.plot(context, some, asked, errors)
+        self.plot(context, networks[0], data, some, asked, errors)
 
     def write_means(
         self,
@@ -127,6 +127,8 @@ class MeasureCorruptions:
     def plot(
         self,
         context: Context,
+        network: nn.Module,
+        data: Dataset,
         split: Split,
         asked: Mapping[str, Corruption],
         errors: Mapping[str, Mapping[str, object]],
@@ -136,13 +138,18 @@ class MeasureCorruptions:
         context.record.plot("accuracy", accuracy_over_strength(rows, f"{subject}, n = {len(split):,}"))
         if errors:
             context.record.plot("errors", corruption_errors(errors, f"{subject}, relative to {self.baseline}"))
-        raw, _ = next(split.stream(torch.arange(min(self.examples, len(split))), self.examples))
+        raw, labels = next(split.stream(torch.arange(min(self.examples, len(split))), self.examples))
         strengths = sorted({*self.severity})
-        for number, image in enumerate(as_pixels(raw), start=1):
-            with seeded(context.seed):
-                shown = {name: [one(image[None], at)[0] for at in strengths] for name, one in asked.items()}
-            figure = corrupted_images(image, shown, strengths, context.record.choices["dataset"])
-            context.record.plot(f"images_{number}", figure)
+        for number, (image, label) in enumerate(zip(as_pixels(raw), labels.tolist(), strict=True), start=1):
+            shown = {}
+            for name, one in asked.items():
+                with seeded(context.seed):
+                    images = [image, *(one(image[None], at)[0] for at in strengths)]
+                with torch.no_grad():
+                    said = network(torch.stack(images).to(context.hardware.device)).argmax(1).tolist()
+                shown[name] = [(each, data.classes[own], own == label) for each, own in zip(images, said, strict=True)]
+            title = f"{subject}: an image of class {data.classes[label]}"
+            context.record.plot(f"images_{number}", corrupted_images(shown, strengths, title))
 
 
 def answers(

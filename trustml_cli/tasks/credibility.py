@@ -224,7 +224,11 @@ class Credibility:
         context.record.plot("layers", support_by_layer(judged, subject))
         context.record.plot("reliability", reliability({name: judged[name] for name in labels}, labels[CLEAN], subject))
         some = dict(list(enumerate(names))[:: -(-len(names) // 4)])
-        rows = [(name, result, number) for name, result in judged.items() for number in range(self.examples)]
+        rows = [
+            (name, result, number, int(labels[name][number]) if name in labels else None)
+            for name, result in judged.items()
+            for number in range(self.examples)
+        ]
         context.record.plot("neighbours", nearest_images(rows, self.shown, x, y, some, data.classes, subject))
 
 

@@ -7,6 +7,7 @@ from math import inf
 from typing import ClassVar
 
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 
 from trustml_cli.data.dataset import DatasetSource
@@ -148,12 +149,13 @@ class Debias:
         before = ask(context, network, rows)
         self.measure(context, "baseline", before, game, table)
 
+        path: Figure | None = None
         if chosen is not None and judging is not None:
             after = by_thresholds(before, self.constraint, chosen, judging, context.seed)
         else:
             if self.method is Method.adversarial:
                 games = self.games_of(game)
-                network = self.played(context, games, network, held_out, validation, model, trainer)
+                network, path = self.played(context, games, network, held_out, validation, model, trainer)
             else:
                 spec = context.spec(reweighed(held_out, context.seed), model, trainer)
                 network = context.train_or_load(spec, stage="debiased").network
@@ -163,6 +165,8 @@ class Debias:
 
         self.check(context, table, after)
         self.show(context, table, before.test, after.test)
+        if path is not None:
+            context.record.plot("path", path)
         context.plot_curves()
 
     def show(self, context: Context, table: Table, before: Scored, after: Scored) -> None:
@@ -222,14 +226,13 @@ class Debias:
     def played(
         self, context: Context, games: Games, network: nn.Module, held_out: Table, validation: Rows, model: Model,
         trainer: Trainer,
-    ) -> nn.Module:  # fmt: skip
-        """The mean of the games with the lambda that is chosen; plots the training on validation rows."""
+    ) -> tuple[nn.Module, Figure]:  # fmt: skip
+        """The mean of the games with the lambda that is chosen, and the plot of the games on validation rows."""
         games = games.chosen(context, self.lambda_factors, self.folds, self.wanted, held_out, model, trainer)
         network, path = games.play(context, network, held_out, validation)
         names = [attribute.name for attribute in held_out.attributes]
         figure = training_path(path, names, self.constraint.measure, self.wanted, self.subject(context))
-        context.record.plot("path", figure)
-        return network
+        return network, figure
 
     @property
     def wanted(self) -> float:

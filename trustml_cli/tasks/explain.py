@@ -22,7 +22,8 @@ from trustml_cli.metrics.intervals import average, by_image
 from trustml_cli.models.inference import NO_GRADIENT, gives_gradients
 from trustml_cli.models.model import Model, require_images
 from trustml_cli.plots.explained_columns import column_bars, row_bars
-from trustml_cli.plots.explanation import correlation_matrix, methods_side_by_side, one_method, replacement_curves
+from trustml_cli.plots.explanation import correlation_matrix, maps_of_images, replacement_curves
+from trustml_cli.plots.style import label_answer
 from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.hardware import seeded
 from trustml_cli.system.progress import Progress
@@ -114,13 +115,15 @@ class Explain:
         context.record.artifact("attributions", {"images": x, "targets": target, **kept})
         subject = context.record.subject
         sure = probabilities.gather(1, target[:, None])[:, 0]
-        captions = [f"{data.classes[number]} ({share:.0%})" for number, share in zip(target, sure, strict=True)]
+        truth = data.test.labels[order].tolist()
+        captions = [
+            label_answer(data.classes[number], share) + (f"\nis {data.classes[own]}" if own != number else "")
+            for number, share, own in zip(target.tolist(), sure.tolist(), truth, strict=True)
+        ]
         maps = {name: result.maps for name, result in explained.items()}
         if columns is None:
-            for name in explainers:
-                kinds = {kind: maps[kind] for kind in (name, f"{name}_x_input") if kind in maps}
-                context.record.plot(name, one_method(x[: self.examples], captions, kinds, f"{name}: {subject}"))
-            context.record.plot("side_by_side", methods_side_by_side(x[: self.examples], captions, maps, subject))
+            title = f"{subject}: pixels behind the logit of {'the answer' if self.target is None else self.target}"
+            context.record.plot("side_by_side", maps_of_images(x[: self.examples], captions, maps, title))
         else:
             context.record.plot("columns", column_bars(maps, columns.names, subject))
             best = max(explained, key=lambda name: area_under(explained[name].insertion).mean().item())

@@ -86,11 +86,11 @@ class Overfit:
                 condition = {"function": kind.value, "points": name, "capacity": capacity}
                 context.record.metrics(condition, **self.errors(fits, places[name], data[name], context.seed))
                 shown[kind.value, name][capacity] = fits[0](grid)
+        context.record.plot("capacity", errors_over_capacity(context.record.rows, self.noise, self.draws))
         points = {name: (x, data[name][0]) for name, x in places.items()}
         for kind in self.function:
             own = {name: shown[kind.value, name] for name in places}
             context.record.plot(f"fits_{kind.value}", fitted_functions(kind.value, own, points, grid, curve(grid)))
-        context.record.plot("capacity", errors_over_capacity(context.record.rows, self.noise, self.draws))
 
     def places(self) -> dict[str, Floats]:
         """The places of the training points, by the name of their set."""

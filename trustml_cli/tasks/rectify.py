@@ -124,11 +124,9 @@ class Rectify:
         del judged[CLEAN]
         named = {f"{name} on {made_on}": one for (name, made_on), one in judged.items()}
         context.record.plot("roc", roc_curves({"": named}, subject, ("clean images", "perturbed images")))
-        for (name, made_on), one in shown.items():
-            if name != CLEAN[0]:
-                title = f"{subject}\n{name} made on the {made_on}, epsilon {self.epsilon:.3g}"
-                figure = rectified_images(clean, one, guarded, threshold, data.classes, self.examples, title)
-                context.record.plot(f"examples_{name}_{made_on}", figure)
+        title = f"{subject}, epsilon {self.epsilon:.3g}"
+        figure = rectified_images(shown, guarded, threshold, data.classes, self.examples, title)
+        context.record.plot("examples", figure)
 
     def detector(self, context: Context, guarded: nn.Sequential, defence: Rectifier, train: Split) -> FittedDetector:
         """The detector, fitted to the rectifier's changes (output − input) of clean and perturbed training images."""

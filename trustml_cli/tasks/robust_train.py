@@ -70,10 +70,9 @@ class RobustTrain(RobustnessTask):
                 "experiment=robust_mnist_fgsm shows a network where it does"
             )
         curves[name] = evaluation.curve
-        if len(self.epsilon) > 1:
-            choices = context.record.choices
-            subject = f"{choices['attack']} against {choices['model']} on {choices['dataset']}"
-            context.record.plot("defended", defended_curves(curves, subject, attack.norm.value))
+        choices = context.record.choices
+        subject = f"{choices['attack']} against {choices['model']} on {choices['dataset']}"
+        context.record.plot("defended", defended_curves(curves, subject, attack.norm.value))
         context.plot_curves(name if self.baseline else "")
         evaluation.plot_examples(self.examples)
         evaluation.plot_loss_surfaces(self.surfaces)

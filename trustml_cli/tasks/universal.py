@@ -88,15 +88,15 @@ class TransferUniversal:
         context.record.artifact("perturbations", tensors)
         subject = f"{context.record.choices['attack']} on {context.record.choices['dataset']}"
         norm = attack.norm.value
-        context.record.plot("perturbations", perturbations(carried, subject, norm))
         for epsilon in sorted(set(self.epsilon)):
             of_epsilon = [one for one in carried if one.epsilon == epsilon]
             context.record.plot(f"transfer_epsilon_{epsilon:g}", transfer_matrix(of_epsilon, subject, norm))
-            x, _ = next(
-                batches(random_subset(data.test, self.examples, context.seed), self.examples, context.hardware.device)
-            )
-            figure = fooled_images(x, of_epsilon[0], networks[of_epsilon[0].found_on], data.classes, subject, norm)
-            context.record.plot(f"examples_epsilon_{epsilon:g}", figure)
+        context.record.plot("perturbations", perturbations(carried, subject, norm))
+        some = random_subset(data.test, self.examples, context.seed)
+        x, _ = next(batches(some, self.examples, context.hardware.device))
+        first = carried[0].found_on
+        own = sorted((one for one in carried if one.found_on == first), key=lambda one: one.epsilon)
+        context.record.plot("examples", fooled_images(x, own, networks[first], data.classes, subject))
 
     def learnt(
         self, context: Context, attack: UniversalAttack, networks: Mapping[str, nn.Module], data: Dataset

@@ -13,24 +13,24 @@ import pandas
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from trustml_cli.config.groups import config_folder, description
-from trustml_cli.metrics.columns import PARTS, in_words
+from trustml_cli.metrics.columns import in_words
 from trustml_cli.results.aggregate import IDENTITY, Answers, Run, read_run, read_runs, table_in
 from trustml_cli.results.masking import masked
 from trustml_cli.results.report.curve import small_curve
+from trustml_cli.results.report.headlines import ends, headline_columns, headlines, result
 from trustml_cli.results.report.slider import slider_in
-from trustml_cli.results.report.table import NOTHING, Cell, is_part, measured, readable, shown, sortable
+from trustml_cli.results.report.table import NOTHING, is_part, readable, shown, sortable
 from trustml_cli.results.run_facts import LARGEST_CONFIG, config_in, read_facts
 from trustml_cli.system.distribution import own_version
 from trustml_cli.system.files import write_atomically
 from trustml_cli.system.printable import printable
 from trustml_cli.system.user_file import MB, read_bytes, read_text
 
-COMPARED = (("baseline_{}", "clean network"), ("noise_{}", "noise in its place"), ("bare_{}", "neither"))
-"""Columns that a headline is compared with, and how it calls them."""
 FEW = 12  # most headline values that are shown as cards
 SIDE_BY_SIDE = 4  # most runs that are columns of the table of differences
 LARGEST_PICTURE = 16 * MB  # maximum size in bytes of a picture on a page
 PNG = b"\x89PNG\r\n\x1a\n"  # the signature of a PNG file
+WIDE = 1200  # pixels of a picture from which on it has the whole width of a page
 PICTURED = 12  # most runs whose pictures a comparison shows; each adds about 100 kB to the page
 
 
@@ -48,7 +48,8 @@ def write_run(folder: Path) -> Path:
         purpose=description(task) if task else "",
         headlines=headlines(run),
         few=FEW,
-        headline_table=readable(run.metrics[headline_columns(run)], run.conditions),
+        headline_table=readable(run.metrics[headline_columns(run)], run.conditions, run.facts.better),
+        headline_ends=ends(run),
         plots=plots_of(folder),
         slider=slider_in(folder),
         metrics=readable(important_first(run), run.conditions),
@@ -159,6 +160,7 @@ def environment() -> Environment:
     )
     found.filters["shown"] = shown
     found.filters["in_words"] = in_words
+    found.filters["wide"] = wide
     return found
 
 
@@ -167,23 +169,6 @@ def source(name: str) -> str:
     loader = environment().loader
     assert loader is not None
     return loader.get_source(environment(), name)[0]
-
-
-def headlines(run: Run) -> list[tuple[str, Cell, str]]:
-    """The headline value of each row, with the conditions that distinguish the row, and what it is compared with."""
-    if run.headline is None:
-        return []
-    beside = compared_with(run)
-    return [
-        (
-            ", ".join(f"{in_words(name)} {shown(row[name])}" for name in run.varied),
-            measured(row, run.headline),
-            ", ".join(
-                f"{words} {cell.text}" for name, words in beside if (cell := measured(row, name)).text != NOTHING
-            ),
-        )
-        for row in run.metrics.to_dict("records")
-    ]
 
 
 def headline_first(answers: Answers) -> pandas.DataFrame:
@@ -196,21 +181,6 @@ def headline_first(answers: Answers) -> pandas.DataFrame:
     return left[[*first, *(name for name in names if name not in first)]]
 
 
-def compared_with(run: Run) -> list[tuple[str, str]]:
-    """The columns that the headline of a run is compared with, and how a headline calls each."""
-    found = [(kind.format(run.headline), words) for kind, words in COMPARED]
-    if run.headline == "robust_accuracy":
-        found.append(("clean_accuracy", "clean"))
-    return [(name, words) for name, words in found if name in run.metrics]
-
-
-def headline_columns(run: Run) -> list[str]:
-    """The conditions, the headline and what it is compared with, with their intervals and counts."""
-    names = [name for name in (run.headline, *(name for name, _ in compared_with(run))) if name]
-    parts = [f"{name}{end}" for name in names for end in ("", *PARTS)]
-    return [name for name in (*run.conditions, *parts) if name in run.metrics]
-
-
 def important_first(run: Run) -> pandas.DataFrame:
     """metrics.csv without the run's identity: conditions, headline, what it is compared with, then the other columns.
 
@@ -221,16 +191,6 @@ def important_first(run: Run) -> pandas.DataFrame:
     rest = [name for name in map(str, frame.columns) if name not in first]
     neither = [name for name in rest if run.facts.better and not is_part(name, rest) and name not in run.facts.better]
     return frame[[*first, *(name for name in rest if name not in neither), *neither]]
-
-
-def result(run: Run) -> str:
-    """The headline value as text; for several rows, the first and the last."""
-    known = [(condition, cell, beside) for condition, cell, beside in headlines(run) if cell.text != NOTHING]
-    figures = [
-        f"{cell.text} ({'; '.join(filter(None, (condition, beside)))})" if condition or beside else cell.text
-        for condition, cell, beside in known
-    ]
-    return f"{in_words(run.headline)} {' … '.join(figures[:1] + figures[1:][-1:])}" if figures and run.headline else ""
 
 
 def plots_of(folder: Path) -> list[tuple[str, str]]:
@@ -257,6 +217,12 @@ def picture_in(folder: Path, path: Path) -> str | None:
     except OSError:
         return None
     return f"data:image/png;base64,{base64.b64encode(content).decode()}" if content.startswith(PNG) else None
+
+
+def wide(data: str) -> bool:
+    """Whether a PNG in a data: URL, as `picture_in` returns it, is too wide for half a page."""
+    start = base64.b64decode(data.partition(",")[2][:32])
+    return int.from_bytes(start[16:20]) > WIDE
 
 
 def config_of(run: Run) -> str:

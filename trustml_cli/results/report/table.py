@@ -8,7 +8,7 @@ from typing import Any, TypeGuard
 
 import pandas
 
-from trustml_cli.metrics.columns import OVER_SEEDS, PARTS, POOLED, Better, in_percent, is_share
+from trustml_cli.metrics.columns import OVER_SEEDS, PARTS, POOLED, Better, in_percent, is_percentage, is_share
 
 MOST_ROWS = 10_000  # maximum rows of a table on a page; a browser takes minutes to show more
 NOTHING = "–"  # shown for a missing value
@@ -72,7 +72,7 @@ def is_part(name: str, columns: Iterable[str]) -> bool:
 
 def measured(row: dict[Hashable, Any], name: str, best: bool = False) -> Cell:
     """The cell of one value, with its interval where there is one; shares are in percent."""
-    as_text = in_percent if is_share(name) else shown
+    as_text = in_percent if is_share(name) else one_percent if is_percentage(name) else shown
     value, n = row.get(name), row.get(f"{name}_n")
     if pandas.isna(value):
         return Cell(NOTHING, sort=float("-inf"))
@@ -87,6 +87,11 @@ def measured(row: dict[Hashable, Any], name: str, best: bool = False) -> Cell:
     if is_number(n) and isfinite(n):
         notes.append(f"n = {int(n):,}")
     return Cell(as_text(value) if isfinite(value) else shown(value), ", ".join(notes), sortable(value), best, bar)
+
+
+def one_percent(value: float) -> str:
+    """A number of percent, such as the p-rule, with one decimal."""
+    return f"{value:.1f} %"
 
 
 def is_number(value: Any) -> TypeGuard[int | float]:
