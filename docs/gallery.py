@@ -1,8 +1,10 @@
 """Makes the pictures of the gallery: `python docs/gallery.py [TASK …]` runs each task on the embedded digits.
 
-Each picture goes to docs/gallery/TASK.png, at most `LARGEST` bytes.
+Each picture goes to docs/gallery/TASK.png, at most `LARGEST` bytes. `report` is the page of the run of task=fgsm, as
+Chromium shows it, which docs/runs.md has.
 """
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -42,7 +44,7 @@ PICTURES: dict[str, tuple[list[str], str]] = {
     "physical": ([], "worn"),
     "predict": ([], "files"),
     "rectify": ([], "accuracy"),
-    "robust_train": ([], "curves"),
+    "robust_train": ([], "defended"),
     "shift": ([], "map"),
     "steal": ([], "agreement"),
     "train": ([], "confusion"),
@@ -50,14 +52,38 @@ PICTURES: dict[str, tuple[list[str], str]] = {
 }
 """What follows `task=TASK` in the command of each task, and the plot that is shown."""
 
+REPORT = "report"
+PAGE = (1000, 1120)  # width and height in pixels of the part of the page that is shown
+
 
 def run(task: str) -> Image.Image:
-    """Run a task in a directory that is deleted afterwards, and return its picture."""
-    words, plot = PICTURES[task]
+    """Run a task in a directory that is deleted afterwards, and return its picture, or that of its page."""
+    words, plot = PICTURES["fgsm" if task == REPORT else task]
     with TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "trustml_cli", f"task={task}", *words, f"hydra.run.dir={folder}/run"]
+        command = [
+            sys.executable,
+            "-m",
+            "trustml_cli",
+            f"task={'fgsm' if task == REPORT else task}",
+            *words,
+            f"hydra.run.dir={folder}/run",
+        ]
         subprocess.run(command, check=True, cwd=folder)
+        if task == REPORT:
+            return screenshot(Path(folder, "run", "report.html"))
         return Image.open(Path(folder, "run", "plots", f"{plot}.png")).convert("RGB")
+
+
+def screenshot(page: Path) -> Image.Image:
+    """The upper part of a page in Chromium. Raises `FileNotFoundError` if there is none."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        raise FileNotFoundError("chromium: not found; it draws the picture of a page")
+    shot = page.with_suffix(".png")
+    size = f"--window-size={PAGE[0]},{PAGE[1]}"
+    words = ["--headless", "--no-sandbox", "--hide-scrollbars", size, f"--screenshot={shot}", page.as_uri()]
+    subprocess.run([browser, *words], check=True, capture_output=True)
+    return Image.open(shot).convert("RGB")
 
 
 def save(picture: Image.Image, file: Path) -> None:
@@ -75,5 +101,5 @@ def save(picture: Image.Image, file: Path) -> None:
 
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
-    for name in sys.argv[1:] or PICTURES:
+    for name in sys.argv[1:] or (*PICTURES, REPORT):
         save(run(name), FOLDER / f"{name}.png")

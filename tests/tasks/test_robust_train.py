@@ -36,6 +36,18 @@ def test_a_defence_is_held_against_none_and_every_other_task_finds_its_network_a
     assert row.robust_accuracy == pytest.approx(rows.robust_accuracy["pgd", 0.15], abs=0.03)  # another start
 
 
+@pytest.mark.parametrize(("images", "told"), [(20, True), (0, False)])
+def test_where_one_step_masks_nothing_it_is_said_which_command_shows_masking(
+    images: int, told: bool, trustml: Cli, tmp_path: Path
+) -> None:
+    small = ["model=logistic", "trainer=smoke", "task.baseline=false", "task.images=20", "task.surfaces=0"]
+    answer = trustml("task=robust_train", "defence=fgsm", *small, f"task.check_images={images}")
+    assert answer.returncode == 0, answer.stderr
+    run = facts(newest(tmp_path))
+    assert "masking" not in run["verdict"]
+    assert any("experiment=robust_mnist_fgsm" in text for text in run.get("remarks", [])) == told
+
+
 QUICK = {
     "backdoor": ["model=mlp"],
     "explain": ["model=mlp", "task.explainer=saliency", "task.images=5"],

@@ -181,7 +181,7 @@ def finish_sweep(sweep: Path, runs: "Sequence[Run]") -> int:
         lost = 1
     failed = [run for run in runs if run.status != "completed"]
     for run in failed:
-        why = " ".join((run.facts.error or "ended without a word").split())
+        why = " ".join((run.facts.error or "ended without a message").split())
         complaints.append(f"{run.status}: {run.folder}: {why}")
     if missing := jobs - len(runs):
         logs = sweep / ".submitit"
