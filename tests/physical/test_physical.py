@@ -185,6 +185,17 @@ def test_the_easiest_class_and_the_best_of_several_starts_are_found(monkeypatch:
     assert replace(patch, target=1).learn(Bright(), x).min() == 1
 
 
+def test_the_learning_rate_falls_along_a_cosine() -> None:
+    patch = disguise("patch", target=1, steps=5, lr=0.02, area=0.3, rotation=0.0, scale=0.0, place=0.0)
+    with seeded(0):
+        start = 0.5 + 0.1 * torch.randn(patch.pattern_shape((1, 8, 8)))
+    with seeded(0):
+        end = patch.attempt(Bright(), images(20))
+    # steps of Adam along a gradient of one sign are as long as the rate: 0.02 · (1 + 0.905 + 0.655 + 0.345 + 0.095)
+    moved_by = (end - start)[:, 1:-1, 1:-1].median().item()
+    assert moved_by == pytest.approx(0.06, rel=0.1)
+
+
 def test_a_sticker_is_printed_in_the_levels_there_are() -> None:
     sticker = disguise("sticker")
     assert isinstance(sticker, Sticker)
