@@ -34,8 +34,8 @@ def fitted(attack: Substitute, model: nn.Module) -> TransferredAttack:
 def test_it_copies_the_victim_from_labels_and_its_images_fool_the_victim(digits: Digits) -> None:
     model, x, y = digits
     victim = QueryCounter(model)
-    attack = fitted(substitute(training_images=200, epochs=10), victim)
-    assert victim.queries == 200 * 2**3 + 1  # and one image to see how many classes there are
+    attack = fitted(substitute(training_images=200, rounds=2), victim)
+    assert victim.queries == 200 * 2**2 + 1  # and one image to see how many classes there are
     assert victim.gradients == 0
     victim.queries = 0
     x_adv = attack(victim, x, y, 0.25)
@@ -65,20 +65,10 @@ def test_the_attack_is_momentum_fgsm_on_the_mean_of_the_substitutes_logits(digit
     networks = list(attack.substitute.networks)
     assert len(networks) == 2
     torch.testing.assert_close(attack.substitute(x), (networks[0](x) + networks[1](x)) / 2)
-    assert not torch.equal(networks[0](x), networks[1](x))
+    pools = [any(isinstance(layer, nn.MaxPool2d) for layer in network) for network in networks]
+    assert pools == [False, True]
     mifgsm = build(choice("attack", "mifgsm", steps=5), "attack")
     assert torch.equal(attack(model, x, y, 0.1), mifgsm(attack.substitute, x, y, 0.1))
-
-
-def test_perturbed_images_are_within_their_bound_and_harder(digits: Digits) -> None:
-    model, x, y = digits
-    attack = substitute(robust=0.1)
-    moved = attack.perturbed(model, x, y)
-    assert (moved - x).abs().max() <= 0.1 + 1e-6
-    assert moved.min() >= 0
-    assert moved.max() <= 1
-    assert (answers(model, moved) != y).double().mean() > (answers(model, x) != y).double().mean() + 0.05
-    assert substitute(robust=0).perturbed(model, x, y) is x
 
 
 def test_no_more_labels_are_asked_for_than_there_are_queries(digits: Digits) -> None:
@@ -88,7 +78,7 @@ def test_no_more_labels_are_asked_for_than_there_are_queries(digits: Digits) -> 
 
 
 def test_it_is_for_images_and_is_trained_before_it_is_called(digits: Digits) -> None:
-    with pytest.raises(ValueError, match="needs images"):
+    with pytest.raises(ValueError, match="needs images of at least 4×4"):
         substitute().check(digits[0], (13,))
     with pytest.raises(RuntimeError, match="trained first"):
         substitute()(*digits, 0.1)
@@ -98,7 +88,7 @@ def test_it_is_for_images_and_is_trained_before_it_is_called(digits: Digits) -> 
     ("key", "value", "words"),
     [
         ("training_images", 0, "at least 1"), ("rounds", -1, "at least 0"), ("jump", 0.0, "above 0"),
-        ("substitutes", 0, "at least 1"), ("robust", -0.1, "at least 0"), ("steps", 0, "at least 1"),
+        ("substitutes", 0, "at least 1"), ("steps", 0, "at least 1"),
         ("labels", 10, r"at least training_images \(100\)"), ("lr", 0.0, "above 0"),
     ],
 )  # fmt: skip

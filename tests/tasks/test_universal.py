@@ -63,7 +63,7 @@ def test_a_substitute_tells_how_many_labels_it_asked_for(trustml: Cli, tmp_path:
     answer = trustml(*words, *few)
     assert answer.returncode == 0, answer.stderr
     run = newest(tmp_path)
-    assert (facts(run)["learning_queries"], facts(run)["learning_gradients"]) == (400 + 1, 0)
+    assert (facts(run)["learning_queries"], facts(run)["learning_gradients"]) == (200 + 1, 0)
     row = metrics(run).iloc[0]
     assert row.queries == row.gradients == 0
     assert row.robust_accuracy < row.clean_accuracy - 0.3

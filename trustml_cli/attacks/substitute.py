@@ -3,8 +3,9 @@
 Papernot, McDaniel, Goodfellow, Jha, Celik and Swami 2017, arXiv 1602.02697.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 from typing import ClassVar
 
 import torch
@@ -31,15 +32,12 @@ class Substitute(Attack):
     their logits (Liu, Chen, Liu and Song 2017, arXiv 1611.02770) by `steps` steps of `MIFGSM`. The attack itself does
     not query the victim.
 
-    Substitutes are trained on perturbed images: one gradient step from a random point, within `robust` of the image in
-    L∞. Images made on slightly robust networks transfer better (Springer, Mitchell and Kenyon 2021, arXiv 2102.05110).
-
-    A substitute has four 3×3 convolutions, the last three with stride 2, of `width` channels and then twice as many,
-    and one hidden layer of 100. It is trained by Adam in batches of `batch_size`, with a one-cycle rate up to `lr`.
+    A substitute is a `strided` or a `pooled` network, with `width` channels in its first convolution; of several, every
+    second one is pooled. Each is trained by Adam in batches of `batch_size`, with a one-cycle rate up to `lr`.
 
         attack = Substitute(
-            norm=Norm.linf, target=None, training_images=1200, rounds=2, labels=4800, jump=0.2, substitutes=3,
-            robust=0.15, epochs=8, batch_size=64, lr=0.002, width=16, steps=10,
+            norm=Norm.linf, target=None, training_images=2400, rounds=1, labels=4800, jump=0.2, substitutes=6, epochs=6,
+            batch_size=64, lr=0.002, width=16, steps=10,
         )
         x_adv = attack.fit(model, own_x, own_y)(model, x, y, epsilon=0.3)
     """
@@ -52,7 +50,6 @@ class Substitute(Attack):
     labels: int
     jump: float
     substitutes: int
-    robust: float
     epochs: int
     batch_size: int
     lr: float
@@ -62,14 +59,14 @@ class Substitute(Attack):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, "training_images", "substitutes", "epochs", "batch_size", "width", "steps", at_least=1)
-        require(self, "rounds", "robust", at_least=0)
+        require(self, "rounds", at_least=0)
         if self.labels < self.training_images:
             raise ValueError(f"labels: must be at least training_images ({self.training_images}), got {self.labels}")
         require(self, "jump", "lr", above=0)
 
     def check(self, model: nn.Module, shape: tuple[int, ...]) -> None:
-        if len(shape) != 3:
-            raise ValueError("the substitute needs images")
+        if len(shape) != 3 or min(shape[1:]) < 4:
+            raise ValueError("the substitute needs images of at least 4×4")
 
     @property
     def learns_from(self) -> int:
@@ -98,29 +95,28 @@ class Substitute(Attack):
             room = self.labels - len(x)
             if room < 1:
                 break
-            substitute = self.trained(x, labels, classes)
+            substitute = self.trained(strided, x, labels, classes)
             chosen = torch.randperm(len(x), device=x.device)[:room]
             # the ascent direction of the label's probability is the descent direction of its cross-entropy
             uphill = -input_gradient(substitute, x[chosen], labels[chosen])
             further = (x[chosen] + self.jump * uphill.sign()).clamp(0, 1)
             said = answers(model, further)
             x, labels = torch.cat([x, further[said >= 0]]), torch.cat([labels, said[said >= 0]])
-        return MeanLogits([self.trained(x, labels, classes) for _ in range(self.substitutes)]).eval()
+        kinds = islice(cycle((strided, pooled)), self.substitutes)
+        return MeanLogits([self.trained(kind, x, labels, classes) for kind in kinds]).eval()
 
-    def trained(self, x: Tensor, labels: Tensor, classes: int) -> nn.Module:
-        """A new network, trained for `epochs` epochs on the victim's labels; frozen, in eval mode."""
-        substitute = network(tuple(x.shape[1:]), classes, self.width).to(x.device)
+    def trained(
+        self, kind: Callable[[tuple[int, ...], int, int], nn.Module], x: Tensor, labels: Tensor, classes: int
+    ) -> nn.Module:
+        """A new network of a kind, trained for `epochs` epochs on the victim's labels; frozen, in eval mode."""
+        substitute = kind(tuple(x.shape[1:]), classes, self.width).to(x.device)
         optimizer = torch.optim.Adam(substitute.parameters(), lr=self.lr)
         steps = self.epochs * -(-len(x) // self.batch_size)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, max_lr=self.lr, total_steps=steps + 1, cycle_momentum=False
         )
-
-        def loss(rows: Tensor) -> Tensor:
-            return cross_entropy(substitute(self.perturbed(substitute, x[rows], labels[rows])), labels[rows])
-
         fit_minibatches(
-            loss,
+            lambda rows: cross_entropy(substitute(x[rows]), labels[rows]),
             optimizer,
             lambda: torch.randperm(len(x), device=x.device),
             self.batch_size,
@@ -128,14 +124,6 @@ class Substitute(Attack):
             schedule,
         )
         return substitute.eval().requires_grad_(False)
-
-    def perturbed(self, substitute: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
-        """Images within `robust` of x in L∞, after one step from a random point up the substitute's loss."""
-        if not self.robust:
-            return x
-        start = (x + self.robust * (2 * torch.rand_like(x) - 1)).clamp(0, 1)
-        step = self.robust * input_gradient(substitute, start, labels).sign()
-        return (x + (start + step - x).clamp(-self.robust, self.robust)).clamp(0, 1)
 
 
 class MeanLogits(nn.Module):
@@ -167,8 +155,8 @@ class TransferredAttack(Attack):
         return self.attack(self.substitute, x, y, epsilon)
 
 
-def network(shape: tuple[int, ...], classes: int, width: int) -> nn.Sequential:
-    """Four convolutions with ReLU, the last three with stride 2, one hidden layer, and a linear output layer."""
+def strided(shape: tuple[int, ...], classes: int, width: int) -> nn.Module:
+    """Four 3×3 convolutions, the last three with stride 2 and 2·`width` channels, and one hidden layer of 100."""
     channels, height, rest = shape
     layers: list[nn.Module] = []
     for out_channels, stride in ((width, 1), (2 * width, 2), (2 * width, 2), (2 * width, 2)):
@@ -176,3 +164,14 @@ def network(shape: tuple[int, ...], classes: int, width: int) -> nn.Sequential:
         channels, height, rest = out_channels, -(-height // stride), -(-rest // stride)  # padding 1 rounds halves up
     hidden = [nn.Flatten(), nn.Linear(channels * height * rest, 100), nn.ReLU()]
     return nn.Sequential(*layers, *hidden, nn.Linear(100, classes))
+
+
+def pooled(shape: tuple[int, ...], classes: int, width: int) -> nn.Module:
+    """Two 3×3 convolutions of `width` and 2·`width` channels with max pooling, and one hidden layer of 8·`width`."""
+    channels, height, rest = shape
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(width, 2 * width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(2 * width * (height // 4) * (rest // 4), 8 * width), nn.ReLU(),
+        nn.Linear(8 * width, classes),
+    )  # fmt: skip

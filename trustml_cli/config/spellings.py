@@ -29,7 +29,7 @@ ALIASES = {
 NORMS = {"Linf": "linf", "L_inf": "linf", "l_inf": "linf", "inf": "linf", "L2": "l2", "L1": "l1", "L0": "l0",
          "2": "l2", "1": "l1", "0": "l0"}  # fmt: skip
 NORM = re.compile(r"(attack|defence|references\.\w+|attacks\.\w+|methods\.\w+)\.norm")
-LENGTHS = re.compile(r"(.*\.)?(epsilon|step_size|start_radius|std|jump|robust|step|amplitude|brightness)")
+LENGTHS = re.compile(r"(.*\.)?(epsilon|step_size|start_radius|std|jump|step|amplitude|brightness)")
 """Keys in pixel units: their fractions become decimals before directories and columns are named by them."""
 
 NUMBER = r"(?:\d+\.?\d*|\.\d+)"
