@@ -88,6 +88,10 @@ def test_tasks_that_need_a_linear_network_refuse_one_behind_a_rectifier(trustml:
     answer = trustml("task=attack", "model=logistic", "attack=linear", "defence=rectify")
     assert answer.returncode == 2
     assert "needs a linear model" in answer.stderr
+
+
+@pytest.mark.faults
+def test_explainers_that_need_a_linear_network_leave_one_behind_a_rectifier_out(trustml: Cli, tmp_path: Path) -> None:
     tiny = [
         "defence.perturbations=1",
         "defence.epochs=1",
