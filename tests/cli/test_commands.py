@@ -26,7 +26,7 @@ def test_without_a_word_the_help_is_printed(trustml: Cli, tmp_path: Path) -> Non
 
 
 def test_the_configs_of_a_multirun_are_printed_job_by_job(trustml: Cli, tmp_path: Path) -> None:
-    answer = trustml("-m", "task=fgsm,attack", "model=glob(mnist_c*)", "eps=1/4", "--cfg", "job")
+    answer = trustml("-m", "task=fgsm,attack", "model=glob(mnist_c*)", "eps=range(1/4,1/3,1/8)", "--cfg", "job")
     assert (answer.returncode, answer.stderr) == (0, "")
     first, second = yaml.safe_load_all(answer.stdout)
     assert "# job 2 of 2: task=attack model=mnist_cnn task.epsilon=0.25" in answer.stdout

@@ -73,6 +73,7 @@ def perform(words: Sequence[str]) -> None:
         printed()
     overrides, flags = split_words(rest)
     overrides = understood(overrides, lambda key, words: exists(key, config_folder(), [*words, *flags]))
+    refuse_nameless_choices(overrides)  # after fractions have become decimals, without which Hydra reads no range
     refuse_repetition(overrides)
     asked, _ = get_args_parser().parse_known_args(flags)
     if asked.cfg and asked.multirun:
@@ -154,7 +155,6 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
         flags.remove(word)
     if known.shell_completion and "query=bash" in known.overrides and "COMP_LINE" not in os.environ:
         raise InputError("query=bash: only the shell may ask this, with the typed words in COMP_LINE")
-    refuse_nameless_choices(known.overrides)
     return known.overrides, flags
 
 
