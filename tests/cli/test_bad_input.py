@@ -108,7 +108,7 @@ BAD_INPUT = [
     (["task=attack", "references.iterative.steps=0"], ["references.iterative.steps", "at least 1"]),
     (["task=fgsm", "attack.target=cat"], ["attack.target", "cat", "0 to 9"]),
     (["task=attack", "attack=universal", "attack.delta=1"], ["attack.delta", "below 1"]),
-    (["task=attack", "attack=substitute", "attack.labels=10"], ["attack.labels", "at least training_images (150)"]),
+    (["task=attack", "attack=substitute", "attack.labels=10"], ["attack.labels", "at least training_images (1200)"]),
     (["task=fooling", "task.target=cat"], ["task.target", "cat", "0 to 9"]),
     (["task=fooling", "task.std=-1"], ["task.std", "at least 0", "-1"]),
     (["task=fooling", "task.confidence=2"], ["task.confidence", "between 0 and 1", "2"]),
