@@ -73,7 +73,7 @@ def test_several_seeds_are_averaged(runs: list[Run]) -> None:
     [
         ({"metric": "acuracy"}, "no column acuracy; did you mean 'accuracy'?"),
         ({"where": {"epsilom": 1}}, "no column epsilom; did you mean 'epsilon'?"),
-        ({"where": {"epsilon": 0.2}}, "no row where {'epsilon': 0.2}"),
+        ({"where": {"epsilon": 0.2}}, "no row with epsilon=0.2; there are 0.0, 0.1"),
         ({}, "2 rows, which differ in epsilon; add one to where"),
     ],
 )

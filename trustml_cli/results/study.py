@@ -208,10 +208,13 @@ def rows_of(figure: Figure, runs: Sequence[Run]) -> pandas.DataFrame:
     for name, wanted in figure.where.items():
         if name not in table:
             raise LookupError(f"no column {name}; {nearest(name, map(str, table))}")
+        there = [str(value) for value in table[name].unique()]
         table = table[[same(pandas.Series([value]), pandas.Series([wanted])) for value in table[name]]]
+        if not len(table):
+            raise LookupError(f"no row with {name}={wanted}; there are {', '.join(there)}")
     table = table[table[figure.metric].notna()]
     if not len(table):
-        raise LookupError(f"no row where {figure.where}")
+        raise LookupError(f"no value of {figure.metric} in its rows")
     return table
 
 
