@@ -7,9 +7,10 @@ from xml.etree.ElementTree import fromstring
 
 import pandas
 import pytest
+from omegaconf import OmegaConf
 
 from trustml_cli.results.aggregate import Run, read_runs
-from trustml_cli.results.study import Figure, Item, Measured, answer_of, junit, measure, read_study
+from trustml_cli.results.study import Figure, Item, Measured, answer_of, figures_of, junit, measure, read_study
 from trustml_cli.system.errors import InputError
 
 
@@ -88,6 +89,22 @@ def test_what_has_no_value_says_why_and_breaks_what_is_required(
 def test_an_item_without_a_run_is_not_measured() -> None:
     (found,) = measure("fgsm", item(), [])
     assert found.why == "no run of it was completed"
+
+
+@pytest.mark.parametrize(
+    ("quick", "required", "limit"),
+    [
+        (["dataset=digits"], False, ""),
+        (["dataset=digits"], True, "at least 0.9"),  # somebody asks for it
+        (["task.images=9"], False, "at least 0.9"),
+    ],
+)
+def test_the_quick_form_on_another_data_set_has_no_limits(quick: list[str], required: bool, limit: str) -> None:
+    figure = {"metric": "accuracy", "at_least": 0.9, "required": required}
+    asked = {"title": "T", "items": {"a": {**ITEM, "quick": quick, "figures": {"one": figure}}}}
+    for form, expected in ((True, limit), (False, "at least 0.9")):
+        _, items = read_study(OmegaConf.create({**asked, "quick": form}))
+        assert figures_of("a", items["a"])["one"].limit == expected
 
 
 ITEM = {"question": "Is it?", "run": ["task=train"]}

@@ -165,7 +165,16 @@ def read_study(node: Any) -> tuple[Study, dict[str, Item]]:
             if figure.required and not figure.limit and study.against is None:
                 key = f"study.items.{name}.figures.{each}.required"
                 raise InputError(f"{key}: needs at_least, at_most or expected, or another study to go --against")
-    return study, items
+    return study, {name: of_quick_form(item) for name, item in items.items()} if study.quick else items
+
+
+def of_quick_form(item: Item) -> Item:
+    """The item in its quick form: limits that are about another data set than that of this form are left out."""
+    if not any(word.startswith("dataset=") for word in item.quick):
+        return item
+    none = {"at_least": None, "at_most": None, "expected": None, "source": ""}
+    figures = {name: dict(node) if node.get("required") else {**node, **none} for name, node in item.figures.items()}
+    return replace(item, figures=figures)
 
 
 def figures_of(name: str, item: Item) -> dict[str, Figure]:
