@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.attacks import curve, gradient_attacks
+from benchmarks.attacks import curve, floor, gradient_attacks
 from benchmarks.ensemble import ensemble
 from benchmarks.growth import PICTURE, Point, draw, growth
 from benchmarks.interleaved import Ratio
@@ -27,6 +27,7 @@ def main() -> None:
     few = -(-ROUNDS // 2)
     ratios = [
         *gradient_attacks(ROUNDS),
+        floor(ROUNDS),
         *curve(ROUNDS),
         *epoch(few),
         *many(few),

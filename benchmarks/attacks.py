@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.interleaved import Ratio, ratios
 from trustml_cli.attacks.attack import Norm
@@ -150,6 +151,19 @@ def gradient_attacks(n: int) -> list[Ratio]:
             assert_equal(own(), peer(), f"{name}: {label}")
         found += ratios(f"{name}, {images} images of 3×32×32, `cifar_cnn`", own, peers, n if steps < 40 else -(-n // 3))
     return found
+
+
+def floor(n: int) -> Ratio:
+    """What forward pass and input gradient would take at the rate of a matrix product, against a bare loop's FGSM."""
+    model, x, y = network(), torch.rand(BATCH, 3, 32, 32), torch.randint(0, 10, (BATCH,))
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(x[:1])
+    operations = 2 * BATCH * counter.get_total_flops()  # the gradient costs as much as the forward pass
+    square = torch.rand(2048, 2048)
+    (found,) = ratios("", lambda: square @ square, {"a bare loop": partial(bare, model, x, y, 1, EPSILON)}, n)
+    seconds = operations / (2 * 2048**3) * found.ours
+    what = f"FGSM at the rate of a matrix product ({2 * 2048**3 / found.ours / 1e9:.0f} GFLOP/s), the same"
+    return Ratio(what, found.against, seconds, found.theirs, n)
 
 
 def curve(n: int) -> list[Ratio]:
