@@ -39,9 +39,13 @@ def startup(n: int) -> list[Cost]:
         place["PYTHONPATH"] = str(Path(__file__).parent.parent)
         for command in commands.values():
             measure(command, folder, place)
-        runs = [{what: measure(command, folder, place) for what, command in commands.items()} for _ in range(n)]
+        runs = [
+            {what: measure(command, folder, place) for what, command in commands.items()}
+            | {"the same until it tells the first result": until_told(folder, place)}
+            for _ in range(n)
+        ]
     return [
-        Cost(what, median(run[what][0] for run in runs), median(run[what][1] for run in runs), n) for what in commands
+        Cost(what, median(run[what][0] for run in runs), median(run[what][1] for run in runs), n) for what in runs[0]
     ]
 
 
@@ -52,3 +56,18 @@ def measure(command: Sequence[str], folder: str, place: dict[str, str]) -> tuple
     done = subprocess.run(small, cwd=folder, env=place, stdout=subprocess.PIPE, check=True)
     seconds, memory = json.loads(done.stdout)
     return seconds, memory
+
+
+def until_told(folder: str, place: dict[str, str]) -> tuple[float, float]:
+    """Processor seconds and most memory in MB of `CACHED` when it prints the first robust accuracy; on Linux."""
+    child = subprocess.Popen(CACHED, cwd=folder, env=place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert child.stdout is not None
+    proc = Path(f"/proc/{child.pid}")
+    for line in child.stdout:
+        if "robust_accuracy" in line:
+            fields = (proc / "stat").read_text().rpartition(")")[2].split()
+            memory = next(row for row in (proc / "status").read_text().splitlines() if row.startswith("VmHWM"))
+            found = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), int(memory.split()[1]) / 1024
+            child.communicate()
+            return found
+    raise RuntimeError("no result was told")
