@@ -110,12 +110,12 @@ def build_as(cls: type, node: Mapping[Any, Any], key: str) -> Any:
     values = {field.name: node[as_key(field.name)] for field in fields(cls)}
     readers = {name: reader for name in values if (reader := reader_of(hints[as_key(name)]))}
     types = [(name, Path | None if name in readers else hints[as_key(name)]) for name in values]
-    structure = OmegaConf.structured(make_dataclass(cls.__name__, types) if readers else cls)
+    typed = OmegaConf.structured(make_dataclass(cls.__name__, types) if readers else cls)
     arguments = {}
     for name, value in values.items():
         place = prefix + as_key(name)
         try:
-            typed = OmegaConf.merge(structure, {name: as_given(value, hints[as_key(name)])})
+            OmegaConf.unsafe_merge(typed, {name: as_given(value, hints[as_key(name)])})  # in place
             arguments[name] = plain(OmegaConf.select(typed, name))
         except ZeroDivisionError as error:
             raise InputError(f"{place}: {value} divides by zero") from error
