@@ -170,6 +170,15 @@ def test_nothing_is_chosen_by_test_rows(method: str, ran: Ran, tmp_path: Path) -
     assert wrong.p_rule_sex.debiased == right.p_rule_sex.debiased
 
 
+def test_thresholds_are_chosen_on_training_rows_of_other_folds(ran: Ran, tmp_path: Path) -> None:
+    rows, record = run(tmp_path / "run", debias(method="thresholds", folds=2, measuring_epochs=2))
+    by_validation, _ = ran("thresholds")
+    assert rows.accuracy.baseline == by_validation.accuracy.baseline
+    assert rows.lowest_p_rule.debiased > 75
+    assert rows.p_rule_sex.debiased != by_validation.p_rule_sex.debiased
+    assert "560 rows" in record.checks[0].figure  # all validation rows, none of which has chosen
+
+
 def test_the_same_seed_gives_the_same_rows(tmp_path: Path) -> None:
     short = {"games": 2, "rounds": 5, "pretraining_epochs": 2}
     one, record = run(tmp_path / "one", debias(**short))
@@ -274,11 +283,12 @@ def test_thresholds_are_judged_by_rows_that_did_not_choose_them() -> None:
     sensitive = (torch.arange(240) % 2)[:, None]
     labels = (torch.rand(240, generator=random) < 0.5).long()
     validation = Rows(torch.zeros(240, 1), labels, sensitive)
-    chosen, judging = choosing_rows(replace(a_table(), train=validation), validation, Constraint.demographic_parity)
+    chosen, judging = choosing_rows(replace(a_table(), train=validation), validation, Constraint.demographic_parity, 0)
+    assert chosen is not None
     assert torch.equal(torch.cat([chosen, judging]).sort().values, torch.arange(240))
     scored = Scored(torch.randn(240, generator=random).double(), labels, sensitive)
     before = Stage(scored, scored, scored, scored)
-    after = by_thresholds(before, Constraint.demographic_parity, chosen, judging, seed=0)
+    after = by_thresholds(before, Constraint.demographic_parity, scored.subset(chosen), judging, seed=0)
     assert after.validation.subset(chosen).p_rules[0] > 95
     assert after.judging.p_rules == after.validation.subset(judging).p_rules
     assert after.judging.p_rules[0] < after.validation.subset(chosen).p_rules[0]
@@ -289,13 +299,14 @@ def test_thresholds_need_rows_of_every_group_to_choose_by(caplog: pytest.LogCapt
     rows = Rows(torch.zeros(40, 1), (torch.arange(40) < 33).long(), sensitive)
     table = replace(a_table(), train=rows, test=rows)
     with pytest.raises(InputError, match=r"^task\.method: thresholds has no rows of each label of female to choose"):
-        choosing_rows(table, rows, Constraint.equalized_odds)
+        choosing_rows(table, rows, Constraint.equalized_odds, 0)
     with caplog.at_level("WARNING"):
-        choosing_rows(table, rows, Constraint.demographic_parity)
+        choosing_rows(table, rows, Constraint.demographic_parity, 0)
     assert "the thresholds of male are chosen by 5 rows only" in caplog.text
     women = rows.subset(torch.arange(30))
     with pytest.raises(InputError, match=r"^task\.method: thresholds has no rows of male to choose by among 15"):
-        choosing_rows(table, women, Constraint.demographic_parity)
+        choosing_rows(table, women, Constraint.demographic_parity, 0)
+    assert choosing_rows(table, women, Constraint.demographic_parity, 2)[0] is None  # training rows have men
 
 
 def test_a_group_without_positives_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -326,7 +337,8 @@ def test_reweighed_rows_are_a_data_set_of_their_own() -> None:
         ({"lambda": -1}, r"^task\.lambda: must be one number of at least 0"),
         ({"lambda_factors": []}, r"^task\.lambda_factors: must be one or more numbers above 0, got \[\]"),
         ({"lambda_factors": [1, 0]}, r"^task\.lambda_factors: must be one or more numbers above 0, got \[1\.0, 0\.0\]"),
-        ({"folds": 1}, r"^task\.folds: must be at least 2, got 1"),
+        ({"folds": 1}, r"^task\.folds: must be 0 or at least 2, got 1"),
+        ({"lambda_factors": [1, 2]}, r"^task\.folds: must be at least 2 to choose one of several lambda_factors"),
         ({"cross_fitting": 1}, r"^task\.cross_fitting: must be 0 or at least 2, got 1"),
         ({"lambda": "much"}, r"^task\.lambda: must be a number, got 'much'"),
         (

@@ -32,6 +32,7 @@ from trustml_cli.tasks.debiasing import (
     by_thresholds,
     check_fairness,
     not_comparable,
+    out_of_fold,
     row,
     rows_by_group,
     trade_off,
@@ -69,9 +70,10 @@ class Debias:
 
     For each measurement a new adversary is trained until it has converged, for `measuring_epochs` epochs at most. The
     share `validation_fraction` of the training rows is held out: on them the adversarial training is monitored,
-    thresholds are chosen (on one half), and measuring adversaries are trained. A check tests that every p-rule reaches
-    `p_rule` percent on validation rows by which nothing was chosen; for the other constraints, that no difference
-    exceeds `equalized_odds_difference`.
+    thresholds are chosen (on one half), and measuring adversaries are trained. With `folds`, thresholds are chosen on
+    training rows instead, each scored by a classifier that was trained on the other folds. A check tests that every
+    p-rule reaches `p_rule` percent on validation rows by which nothing was chosen; for the other constraints, that no
+    difference exceeds `equalized_odds_difference`.
     """
 
     columns: ClassVar[Columns] = (
@@ -115,7 +117,10 @@ class Debias:
             raise ValueError(f"lambda: must be one number of at least 0 or one for each attribute, got {self.lambda_}")
         if not self.lambda_factors or not all(0 < value < inf for value in self.lambda_factors):
             raise ValueError(f"lambda_factors: must be one or more numbers above 0, got {self.lambda_factors}")
-        require(self, "folds", at_least=2)
+        if self.folds != 0 and self.folds < 2:
+            raise ValueError(f"folds: must be 0 or at least 2, got {self.folds}")
+        if self.folds == 0 and len(self.lambda_factors) > 1:
+            raise ValueError("folds: must be at least 2 to choose one of several lambda_factors, got 0")
         if self.cross_fitting != 0 and self.cross_fitting < 2:
             raise ValueError(f"cross_fitting: must be 0 or at least 2, got {self.cross_fitting}")
         require(self, "games", "rounds", "batch_size", "adversary_batch_size", at_least=1)
@@ -144,14 +149,20 @@ class Debias:
         rows = (held_out.train, validation, held_out.test)
         check_groups(table, self.constraint, *rows)
         thresholds = self.method is Method.thresholds
-        chosen, judging = choosing_rows(held_out, validation, self.constraint) if thresholds else (None, None)
+        chosen, judging = (
+            choosing_rows(held_out, validation, self.constraint, self.folds) if thresholds else (None, None)
+        )
         network = context.train_or_load(context.spec(held_out, model, trainer), stage="baseline").network
         before = ask(context, network, rows)
         self.measure(context, "baseline", before, game, table)
 
         path: Figure | None = None
-        if chosen is not None and judging is not None:
-            after = by_thresholds(before, self.constraint, chosen, judging, context.seed)
+        if judging is not None:
+            if chosen is None:
+                known = out_of_fold(context, held_out, self.folds, model, trainer)
+            else:
+                known = before.validation.subset(chosen)
+            after = by_thresholds(before, self.constraint, known, judging, context.seed)
         else:
             if self.method is Method.adversarial:
                 games = self.games_of(game)

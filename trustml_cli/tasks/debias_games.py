@@ -18,7 +18,7 @@ from trustml_cli.models.model import Model
 from trustml_cli.system.hardware import seeded
 from trustml_cli.system.progress import Progress
 from trustml_cli.tasks.context import Context
-from trustml_cli.tasks.debiasing import score
+from trustml_cli.tasks.debiasing import fold_networks, score, together
 from trustml_cli.training.trainer import Trainer, finite
 
 log = logging.getLogger(__name__)
@@ -96,8 +96,7 @@ class Games:
         if len(factors) == 1:
             return self.times(factors[0])
         parts: dict[float, list[Scored]] = {factor: [] for factor in factors}
-        for number, (kept, aside) in enumerate(table.cross_validation(folds, seed=0), start=1):
-            network = context.train_or_load(context.spec(kept, model, trainer), stage=f"fold {number}").network
+        for kept, aside, network in fold_networks(context, table, folds, model, trainer):
             for factor in factors:
                 debiased, _ = replace(self.times(factor), count=1).play(context, network, kept)
                 parts[factor].append(score(context, debiased, aside))
@@ -122,11 +121,6 @@ class Games:
             f"lambda: {lambdas} ({chosen:g} times task.lambda) was chosen by cross-validation with {folds} folds of "
             f"{len(scored.labels):,} training rows"
         )
-
-
-def together(parts: Sequence[Scored]) -> Scored:
-    """All rows of several parts."""
-    return Scored(*(torch.cat([getattr(part, name) for part in parts]) for name in ("odds", "labels", "sensitive")))
 
 
 def best(pooled: Mapping[float, Scored], constraint: Constraint, wanted: float) -> float:

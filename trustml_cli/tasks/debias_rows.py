@@ -46,19 +46,20 @@ def check_groups(table: Table, constraint: Constraint, *parts: Rows) -> None:
                     )
 
 
-def choosing_rows(table: Table, validation: Rows, constraint: Constraint) -> tuple[Tensor, Tensor]:
+def choosing_rows(table: Table, validation: Rows, constraint: Constraint, folds: int) -> tuple[Tensor | None, Tensor]:
     """Indices of the validation rows on which thresholds are chosen, and of those on which they are checked.
 
-    Raises `InputError` where a combination of groups has no row to choose its threshold on, or none of one of the
+    With `folds`, they are chosen on training rows (the first is None) and checked on all validation rows. Raises
+    `InputError` where a combination of groups has no row to choose its threshold on, or none of one of the
     constraint's labels; warns where there are fewer than `FEW`.
     """
     chosen, judging = divide_strata(validation.strata, HALF, seed=1)
+    among = table.train if folds else validation.subset(chosen)
     everyone = [part.sensitive for part in (table.train, validation, table.test)]
     needed = torch.unique(torch.cat(everyone), dim=0)
     counts = []
     for groups in needed:
-        here = (validation.sensitive[chosen] == groups).all(1)
-        labels = validation.labels[chosen][here]
+        labels = among.labels[(among.sensitive == groups).all(1)]
         by_label = [int((labels == truth).sum()) for truth in constraint.labels]
         counts.append((min(by_label, default=len(labels)), groups))
     least, groups = min(counts, key=lambda one: one[0])
@@ -66,12 +67,13 @@ def choosing_rows(table: Table, validation: Rows, constraint: Constraint) -> tup
     rows = {0: "rows", 1: "rows of the favourable label", 2: "rows of each label"}[len(constraint.labels)]
     if least == 0:
         raise InputError(
-            f"task.method: thresholds has no {rows} of {who} to choose by among {len(chosen)} validation rows; take "
-            "more rows, a larger task.validation_fraction, or fewer groups (dataset.races, dataset.sensitive)"
+            f"task.method: thresholds has no {rows} of {who} to choose by among {len(among)} "
+            f"{'training' if folds else 'validation'} rows; take more rows, a larger task.validation_fraction, or "
+            "fewer groups (dataset.races, dataset.sensitive)"
         )
     if least < FEW:
         log.warning("the thresholds of %s are chosen by %d %s only, and may not hold for others", who, least, rows)
-    return chosen, judging
+    return (None, torch.arange(len(validation))) if folds else (chosen, judging)
 
 
 def reweighed(table: Table, seed: int) -> Table:

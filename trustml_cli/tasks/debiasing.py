@@ -1,7 +1,7 @@
 """Metrics and checks of the stages of debiasing, and group thresholds applied after a classifier."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any, TypeAlias
@@ -20,9 +20,11 @@ from trustml_cli.fairness.metrics import group_metrics, without_rate
 from trustml_cli.fairness.reweighing import crossed
 from trustml_cli.fairness.thresholds import parity_thresholds, shifted
 from trustml_cli.metrics.intervals import by_image
+from trustml_cli.models.model import Model
 from trustml_cli.tasks.context import Context
 from trustml_cli.tasks.debias_rows import FEW
 from trustml_cli.training.predict import predict
+from trustml_cli.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +58,25 @@ def ask(context: Context, network: nn.Module, parts: tuple[Rows, Rows, Rows]) ->
     """The predictions of `network` for training, validation and test rows."""
     train, validation, test = (score(context, network, rows) for rows in parts)
     return Stage(train, validation, test, validation)
+
+
+def fold_networks(
+    context: Context, table: Table, folds: int, model: Model, trainer: Trainer
+) -> Iterator[tuple[Table, Rows, nn.Module]]:
+    """For each fold the table without it, its rows, and the classifier that is trained on the others."""
+    for number, (kept, aside) in enumerate(table.cross_validation(folds, seed=0), start=1):
+        yield kept, aside, context.train_or_load(context.spec(kept, model, trainer), stage=f"fold {number}").network
+
+
+def out_of_fold(context: Context, table: Table, folds: int, model: Model, trainer: Trainer) -> Scored:
+    """All training rows, each scored by the classifier that was trained on the other folds."""
+    fits = fold_networks(context, table, folds, model, trainer)
+    return together([score(context, network, aside) for _, aside, network in fits])
+
+
+def together(parts: Sequence[Scored]) -> Scored:
+    """All rows of several parts."""
+    return Scored(*(torch.cat([getattr(part, name) for part in parts]) for name in ("odds", "labels", "sensitive")))
 
 
 def row(table: Table, test: Scored, guesses: Guesses, seed: int) -> dict[str, Any]:
@@ -187,11 +208,11 @@ def fewest(group: Tensor) -> int:
     return int(torch.unique(group, return_counts=True)[1].min())
 
 
-def by_thresholds(before: Stage, constraint: Constraint, chosen: Tensor, judging: Tensor, seed: int) -> Stage:
-    """Predictions with thresholds for each combination of groups, chosen on the validation rows `chosen`."""
+def by_thresholds(before: Stage, constraint: Constraint, known: Scored, judging: Tensor, seed: int) -> Stage:
+    """Predictions with thresholds for each combination of groups, chosen on the rows `known`."""
     parts = (before.train, before.validation, before.test)
-    groups = torch.split(crossed(torch.cat([part.sensitive for part in parts])), [len(part.labels) for part in parts])
-    known, numbers = before.validation.subset(chosen), groups[1][chosen]
+    every = [part.sensitive for part in (*parts, known)]
+    *groups, numbers = torch.split(crossed(torch.cat(every)), [len(part) for part in every])
     drawn = 0.0
     if constraint is not Constraint.equalized_odds:
         favourable = constraint is Constraint.equal_opportunity
