@@ -1,6 +1,7 @@
 """Figures of a study from run directories, against limits worked out by hand."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import fromstring
@@ -83,7 +84,8 @@ def test_what_has_no_value_says_why_and_breaks_what_is_required(
 ) -> None:
     (found,) = measure("fgsm", item(**figure, at_least=0.1, required=True), runs[:1])
     assert (found.value, found.verdict, found.why, found.broken) == (None, "not measured", why, True)
-    assert "not measured" in answer_of(item(), [found])
+    assert answer_of(item(), [found, found]) == f"Not measured: {why}."
+    assert f"(not measured: {why})" in answer_of(item(), [found, replace(found, figure="other", value=1.0)])
 
 
 def test_an_item_without_a_run_is_not_measured() -> None:

@@ -33,6 +33,7 @@ items:
     quick: [task.images=20]
     figures:
       attacked: {metric: robust_accuracy, label: "red \\e[31m <b>", where: {epsilon: 0.3}, at_most: 0.2}
+    answer: "Left are {attacked}."
 """
 
 
@@ -81,6 +82,11 @@ def test_an_item_that_the_model_has_no_answer_to_stops_no_other(trustml: Cli, mi
     assert table.verdict["accuracy"] == "holds"
     assert table.verdict["robust"] == "not measured"
     assert "needs images" in table.why["robust"]
+    assert "trustml: not measured: " in answer.stderr
+    assert "trustml: failed: " not in answer.stderr
+    page = (folder / "index.html").read_text()
+    assert "Not measured: dataset: needs images" in page
+    assert 'class="error"' not in page
 
 
 def test_a_study_is_held_against_that_of_another_model(trustml: Cli, tmp_path: Path) -> None:

@@ -34,11 +34,11 @@ def reliability_diagrams(answers: Mapping[str, Answers], bins: int, subject: str
         panel.set_ylim(0.7, 2 * most)
         panel.set_xlim(0, 1)
         panel.xaxis.set_major_formatter(PercentFormatter(1.0))
-        tidy(panel, "", "confidence", "" if column else "images")
+        tidy(panel, "", "confidence", "" if column else "examples")
         panel.yaxis.set_minor_formatter("")
         if column:
             panel.set_yticklabels([])
-    few = f"pale: fewer than {FEWEST} images"
+    few = f"pale: fewer than {FEWEST} examples"
     told = f"accuracy over confidence in {bins} bins, n = {len(each.labels):,}; {few}"
     separator = " " if count > 1 else "\n"  # one panel is narrower than the line
     figure.suptitle(f"{subject}:{separator}{told}", fontsize=11)

@@ -259,7 +259,10 @@ def judged(base: Measured, figure: Figure, row: Mapping[str, Any]) -> Measured:
 
 
 def answer_of(item: Item, measured: Sequence[Measured]) -> str:
-    """The item's sentence with its figures filled in."""
+    """The item's sentence with its figures filled in, or why none of them was measured."""
+    if item.answer and measured and all(each.value is None for each in measured):
+        reasons = dict.fromkeys(each.why for each in measured)
+        return f"{UNMEASURED.capitalize()}: {'; '.join(reasons)}."
     texts = {each.figure: each.text for each in measured}
     return re.sub(r"\{(\w+)\}", lambda match: texts.get(match[1], match[0]), item.answer)
 

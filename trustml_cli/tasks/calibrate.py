@@ -102,7 +102,7 @@ class Calibrate(UnderPerturbation):
     ) -> None:
         """Plot reliability diagrams on clean images, and of one calibrator under the strongest perturbations."""
         subject = context.record.subject
-        context.record.plot("reliability", reliability_diagrams(clean, self.bins, f"{subject}, clean images"))
+        context.record.plot("reliability", reliability_diagrams(clean, self.bins, f"{subject}, clean"))
         if strongest:
             named = {f"{each.perturbation} at {each.strength:g}": each.answers for each in strongest}
             figure = reliability_diagrams(named, self.bins, f"{subject}, calibrator {calibrator}")
