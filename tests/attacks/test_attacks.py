@@ -21,14 +21,14 @@ EPSILONS = {Norm.linf: 0.1, Norm.l2: 1.0, Norm.l1: 6.0, Norm.l0: 8.0}  # of 108 
 
 FEW = {
     "steps": 4, "queries": 20, "rounds": 2, "constant": 10.0, "lr": 0.3, "epochs": 1, "labels": 150,
-    "width": 4,
+    "training_images": 40, "substitutes": 2, "width": 4,
 }  # fmt: skip
 """What does not depend on how strong an attack is shows with so little work."""
 MANY = {
     "steps": 20, "queries": 100, "rounds": 3, "constant": 1.0, "lr": 0.05, "epochs": 3, "labels": 320,
-    "width": 8,
+    "training_images": 40, "substitutes": 2, "width": 8,
 }  # fmt: skip
-SLOW = {"boundary": {"queries": 800}}
+SLOW = {"boundary": {"queries": 800}, "universal_search": {"epochs": 30}}
 """What an attack needs more of than MANY."""
 
 
@@ -212,7 +212,7 @@ def test_an_image_is_attacked_as_if_it_were_alone(
 
 
 # they weigh logits against pixels, stop at a confidence, round to zero, or cap a lead
-BY_SCALE = ("cw", "ead", "confident", "fgsm_softmax", "universal_gradient")
+BY_SCALE = ("cw", "ead", "confident", "fgsm_softmax", "universal_gradient", "universal_search")
 
 
 SCALE_FREE = [case for case in IN_NORMS if case[0] not in BY_SCALE]
