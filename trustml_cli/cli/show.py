@@ -108,4 +108,6 @@ def below(node: yaml.Node | None, text: str, prefix: str) -> dict[str, tuple[str
 
 def written(choice: object) -> str:
     """A choice of a defaults list as written on the command line."""
-    return f"[{', '.join(map(str, choice))}]" if isinstance(choice, list) else str(choice)
+    if isinstance(choice, list):
+        return f"[{', '.join(map(str, choice))}]"
+    return "null" if choice is None else str(choice)
