@@ -7,6 +7,8 @@ SMOKE_DIR := $(abspath build/smoke)
 JOBS ?= 2
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations 10
 
+unexport PYTHONDONTWRITEBYTECODE  # tests start this package as a process, which compiles each file once then
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-unit test-order test-mutants test-data test-faults test-faults-short test-next test-slurm bench lint audit
 .PHONY: docs gallery results

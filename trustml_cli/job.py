@@ -8,7 +8,6 @@ from functools import partial
 from inspect import Parameter, signature
 from pathlib import Path
 
-import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -34,6 +33,7 @@ from trustml_cli.system.owners import require_own
 from trustml_cli.system.progress import duration, lines_of_progress
 from trustml_cli.system.signals import exit_status, handle_termination, signals_ignored, words_for
 from trustml_cli.system.streams import print_error
+from trustml_cli.system.yaml_text import parse_yaml
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def job(config: DictConfig) -> int:
     record = Recorder(
         directory=Path(hydra_config.runtime.output_dir),
         choices=hydra_config.runtime.choices,
-        seed=yaml.safe_load(resolved).get("seed"),
+        seed=parse_yaml(resolved).get("seed"),
         config=resolved,
         command=[
             "trustml",

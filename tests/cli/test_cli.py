@@ -22,10 +22,11 @@ from trustml_cli.system.errors import InputError
 SMALL = ["trainer=smoke", "dataset.test_fraction=0.12"]
 FIRST = ["task", "dataset", "model", "seed"]
 CHEAPER = {
-    "attack": ["task.images=60", "task.check_images=40", "task.surfaces=0"],
+    "attack": ["task.images=30", "task.check_images=20", "task.surfaces=0"],
+    "credibility": ["task.images=60", "task.references=300", "task.calibration=100"],
     "corrupt": ["task.severity=[1,3]"],
     "debias": ["task.rounds=40"],
-    "defensive_distillation": ["task.temperature=[1,20]", "task.images=40"],
+    "defensive_distillation": ["task.temperature=20", "task.images=20"],
     "detect_backdoor": ["task.suspicion=[spectral,strip]"],
     "explain": ["task.images=8"],
     "forget": ["task.cleaner=[fine_tune,fine_prune]", "task.tainted=0"],
@@ -36,11 +37,11 @@ CHEAPER = {
         "defence.epochs=1",
         "defence.perturbations=2",
         "defence.blocks=1",
-        "defence.training_images=300",
-        "task.images=60",
+        "defence.training_images=100",
+        "task.images=30",
         "task.folds=2",
     ],
-    "robust_train": ["task.images=60", "task.check_images=40", "task.surfaces=1"],
+    "robust_train": ["task.images=30", "task.check_images=20", "task.surfaces=1"],
     "steal": ["task.queries=[65,250]"],
     "universal": ["task.epsilon=0.2", "task.models=[logistic]"],
 }

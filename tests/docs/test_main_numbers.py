@@ -1,6 +1,7 @@
 """The page of the main numbers says what its runs measured, and what the study asks for now."""
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,8 +46,8 @@ def test_numbers_are_those_of_the_runs_and_others_stay(
     kept = {"mnist_cnn": json.loads((DOCS / "main_numbers.json").read_text())["digits_fgsm"]}
     (tmp_path / "main_numbers.json").write_text(json.dumps({**kept, "no_longer_asked": {}}))
     words = ["task=fgsm", "model=logistic", "trainer=smoke", "task.epsilon=0.1", "task.check_images=0"]
-    for name in ("digits_fgsm", "mnist_logistic"):  # the second lacks what its item asks for
-        assert trustml(*words, f"hydra.run.dir={tmp_path}/runs/{name}").returncode == 0
+    assert trustml(*words, f"hydra.run.dir={tmp_path}/runs/digits_fgsm").returncode == 0
+    shutil.copytree(tmp_path / "runs" / "digits_fgsm", tmp_path / "runs" / "mnist_logistic")  # lacks its item's figure
     writer.main([str(tmp_path / "runs")])
     numbers = json.loads((tmp_path / "main_numbers.json").read_text())
     assert list(numbers) == ["digits_fgsm", "mnist_cnn"]

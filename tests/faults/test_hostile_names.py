@@ -33,7 +33,7 @@ NAMES = [
 ]
 
 
-@pytest.mark.renders
+@pytest.mark.faults
 def test_names_are_no_formulas_no_html_and_no_mathematics(trustml: Cli, tmp_path: Path) -> None:
     names = sorted(name.replace("/", "∕") for name in NAMES)
     folder_of_images(tmp_path / "images", names, count=4)

@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from trustml_cli.system.yaml_text import parse_yaml
+
 MASK = "***"
 SHORTEST = 6  # minimum length of an environment variable's value that is masked; `1` would match everywhere
 WORDS = r"(?:token|password|passwd|pwd|secret|api_?key|access_?key|private_?key|credentials?)"
@@ -47,7 +49,7 @@ def without(secrets: list[str], value: Any, key: str) -> Any:
 
 def masked_yaml(text: str) -> str:
     """A YAML text with its secrets masked; unchanged if there are none."""
-    content = yaml.safe_load(text)
+    content = parse_yaml(text)
     hidden = masked(content)
     return text if hidden == content else yaml.safe_dump(hidden, sort_keys=False, allow_unicode=True)
 

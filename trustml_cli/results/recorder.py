@@ -16,7 +16,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from omegaconf import OmegaConf
 
 from trustml_cli.config.groups import flat
@@ -39,6 +38,7 @@ from trustml_cli.system.files import (
     write_atomically,
     write_json,
 )
+from trustml_cli.system.yaml_text import parse_yaml
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -121,7 +121,7 @@ class Recorder:
     @property
     def config_digest(self) -> str:
         """A digest of the part of the configuration that affects what is measured."""
-        values = flat(yaml.safe_load(self.config) or {})
+        values = flat(parse_yaml(self.config) or {})
         return digest({key: value for key, value in values.items() if key.rpartition(".")[2] not in WHERE})
 
     def start(self, again: bool = False) -> None:

@@ -104,7 +104,7 @@ def test_a_run_that_failed_says_so(trustml: Cli, tmp_path: Path) -> None:
     assert run.data.params["trainer.lr"] == "1e+30"
 
 
-@pytest.mark.e2e
+@pytest.mark.faults
 def test_processes_that_begin_at_once_share_one_file(tmp_path: Path) -> None:
     """Nobody has made the tables yet."""
 
