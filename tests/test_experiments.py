@@ -89,6 +89,8 @@ def refused(experiment: str, other: str, data_folder: Path) -> str:
     try:
         build_parts(f"experiment={experiment}", other, f"data_dir={data_folder}")
     except (InputError, HydraException) as error:
+        if ".norm: must be one of" in str(error):
+            return ""  # an attack in a norm of its own, and a task that sets another: the line says what is possible
         return f"experiment={experiment} {other}: {error}"
     return ""
 
