@@ -62,7 +62,7 @@ def test_more_rounds_copy_better(digits: Digits) -> None:
 def test_the_attack_is_momentum_fgsm_on_the_mean_of_the_substitutes_logits(digits: Digits) -> None:
     model, x, y = digits
     attack = fitted(substitute(rounds=0, epochs=2, steps=5), model)
-    networks = list(attack.substitute.networks)
+    networks = list(attack.substitute.classifiers)
     assert len(networks) == 2
     torch.testing.assert_close(attack.substitute(x), (networks[0](x) + networks[1](x)) / 2)
     pools = [any(isinstance(layer, nn.MaxPool2d) for layer in network) for network in networks]

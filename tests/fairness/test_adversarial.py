@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trustml_cli.fairness.adversarial import PATIENCE, AdversarialDebiasing, Adversary, MeanLogits, descend, log_odds
+from trustml_cli.fairness.adversarial import PATIENCE, AdversarialDebiasing, Adversary, descend, log_odds
 from trustml_cli.fairness.constraint import Constraint
 from trustml_cli.fairness.measure import Scored, adversary_aucs
+from trustml_cli.models.mean_logits import MeanLogits
 
 pytestmark = pytest.mark.e2e  # trains
 

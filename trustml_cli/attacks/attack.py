@@ -83,7 +83,7 @@ class Attack(ABC):
 
     @property
     def white_box(self) -> "Attack | None":
-        """The attack with full access that this one does without; None if it is no stand-in for one."""
+        """The attack with full access to the network that this one stands in for; None if there is none."""
         return None
 
     def fit(self, model: nn.Module, x: Tensor, y: Tensor) -> "Attack":

@@ -3,7 +3,7 @@
 Papernot, McDaniel, Goodfellow, Jha, Celik and Swami 2017, arXiv 1602.02697.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import ClassVar
@@ -17,6 +17,7 @@ from trustml_cli.attacks.fgsm import FGSM
 from trustml_cli.attacks.mifgsm import MIFGSM
 from trustml_cli.attacks.universal_base import answered, answers
 from trustml_cli.models.inference import logits_of
+from trustml_cli.models.mean_logits import MeanLogits
 from trustml_cli.models.minibatches import fit_minibatches
 from trustml_cli.system.ranges import require
 
@@ -124,17 +125,6 @@ class Substitute(Attack):
             schedule,
         )
         return substitute.eval().requires_grad_(False)
-
-
-class MeanLogits(nn.Module):
-    """The mean of several networks' logits."""
-
-    def __init__(self, networks: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.networks = nn.ModuleList(networks)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.stack([network(x) for network in self.networks]).mean(0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from trustml_cli.data.table import Rows, Table, fold_numbers
-from trustml_cli.fairness.adversarial import AdversarialDebiasing, Adversary, MeanLogits
+from trustml_cli.fairness.adversarial import AdversarialDebiasing, Adversary
 from trustml_cli.fairness.constraint import Constraint
 from trustml_cli.fairness.expected_groups import expected_groups
 from trustml_cli.fairness.measure import Point, Scored
+from trustml_cli.models.mean_logits import MeanLogits
 from trustml_cli.models.model import Model
 from trustml_cli.system.hardware import seeded
 from trustml_cli.system.progress import Progress

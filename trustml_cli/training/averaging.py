@@ -1,4 +1,4 @@
-"""Averages of a network's weights over its training steps, and the trainer that ends with an exponential one."""
+"""Averages of a network's weights over its training steps."""
 
 from typing import Protocol
 
