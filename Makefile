@@ -70,9 +70,9 @@ audit: $(BIN)/.installed  ## look for known vulnerabilities in what is installed
 docs: $(BIN)/.installed  ## build the documentation into build/site; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-results: $(BIN)/.installed  ## run what is missing of the main numbers on the real data in TRUSTML_DATA_DIR (a day), and write their page
+results: $(BIN)/.installed  ## run what is missing of the main numbers on the real data in TRUSTML_DATA_DIR (a day), and write docs/results.md and README's numbers
 	status=0; $(BIN)/trustml study results output_dir=build/results resume=true || status=$$?; \
-		$(BIN)/python docs/main_numbers.py build/results && exit $$status
+		$(BIN)/python docs/results.py build/results && exit $$status
 
 gallery: $(BIN)/.installed  ## make the pictures of the gallery anew, one run of each task: minutes
 	$(BIN)/python docs/gallery.py

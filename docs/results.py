@@ -1,10 +1,11 @@
-"""Writes the main numbers: `python docs/main_numbers.py FOLDER` takes those that `trustml study results` left there.
+"""Writes the results: `python docs/results.py FOLDER` takes the runs that `trustml study results` left there.
 
-docs/main_numbers.json keeps every number with its run: a number that FOLDER has replaces the former one of its name,
-and others stay. docs/main_numbers.md is that file as a table, and has no number of its own.
+docs/results.json keeps every number with its run: a number that FOLDER has replaces the former one of its name, and
+others stay. docs/results.md and the table in README.md are made of that file, and have no number of their own.
 """
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,12 +22,18 @@ from trustml_cli.results.report.table import shown
 from trustml_cli.results.study import UNMEASURED, Item, answer_of, item_of, measure, read_study
 
 FOLDER = Path(__file__).parent
+README = FOLDER.parent / "README.md"
+IN_README = (  # items of the study
+    "mnist_cnn", "robust", "backdoor", "debias", "membership", "private_features", "stolen_network", "coverage",
+)  # fmt: skip
+MARKED = re.compile(r"(?<=<!-- written by make results -->\n).*?(?=<!-- end -->)", re.DOTALL)
 KEPT = ("label", "value", "ci_low", "ci_high", "n", "limit", "verdict", "source")
-BEGINNING = """# The main numbers
+BEGINNING = """# Results
 
 Every number is of one run, and `make results` writes this page from the runs: nothing on it is typed. Intervals are
-95 % intervals over the `n` test examples; seconds are wall time, and other jobs ran beside some runs.
-[Results](results.md) has more, and what was learnt from them.
+95 % intervals over the `n` test examples; seconds are wall time, and other jobs ran beside some runs. The images of
+CIFAR-10 went through JPEG, so that figures for the original pixels compare only roughly. [Experiments](experiments.md)
+has what was tried beside, and what was learnt.
 """
 
 
@@ -75,6 +82,12 @@ def page(numbers: Mapping[str, Any], of_study: Mapping[str, Item]) -> str:
     return "\n".join([BEGINNING, *sections])
 
 
+def table(numbers: Mapping[str, Any], of_study: Mapping[str, Item]) -> str:
+    """README's table: the answers of a few items."""
+    lines = [f"| {of_study[name].question} | {numbers[name]['answer']} |" for name in IN_README if name in numbers]
+    return "\n".join(["", "| question | answer |", "| --- | --- |", *lines, "", ""])
+
+
 def section(question: str, number: Mapping[str, Any]) -> str:
     """The figures of one item as a table, below the command that makes them again."""
     rows = [
@@ -85,8 +98,8 @@ def section(question: str, number: Mapping[str, Any]) -> str:
     lines = [heads, ["---"] * len(heads), *rows]
     about = [f"seed {number['seed']}", f"{number['seconds']:,} s on {number['device']}", f"torch {number['torch']}",
              number["date"], f"commit {number['commit']}"]  # fmt: skip
-    table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in lines)
-    return f"## {question}\n\n`{number['command']}`  \n{', '.join(about)}\n\n{table}\n\n{number['answer']}\n"
+    cells = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in lines)
+    return f"## {question}\n\n`{number['command']}`  \n{', '.join(about)}\n\n{cells}\n\n{number['answer']}\n"
 
 
 def interval(figure: Mapping[str, Any]) -> str:
@@ -100,14 +113,16 @@ def limit(figure: Mapping[str, Any]) -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Merge the numbers of a folder into the kept ones, and write both files."""
-    kept = FOLDER / "main_numbers.json"
+    """Merge the numbers of a folder into the kept ones, and write the files."""
+    kept = FOLDER / "results.json"
     of_study = items()
     numbers = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     numbers |= measured(Path(arguments[0]))
     numbers = {name: numbers[name] for name in of_study if name in numbers}
     kept.write_text(json.dumps(numbers, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    (FOLDER / "main_numbers.md").write_text(page(numbers, of_study), encoding="utf-8")
+    (FOLDER / "results.md").write_text(page(numbers, of_study), encoding="utf-8")
+    readme = MARKED.sub(lambda _: table(numbers, of_study), README.read_text(encoding="utf-8"))
+    README.write_text(readme, encoding="utf-8")
 
 
 if __name__ == "__main__":
