@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pandas
 import pytest
 import torch
 
@@ -33,7 +34,9 @@ def test_a_small_student_comes_near_its_teacher_and_says_what_it_costs(trustml: 
         "model@student=mlp",
         "student.hidden=[16]",
         "trainer=smoke",
-        "trainer.epochs=8",
+        "trainer.epochs=7",
+        "trainer@student_trainer=smoke",
+        "student_trainer.epochs=8",
     ]
     answer = trustml(*words)
     assert answer.returncode == 0, answer.stderr
@@ -44,5 +47,7 @@ def test_a_small_student_comes_near_its_teacher_and_says_what_it_costs(trustml: 
     assert table.agreement.distilled > 0.75
     assert table.accuracy.distilled != table.accuracy.hard_labels
     assert (table.milliseconds_per_image > 0).all()
+    epochs = pandas.read_csv(newest(tmp_path) / "history.csv").groupby("network").epoch.max()
+    assert dict(epochs) == {"teacher": 7, "distilled": 8, "hard_labels": 8}
     history = (newest(tmp_path) / "history.csv").read_text()
     assert all(f"\n{name}," in history or f",{name}," in history for name in table.index)

@@ -1,7 +1,7 @@
 """task=distill: a small network that learns from a large one (Hinton et al. 2015, arXiv 1503.02531)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any, ClassVar
 
@@ -31,6 +31,7 @@ ROUNDS = 5  # timed passes over the same batch; the fastest counts
 class Distill:
     """Train `model`, then `student` on its outputs at `temperature`, and the same student on the labels alone.
 
+    `student_trainer` trains both students; without it `trainer` does, as it does the teacher.
     `alpha` is the weight of the teacher's outputs in the loss; the labels have the rest.
     """
 
@@ -55,15 +56,19 @@ class Distill:
         return DistillationStep(temperature=self.temperature, alpha=self.alpha)
 
     def __call__(
-        self, context: Context, dataset: DatasetSource, model: Model, trainer: Trainer, student: Model
+        self,
+        context: Context,
+        dataset: DatasetSource,
+        model: Model,
+        trainer: Trainer,
+        student: Model,
+        student_trainer: Trainer | None = None,
     ) -> None:
         """Write one row for each network; agreement is the share of test images with the teacher's prediction."""
         data = context.load(dataset)
         teacher = TrainingSpec(data=data, model=model, trainer=trainer, seed=context.seed)
-        hard = TrainingSpec(data=data, model=student, trainer=trainer, seed=context.seed)
-        soft = TrainingSpec(
-            data=data, model=student, trainer=trainer, seed=context.seed, step=self.step(), needs={TEACHER: teacher}
-        )
+        hard = TrainingSpec(data=data, model=student, trainer=student_trainer or trainer, seed=context.seed)
+        soft = replace(hard, step=self.step(), needs={TEACHER: teacher})
         for spec, key in ((soft, "student"), (teacher, "model")):
             spec.check()
             with prefix_errors(key):
