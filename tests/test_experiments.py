@@ -20,7 +20,7 @@ from trustml_cli.config.hydra_internals import composing_from
 from trustml_cli.config.instantiate import build
 from trustml_cli.config.trust import Permissions
 from trustml_cli.system.errors import InputError
-from trustml_cli.tasks.context import input_spec
+from trustml_cli.training.inputs import input_spec
 
 TYPED = Permissions(folders=[Path("/")])  # data may lie anywhere
 

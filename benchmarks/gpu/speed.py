@@ -21,7 +21,7 @@ from benchmarks.gpu.setup import Setup, choice, resnet18, table
 from trustml_cli.attacks.attack_view import folded_copy
 from trustml_cli.data.batches import batches
 from trustml_cli.system.hardware import make_deterministic
-from trustml_cli.tasks.context import input_spec
+from trustml_cli.training.inputs import input_spec
 from trustml_cli.training.predict import BATCH
 
 NEAR = 0.01  # robust accuracies under two PGDs

@@ -25,8 +25,8 @@ from trustml_cli.defences.ensemble import EnsembleTraining
 from trustml_cli.defences.free import FreeTraining
 from trustml_cli.defences.trades import TradesTraining, divergence
 from trustml_cli.system.hardware import seeded
-from trustml_cli.tasks.context import input_spec
 from trustml_cli.training.gradient import GradientTrainer
+from trustml_cli.training.inputs import input_spec
 from trustml_cli.training.step import CROSS_ENTROPY, Closure
 from trustml_cli.training.trainer import Epoch
 

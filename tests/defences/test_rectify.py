@@ -18,8 +18,8 @@ from trustml_cli.defences.measure import RectifiedResult, ask_rectified, concate
 from trustml_cli.defences.rectify import Rectifier, RectifyingNetwork, perturbed
 from trustml_cli.ood.separation import separation
 from trustml_cli.system.hardware import seeded
-from trustml_cli.tasks.context import input_spec
 from trustml_cli.training.gradient import GradientTrainer
+from trustml_cli.training.inputs import input_spec
 
 DETECTOR = PerturbationDetector(C=0.01)
 

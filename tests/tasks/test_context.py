@@ -22,8 +22,9 @@ from trustml_cli.defences.ensemble import EnsembleTraining
 from trustml_cli.defences.free import FreeTraining
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.hardware import Hardware
-from trustml_cli.tasks.context import Context, Trained, input_spec
+from trustml_cli.tasks.context import Context, Trained
 from trustml_cli.training.gradient import GradientTrainer
+from trustml_cli.training.inputs import input_spec
 from trustml_cli.training.many import Member, fit_many
 from trustml_cli.training.predict import predict
 from trustml_cli.training.spec import TrainingSpec, WrappedSpec, seed_for

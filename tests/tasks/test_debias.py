@@ -28,10 +28,11 @@ from trustml_cli.models.dense import Logistic
 from trustml_cli.models.model import Normalization
 from trustml_cli.results.recorder import Recorder
 from trustml_cli.system.errors import InputError
-from trustml_cli.tasks.context import Context, input_spec
+from trustml_cli.tasks.context import Context
 from trustml_cli.tasks.debias import Debias
 from trustml_cli.tasks.debias_rows import check_groups, choosing_rows, reweighed
 from trustml_cli.tasks.debiasing import Stage, by_thresholds, check_fairness
+from trustml_cli.training.inputs import input_spec
 from trustml_cli.training.logistic import SklearnTrainer
 from trustml_cli.training.store import ModelStore
 

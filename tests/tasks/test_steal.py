@@ -20,8 +20,9 @@ from trustml_cli.extraction.thief import Means, Thief
 from trustml_cli.extraction.victim import Answer, Victim
 from trustml_cli.system.hardware import seeded
 from trustml_cli.tasks.attacker_images import AttackerImages
-from trustml_cli.tasks.context import Context, input_spec
+from trustml_cli.tasks.context import Context
 from trustml_cli.tasks.steal import Steal, compare, parameter_error, parameters_of, probability_error
+from trustml_cli.training.inputs import input_spec
 from trustml_cli.training.predict import Answers, predict
 
 

@@ -12,9 +12,9 @@ from trustml_cli.config.instantiate import build
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.hardware import seeded
-from trustml_cli.tasks.context import input_spec
 from trustml_cli.training.averaged import AveragedTrainer
 from trustml_cli.training.averaging import ExponentialAverage
+from trustml_cli.training.inputs import input_spec
 from trustml_cli.training.trainer import Epoch
 
 

@@ -18,9 +18,9 @@ from trustml_cli.data.dataset import Dataset, InMemory
 from trustml_cli.models.fast_cnn import FastCnn
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.hardware import seeded
-from trustml_cli.tasks.context import input_spec
 from trustml_cli.training.fast import FastTrainer
 from trustml_cli.training.gradient import GradientTrainer
+from trustml_cli.training.inputs import input_spec
 from trustml_cli.training.predict import predict
 from trustml_cli.training.trainer import Epoch
 

@@ -14,7 +14,7 @@ from trustml_cli.config.instantiate import build
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.system.errors import RunFailed
 from trustml_cli.system.hardware import seeded
-from trustml_cli.tasks.context import input_spec
+from trustml_cli.training.inputs import input_spec
 from trustml_cli.training.many import Member, alike_features, fit_many, obstacle, predicted_by_each
 from trustml_cli.training.optimization import Optimizer
 from trustml_cli.training.predict import predict

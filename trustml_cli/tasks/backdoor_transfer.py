@@ -11,7 +11,7 @@ from trustml_cli.models.model import Model
 from trustml_cli.models.transfer import body_of, new_head
 from trustml_cli.plots.backdoor import accuracy_bars, triggered_predictions
 from trustml_cli.system.errors import InputError, prefix_errors
-from trustml_cli.tasks.context import Context, input_spec
+from trustml_cli.tasks.context import Context
 from trustml_cli.tasks.poisoning import (
     ALL,
     Poisoning,
@@ -22,6 +22,7 @@ from trustml_cli.tasks.poisoning import (
     condition,
     success,
 )
+from trustml_cli.training.inputs import input_spec
 from trustml_cli.training.predict import predict
 from trustml_cli.training.trainer import Trainer
 

@@ -5,39 +5,35 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import torch
 from torch import nn
 
 from trustml_cli.calibration.calibrator import Calibrator, FittedCalibrator
-from trustml_cli.data.batches import batches
-from trustml_cli.data.dataset import Dataset, DatasetSource, Split, random_subset
+from trustml_cli.data.dataset import Dataset, DatasetSource
 from trustml_cli.defences.defence import Defence
 from trustml_cli.models.checkpoint import load_checkpoint
 from trustml_cli.models.inference import NO_GRADIENT
-from trustml_cli.models.model import InputSpec, Model
+from trustml_cli.models.model import Model
 from trustml_cli.results.recorder import Recorder
 from trustml_cli.system.distribution import own_version
 from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.files import digest, file_digest
 from trustml_cli.system.hardware import Hardware, seeded
-from trustml_cli.system.progress import Progress
 from trustml_cli.system.recipe import recipe_of
 from trustml_cli.training.gradient import GradientTrainer
+from trustml_cli.training.inputs import input_spec
 from trustml_cli.training.many import Member, fit_many, obstacle
-from trustml_cli.training.predict import predict
 from trustml_cli.training.spec import Spec, TrainingSpec, WrappedSpec, seed_for
 from trustml_cli.training.step import CROSS_ENTROPY, TrainingStep
 from trustml_cli.training.store import ModelStore, as_built, load_frozen
-from trustml_cli.training.trainer import Epoch, Report, Trainer, finite
-from trustml_cli.training.wrapper import Wrapper
+from trustml_cli.training.trainer import Epoch, Report, Trainer
+from trustml_cli.training.wrapper import Wrapper, fit_around
 
 log = logging.getLogger(__name__)
 
 CURVES = 6  # most networks whose training curves share a plot
-SAMPLE = 50_000  # training images from which channel mean and standard deviation are estimated
 
 
 @dataclass(frozen=True)
@@ -278,33 +274,7 @@ class Context:
         shape, wrapper = spec.data.shape, spec.wrapper
 
         def train(report: Report) -> nn.Module:
-            with seeded(spec.seed):
-                split = random_subset(spec.data.train, wrapper.learns_from, spec.seed)
-                x, y = next(batches(split, len(split), self.hardware.device))
-                wrapped = wrapper.around(base.network, shape).to(self.hardware.device)
-                part = wrapper.part(wrapped)
-                start = perf_counter()
-                bar = Progress(
-                    wrapper.learn(part, base.network, x, y), desc=f"training the {wrapper.place}", unit="epoch"
-                )
-                for number, (lr, loss, accuracy) in enumerate(bar, start=1):
-                    bar.tell(loss=f"{finite(loss):.3f}", accuracy=f"{accuracy:.1%}")
-                    seconds = perf_counter() - start
-                    answers = predict(wrapped, spec.data.test, self.hardware)
-                    report(
-                        Epoch(
-                            epoch=number,
-                            train_loss=finite(loss),
-                            train_accuracy=accuracy,
-                            test_loss=finite(answers.loss),
-                            test_accuracy=answers.accuracy,
-                            lr=lr,
-                            seconds=seconds,
-                            images=len(x),
-                        )
-                    )
-                    start = perf_counter()
-            return part
+            return fit_around(wrapper, base.network, spec.data, spec.seed, self.hardware, report)
 
         recipe = {
             "trustml": own_version(),
@@ -338,27 +308,6 @@ def load_weights(model: Model, network: nn.Sequential) -> str:
     """Load the model's checkpoint into its network; returns how the file was read."""
     assert model.checkpoint is not None
     return load_checkpoint(network, model.checkpoint, model.checkpoint_key, model.checkpoint_prefix)
-
-
-def input_spec(data: Dataset) -> InputSpec:
-    """Input shape, number and names of classes, and channel mean and standard deviation of `data`."""
-    mean, std = channel_statistics(data.train)
-    return InputSpec(data.shape, len(data.classes), mean, std, data.classes)
-
-
-def channel_statistics(train: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, over up to `SAMPLE` random training images, in pixel units."""
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:SAMPLE]
-    count, total, squares = 0, torch.zeros(train.shape[0]).double(), torch.zeros(train.shape[0]).double()
-    for x, _ in batches(train, 1000, torch.device("cpu"), order.sort().values):
-        by_channel = x.transpose(0, 1).flatten(1).double()
-        count += by_channel.shape[1]
-        total += by_channel.sum(1)
-        squares += by_channel.square().sum(1)
-    mean = total / count
-    std = (squares / count - mean.square()).clamp(min=0).sqrt()
-    std = torch.where(std > 1e-6, std, 1.0)  # a constant channel is not scaled
-    return tuple(mean.tolist()), tuple(std.tolist())
 
 
 def model_store(cache_dir: Path) -> ModelStore:

@@ -26,8 +26,9 @@ from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.hardware import seeded
 from trustml_cli.system.progress import Progress
 from trustml_cli.system.ranges import require
-from trustml_cli.tasks.context import Context, input_spec
+from trustml_cli.tasks.context import Context
 from trustml_cli.tasks.robustness import check_epsilons, check_gradient_access, fit_attack
+from trustml_cli.training.inputs import input_spec
 from trustml_cli.training.predict import BATCH
 from trustml_cli.training.trainer import Trainer
 

@@ -17,8 +17,9 @@ from trustml_cli.models.model import Model
 from trustml_cli.plots.distillation import accuracy_over_size
 from trustml_cli.system.errors import prefix_errors
 from trustml_cli.system.hardware import Hardware
-from trustml_cli.tasks.context import Context, input_spec
+from trustml_cli.tasks.context import Context
 from trustml_cli.training.distillation import DistillationStep
+from trustml_cli.training.inputs import input_spec
 from trustml_cli.training.predict import BATCH, Answers, predict
 from trustml_cli.training.spec import TrainingSpec
 from trustml_cli.training.trainer import Trainer

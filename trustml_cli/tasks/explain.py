@@ -28,7 +28,8 @@ from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.hardware import seeded
 from trustml_cli.system.progress import Progress
 from trustml_cli.system.ranges import require
-from trustml_cli.tasks.context import Context, input_spec
+from trustml_cli.tasks.context import Context
+from trustml_cli.training.inputs import input_spec
 from trustml_cli.training.trainer import Trainer
 
 log = logging.getLogger(__name__)

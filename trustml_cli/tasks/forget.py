@@ -21,9 +21,10 @@ from trustml_cli.system.hardware import seeded
 from trustml_cli.system.progress import Progress
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.clean_set import CleanSet, check_held_out, clean_sets
-from trustml_cli.tasks.context import Context, Trained, input_spec
+from trustml_cli.tasks.context import Context, Trained
 from trustml_cli.tasks.poisoning import Poisoning, accuracy, check_poison, condition, success
 from trustml_cli.training.gradient import GradientTrainer
+from trustml_cli.training.inputs import input_spec
 from trustml_cli.training.predict import Answers, predict
 from trustml_cli.training.spec import TrainingSpec
 from trustml_cli.training.trainer import Trainer

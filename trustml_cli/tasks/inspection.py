@@ -12,7 +12,7 @@ from trustml_cli.models.features import output_layer
 from trustml_cli.models.model import Model
 from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.hardware import Hardware
-from trustml_cli.tasks.context import input_spec
+from trustml_cli.training.inputs import input_spec
 from trustml_cli.training.predict import BATCH
 
 

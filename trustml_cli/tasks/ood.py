@@ -23,8 +23,9 @@ from trustml_cli.ood.separation import MEASURES, separation_intervals
 from trustml_cli.plots.ood import roc_curves, score_histograms
 from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.ranges import require
-from trustml_cli.tasks.context import Context, input_spec
+from trustml_cli.tasks.context import Context
 from trustml_cli.tasks.detection import check_threshold, fit_detectors, obstacle_to, outliers_of, score_images
+from trustml_cli.training.inputs import input_spec
 from trustml_cli.training.predict import predict
 from trustml_cli.training.trainer import Trainer
 

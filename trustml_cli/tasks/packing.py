@@ -18,7 +18,8 @@ from trustml_cli.models.packed import from_bits, in_layers, load_packed, pack
 from trustml_cli.plots.packed import packed_layers
 from trustml_cli.system.errors import prefix_errors
 from trustml_cli.system.hardware import seeded
-from trustml_cli.tasks.context import Context, input_spec
+from trustml_cli.tasks.context import Context
+from trustml_cli.training.inputs import input_spec
 from trustml_cli.training.predict import BATCH
 
 log = logging.getLogger(__name__)

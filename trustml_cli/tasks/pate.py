@@ -26,7 +26,8 @@ from trustml_cli.privacy.promise import promise
 from trustml_cli.system.errors import InputError, RunFailed, prefix_errors
 from trustml_cli.system.files import digest
 from trustml_cli.system.ranges import require
-from trustml_cli.tasks.context import Context, input_spec
+from trustml_cli.tasks.context import Context
+from trustml_cli.training.inputs import input_spec
 from trustml_cli.training.many import predicted_by_each
 from trustml_cli.training.predict import Answers, predict
 from trustml_cli.training.spec import TrainingSpec

@@ -29,8 +29,9 @@ from trustml_cli.system.errors import InputError, RunFailed, prefix_errors
 from trustml_cli.system.hardware import Hardware
 from trustml_cli.system.progress import Progress
 from trustml_cli.system.ranges import require
-from trustml_cli.tasks.context import Context, input_spec
+from trustml_cli.tasks.context import Context
 from trustml_cli.tasks.detection import check_threshold, fit_detectors, obstacle_to, score_images
+from trustml_cli.training.inputs import input_spec
 from trustml_cli.training.predict import predict
 from trustml_cli.training.trainer import Trainer
 

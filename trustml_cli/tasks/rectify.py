@@ -27,9 +27,10 @@ from trustml_cli.plots.rectify import accuracies, rectified_images
 from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.hardware import seeded
 from trustml_cli.system.ranges import require
-from trustml_cli.tasks.context import Context, check_defence, input_spec
+from trustml_cli.tasks.context import Context, check_defence
 from trustml_cli.tasks.detection import check_threshold
 from trustml_cli.tasks.robustness import check_epsilons, check_gradient_access, fit_attack
+from trustml_cli.training.inputs import input_spec
 from trustml_cli.training.predict import BATCH
 from trustml_cli.training.trainer import Trainer
 

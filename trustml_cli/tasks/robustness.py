@@ -24,8 +24,9 @@ from trustml_cli.system.hardware import seeded
 from trustml_cli.system.progress import Progress
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.attacker_images import AttackerImages
-from trustml_cli.tasks.context import Context, input_spec
+from trustml_cli.tasks.context import Context
 from trustml_cli.tasks.evaluation import RobustnessEvaluation
+from trustml_cli.training.inputs import input_spec
 from trustml_cli.training.predict import batch_size
 
 log = logging.getLogger(__name__)

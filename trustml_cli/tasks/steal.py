@@ -26,7 +26,8 @@ from trustml_cli.system.hardware import seeded
 from trustml_cli.system.progress import Progress
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.attacker_images import AttackerImages
-from trustml_cli.tasks.context import Context, input_spec
+from trustml_cli.tasks.context import Context
+from trustml_cli.training.inputs import input_spec
 from trustml_cli.training.predict import BATCH, Answers, predict
 from trustml_cli.training.trainer import Trainer
 

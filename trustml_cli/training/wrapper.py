@@ -3,9 +3,17 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from time import perf_counter
 from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
+
+from trustml_cli.data.batches import batches
+from trustml_cli.data.dataset import Dataset, random_subset
+from trustml_cli.system.hardware import Hardware, seeded
+from trustml_cli.system.progress import Progress
+from trustml_cli.training.predict import predict
+from trustml_cli.training.trainer import Epoch, Report, finite
 
 
 class WrapperEpoch(NamedTuple):
@@ -47,3 +55,37 @@ class Wrapper(ABC):
 
         `part` is in eval mode whenever an epoch is yielded.
         """
+
+
+def fit_around(
+    wrapper: Wrapper, network: nn.Module, data: Dataset, seed: int, hardware: Hardware, report: Report
+) -> nn.Module:
+    """Train the part that `wrapper` adds to the trained `network`, on random training examples of `data`; return it.
+
+    Each epoch is passed to `report`, with loss and accuracy of network and part together on the test examples.
+    """
+    with seeded(seed):
+        split = random_subset(data.train, wrapper.learns_from, seed)
+        x, y = next(batches(split, len(split), hardware.device))
+        wrapped = wrapper.around(network, data.shape).to(hardware.device)
+        part = wrapper.part(wrapped)
+        start = perf_counter()
+        bar = Progress(wrapper.learn(part, network, x, y), desc=f"training the {wrapper.place}", unit="epoch")
+        for number, (lr, loss, accuracy) in enumerate(bar, start=1):
+            bar.tell(loss=f"{finite(loss):.3f}", accuracy=f"{accuracy:.1%}")
+            seconds = perf_counter() - start
+            answers = predict(wrapped, data.test, hardware)
+            report(
+                Epoch(
+                    epoch=number,
+                    train_loss=finite(loss),
+                    train_accuracy=accuracy,
+                    test_loss=finite(answers.loss),
+                    test_accuracy=answers.accuracy,
+                    lr=lr,
+                    seconds=seconds,
+                    images=len(x),
+                )
+            )
+            start = perf_counter()
+        return part
