@@ -180,7 +180,7 @@ REMARKS: dict[str, tuple[str, str, str]] = {  # what the column in question was 
     "?": (
         text(changed(AGE, every(9, "?"))),
         "age category",
-        r"in 88% .*because of '\?'; .*na_values=\['\?'\]",
+        r"in 88 % .*because of '\?'; .*na_values=\['\?'\]",
     ),
     "1,234": (
         text(changed(AGE, every(9, '"1,234"'))),

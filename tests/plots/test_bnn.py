@@ -10,7 +10,7 @@ def test_pre_activations_have_a_panel_per_layer_and_network_and_say_where_gradie
     figure = pre_activation_histograms({"relu": [inside, half], "sign": [half, inside]}, "cnn on digits")
     assert len(figure.axes) == 4
     shares = [axes.texts[0].get_text() for axes in figure.axes]
-    assert shares == ["100% within ±1", "50% within ±1", "50% within ±1", "100% within ±1"]
+    assert shares == ["100 % within ±1", "50 % within ±1", "50 % within ±1", "100 % within ±1"]
     assert [line.get_xdata()[0] for line in figure.axes[0].lines] == [-1, 1]
     for axes, within in zip(figure.axes, (1, 0.5, 0.5, 1), strict=True):
         shares, edges, _ = axes.patches[0].get_data()

@@ -17,7 +17,7 @@ def test_each_network_stands_at_its_size_and_accuracy() -> None:
     figure = accuracy_over_size(answers, {"teacher": 4000, "distilled": 1000, "hard_labels": 1000}, "cnn")
     shown = [line.get_xydata()[0] for line in figure.axes[0].lines if line.get_marker() == "o"]
     assert [tuple(place) for place in shown] == [(4000, 0.9), (1000, 0.8), (pytest.approx(1080), 0.6)]
-    assert "hard labels: 60.0%, 1,000 weights" in texts(figure)
+    assert "hard labels: 60.0 %, 1,000 weights" in texts(figure)
 
 
 def test_each_attack_has_a_line_over_the_temperature() -> None:

@@ -19,9 +19,9 @@ def test_columns_are_in_order_of_their_shares() -> None:
 
 
 def test_a_row_has_its_contributions_with_their_sign_beside_its_values() -> None:
-    figure = row_bars(MAPS["a"], NAMES, [["33", "care", "40"]], ["high (90%)"], "a: mlp on census")
+    figure = row_bars(MAPS["a"], NAMES, [["33", "care", "40"]], ["high (90 %)"], "a: mlp on census")
     (panel,) = figure.axes
     assert [label.get_text() for label in panel.get_yticklabels()] == ["hours = 40", "age = 33", "job = care"]
     assert [bar.get_width() for bar in panel.containers[0]] == [-3, 1, 0]
     assert len({bar.get_facecolor() for bar in panel.containers[0].patches[:2]}) == 2
-    assert "high (90%)" in texts(figure)
+    assert "high (90 %)" in texts(figure)

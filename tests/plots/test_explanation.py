@@ -9,7 +9,7 @@ from trustml_cli.explainers.measure import Explained
 from trustml_cli.plots.explanation import correlation_matrix, maps_of_images, replacement_curves
 
 IMAGES = torch.rand(3, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-CAPTIONS = ["cat (90%)", "dog (80%)\nis cat", "cat (70%)"]
+CAPTIONS = ["cat (90 %)", "dog (80 %)\nis cat", "cat (70 %)"]
 
 
 def explained(middle: float) -> Explained:

@@ -21,15 +21,15 @@ def test_densities_show_every_group_before_and_after(tmp_path: Path) -> None:
     after = Scored(torch.tensor([-3.0, -3.0, -3.0, 3.0]), LABELS, GROUPS)
     figure = densities(before, after, 0, SEX, "mlp on four people", [0.66, 0.51])
     left, right = figure.axes
-    for panel, rate, highest in ((left, "33.3%", 2 / 3), (right, "0.0%", 1)):
+    for panel, rate, highest in ((left, "33.3 %", 2 / 3), (right, "0 %", 1)):
         assert len(panel.patches) == 2
         assert f"female: {rate} selected" in texts(figure)
-        assert "male: 100.0% selected" in texts(figure)
+        assert "male: 100 % selected" in texts(figure)
         female, male = (max(y for _, y in patch.get_path().vertices) for patch in panel.patches)
         assert male == pytest.approx(40)  # all of them in one of 40 bins
         assert female == pytest.approx(40 * highest)
-    for words in ("mlp on four people: by sex, 4 test rows", "baseline: accuracy 100.0%", "p-rule 33 %",
-                  "debiased: accuracy 75.0%", "p-rule 0 %", "AUC 0.66", "AUC 0.51",
+    for words in ("mlp on four people: by sex, 4 test rows", "baseline: accuracy 100 %", "p-rule 33 %",
+                  "debiased: accuracy 75.0 %", "p-rule 0 %", "AUC 0.66", "AUC 0.51",
                   "predicted probability", "density"):  # fmt: skip
         assert words in texts(figure)
     figure.savefig(tmp_path / "densities.png")

@@ -17,7 +17,7 @@ def test_each_method_has_a_row_and_each_class_a_column() -> None:
     }
     figure = fooling_images(shown, "cnn on pets", 0.25)
     assert [axes.get_title() for axes in figure.axes] == [
-        "cat: 10%", "dog: 20%", "emu: 30%", "cat: 50%", "dog: 60%", "emu: 70%",
+        "cat: 10 %", "dog: 20 %", "emu: 30 %", "cat: 50 %", "dog: 60 %", "emu: 70 %",
     ]  # fmt: skip
     for axes, value in zip(figure.axes, (0.1, 0.2, 0.3, 0.5, 0.6, 0.7), strict=True):
         assert drawn(axes).tolist() == [[torch.tensor(value).item()] * 2] * 2
@@ -34,5 +34,5 @@ def test_bars_are_the_shares_that_fool() -> None:
     legend = panel.get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["noise", "one step"]
-    for words in ("cnn: 20 noise images for each class", "classified as", "fooled, confidence ≥ 50%"):
+    for words in ("cnn: 20 noise images for each class", "classified as", "fooled, confidence ≥ 50 %"):
         assert words in texts(figure)

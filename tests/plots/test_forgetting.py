@@ -16,4 +16,4 @@ def test_each_cleaner_stands_where_its_accuracy_and_success_are() -> None:
     shown = [points(figure.axes[0], number) for number in range(len(figure.axes[0].lines))]
     assert [place for place in ([(0.9, 1.0)], [(0.8, 0.1)], [(0.7, 0.6)]) if place not in shown] == []
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels == ["backdoored", "fine tune", "0% of the clean set tainted", "10% of the clean set tainted"]
+    assert labels == ["backdoored", "fine tune", "0 % of the clean set tainted", "10 % of the clean set tainted"]

@@ -33,8 +33,8 @@ def test_histograms_show_both_kinds_of_images_and_the_threshold() -> None:
             shares, edges = corners[1 : 2 * count + 1 : 2, 1], corners[: 2 * count + 1 : 2, 0]
             assert shares.sum() == pytest.approx(1)
             assert (shares * (edges[1:] + edges[:-1]) / 2).sum() == pytest.approx(mean, abs=2)
-    for text in ("cnn on digits", "a: 95.0% of inliers", "37.5% of outliers pass", "b: 95.0% of inliers",
-                 "0.0% of outliers pass", "inliers (n = 100)", "outliers (n = 40)", "threshold",
+    for text in ("cnn on digits", "a: 95.0 % of inliers", "37.5 % of outliers pass", "b: 95.0 % of inliers",
+                 "0 % of outliers pass", "inliers (n = 100)", "outliers (n = 40)", "threshold",
                  "share of images"):  # fmt: skip
         assert text in words(figure)
 
@@ -49,8 +49,8 @@ def test_roc_curves_show_every_score_with_its_measures() -> None:
     assert all(x == y for x, y in points(panel, 2))
     assert {y for _, y in points(panel, 3)} == {0.95}
     names = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert names[0].startswith("a: AUROC 0.950, FPR at 95 % TPR 18.0%")
-    assert names[1].startswith("b: AUROC 0.994, FPR at 95 % TPR 4.0%")
+    assert names[0].startswith("a: AUROC 0.950, FPR at 95 % TPR 18.0 %")
+    assert names[1].startswith("b: AUROC 0.994, FPR at 95 % TPR 4.0 %")
     for text in ("chance", "cnn on digits", "false positives", "true positives"):
         assert text in words(figure)
 
@@ -59,7 +59,7 @@ def test_each_set_of_outliers_has_a_line_in_the_histograms_and_a_panel_of_roc_cu
     near, far = results().values()
     figure = score_histograms({"a": {"near": near, "far": far}}, "cnn on digits")
     assert len(figure.axes[0].patches) == 3
-    for text in ("near (n = 40)", "far (n = 40)", "0.0% to 37.5% of outliers pass"):
+    for text in ("near (n = 40)", "far (n = 40)", "0 % to 37.5 % of outliers pass"):
         assert text in words(figure)
     figure = roc_curves({"near": {"a": near}, "far": {"a": far}}, "cnn on digits")
     for panel, result in zip(figure.axes, (near, far), strict=False):

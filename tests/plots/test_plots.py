@@ -66,7 +66,7 @@ def test_robustness_curve_shows_every_epsilon_and_the_interval(tmp_path: Path) -
     assert points(panel, 1) == [(0, 0.75), (0.25, 0.75)]  # the other network
     assert [height for _, height in points(panel, 2)] == [1.0, 1.0]  # without an attack
     assert band(panel, 0) == intervals(4, 2)
-    assert legend(panel) == ["95 % interval", "under attack", "shown to mlp", "clean: 100.0%"]
+    assert legend(panel) == ["95 % interval", "under attack", "shown to mlp", "clean: 100 %"]
     for words in ("fgsm against cnn on digits", "4 test images", "epsilon (L∞, pixel units)", "accuracy"):
         assert words in texts(figure)
     figure.savefig(tmp_path / "curve.png")
@@ -80,7 +80,7 @@ def test_a_search_for_the_smallest_perturbation_shows_every_epsilon() -> None:
     assert steps == [(0, 1), (0.1, 0.75), (0.2, 0.5), (0.25, 0.5)]
     assert legend(panel)[3:] == [
         "every epsilon",
-        "clean: 100.0%",
+        "clean: 100 %",
     ]  # the median is 0.3
     searched.distance = torch.tensor([0.1, 0.2, 0.22, torch.inf])
     (panel,) = robustness_curve(searched, "cw against cnn on digits", "l2").axes
@@ -94,7 +94,8 @@ def test_adversarial_examples_are_the_same_images_at_each_epsilon_those_that_fel
     (panel,) = figure.axes
     captions = [text for text in panel.texts if "%" in text.get_text()]
     assert [text.get_text() for text in captions] == [
-        "is bright\nbright (90%)", "bright (75%)", "dark (75%)", "is dark\ndark (90%)", "dark (75%)", "bright (75%)"
+        "is bright\nbright (90 %)", "bright (75 %)", "dark (75 %)",
+        "is dark\ndark (90 %)", "dark (75 %)", "bright (75 %)",
     ]  # fmt: skip
     assert [text.get_color() for text in captions] == [GREEN, GREEN, ORANGE] * 2
     places = [tuple(image.get_extent()[::2]) for image in panel.images]  # left edge, bottom edge
@@ -113,9 +114,9 @@ def test_every_network_s_answer_to_adversarial_images_stands_below_the_original(
     (panel,) = figure.axes
     captions = [text for text in panel.texts if "%" in text.get_text()]
     assert [text.get_text() for text in captions] == [
-        "bright (90%)", "dark (90%)",  # the originals of images 1 and 2, which fell
-        "dark (75%)", "bright (75%)",
-        "bright (75%)", "bright (75%)",  # the other network is right about one of them
+        "bright (90 %)", "dark (90 %)",  # the originals of images 1 and 2, which fell
+        "dark (75 %)", "bright (75 %)",
+        "bright (75 %)", "bright (75 %)",  # the other network is right about one of them
     ]  # fmt: skip
     assert [text.get_color() for text in captions] == [GREEN, GREEN, ORANGE, ORANGE, GREEN, ORANGE]
     assert [float(np.max(image.get_array())) for image in panel.images] == [0.5] * 2 + [0.75] * 4
@@ -142,7 +143,7 @@ def test_training_curves_show_both_splits_each_epoch_and_what_was_logged_within(
     ]  # fmt: skip
     assert [points(accuracy, 1), points(accuracy, 3)] == [[(10, 0.2), (20, 0.4)], [(10, 0.1), (20, 0.2)]]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["train", "test"]
-    for words in ("iteration", "cross-entropy (nats)", "cnn on digits: 20.0% of the test examples right at the end"):
+    for words in ("iteration", "cross-entropy (nats)", "cnn on digits: 20.0 % of the test examples right at the end"):
         assert words in texts(figure)
 
 
@@ -157,7 +158,7 @@ def test_training_curves_of_several_networks_share_the_axes() -> None:
     colors = [line.get_color() for line in accuracy.lines]
     assert len({*colors[:4]}) == len({*colors[4:]}) == 1
     assert colors[0] != colors[4]
-    assert "cnn on digits: relu 80.0%, sign 60.0% of the test examples right at the end" in texts(figure)
+    assert "cnn on digits: relu 80.0 %, sign 60.0 % of the test examples right at the end" in texts(figure)
 
 
 def test_training_curves_show_the_accuracy_under_attack_where_a_defence_trains() -> None:
@@ -181,7 +182,7 @@ def test_defended_curves_name_the_defences_and_show_their_intervals() -> None:
     (panel,) = figure.axes
     assert [points(panel, 0), points(panel, 1)] == [[(0, 1.0), (0.25, 0.5)], [(0, 1.0), (0.25, 0.75)]]
     assert [band(panel, 0), band(panel, 1)] == [intervals(4, 2), intervals(4, 3)]
-    assert legend(panel) == ["no defence (clean: 100.0%)", "trained with pgd (clean: 100.0%)"]
+    assert legend(panel) == ["no defence (clean: 100 %)", "trained with pgd (clean: 100 %)"]
     for words in ("standard against cnn on digits", "4 test images", "95 %", "epsilon (L∞, pixel units)"):
         assert words in texts(figure)
 
@@ -196,14 +197,14 @@ def test_confusion_matrix_counts_and_names_the_classes(answers: Answers) -> None
     figure = confusion_matrix(answers, CLASSES)
     assert drawn(figure.axes[0]).tolist() == [[1, 0], [1, 0]]  # a row for each true class
     assert [(t.get_position(), t.get_text()) for t in figure.axes[0].texts] == [((0, 0), "16"), ((0, 1), "16")]
-    for words in ("dark", "bright", "predicted class", "true class", "32 test images", "50.0%"):
+    for words in ("dark", "bright", "predicted class", "true class", "32 test images", "50.0 %"):
         assert words in texts(figure)
 
 
 def test_misclassified_names_what_was_seen_and_what_it_is(answers: Answers, tiny_data: Dataset) -> None:
     figure = misclassified(answers, tiny_data.test, CLASSES)
     shown = [axes for axes in figure.axes if axes.get_title()]
-    assert [axes.get_title() for axes in shown] == ["dark (88%)\nis bright"] * 16
+    assert [axes.get_title() for axes in shown] == ["dark (88 %)\nis bright"] * 16
     pixels, _ = next(tiny_data.test.stream(torch.arange(32), 32))
     for axes, image in zip(shown, pixels[tiny_data.test.labels == 1], strict=True):
         assert drawn(axes) == pytest.approx(image[0].numpy() / 255)
@@ -264,7 +265,14 @@ def test_triggered_predictions_take_classes_in_turn_and_show_every_network_s_ans
     titles = [axes.get_title() for axes in figure.axes]
     assert titles[:3] == ["is dark", "is bright", "is dark"]
     assert [len(axes.patches) for axes in figure.axes] == [0] * 3 + [1] * 6
-    assert titles[3:] == ["dark (88%)", "bright (88%)", "dark (88%)", "bright (88%)", "bright (88%)", "bright (88%)"]
+    assert titles[3:] == [
+        "dark (88 %)",
+        "bright (88 %)",
+        "dark (88 %)",
+        "bright (88 %)",
+        "bright (88 %)",
+        "bright (88 %)",
+    ]
     assert [axes.title.get_color() for axes in figure.axes[6:]] == [ORANGE, GREEN, ORANGE]
     for words in ("with the patch", "clean model", "poisoned model", "orange: a wrong one"):
         assert words in texts(figure)
@@ -312,7 +320,12 @@ def test_loss_surfaces_name_the_class_and_draw_the_border() -> None:
         assert np.asarray(mesh.get_array()).reshape(5, 5) == pytest.approx(surface.loss.numpy())
         corners = np.concatenate([path.vertices for path in border.get_paths()])
         assert corners[:, 0] == pytest.approx(0.05 / 3)  # a third of the way from 0.5 to -1
-    for words in (f"{CLASSES[0]}: wrong in 40% of it", f"{CLASSES[1]}: wrong in 60% of it", "fgsm against cnn", "nats"):
+    for words in (
+        f"{CLASSES[0]}: wrong in 40.0 % of it",
+        f"{CLASSES[1]}: wrong in 60.0 % of it",
+        "fgsm against cnn",
+        "nats",
+    ):
         assert words in texts(figure)
     flat = Surface(offsets, torch.zeros(5, 5), torch.ones(5, 5), 0)
     assert "right everywhere" in texts(loss_surfaces([flat], CLASSES, "nothing"))

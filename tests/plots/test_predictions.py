@@ -19,9 +19,9 @@ def test_every_image_has_its_words_and_its_map(mapped: bool) -> None:
     (axes,) = figure.axes
     words = [text.get_text() for text in axes.texts]
     assert words == [
-        "a_rathe…me_0.png\ncat (50%)",
-        "a_rathe…me_1.png\ncat (50%)",
-        "a_rathe…me_2.png\ncat (50%), unlike",
+        "a_rathe…me_0.png\ncat (50 %)",
+        "a_rathe…me_1.png\ncat (50 %)",
+        "a_rathe…me_2.png\ncat (50 %), unlike",
     ]
     assert len(axes.images) == (6 if mapped else 3)
     assert ("saliency" in texts(figure)) is mapped

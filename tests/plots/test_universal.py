@@ -7,6 +7,7 @@ from torch import nn
 
 from tests.helpers import drawn, texts
 from trustml_cli.attacks.universal_base import TransferResult
+from trustml_cli.metrics.columns import in_percent
 from trustml_cli.plots.style import GREEN, ORANGE
 from trustml_cli.plots.universal import fooled_images, perturbations, transfer_matrix
 
@@ -22,7 +23,7 @@ def test_every_pair_of_models_has_its_rate_and_the_last_row_is_noise() -> None:
     rows = [[0.8, 0.3], [0.4, 0.9], [0.2, 0.3]]
     assert drawn(panel) == pytest.approx(np.array(rows))
     assert {text.get_position()[::-1]: text.get_text() for text in panel.texts} == {
-        (row, column): f"{rate:.1%}" for row, rates in enumerate(rows) for column, rate in enumerate(rates)
+        (row, column): in_percent(rate) for row, rates in enumerate(rows) for column, rate in enumerate(rates)
     }
     assert [tick.get_text() for tick in panel.get_yticklabels()] == ["mlp", "cnn", "noise"]
     assert [tick.get_text() for tick in panel.get_xticklabels()] == ["mlp", "cnn"]

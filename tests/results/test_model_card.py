@@ -37,6 +37,6 @@ def test_the_hub_reads_the_figures(shape: list[int], kind: str, tmp_path: Path) 
     ]  # fmt: skip
     assert results[1].metric_name == "fast: robust accuracy"
     assert {(one.task_type, one.dataset_type, one.dataset_name) for one in results} == {(kind, "digits", "digits")}
-    assert "| accuracy | accuracy \\| &lt;b&gt; | 0.9375 | 0.9 to 0.96 | 400 |  |  |" in read.text
+    assert "| accuracy | accuracy \\| &lt;b&gt; | 93.8 % | 90.0 to 96.0 % | 400 |  |  |" in read.text
     assert "| fast | robust accuracy | 0.25 |  | – | at least 0.4 | does not hold |" in read.text
     assert "not measured: needs images" in read.text

@@ -102,7 +102,7 @@ def test_one_odd_run_hides_no_other(trustml: Cli, tmp_path: Path) -> None:
     lines = answer.stdout.splitlines()
     assert len(lines) == 1 + 1 + len(ODD) + 5
     assert sum("unreadable" in line for line in lines) == len(ODD) + 3
-    assert any("robust_accuracy 0.5" in line and line.endswith("outputs/good") for line in lines)
+    assert any("robust_accuracy 50.0 %" in line and line.endswith("outputs/good") for line in lines)
     answer = trustml("report", "outputs")
     assert (answer.returncode, answer.stderr) == (0, "")
     page = (tmp_path / "comparison.html").read_text()

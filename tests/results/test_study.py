@@ -67,7 +67,7 @@ def test_several_seeds_are_averaged(runs: list[Run]) -> None:
     assert found.ci_low is not None
     assert found.ci_low < 0.8
     assert found.seconds == 4
-    assert answer_of(asked, [found]).startswith("It is 0.85 (95 % interval ")
+    assert answer_of(asked, [found]).startswith("It is 85.0 % (95 % interval ")
 
 
 @pytest.mark.parametrize(
@@ -97,14 +97,14 @@ def test_an_item_without_a_run_is_not_measured() -> None:
     ("quick", "required", "limit"),
     [
         (["dataset=digits"], False, ""),
-        (["dataset=digits"], True, "at least 0.9"),  # somebody asks for it
-        (["task.images=9"], False, "at least 0.9"),
+        (["dataset=digits"], True, "at least 90 %"),  # somebody asks for it
+        (["task.images=9"], False, "at least 90 %"),
     ],
 )
 def test_the_quick_form_on_another_data_set_has_no_limits(quick: list[str], required: bool, limit: str) -> None:
     figure = {"metric": "accuracy", "at_least": 0.9, "required": required}
     asked = {"title": "T", "items": {"a": {**ITEM, "quick": quick, "figures": {"one": figure}}}}
-    for form, expected in ((True, limit), (False, "at least 0.9")):
+    for form, expected in ((True, limit), (False, "at least 90 %")):
         _, items = read_study(OmegaConf.create({**asked, "quick": form}))
         assert figures_of("a", items["a"])["one"].limit == expected
 
@@ -135,9 +135,10 @@ def test_a_study_that_cannot_be_is_refused_by_the_key(study: dict[str, Any], wor
 
 
 def test_limits_are_told_in_words() -> None:
-    assert Figure("accuracy", at_least=0.5, at_most=0.75).limit == "at least 0.5 and at most 0.75"
-    assert Figure("accuracy", expected=0.5, tolerance=0.1).limit == "0.5 ± 0.1"
+    assert Figure("accuracy", at_least=0.5, at_most=0.75).limit == "at least 50 % and at most 75 %"
+    assert Figure("accuracy", expected=0.5, tolerance=0.1).limit == "50 % ± 10 %"
     assert Figure("accuracy").limit == ""
+    assert Figure("auroc", at_least=0.9).limit == "at least 0.9"
 
 
 def test_a_build_server_is_told_what_failed_and_what_was_not_measured() -> None:

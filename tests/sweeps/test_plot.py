@@ -59,7 +59,7 @@ def test_from_four_lines_on_each_has_a_panel_with_the_others_in_grey() -> None:
         assert [points(panel, number)[0] for number in range(5)] == [(0.0, 0.8)] * 5
         assert len({line.get_color() for line in panel.lines[:4]}) == 1 != panel.lines[4].get_color()
         assert len(panel.collections) == 1, "one band"
-        assert panel.yaxis.get_major_formatter()(0.8, None) == "80%"
+        assert panel.yaxis.get_major_formatter()(0.8, None) == "80 %"
 
 
 def test_two_numbers_are_a_heat_map_with_every_value() -> None:

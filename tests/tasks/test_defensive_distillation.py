@@ -42,7 +42,7 @@ def test_the_strongest_other_attack_is_the_one_compared_with() -> None:
     others = {"weak": stood(90), "strong": stood(10)}
     (finding,) = stood(50).compared(others, tried_standard=True).findings
     assert finding.passed is False
-    assert finding.figure == "50.0% of 100 images survive; 10.0% under strong"
+    assert finding.figure == "50.0 % of 100 images survive; 10.0 % under strong"
     (finding,) = stood(5).compared(others, tried_standard=True).findings
     assert finding.passed is True
     assert stood(5).compared(others, tried_standard=False).untried == ("attack=standard",)

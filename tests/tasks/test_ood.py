@@ -12,6 +12,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from tests.configs import composed
 from tests.helpers import Cli, MakeContext, facts, metrics, newest
+from trustml_cli.metrics.columns import in_percent
 from trustml_cli.ood.measure import evaluate
 from trustml_cli.ood.separation import separation_intervals
 from trustml_cli.tasks.detection import check_threshold
@@ -60,7 +61,8 @@ def test_rows_follow_from_the_scores(trustml: Cli, tmp_path: Path) -> None:
     msp = table.loc["msp"]
     assert facts(folder)["verdict"] == (
         f"A threshold that demands a largest softmax output of at least {-msp.threshold:.3f} lets "
-        f"{msp.inlier_rate:.1%} of the known test images pass, and {msp.outlier_inlier_rate:.1%} of the unseen class 4."
+        f"{in_percent(msp.inlier_rate)} of the known test images pass, "
+        f"and {in_percent(msp.outlier_inlier_rate)} of the unseen class 4."
     )
 
 
@@ -68,8 +70,8 @@ def test_outliers_of_several_data_sets_are_told_of_by_name() -> None:
     found = {kind: evaluate(torch.arange(20.0), torch.zeros(4), torch.tensor([0.0, last]), 0.95)
              for kind, last in (("noise", 5.0), ("svhn", 30.0))}  # fmt: skip
     words = in_words({"knn": found}, "images of")
-    assert "a score of knn of at most 18 lets 100.0% of the known" in words
-    assert "100.0% of the unseen images of noise and 50.0% of the unseen images of svhn" in words
+    assert "a score of knn of at most 18 lets 100 % of the known" in words
+    assert "100 % of the unseen images of noise and 50.0 % of the unseen images of svhn" in words
 
 
 def test_the_network_has_one_class_fewer_and_has_not_seen_the_validation_images(

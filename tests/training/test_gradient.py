@@ -16,6 +16,7 @@ from trustml_cli.attacks.attack import Norm
 from trustml_cli.config.instantiate import build
 from trustml_cli.data.dataset import Dataset, InMemory, Split
 from trustml_cli.defences.free import FreeTraining
+from trustml_cli.metrics.columns import in_percent
 from trustml_cli.models.dense import Mlp
 from trustml_cli.models.model import InputSpec, Normalization
 from trustml_cli.system.errors import InputError, RunFailed
@@ -120,7 +121,7 @@ def test_training_tells_epoch_loss_and_accuracy(
     assert [each["epoch"] for each in told if "epoch" in each] == ["1 of 2", "2 of 2"]
     losses = [each for each in told if "loss" in each]
     assert len(losses) == times
-    assert losses[-1] == {"loss": f"{history[-1].train_loss:.3f}", "accuracy": f"{history[-1].train_accuracy:.1%}"}
+    assert losses[-1] == {"loss": f"{history[-1].train_loss:.3f}", "accuracy": in_percent(history[-1].train_accuracy)}
 
 
 @pytest.mark.parametrize("epochs", [1, 3])

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from trustml_cli.attacks.attack_view import same_logits
 from trustml_cli.attacks.measure import RobustnessCurve
 from trustml_cli.attacks.power import GAP, POINT, images_for
+from trustml_cli.metrics.columns import in_percent
 from trustml_cli.models.inference import logits_of
 from trustml_cli.system.hardware import BatchSplitter
 
@@ -84,7 +85,7 @@ def check_gradients(curve: RobustnessCurve) -> CheckResult:
     if curve.zero_gradient is None:
         return CheckResult(name, None, "not applicable: none was taken", MASKING)
     none = share(curve.zero_gradient)
-    return CheckResult(name, none <= ZERO_GRADIENTS, f"{none:.2%} of images have none", MASKING)
+    return CheckResult(name, none <= ZERO_GRADIENTS, f"{in_percent(none)} of images have none", MASKING)
 
 
 def check_finite(curve: RobustnessCurve) -> CheckResult:

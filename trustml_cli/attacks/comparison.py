@@ -16,6 +16,7 @@ from trustml_cli.attacks.attack_view import AttackView
 from trustml_cli.attacks.checks import BROKEN, MASKING, WEAK, CheckResult, Comparison, share
 from trustml_cli.attacks.measure import attack_curve
 from trustml_cli.attacks.power import POINT, clearly, needed, smallest_gap
+from trustml_cli.metrics.columns import in_percent
 from trustml_cli.models.inference import logits_of
 
 BENT = 1e-3  # linearity tolerance, relative to the spread of the logits
@@ -254,7 +255,9 @@ class AttackComparison:
         passed: bool | None = clearly(only_attack, only_noise, len(stands))
         if not passed and (share(stands) <= POINT or only_attack + only_noise < needed(len(stands))):
             passed = None
-        left = f"{share(self.stands):.1%} of {len(stands)} images survive, {share(stands):.1%} under noise"
+        left = (
+            f"{in_percent(share(self.stands))} of {len(stands)} images survive, {in_percent(share(stands))} under noise"
+        )
         return CheckResult(name, passed, f"at epsilon {self.epsilon:g}, {left}", BROKEN)
 
     def unlimited(self, stands: Tensor | None) -> CheckResult:
@@ -263,7 +266,7 @@ class AttackComparison:
         if stands is None:
             return CheckResult(name, None, "nothing to compare with", MASKING)
         epsilon = whole_range(self.attack, self.batches[0][0])
-        figure = f"at epsilon {epsilon:.4g}, {share(stands):.1%} of {len(stands)} images survive"
+        figure = f"at epsilon {epsilon:.4g}, {in_percent(share(stands))} of {len(stands)} images survive"
         return CheckResult(name, share(stands) <= POINT, figure, MASKING)
 
 

@@ -12,6 +12,7 @@ from textwrap import shorten
 from typing import Any, TextIO
 
 from trustml_cli.config.instantiate import nearest
+from trustml_cli.metrics.columns import written
 from trustml_cli.results.aggregate import Run
 from trustml_cli.results.csv_files import escape_formula, read_rows
 from trustml_cli.results.run_facts import config_in
@@ -76,13 +77,16 @@ class Listed:
         if not self.figures:
             return shorten(self.run.facts.error or "", LONGEST_ERROR, placeholder=" …")
         name, (first, begin), (last, end) = str(self.run.facts.headline), self.figures[0], self.figures[-1]
+        least, most = written(name, first), written(name, last)
         if len(self.figures) > 1:
             if self.is_curve:
-                return f"{name} {first:.4g} to {last:.4g} ({self.varied[0]} {begin} to {end})"
-            return f"{name} {first:.4g} ({begin}) to {last:.4g} ({end})"
+                return f"{name} {least.removesuffix(' %')} to {most} ({self.varied[0]} {begin} to {end})"
+            return f"{name} {least} ({begin}) to {most} ({end})"
         row = next(row for row in self.rows if number(row.get(name)) == last)
         low, high = (number(row.get(f"{name}_ci_{side}")) for side in ("low", "high"))
-        return f"{name} {last:.4g}" + (f" ({low:.4g} to {high:.4g})" if low is not None and high is not None else "")
+        if low is None or high is None:
+            return f"{name} {most}"
+        return f"{name} {most} ({written(name, low).removesuffix(' %')} to {written(name, high)})"
 
     @property
     def columns(self) -> dict[str, Any]:

@@ -72,6 +72,23 @@ def in_words(name: str) -> str:
     return " ".join(TERMS.get(word, word) for word in name.split("_")).strip()
 
 
+def written(name: str, number: float) -> str:
+    """The value called `name` as people read it: a share in percent, any other number with four significant digits.
+
+    Large numbers have thousands separators.
+    """
+    if is_share(name):
+        return in_percent(number)
+    return f"{number:.1f} %" if is_percentage(name) else significant(number)
+
+
+def significant(number: float) -> str:
+    """Four significant digits, with thousands separators; whole numbers in full."""
+    if float(number).is_integer() and abs(number) < 1e15:
+        return f"{int(number):,}"
+    return f"{number:,.1f}" if abs(number) >= 1000 else f"{number:.4g}"
+
+
 def in_percent(share: float) -> str:
     """A share in percent with one decimal, such as '96.5 %'; with more where one would round to none or all."""
     for decimals in (1, 2, 3, 4):

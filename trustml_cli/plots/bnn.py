@@ -33,7 +33,9 @@ def pre_activation_histograms(pre_activations: Mapping[str, Sequence[Tensor]], s
             inside = (sizes <= 1).double().mean().item()
             tidy(panel, "", "", f"layer {row + 1}")
             panel.set_yticks([])
-            panel.annotate(f"{inside:.0%} within ±1", (0.98, 0.82), xycoords="axes fraction", ha="right", fontsize=8)
+            panel.annotate(
+                f"{100 * inside:.0f} % within ±1", (0.98, 0.82), xycoords="axes fraction", ha="right", fontsize=8
+            )
         axes[0, column].set_title(name, fontsize=11)
         axes[-1, column].set_xlabel("pre-activation; the gradient of sign passes between the dotted lines", fontsize=8)
     figure.suptitle(f"Inputs of the activations of {subject}", fontsize=11)

@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
 from trustml_cli.metrics.calibration import equal_width, expected_calibration_error
+from trustml_cli.metrics.columns import in_percent
 from trustml_cli.metrics.intervals import wilson_interval
 from trustml_cli.plots.lines import Line, few_places, shares
-from trustml_cli.plots.style import BLUE, GREY, ORANGE, logarithmic, new_figure, tidy
+from trustml_cli.plots.style import BLUE, GREY, ORANGE, logarithmic, new_figure, percent, tidy
 from trustml_cli.training.predict import Answers
 
 NONE = "none"  # the calibrator that changes nothing
@@ -33,7 +33,7 @@ def reliability_diagrams(answers: Mapping[str, Answers], bins: int, subject: str
         logarithmic(panel.yaxis)
         panel.set_ylim(0.7, 2 * most)
         panel.set_xlim(0, 1)
-        panel.xaxis.set_major_formatter(PercentFormatter(1.0))
+        panel.xaxis.set_major_formatter(percent)
         tidy(panel, "", "confidence", "" if column else "examples")
         panel.yaxis.set_minor_formatter("")
         if column:
@@ -49,7 +49,7 @@ def reliability_panel(panel: Axes, name: str, answers: Answers, bins: int) -> No
     """Accuracy over mean confidence in each bin, with 95 % intervals."""
     reliability_points(panel, *counts_of(answers, bins), color=ORANGE, fewest=FEWEST)
     error = expected_calibration_error(answers.confidence, answers.correct, bins)
-    tidy(panel, f"{words(name)}\nECE {error:.1%}", "", "accuracy")
+    tidy(panel, f"{words(name)}\nECE {in_percent(error)}", "", "accuracy")
 
 
 def reliability_points(
@@ -82,7 +82,7 @@ def reliability_points(
     panel.set_xlim(0, 1)
     panel.set_ylim(0, 1.02)
     for axis in (panel.xaxis, panel.yaxis):
-        axis.set_major_formatter(PercentFormatter(1.0))
+        axis.set_major_formatter(percent)
 
 
 def counts_of(answers: Answers, bins: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -4,14 +4,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from trustml_cli.metrics.columns import in_percent
 from trustml_cli.metrics.intervals import wilson_interval
 from trustml_cli.plots.calibration import unit_of, words
 from trustml_cli.plots.lines import Line, few_places, shares
 from trustml_cli.plots.ood import LINES
-from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, new_figure, show_image, tidy
+from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, new_figure, percent, show_image, tidy
 
 NAMED = 4  # classes of a set that are written out
 
@@ -32,17 +33,17 @@ def sizes_of_sets(sizes: Mapping[str, Tensor], covered: Mapping[str, Tensor], co
             [high - share for share, (_, high) in zip(rates, ends, strict=True)],
         ]
         top.errorbar(values, rates, errors, color=ORANGE, marker="o", linestyle="none", capsize=2)
-        top.axhline(coverage, color=GREY, linestyle="--", linewidth=0.8, label=f"aimed at: {coverage:.0%}")
+        top.axhline(coverage, color=GREY, linestyle="--", linewidth=0.8, label=f"aimed at: {percent(coverage)}")
         for panel in (top, bottom):
             panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-            panel.yaxis.set_major_formatter(PercentFormatter(1.0))
+            panel.yaxis.set_major_formatter(percent)
             panel.set_xlim(min(values) - 0.6, max(values) + 0.6)
             panel.set_ylim(0, 1.05)
         whole = float(covered[name].double().mean())
         size = float(own.double().mean())
         tidy(
             top,
-            f"{name.upper()}: {whole:.1%} covered,\n{size:.2f} classes on average",
+            f"{name.upper()}: {in_percent(whole)} covered,\n{size:.2f} classes on average",
             "",
             "" if column else "coverage",
         )
@@ -69,7 +70,9 @@ def coverage_under_perturbation(rows: Sequence[Mapping[str, Any]], coverage: flo
             panel.set_ylim(0, None)
             top = value == "coverage"
             tidy(panel, words(kind) if top else "", "" if top else unit_of(kind, own), "" if column else label)
-        axes[0, column].axhline(coverage, color=GREY, linestyle="--", linewidth=0.8, label=f"aimed at: {coverage:.0%}")
+        axes[0, column].axhline(
+            coverage, color=GREY, linestyle="--", linewidth=0.8, label=f"aimed at: {percent(coverage)}"
+        )
         shares(axes[0, column])
     handles = axes[0, 0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 
 import torch
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
 from trustml_cli.ood.dknn import Support
 from trustml_cli.plots.calibration import FEWEST, counts_in_bins, reliability_points
 from trustml_cli.plots.ood import LINES
-from trustml_cli.plots.style import GAP, GREY, ORANGE, name_rows, new_figure, tidy, tile
+from trustml_cli.plots.style import GAP, GREY, ORANGE, name_rows, new_figure, percent, tidy, tile
 
 BINS = 10  # of credibility
 
@@ -89,7 +88,7 @@ def credibility_curves(judged: Mapping[str, Judged], significance: float, subjec
             [0, *values.tolist(), 1], [0, *shares.tolist(), 1], where="post", color=color, linestyle=line, label=label
         )
     panel.axvline(significance, color=GREY, linewidth=0.8, linestyle=":")
-    panel.yaxis.set_major_formatter(PercentFormatter(1.0))
+    panel.yaxis.set_major_formatter(percent)
     panel.set_xlim(-0.01, 1.01)
     panel.set_ylim(-0.01, 1.01)
     title = f"{subject}\nleft of the dotted line images are flagged"
@@ -116,7 +115,7 @@ def support_by_layer(judged: Mapping[str, Judged], subject: str) -> Figure:
         )
     panel.set_xticks(range(len(layers)), layers, rotation=30, ha="right", fontsize=8)
     panel.set_ylim(0, 1.02)
-    panel.yaxis.set_major_formatter(PercentFormatter(1.0))
+    panel.yaxis.set_major_formatter(percent)
     tidy(
         panel,
         f"Neighbours of the network's answer: {subject}",

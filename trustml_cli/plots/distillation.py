@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from trustml_cli.metrics.columns import in_percent
 from trustml_cli.metrics.intervals import wilson_interval
 from trustml_cli.plots.lines import Line, few_places, figure_of_lines, shares
 from trustml_cli.plots.style import BLUE, GREEN, ORANGE, logarithmic, new_figure, percent, tidy
@@ -23,7 +24,7 @@ def accuracy_over_size(answers: Mapping[str, Answers], parameters: Mapping[str, 
         n, right = len(given.labels), int(given.correct.sum())
         low, high = wilson_interval(right, n)
         bars = [[right / n - low], [high - right / n]]
-        label = f"{name.replace('_', ' ')}: {right / n:.1%}, {parameters[name]:,} weights"
+        label = f"{name.replace('_', ' ')}: {in_percent(right / n)}, {parameters[name]:,} weights"
         panel.errorbar([places[name]], [right / n], bars, fmt="o", color=color, capsize=3, label=label)
     logarithmic(panel.xaxis)
     least, most = min(parameters.values()), max(parameters.values())

@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
 from trustml_cli.plots.ood import LINES
-from trustml_cli.plots.style import BLUE, ORANGE, new_figure, tidy
+from trustml_cli.plots.style import BLUE, ORANGE, new_figure, percent, tidy
 
 MOST = 15  # columns shown
 
@@ -28,7 +27,7 @@ def column_bars(maps: Mapping[str, Tensor], names: Sequence[str], subject: str) 
         panel.barh(places, of_method[order].tolist(), height, color=LINES[number % len(LINES)][0], label=name)
     panel.set_yticks(range(len(order)), [names[column] for column in order])
     panel.invert_yaxis()
-    panel.xaxis.set_major_formatter(PercentFormatter(1.0))
+    panel.xaxis.set_major_formatter(percent)
     n = len(next(iter(maps.values())))
     tidy(panel, f"Columns behind the answers: {subject}, {n:,} rows", "share of the mean absolute contribution", "")
     panel.legend(frameon=False, fontsize=8, loc="lower right")

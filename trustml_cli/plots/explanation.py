@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
 from trustml_cli.explainers.measure import Explained, area_under
-from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, new_figure, show_image, tidy
+from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, new_figure, percent, show_image, tidy
 
 COLORS = [BLUE, ORANGE, GREEN, "#8A3E86", GREY, "black", "#8A6A00", "#C03030", "#3AA6A6"]
 STYLES = ["-", "--", "-.", ":"]
@@ -74,7 +73,7 @@ def replacement_curves(explained: Mapping[str, Explained], subject: str, parts: 
         tidy(panel, title, f"share of {parts} {done.partition(':')[0]}", "probability of the class")
         panel.set_ylim(-0.02, 1.02)
         for axis in (panel.xaxis, panel.yaxis):
-            axis.set_major_formatter(PercentFormatter(1.0))
+            axis.set_major_formatter(percent)
     n = len(next(iter(explained.values())).maps)
     figure.legend(
         *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=8,

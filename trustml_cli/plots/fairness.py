@@ -12,6 +12,7 @@ from torch import Tensor
 from trustml_cli.data.table import Attribute
 from trustml_cli.fairness.measure import Point, Scored
 from trustml_cli.metrics.calibration import BINS as CALIBRATION_BINS
+from trustml_cli.metrics.columns import in_percent
 from trustml_cli.plots.calibration import counts_in_bins, reliability_points
 from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, logarithmic, new_figure, tidy
 
@@ -47,7 +48,7 @@ def densities(
             panel.hist(
                 scored.probability[here].numpy(), bins=np.linspace(0, 1, BINS + 1), density=True, histtype="stepfilled",
                 edgecolor=color, facecolor=(color, 0.12), linewidth=1.5, linestyle=style,
-                label=f"{label}: {rate:.1%} selected",
+                label=f"{label}: {in_percent(rate)} selected",
             )  # fmt: skip
         panel.axvline(0.5, color=GREY, linestyle=":", linewidth=1)
         panel.set_xlim(0, 1)
@@ -55,7 +56,7 @@ def densities(
         panel.legend(frameon=False, fontsize=8, loc="upper right")
         value = scored.fairness(measure)[number]
         told = f"p-rule {value:.0f} %" if measure == "p_rule" else f"{measure.replace('_', ' ')} {value:.3f}"
-        title = f"{stage}: accuracy {scored.accuracy:.1%}, adversary's AUC {auc:.2f}\n{told}"
+        title = f"{stage}: accuracy {in_percent(scored.accuracy)}, adversary's AUC {auc:.2f}\n{told}"
         tidy(panel, title, "predicted probability", "density (log scale)")
     figure.suptitle(f"{subject}: by {attribute.name}, {len(before.labels):,} test rows", fontsize=11)
     return figure
@@ -76,7 +77,7 @@ def training_path(path: Sequence[Point], names: Sequence[str], measure: str, tar
     fairness.axhline(target, color=GREY, linestyle="--", linewidth=1, label=f"wanted: {wanted}")
     fairness.set_ylim(0, 102 if percent else None)
     if percent:
-        fairness.yaxis.set_major_formatter(PercentFormatter(100))
+        fairness.yaxis.set_major_formatter(PercentFormatter(100, symbol=" %"))
     for panel in (accuracy, fairness):
         panel.set_xlim(0, rounds[-1])
     fairness.legend(frameon=False, fontsize=8, loc="lower right" if percent else "upper right")

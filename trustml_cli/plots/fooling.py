@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
-from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, new_figure, show_image, tidy
+from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, new_figure, percent, show_image, tidy
 
 COLOURS = (GREY, BLUE, ORANGE, GREEN)
 
@@ -23,7 +22,7 @@ def fooling_images(
     for row, (name, by_label) in enumerate(shown.items()):
         axes[row, 0].set_ylabel(name.replace("_", " "), fontsize=9, color=GREY)
         for column, (label, (image, confidence, taken)) in enumerate(by_label.items()):
-            show_image(axes[row, column], image, f"{label}: {confidence:.0%}", ORANGE if taken else "black")
+            show_image(axes[row, column], image, f"{label}: {100 * confidence:.0f} %", ORANGE if taken else "black")
     figure.suptitle(f"{subject}: noise changed by up to {epsilon:g} for each class", fontsize=11)
     figure.supxlabel("with the model's confidence in that class; orange where it is the class that it sees", fontsize=8)
     return figure
@@ -39,12 +38,12 @@ def fooling_rates(rates: Mapping[str, Mapping[str, float]], subject: str, n: int
         panel.bar(places, list(by_label.values()), width, color=COLOURS[number % 4], label=name.replace("_", " "))
     panel.set_xticks(range(len(labels)), labels)
     panel.set_ylim(0, 1.02)
-    panel.yaxis.set_major_formatter(PercentFormatter(1.0))
+    panel.yaxis.set_major_formatter(percent)
     tidy(
         panel,
         f"{subject}: {n:,} noise images for each class",
         "classified as",
-        f"fooled, confidence ≥ {confidence:.0%}",
+        f"fooled, confidence ≥ {percent(confidence)}",
     )
     panel.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure

@@ -40,7 +40,7 @@ def success_over_accuracy(
         panel.errorbar(x, y, fmt=marker, color=color, markersize=8, elinewidth=0.8, **ends)
     if len(shares) > 1:
         for marker, share in zip(MARKERS, shares, strict=False):
-            legend[f"{share:.0%} of the clean set tainted"] = GREY, marker
+            legend[f"{percent(share)} of the clean set tainted"] = GREY, marker
     panel.set_ylim(-0.03, 1.03)
     for axis in (panel.xaxis, panel.yaxis):
         axis.set_major_formatter(percent)

@@ -6,6 +6,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from trustml_cli.attacks.surface import Surface
+from trustml_cli.metrics.columns import in_percent
 from trustml_cli.plots.style import ORANGE, new_figure, tidy
 
 
@@ -26,7 +27,7 @@ def loss_surfaces(surfaces: Sequence[Surface], classes: Sequence[str], subject: 
             panel.contour(offsets, offsets, surface.margin.numpy(), levels=[0], colors=[ORANGE], linewidths=1.5)
         panel.plot(0, 0, "+", color="black", markersize=9)
         panel.set_aspect("equal")
-        share = f"wrong in {wrong.mean().item():.0%} of it" if wrong.any() else "right everywhere"
+        share = f"wrong in {in_percent(wrong.mean().item())} of it" if wrong.any() else "right everywhere"
         tidy(panel, f"{classes[surface.label]}: {share}", "along the gradient's direction", "")
         panel.grid(False)
     axes[0, 0].set_ylabel("along a random direction")

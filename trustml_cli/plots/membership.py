@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from trustml_cli.metrics.columns import in_percent
 from trustml_cli.plots.lines import Line, few_places, figure_of_lines
 from trustml_cli.plots.ood import LINES
 from trustml_cli.plots.style import GREY, logarithmic, name_rows, new_figure, percent, tidy, tile
@@ -20,7 +21,7 @@ def membership_curves(results: Mapping[str, MembershipResult], subject: str) -> 
     for number, (name, result) in enumerate(results.items()):
         color, line = LINES[number % len(LINES)]
         values = result.values
-        label = f"{name}: AUC {values['auc']:.3f}, TPR {values['tpr_at_1_fpr']:.1%} at 1 % FPR"
+        label = f"{name}: AUC {values['auc']:.3f}, TPR {in_percent(values['tpr_at_1_fpr'])} at 1 % FPR"
         panel.step(result.fpr[1:], result.tpr[1:], where="post", linestyle=line, color=color, label=label)
     panel.plot([least, 1], [least, 1], color=GREY, linewidth=0.8, label="chance")
     for axis in (panel.xaxis, panel.yaxis):

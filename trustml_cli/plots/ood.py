@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from trustml_cli.metrics.columns import in_percent
 from trustml_cli.ood.measure import DetectionResult
 from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, logarithmic, new_figure, percent, tidy
 
@@ -59,8 +60,8 @@ def score_panel(panel: Axes, name: str, by_kind: Mapping[str, DetectionResult]) 
     panel.yaxis.set_major_formatter(percent)
     panel.xaxis.set_major_locator(MaxNLocator(4))
     shares = [result.outliers_passed / len(result.outliers) for result in by_kind.values()]
-    outside = f"{shares[0]:.1%}" if len(kinds) == 1 else f"{min(shares):.1%} to {max(shares):.1%}"
-    title = f"{name}: {first.inliers_passed / len(first.inliers):.1%} of inliers,\n{outside} of outliers pass"
+    outside = " to ".join(dict.fromkeys(in_percent(share) for share in (min(shares), max(shares))))
+    title = f"{name}: {in_percent(first.inliers_passed / len(first.inliers))} of inliers,\n{outside} of outliers pass"
     tidy(panel, title, "score", "share of images")
 
 
@@ -98,7 +99,7 @@ def roc_panel(panel: Axes, results: Mapping[str, DetectionResult], title: str, k
     for number, (name, result) in enumerate(results.items()):
         color, line = LINES[number % len(LINES)]
         found = result.separation
-        label = f"{name}: AUROC {found.auroc:.3f}, FPR at 95 % TPR {found.fpr_at_95_tpr_outliers_positive:.1%}"
+        label = f"{name}: AUROC {found.auroc:.3f}, FPR at 95 % TPR {in_percent(found.fpr_at_95_tpr_outliers_positive)}"
         panel.plot([max(rate, least) for rate in found.fpr], found.tpr, linestyle=line, color=color, label=label)
     chance = torch.logspace(torch.tensor(least).log10().item(), 0, 50).tolist()
     panel.plot(chance, chance, color=GREY, linewidth=0.8, label="chance")

@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 from torch import Tensor, nn
 
 from trustml_cli.attacks.measure import predict_images
 from trustml_cli.defences.measure import RectifiedResult
 from trustml_cli.metrics.intervals import wilson_interval
-from trustml_cli.plots.style import BLUE, GAP, GREEN, GREY, ORANGE, name_rows, new_figure, tidy, tile
+from trustml_cli.plots.style import BLUE, GAP, GREEN, GREY, ORANGE, name_rows, new_figure, percent, tidy, tile
 
 
 def accuracies(shown: Mapping[tuple[str, str], RectifiedResult], threshold: float, subject: str) -> Figure:
@@ -37,7 +36,7 @@ def accuracies(shown: Mapping[tuple[str, str], RectifiedResult], threshold: floa
     names = ["clean" if name == "none" else f"{name}\nmade on {made_on}" for name, made_on in shown]
     panel.set_xticks(range(len(shown)), names, fontsize=8)
     panel.set_ylim(0, 1.1)
-    panel.yaxis.set_major_formatter(PercentFormatter(1))
+    panel.yaxis.set_major_formatter(percent)
     tidy(panel, f"{subject}\n{len(labels[0]):,} test images, 95 % intervals", "", "accuracy")
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from trustml_cli.attacks.measure import EpsilonResult, RobustnessCurve
+from trustml_cli.metrics.columns import in_percent
 from trustml_cli.metrics.intervals import median, wilson_interval
 from trustml_cli.plots.style import (
     BLUE,
@@ -43,7 +44,7 @@ def robustness_curve(curve: RobustnessCurve, subject: str, norm: str) -> Figure:
     if curve.distance is not None:
         every_epsilon(panel, curve.distance, epsilons[-1])
     clean = clean_accuracy(curve)
-    panel.axhline(clean, color=BLUE, linestyle="--", label=f"clean: {clean:.1%}")
+    panel.axhline(clean, color=BLUE, linestyle="--", label=f"clean: {in_percent(clean)}")
     over_epsilon(panel, f"{subject}: {len(curve.labels):,} test images", norm, "accuracy")
     return figure
 
@@ -57,7 +58,7 @@ def defended_curves(curves: Mapping[str, RobustnessCurve], subject: str, norm: s
     panel = axes[0, 0]
     for (name, curve), color, marker in zip(curves.items(), (BLUE, ORANGE, GREEN), "so^", strict=False):
         trained = "no defence" if name == "none" else f"trained with {name}"
-        accuracy_line(panel, curve, color, marker, label=f"{trained} (clean: {clean_accuracy(curve):.1%})")
+        accuracy_line(panel, curve, color, marker, label=f"{trained} (clean: {in_percent(clean_accuracy(curve))})")
     n = len(next(iter(curves.values())).labels)
     over_epsilon(panel, f"{subject}: {n:,} test images, 95 % intervals", norm, "accuracy under attack")
     return figure

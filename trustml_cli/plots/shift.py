@@ -5,11 +5,11 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from torch import Tensor
 
 from trustml_cli.plots.lines import Line, figure_of_lines, shares
-from trustml_cli.plots.style import GREEN, ORANGE, name_rows, new_figure, tile
+from trustml_cli.plots.style import GREEN, ORANGE, name_rows, new_figure, percent, tile
 
 NUMBERED = 7  # largest distance whose map has numbers
 CURVES = {
@@ -28,7 +28,7 @@ def shift_map(accuracy: Tensor, distance: int, subject: str) -> Figure:
     panel, values = axes[0, 0], accuracy.view(side, side)
     span = (-distance - 0.5, distance + 0.5, distance + 0.5, -distance - 0.5)
     image = panel.imshow(values.numpy(), cmap="viridis", vmin=0, vmax=1, extent=span)
-    figure.colorbar(image, ax=panel, format=PercentFormatter(1.0), label="accuracy", shrink=0.8)
+    figure.colorbar(image, ax=panel, format=FuncFormatter(percent), label="accuracy", shrink=0.8)
     if distance <= NUMBERED:
         for row in range(side):
             for column in range(side):

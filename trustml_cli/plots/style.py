@@ -44,8 +44,8 @@ def logarithmic(axis: Axis) -> None:
 
 
 def percent(share: float, _: object = None) -> str:
-    """A tick label in percent with as few digits as possible, such as '0.1%'."""
-    return f"{100 * share:.6g}%"
+    """A tick label in percent with as few digits as possible, such as '0.1 %'."""
+    return f"{100 * share:.6g} %"
 
 
 def new_figure(
@@ -145,5 +145,5 @@ def name_rows(axes: Axes, names: Sequence[str]) -> None:
 
 
 def label_answer(name: str, confidence: float) -> str:
-    """A predicted class with its confidence, such as 'dog (97%)'."""
-    return f"{name} ({confidence:.0%})"
+    """A predicted class with its confidence, such as 'dog (97 %)'."""
+    return f"{name} ({100 * confidence:.0f} %)"

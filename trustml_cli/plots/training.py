@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from trustml_cli.data.batches import as_pixels
 from trustml_cli.data.dataset import Split
+from trustml_cli.metrics.columns import in_percent
 from trustml_cli.plots.style import (
     BLUE,
     GREEN,
@@ -52,7 +53,7 @@ def training_curves(histories: Mapping[str, Sequence[Epoch]], subject: str) -> F
     axes[0, 1].yaxis.set_major_formatter(percent)
     handles, labels = axes[0, 1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-    final = ", ".join(f"{name} {history[-1].test_accuracy:.1%}".strip() for name, history in histories.items())
+    final = ", ".join(f"{name} {in_percent(history[-1].test_accuracy)}".strip() for name, history in histories.items())
     named = len(histories) <= MOST_NAMED
     figure.suptitle(f"{subject}: {final} of the test examples right at the end" if named else subject, fontsize=11)
     return figure
@@ -97,8 +98,10 @@ def confusion_matrix(answers: Answers, classes: Sequence[str]) -> Figure:
     figure, axes = new_figure(side + 0.8, side)
     panel = axes[0, 0]
     image = panel.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(image, ax=panel, format=PercentFormatter(1.0), label="share of the true class", shrink=0.8)
-    panel.set_title(f"Confusion on {len(answers.labels):,} test images: {answers.accuracy:.1%} right", fontsize=11)
+    figure.colorbar(image, ax=panel, format=FuncFormatter(percent), label="share of the true class", shrink=0.8)
+    panel.set_title(
+        f"Confusion on {len(answers.labels):,} test images: {in_percent(answers.accuracy)} right", fontsize=11
+    )
     panel.set_xlabel("predicted class")
     panel.set_ylabel("true class")
     if count <= NAMED_CLASSES:

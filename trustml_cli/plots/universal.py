@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter
 from torch import Tensor, nn
 
 from trustml_cli.attacks.measure import predict_images
 from trustml_cli.attacks.universal_base import TransferResult
+from trustml_cli.metrics.columns import in_percent
 from trustml_cli.plots.robustness import NORM_SYMBOLS
-from trustml_cli.plots.style import GREEN, GREY, ORANGE, label_answer, new_figure, show_image
+from trustml_cli.plots.style import GREEN, GREY, ORANGE, label_answer, new_figure, percent, show_image
 
 
 def transfer_matrix(carried: Sequence[TransferResult], subject: str, norm: str) -> Figure:
@@ -20,7 +21,7 @@ def transfer_matrix(carried: Sequence[TransferResult], subject: str, norm: str) 
     figure, axes = new_figure(2.6 + 1.05 * len(names), 2.2 + 0.75 * len(names))
     panel = axes[0, 0]
     image = panel.imshow(rows, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    figure.colorbar(image, ax=panel, format=PercentFormatter(1.0), label="images whose class changes")
+    figure.colorbar(image, ax=panel, format=FuncFormatter(percent), label="images whose class changes")
     panel.set_xticks(range(len(names)), names, rotation=20, ha="right")
     panel.set_yticks(range(len(rows)), [*(one.found_on for one in carried), "noise"])
     panel.set_xlabel("shown to")
@@ -29,7 +30,7 @@ def transfer_matrix(carried: Sequence[TransferResult], subject: str, norm: str) 
     for row, rates in enumerate(rows):
         for column, rate in enumerate(rates):
             color = "white" if rate > 0.55 else "black"
-            panel.text(column, row, f"{rate:.1%}", ha="center", va="center", color=color)
+            panel.text(column, row, in_percent(rate), ha="center", va="center", color=color)
     panel.set_title(f"{subject}\n{NORM_SYMBOLS[norm]} epsilon {carried[0].epsilon:.3g}", fontsize=10)
     return figure
 

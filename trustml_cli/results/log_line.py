@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trustml_cli.metrics.columns import Column
+from trustml_cli.metrics.columns import Column, significant, written
 from trustml_cli.system.printable import printable
 
 FEW = 20  # most rows of a table
@@ -16,8 +16,8 @@ def log_line(condition: Mapping[str, Any], values: Mapping[str, Any], columns: M
     empty if no value is left.
     """
     known = [name for name in columns if values[name] is not None and values[name] == values[name]]
-    told = [f"{name} {shown(values[name])}{interval(name, values)}" for name in known if columns[name].headline]
-    told += [f"{name} {shown(values[name])}" for name in known if columns[name].logged]
+    told = [f"{name} {shown(values[name], name)}{interval(name, values)}" for name in known if columns[name].headline]
+    told += [f"{name} {shown(values[name], name)}" for name in known if columns[name].logged]
     where = ", ".join(f"{name} {shown(value)}" for name, value in condition.items())
     return (f"{where}: " if where and told else "") + ", ".join(told)
 
@@ -33,7 +33,8 @@ def headline_table(rows: Sequence[Mapping[str, Any]], conditions: Sequence[str],
     ends = [f"{headline}_{end}" for end in ("ci_low", "ci_high", "n")]
     parts = [end for end in ends if any(row.get(end) is not None for row in rows)]
     cells = [[*varied, headline, *(end.removeprefix(f"{headline}_") for end in parts)]]
-    cells += [[shown(row.get(name)) for name in (*varied, headline, *parts)] for row in rows[:FEW]]
+    kinds = {name: headline for name in (headline, *parts) if not name.endswith("_n")}
+    cells += [[shown(row.get(name), kinds.get(name, "")) for name in (*varied, headline, *parts)] for row in rows[:FEW]]
     cells = [[printable(cell) if cell != "None" else "" for cell in line] for line in cells]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in cells]
@@ -43,9 +44,12 @@ def headline_table(rows: Sequence[Mapping[str, Any]], conditions: Sequence[str],
 def interval(name: str, values: Mapping[str, Any]) -> str:
     """The 95 % interval and n of the value called `name`; empty where there are none."""
     low, high, n = (values.get(f"{name}_{part}") for part in ("ci_low", "ci_high", "n"))
-    return f" ({shown(low)} to {shown(high)}, n = {n:,})" if n is not None else ""
+    if n is None:
+        return ""
+    return f" ({shown(low, name).removesuffix(' %')} to {shown(high, name)}, n = {n:,})"
 
 
-def shown(value: Any) -> str:
-    """Four significant digits of a number; anything else as text."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def shown(value: Any, name: str = "") -> str:
+    """A number as people read the value called `name`; anything else as text."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return (written(name, value) if name else significant(value)) if number else str(value)

@@ -37,7 +37,7 @@ def model_card(study: Study, runs: Sequence[Run], measured: Sequence[Measured]) 
     }
     front = {"tags": ["trustml"], "model-index": [{"name": name, "results": [result]}]}
     rows = [
-        (each.item, each.label, shown(each.value), between(each), shown(each.n), each.limit, verdict(each))
+        (each.item, each.label, each.written(each.value), each.interval, shown(each.n), each.limit, verdict(each))
         for each in measured
     ]
     lines = [
@@ -54,11 +54,6 @@ def model_card(study: Study, runs: Sequence[Run], measured: Sequence[Measured]) 
         "",
     ]
     return "\n".join(lines)
-
-
-def between(each: Measured) -> str:
-    """The 95 % interval; empty where there is none."""
-    return "" if each.ci_low is None else f"{shown(each.ci_low)} to {shown(each.ci_high)}"
 
 
 def verdict(each: Measured) -> str:

@@ -12,8 +12,9 @@ import pandas
 from omegaconf import OmegaConf
 
 from trustml_cli.config.instantiate import build_as, nearest
+from trustml_cli.metrics.columns import written
 from trustml_cli.results.aggregate import Run, conditions_of, same, summarise, sweep_table, widest
-from trustml_cli.results.report.table import shown
+from trustml_cli.results.report.table import NOTHING
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.printable import printable
 
@@ -52,9 +53,13 @@ class Figure:
     def limit(self) -> str:
         """The limits in words; empty if there are none."""
         if self.expected is not None:
-            return f"{shown(self.expected)} ± {shown(self.tolerance)}"
-        parts = [f"at least {shown(self.at_least)}"] * (self.at_least is not None)
-        return " and ".join(parts + [f"at most {shown(self.at_most)}"] * (self.at_most is not None))
+            return f"{self.written(self.expected)} ± {self.written(self.tolerance)}"
+        words = (("at least", self.at_least), ("at most", self.at_most))
+        return " and ".join(f"{word} {self.written(value)}" for word, value in words if value is not None)
+
+    def written(self, limit: float) -> str:
+        """A limit as people read it, without decimals that say nothing."""
+        return written(self.metric, limit).replace(".0 %", " %")
 
     def admits(self, low: float, high: float) -> bool:
         """Whether all values from `low` to `high` are within the limits."""
@@ -121,22 +126,35 @@ class Measured:
     seconds: float | None = None
     command: str = ""
 
+    def written(self, value: float | None) -> str:
+        """A value of this metric as people read it; – for None."""
+        return NOTHING if value is None else written(self.metric, value)
+
+    @property
+    def interval(self) -> str:
+        """The 95 % interval; empty where there is none."""
+        return f"{self.written(self.ci_low).removesuffix(' %')} to {self.written(self.ci_high)}" * (
+            self.ci_low is not None
+        )
+
     @property
     def text(self) -> str:
         """The value with its interval and n, or why there is none."""
         if self.value is None:
             return f"({UNMEASURED}: {self.why})"
-        parts = [f"95 % interval {shown(self.ci_low)} to {shown(self.ci_high)}"] * (self.ci_low is not None)
-        parts += [f"n = {shown(self.n)}"] * (self.n is not None)
-        return shown(self.value) + (f" ({', '.join(parts)})" if parts else "")
+        parts = [f"95 % interval {self.interval}"] * bool(self.interval)
+        parts += [f"n = {self.n:,}"] if self.n is not None else []
+        return self.written(self.value) + (f" ({', '.join(parts)})" if parts else "")
 
     @property
     def against(self) -> str:
         """The value of the other model, and whether this one is better; empty where nothing is compared."""
         if not self.change:
             return ""
-        how = "by the intervals" if self.p_value is None else f"p = {shown(self.p_value)}"
-        return f"{self.change} than {shown(self.against_value)} ({how})".replace("difference than", "difference from")
+        how = "by the intervals" if self.p_value is None else f"p = {self.p_value:.4g}"
+        return f"{self.change} than {self.written(self.against_value)} ({how})".replace(
+            "difference than", "difference from"
+        )
 
 
 def read(cls: type, node: Any, key: str) -> Any:

@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 
 from trustml_cli.config.groups import values_of
 from trustml_cli.config.hydra_internals import have_jobs
+from trustml_cli.metrics.columns import written
 from trustml_cli.results.claim import refuse_others_sweep
 from trustml_cli.results.csv_files import as_csv
 from trustml_cli.sweeps.launchers import check_each_kind_once, outlive_killed_jobs
@@ -266,8 +267,15 @@ def as_text(answers: "Answers", headline: str) -> str:
     summary, varied = answers.summary, answers.varied
     common = ", ".join(f"{name} {shown(summary[name].iloc[0])}" for name in answers.conditions if name not in varied)
     whose = widest(summary, headline)
-    columns = [*varied, "seeds", *(f"{headline}{end}" for end in ("", "_std", f"{whose}_ci_low", f"{whose}_ci_high"))]
-    table = summary[columns].assign(**{name: summary[name].map(shown) for name in varied}).head(FEW).round(4)
+    values = [f"{headline}{end}" for end in ("", "_std", f"{whose}_ci_low", f"{whose}_ci_high")]
+    table = (
+        summary[[*varied, "seeds", *values]]
+        .head(FEW)
+        .assign(
+            **{name: summary[name].map(shown) for name in varied},
+            **{name: summary[name].map(lambda value: written(headline, value), na_action="ignore") for name in values},
+        )
+    )
     rest = f"… {len(summary) - FEW} more in summary.csv\n" if len(summary) > FEW else ""
     return f"{common}\n{table.to_string(index=False, na_rep='')}\n{rest}"
 

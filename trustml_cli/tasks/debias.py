@@ -16,7 +16,17 @@ from trustml_cli.fairness.adversarial import AdversarialDebiasing, Adversary
 from trustml_cli.fairness.constraint import Constraint
 from trustml_cli.fairness.guesses import guesses_by_boosting, guesses_by_score
 from trustml_cli.fairness.measure import Scored
-from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
+from trustml_cli.metrics.columns import (
+    Columns,
+    conditions,
+    headline,
+    higher,
+    in_percent,
+    logged,
+    lower,
+    neither,
+    sometimes,
+)
 from trustml_cli.models.model import Model
 from trustml_cli.plots.fairness import densities, groups_of, training_path
 from trustml_cli.system.errors import InputError
@@ -254,7 +264,9 @@ class Debias:
         """Check that the debiased classifier meets the fairness criterion and is not constant."""
         check_fairness(context, table, after, self.constraint, self.wanted)
         share = after.test.selected.double().mean().item()
-        context.record.check("not everybody is decided alike", 0 < share < 1, f"{share:.1%} of test rows selected")
+        context.record.check(
+            "not everybody is decided alike", 0 < share < 1, f"{in_percent(share)} of test rows selected"
+        )
         if lacking := not_comparable(table, after.test):
             context.record.check("equalized odds compare all groups of the test rows", False, "; ".join(lacking))
 

@@ -17,7 +17,17 @@ from trustml_cli.attacks.standard import Standard
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split, random_subset
 from trustml_cli.defences.distillation import DefensiveDistillation
-from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
+from trustml_cli.metrics.columns import (
+    Columns,
+    conditions,
+    headline,
+    higher,
+    in_percent,
+    logged,
+    lower,
+    neither,
+    sometimes,
+)
 from trustml_cli.metrics.intervals import proportion
 from trustml_cli.models.model import Model
 from trustml_cli.plots.distillation import accuracy_over_temperature
@@ -52,7 +62,9 @@ class Outcome:
         name, strongest = min(others.items(), key=lambda item: int(item[1].right.sum()))
         fell, stood = (int((a & ~b).sum()) for a, b in ((self.right, strongest.right), (strongest.right, self.right)))
         n = len(self.right)
-        figure = f"{share(self.right):.1%} of {n} images survive; {share(strongest.right):.1%} under {name}"
+        figure = (
+            f"{in_percent(share(self.right))} of {n} images survive; {in_percent(share(strongest.right))} under {name}"
+        )
         finding = CheckResult("no other attack is clearly stronger", not clearly(fell, stood, n), figure, WEAK)
         return Comparison([finding], n, smallest_gap(n), () if tried_standard else ("attack=standard",))
 

@@ -124,7 +124,7 @@ class RobustnessEvaluation:
         frames = []
         for attacked in curve.attacked:
             captions = [
-                (f"{classes[int(attacked.answers.predicted[i])]} ({attacked.answers.confidence[i]:.0%})",
+                (f"{classes[int(attacked.answers.predicted[i])]} ({100 * attacked.answers.confidence[i]:.0f} %)",
                  bool(attacked.answers.predicted[i] == curve.labels[i]))
                 for i in chosen
             ]  # fmt: skip

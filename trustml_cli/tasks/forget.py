@@ -169,7 +169,7 @@ class Forget(Poisoning):
                 if name in (BEFORE, NEVER) or share == least
             }
             trigger = context.record.choices["trigger"]
-            subject = f"Test images with the {trigger}; {100 * least:g}% of the clean set was tainted"
+            subject = f"Test images with the {trigger}; {100 * least:g} % of the clean set was tainted"
             figure = triggered_predictions(bare, triggered, shown, data.classes, self.examples, subject)
             context.record.plot("triggered_predictions", figure)
 

@@ -12,7 +12,7 @@ from trustml_cli.config.instantiate import chosen
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split
 from trustml_cli.data.unseen import split_validation, without_class
 from trustml_cli.defences.defence import Defence
-from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither
+from trustml_cli.metrics.columns import Columns, conditions, headline, higher, in_percent, logged, lower, neither
 from trustml_cli.metrics.intervals import proportion
 from trustml_cli.models.features import output_layer
 from trustml_cli.models.model import Model, require_images
@@ -187,10 +187,10 @@ def in_words(results: Mapping[str, Mapping[str, DetectionResult]], kind_of: str)
     )
     known = first.inliers_passed / len(first.inliers)
     unseen = " and ".join(
-        f"{each.outliers_passed / len(each.outliers):.1%} of the unseen {kind_of} {kind}"
+        f"{in_percent(each.outliers_passed / len(each.outliers))} of the unseen {kind_of} {kind}"
         for kind, each in by_kind.items()
     )
-    return f"A threshold that demands {passes} lets {known:.1%} of the known test images pass, and {unseen}."
+    return f"A threshold that demands {passes} lets {in_percent(known)} of the known test images pass, and {unseen}."
 
 
 def row(result: DetectionResult, seed: int) -> dict[str, object]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from trustml_cli.data.batches import Augmentation, batches
 from trustml_cli.data.dataset import Dataset, InMemory, Split, random_subset
+from trustml_cli.metrics.columns import in_percent
 from trustml_cli.models.classifier import Classifier, memory_format, rehearse
 from trustml_cli.models.model import DataDependentInit, FixedFirst
 from trustml_cli.system.errors import InputError
@@ -126,7 +127,7 @@ class GradientTrainer(Trainer):
                     shown = self.training_batches(train, steps, epoch, hardware, step)
                     loss, accuracy, seen = optimization.epoch(shown, bar, log or None)
                 seconds = perf_counter() - start
-                bar.tell(loss=f"{loss:.3f}", accuracy=f"{accuracy:.1%}")  # of short epochs nothing has been told
+                bar.tell(loss=f"{loss:.3f}", accuracy=in_percent(accuracy))  # of short epochs nothing has been told
                 answers = predict(network, test, hardware)
                 checked = predict(network, validation, hardware) if validation else None
                 scores = monitored(network, step.monitor, train, validation, hardware)

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, Split
+from trustml_cli.metrics.columns import in_percent
 from trustml_cli.models.model import DataDependentInit, FixedFirst
 from trustml_cli.system.hardware import Hardware, Precision, report_out_of_memory
 from trustml_cli.system.progress import Progress
@@ -133,7 +134,9 @@ def fit_many(trainer: GradientTrainer, members: Sequence[Member], hardware: Hard
                     bar.update()
             means = [finite(loss) / (steps * size) for loss in loss_sum.tolist()]
             accuracy = correct.mean().item() / (steps * size)
-            bar.tell(epoch=f"{epoch} of {trainer.epochs}", loss=f"{sum(means) / count:.3f}", accuracy=f"{accuracy:.1%}")
+            bar.tell(
+                epoch=f"{epoch} of {trainer.epochs}", loss=f"{sum(means) / count:.3f}", accuracy=in_percent(accuracy)
+            )
             seconds = (perf_counter() - start) / count
             copy_weights(training, networks)
             if shared is not None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, OneCycleLR
 
+from trustml_cli.metrics.columns import in_percent
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.hardware import Hardware, Precision
 from trustml_cli.system.progress import Progress
@@ -100,7 +101,7 @@ class Optimization:
                 self.network.train()
             if number % LOOK_EVERY == 0 or bar.stale:
                 share = correct.item() / max(1, labelled.item())
-                bar.tell(loss=f"{finite(loss_sum) / max(1, seen):.3f}", accuracy=f"{share:.1%}")
+                bar.tell(loss=f"{finite(loss_sum) / max(1, seen):.3f}", accuracy=in_percent(share))
             bar.update()
         return finite(loss_sum) / max(1, seen), correct.item() / max(1, labelled.item()), seen
 

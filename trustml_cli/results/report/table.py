@@ -8,7 +8,7 @@ from typing import Any, TypeGuard
 
 import pandas
 
-from trustml_cli.metrics.columns import OVER_SEEDS, PARTS, POOLED, Better, in_percent, is_percentage, is_share
+from trustml_cli.metrics.columns import OVER_SEEDS, PARTS, POOLED, Better, significant, written
 
 MOST_ROWS = 10_000  # maximum rows of a table on a page; a browser takes minutes to show more
 NOTHING = "–"  # shown for a missing value
@@ -72,7 +72,6 @@ def is_part(name: str, columns: Iterable[str]) -> bool:
 
 def measured(row: dict[Hashable, Any], name: str, best: bool = False) -> Cell:
     """The cell of one value, with its interval where there is one; shares are in percent."""
-    as_text = in_percent if is_share(name) else one_percent if is_percentage(name) else shown
     value, n = row.get(name), row.get(f"{name}_n")
     if pandas.isna(value):
         return Cell(NOTHING, sort=float("-inf"))
@@ -82,16 +81,11 @@ def measured(row: dict[Hashable, Any], name: str, best: bool = False) -> Cell:
     for whose in ("", OVER_SEEDS, POOLED):
         low, high = (row.get(f"{name}{whose}_ci_{end}") for end in ("low", "high"))
         if is_number(low) and is_number(high) and low <= value <= high:  # False if a bound is nan
-            notes.append(f"{as_text(low).removesuffix(' %')} to {as_text(high)}{whose.replace('_', ' ')}")
+            notes.append(f"{written(name, low).removesuffix(' %')} to {written(name, high)}{whose.replace('_', ' ')}")
             bar = (100 * value, 100 * low, 100 * high) if low >= 0 and high <= 1 else None
     if is_number(n) and isfinite(n):
         notes.append(f"n = {int(n):,}")
-    return Cell(as_text(value) if isfinite(value) else shown(value), ", ".join(notes), sortable(value), best, bar)
-
-
-def one_percent(value: float) -> str:
-    """A number of percent, such as the p-rule, with one decimal."""
-    return f"{value:.1f} %"
+    return Cell(written(name, value) if isfinite(value) else shown(value), ", ".join(notes), sortable(value), best, bar)
 
 
 def is_number(value: Any) -> TypeGuard[int | float]:
@@ -135,9 +129,7 @@ def shown(value: Any) -> str:
         return NOTHING
     if not is_number(value) or abs(value) > LARGEST:
         return str(value)
-    if float(value).is_integer() and abs(value) < 1e15:
-        return f"{int(value):,}"
-    return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return significant(value)
 
 
 def sortable(value: Any) -> float | str:
