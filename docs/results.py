@@ -10,6 +10,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,18 @@ from omegaconf import OmegaConf
 
 from trustml_cli.config.groups import config_folder
 from trustml_cli.results.aggregate import read_runs
-from trustml_cli.results.report.table import shown
-from trustml_cli.results.study import UNMEASURED, Item, answer_of, item_of, measure, read_study
+from trustml_cli.results.study import (
+    UNMEASURED,
+    Item,
+    Measured,
+    answer_of,
+    asked,
+    figures_of,
+    item_of,
+    judged,
+    measure,
+    read_study,
+)
 
 FOLDER = Path(__file__).parent
 README = FOLDER.parent / "README.md"
@@ -27,7 +38,7 @@ IN_README = (  # items of the study
     "mnist_cnn", "robust", "backdoor", "debias", "membership", "private_features", "stolen_network", "coverage",
 )  # fmt: skip
 MARKED = re.compile(r"(?<=<!-- written by make results -->\n).*?(?=<!-- end -->)", re.DOTALL)
-KEPT = ("label", "value", "ci_low", "ci_high", "n", "limit", "verdict", "source")
+KEPT = ("value", "ci_low", "ci_high", "n")
 BEGINNING = """# Results
 
 Every number is of one run, and `make results` writes this page from the runs: nothing on it is typed. Intervals are
@@ -52,7 +63,6 @@ def measured(folder: Path) -> dict[str, Any]:
         if not figures or any(each.verdict == UNMEASURED for each in figures):
             continue
         found[name] = {
-            "answer": answer_of(item, figures),
             "figures": {each.figure: {key: asdict(each)[key] for key in KEPT} for each in figures},
             "command": command(item),
             "seed": own[0].facts.seed,
@@ -74,7 +84,7 @@ def command(item: Item) -> str:
 def page(numbers: Mapping[str, Any], of_study: Mapping[str, Item]) -> str:
     """The page: a section for each item of the study in order, those without a number at the end."""
     missing = [item.question for name, item in of_study.items() if name not in numbers]
-    sections = [section(of_study[name].question, numbers[name]) for name in of_study if name in numbers]
+    sections = [section(name, of_study[name], numbers[name]) for name in of_study if name in numbers]
     if missing:
         sections.append(
             "## Not measured in this way yet\n\n" + "\n".join(f"- {question}" for question in missing) + "\n"
@@ -84,42 +94,52 @@ def page(numbers: Mapping[str, Any], of_study: Mapping[str, Item]) -> str:
 
 def table(numbers: Mapping[str, Any], of_study: Mapping[str, Item]) -> str:
     """README's table: the answers of a few items."""
-    lines = [f"| {of_study[name].question} | {numbers[name]['answer']} |" for name in IN_README if name in numbers]
+    known = [name for name in IN_README if name in numbers]
+    answers = [answer_of(of_study[name], kept(name, of_study[name], numbers[name])) for name in known]
+    lines = [f"| {of_study[name].question} | {answer} |" for name, answer in zip(known, answers, strict=True)]
     return "\n".join(["", "| question | answer |", "| --- | --- |", *lines, "", ""])
 
 
-def section(question: str, number: Mapping[str, Any]) -> str:
+def kept(name: str, item: Item, number: Mapping[str, Any]) -> list[Measured]:
+    """The figures of an item with the values of `number`, held against what the study asks for now."""
+    found = []
+    for each, figure in figures_of(name, item).items():
+        row = number["figures"].get(each)
+        if row is not None:
+            values = {key.removeprefix("ci_"): nan if row[key] is None else row[key] for key in KEPT}
+            found.append(judged(asked(name, each, figure), figure, values))
+    return found
+
+
+def section(name: str, item: Item, number: Mapping[str, Any]) -> str:
     """The figures of one item as a table, below the command that makes them again."""
+    figures = kept(name, item, number)
     rows = [
-        [figure["label"], shown(figure["value"]), interval(figure), shown(figure["n"] or ""), limit(figure)]
-        for figure in number["figures"].values()
+        [each.label, each.written(each.value), each.interval, "" if each.n is None else f"{each.n:,}", limit(each)]
+        for each in figures
     ]
     heads = ["figure", "value", "95 % interval", "n", "limit"]
     lines = [heads, ["---"] * len(heads), *rows]
     about = [f"seed {number['seed']}", f"{number['seconds']:,} s on {number['device']}", f"torch {number['torch']}",
              number["date"], f"commit {number['commit']}"]  # fmt: skip
     cells = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in lines)
-    return f"## {question}\n\n`{number['command']}`  \n{', '.join(about)}\n\n{cells}\n\n{number['answer']}\n"
+    head = f"## {item.question}\n\n`{number['command']}`  \n{', '.join(about)}"
+    return f"{head}\n\n{cells}\n\n{answer_of(item, figures)}\n"
 
 
-def interval(figure: Mapping[str, Any]) -> str:
-    """The ends of its 95 % interval, if it has one."""
-    return "" if figure["ci_low"] is None else f"{shown(figure['ci_low'])} to {shown(figure['ci_high'])}"
-
-
-def limit(figure: Mapping[str, Any]) -> str:
+def limit(each: Measured) -> str:
     """What the figure is compared with, whether it holds, and who says so."""
-    return f"{figure['limit']}: {figure['verdict']} ({figure['source']})" if figure["limit"] else ""
+    return f"{each.limit}: {each.verdict} ({each.source})" if each.limit else ""
 
 
 def main(arguments: Sequence[str]) -> None:
     """Merge the numbers of a folder into the kept ones, and write the files."""
-    kept = FOLDER / "results.json"
+    file = FOLDER / "results.json"
     of_study = items()
-    numbers = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    numbers = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     numbers |= measured(Path(arguments[0]))
     numbers = {name: numbers[name] for name in of_study if name in numbers}
-    kept.write_text(json.dumps(numbers, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    file.write_text(json.dumps(numbers, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (FOLDER / "results.md").write_text(page(numbers, of_study), encoding="utf-8")
     readme = MARKED.sub(lambda _: table(numbers, of_study), README.read_text(encoding="utf-8"))
     README.write_text(readme, encoding="utf-8")

@@ -206,16 +206,21 @@ def item_of(run: Run) -> str:
     return run.folder.name.partition(",")[0]
 
 
+def asked(name: str, each: str, figure: Figure) -> Measured:
+    """The figure called `each` of an item called `name`, without a value."""
+    label = figure.label or figure.metric.replace("_", " ")
+    return Measured(
+        name, each, label, figure.metric, limit=figure.limit, required=figure.required, source=figure.source
+    )
+
+
 def measure(name: str, item: Item, runs: Sequence[Run]) -> list[Measured]:
     """The figures of an item from its runs: over several seeds the mean, with the interval that covers most errors."""
     seconds = [run.facts.seconds for run in runs if run.facts.seconds is not None]
     command = runs[0].command if len(runs) == 1 else shlex.join(["trustml", "-m", *item.run])
     found = []
     for each, figure in figures_of(name, item).items():
-        base = Measured(
-            name, each, figure.label or figure.metric.replace("_", " "), figure.metric, limit=figure.limit,
-            required=figure.required, source=figure.source, seconds=sum(seconds) if seconds else None, command=command,
-        )  # fmt: skip
+        base = replace(asked(name, each, figure), seconds=sum(seconds) if seconds else None, command=command)
         try:
             found.append(judged(base, figure, row_of(figure, runs)))
         except LookupError as error:
