@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, random_subset
+from trustml_cli.metrics.columns import in_percent
 from trustml_cli.system.hardware import Hardware, seeded
 from trustml_cli.system.progress import Progress
 from trustml_cli.training.predict import predict
@@ -72,7 +73,7 @@ def fit_around(
         start = perf_counter()
         bar = Progress(wrapper.learn(part, network, x, y), desc=f"training the {wrapper.place}", unit="epoch")
         for number, (lr, loss, accuracy) in enumerate(bar, start=1):
-            bar.tell(loss=f"{finite(loss):.3f}", accuracy=f"{accuracy:.1%}")
+            bar.tell(loss=f"{finite(loss):.3f}", accuracy=in_percent(accuracy))
             seconds = perf_counter() - start
             answers = predict(wrapped, data.test, hardware)
             report(
