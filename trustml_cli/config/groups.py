@@ -63,7 +63,7 @@ def named(group: str, key: str, *, _root_: DictConfig) -> DictConfig:
     for name in names:
         if name not in known:
             raise InputError(f"{key}={name}: no such {group}; {nearest(str(name), known)}")
-    composed = {name: compose("config", [f"{group}={name}"])[group] for name in names}
+    composed = {name: compose(overrides=[f"+{group}={name}"])[group] for name in names}  # alone, which is faster
     nodes = {name: OmegaConf.to_container(node, resolve=False) for name, node in composed.items()}
     return DictConfig(nodes, parent=_root_)  # so that their ${...} resolve in this config
 
