@@ -11,6 +11,7 @@ from trustml_cli.explainers.measure import (
     area_under,
     completeness_gap,
     examine,
+    in_random_order,
     rank_correlation,
     rank_correlations,
     replacement_curve,
@@ -39,6 +40,15 @@ def test_pixels_go_in_the_order_of_their_importance() -> None:
     assert replacement_curve(Odds(), X, blank, -X, TARGET, steps=4)[0, 1].item() == pytest.approx(0.9, abs=1e-5)
     assert replacement_curve(Odds(), X, blank, X, TARGET, steps=2)[0].tolist() == pytest.approx([1, 0.3, 0], abs=1e-5)
     assert replacement_curve(Odds(), X, blank, X, 1 - TARGET, steps=4)[0, 1].item() == pytest.approx(0.4, abs=1e-5)
+
+
+def test_a_random_order_names_each_pixel_as_often_in_each_step() -> None:
+    many = X.expand(3000, 1, 2, 2)
+    by_seed = [in_random_order(Odds(), many, TARGET.expand(3000), 4, seed).deletion for seed in (0, 0, 1)]
+    assert by_seed[0].mean(0).tolist() == pytest.approx([1.0, 0.75, 0.5, 0.25, 0.0], abs=0.01)
+    assert len(by_seed[0].unique(dim=0)) > 10
+    assert torch.equal(by_seed[0], by_seed[1])
+    assert not torch.equal(by_seed[0], by_seed[2])
 
 
 def test_channels_of_a_place_go_together() -> None:

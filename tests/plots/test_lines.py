@@ -1,5 +1,6 @@
 """Lines with intervals, and the plots of corruptions, calibration and sets that are made of them."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from trustml_cli.plots.calibration import PALE, calibration_under_perturbation, 
 from trustml_cli.plots.conformal import coverage_under_perturbation
 from trustml_cli.plots.corruption import accuracy_over_strength, corrupted_images
 from trustml_cli.plots.lines import Line
+from trustml_cli.plots.style import new_figure, save
 
 
 def row(value: float, names: tuple[str, ...] = ("accuracy", "ece", "coverage", "set_size"), **condition: Any) -> Any:
@@ -41,10 +43,29 @@ def test_each_corruption_has_a_panel_with_its_own_accuracy_and_the_mean() -> Non
 
 def test_corrupted_images_have_their_answers_and_wrong_ones_are_orange() -> None:
     image = torch.rand(1, 2, 2)
-    figure = corrupted_images({"fog": [(image, "cat", True), (1 - image, "dog", False)]}, [3], "cnn")
+    figure = corrupted_images({"fog": [(image, "cat", True)] + 2 * [(1 - image, "dog", False)]}, [3, 4], "cnn")
     colors = {text.get_text(): text.get_color() for text in figure.axes[0].texts}
     assert colors["dog"] == "#C44E00" != colors["cat"]
-    assert {"clean", "strength 3", "fog"} <= set(colors)
+    assert {"clean", "strength 3", "strength 4", "fog"} <= set(colors)
+
+
+def test_in_one_strength_the_clean_image_is_shown_once() -> None:
+    image = torch.rand(1, 2, 2)
+    shown = {f"fog_{number}": [(image, "cat", True), (1 - image, "dog", False)] for number in range(7)}
+    figure = corrupted_images(shown, [3], "cnn")
+    written = {text.get_text(): text.get_color() for text in figure.axes[0].texts if text.get_text()}
+    assert list(written) == ["clean: cat", *(f"fog {number}: dog" for number in range(7))]
+    assert written["fog 3: dog"] == "#C44E00" != written["clean: cat"]
+    assert len(figure.axes[0].images) == 8
+
+
+def test_a_title_wider_than_its_figure_is_made_smaller(tmp_path: Path) -> None:
+    figure, _ = new_figure(2, 1)
+    title, short = figure.suptitle("a title that is too long for two inches", fontsize=11), figure.supxlabel("x")
+    before = short.get_fontsize()
+    save(figure, tmp_path / "small.png")
+    assert title.get_window_extent().width <= figure.bbox.width
+    assert short.get_fontsize() == before
 
 
 def test_each_calibrator_stands_beside_the_network_without_one() -> None:

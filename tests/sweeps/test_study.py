@@ -68,7 +68,9 @@ def test_a_study_runs_its_items_and_answers_them_on_one_page(trustml: Cli, mine:
     assert json.loads((folder / "study.json").read_text())["title"] == "Two questions"
     page = (folder / "index.html").read_text()
     assert "How often is it right?" in page
-    assert f"It is right about {table.value['accuracy']:.4g} (95 % interval" in page
+    assert f"It is right about {100 * table.value['accuracy']:.1f}\u00a0% (95\u00a0% interval" in page
+    assert "<td>at least 90 %</td>" in page
+    assert "n\u00a0=\u00a020)" in page
     assert page.count("<img") >= 2
     assert "red \\x1b[31m &lt;b&gt;" in page
 

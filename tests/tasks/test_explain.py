@@ -61,13 +61,16 @@ def test_images_are_drawn_by_the_seed_and_the_target_by_name(tiny_data: Dataset,
 def test_a_row_by_hand() -> None:
     maps = torch.zeros(2, 1, 2, 2)
     deletion, insertion = torch.tensor([[1.0, 0.5, 0.0], [0.5, 0.5, 0.5]]), torch.tensor([[0.0, 1.0, 1.0]] * 2)
-    row = judged(Explained(maps, deletion, insertion, torch.tensor([[1.0, 3.0], [0.0, 6.0]]), 0.1))
+    chance = Explained(maps, torch.tensor([[1.0, 1.0, 0.0], [0.5, 0.5, 0.5]]), insertion, None, 0.1)
+    row = judged(Explained(maps, deletion, insertion, torch.tensor([[1.0, 3.0], [0.0, 6.0]]), 0.1), chance)
+    assert row["deletion_gain"] == 0.125  # 0.75 and 0.5 in a random order, 0.5 and 0.5 in its own
+    assert row["deletion_gain_n"] == 2
     assert row["completeness_gap"] == 2.5  # of 2 and 3
     assert row["max_completeness_gap"] == 6
     assert (row["deletion_auc"], row["insertion_auc"]) == (0.5, 0.75)
     assert row["deletion_auc_ci_low"] == row["deletion_auc_ci_high"] == 0.5
     assert row["completeness_gap_n"] == 2
-    product = judged(Explained(maps, deletion, insertion, None, 0.1))
+    product = judged(Explained(maps, deletion, insertion, None, 0.1), chance)
     assert isnan(product["completeness_gap"])
     assert (product["completeness_gap_n"], product["deletion_auc_n"]) == (0, 2)
 

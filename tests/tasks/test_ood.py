@@ -74,15 +74,17 @@ def test_outliers_of_several_data_sets_are_told_of_by_name() -> None:
     assert "100 % of the unseen images of noise and 50.0 % of the unseen images of svhn" in words
 
 
-def test_the_network_has_one_class_fewer_and_has_not_seen_the_validation_images(
-    trustml: Cli, tmp_path: Path, cache_dir: Path
+@pytest.mark.parametrize(("hold_out", "seen"), [("true", "without=2, aside=0.25 seed=0"), ("false", "without=2")])
+def test_the_network_has_one_class_fewer_and_has_not_seen_validation_images_that_are_held_out(
+    hold_out: str, seen: str, trustml: Cli, tmp_path: Path, cache_dir: Path
 ) -> None:
-    folder, _ = run(trustml, tmp_path, "task.holdout=2", "task.validation_fraction=0.25", "task.score=msp")
+    words = ["task.holdout=2", "task.validation_fraction=0.25", "task.score=msp", f"task.hold_out={hold_out}"]
+    folder, _ = run(trustml, tmp_path, *words)
     stored = cache_dir / "models" / facts(folder)["model_key"]
     assert load_file(stored / "model.safetensors")["network.5.bias"].shape == (9,)
     recipe = json.loads((stored / "model.json").read_text())["recipe"]
     assert recipe["dataset"]["classes"] == 9
-    assert "without=2, aside=0.25 seed=0" in recipe["dataset"]["fingerprint"]
+    assert recipe["dataset"]["fingerprint"].endswith(seen)
 
 
 def test_scores_and_quantiles_share_a_network(trustml: Cli) -> None:

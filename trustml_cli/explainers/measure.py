@@ -68,7 +68,7 @@ def examine(
     For rows x [N, D] of a table with `columns`, contributions alone are evaluated, those of a column's features added
     up; they are counted from the mean row, which is also what columns are replaced by.
     """
-    blank = torch.zeros_like(x[0]) if columns is None else columns.mean.to(x)
+    blank = blank_for(x, columns)
     maps, seconds = [], 0.0
     for image, number in zip(torch.split(x, BATCH), torch.split(target, BATCH), strict=True):
         start = perf_counter()
@@ -84,6 +84,20 @@ def examine(
     if explainer.is_rate and columns is None:
         found[f"{name}_x_input"] = followed(model, x, target, attribution * x, steps, None, seconds, blank)
     return found
+
+
+def in_random_order(
+    model: nn.Module, x: Tensor, target: Tensor, steps: int, seed: int, columns: TableColumns | None = None
+) -> Explained:
+    """What `examine` measures for maps of random numbers, one for each example: the curves of an order by chance."""
+    places = x.shape[1:] if columns is None else (len(columns.names),)
+    maps = torch.rand(len(x), *places, generator=torch.Generator().manual_seed(seed)).to(x.device)
+    return followed(model, x, target, maps, steps, None, 0.0, blank_for(x, columns), columns)
+
+
+def blank_for(x: Tensor, columns: TableColumns | None) -> Tensor:
+    """What pixels, or the features of columns, are replaced by."""
+    return torch.zeros_like(x[0]) if columns is None else columns.mean.to(x)
 
 
 def followed(

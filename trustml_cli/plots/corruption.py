@@ -11,6 +11,7 @@ from trustml_cli.plots.style import BLUE, GAP, GREEN, GREY, ORANGE, name_rows, n
 
 MEAN = "mean"
 PALE = "#bbbbbb"
+ACROSS = 6  # images in a row where there is one strength
 
 
 def accuracy_over_strength(rows: Sequence[Mapping[str, Any]], subject: str) -> Figure:
@@ -71,8 +72,10 @@ def corrupted_images(
     """An image under each corruption (rows) in each strength (columns), with the network's answers.
 
     `shown` has, for each corruption, the clean image [C, H, W] and that in each strength, each with the answer and
-    whether it is right.
+    whether it is right. With one strength the images are in the order of reading, the clean one first.
     """
+    if len(strengths) == 1:
+        return in_one_strength(shown, f"{subject}, strength {strengths[0]}")
     rows, columns = len(shown), 1 + len(strengths)
     figure, axes = new_figure(0.9 + 1.0 * columns, 0.9 + 1.12 * rows)
     panel = axes[0, 0]
@@ -86,4 +89,19 @@ def corrupted_images(
     panel.set_ylim(top=-9 * GAP)
     figure.suptitle(subject, fontsize=11)
     figure.supxlabel("above each image the network's answer; orange: a wrong class", fontsize=8)
+    return figure
+
+
+def in_one_strength(shown: Mapping[str, Sequence[tuple[Tensor, str, bool]]], subject: str) -> Figure:
+    """An image, then the same under each corruption, with the network's answers."""
+    images = {"clean": next(iter(shown.values()))[0]} | {name: each[1] for name, each in shown.items()}
+    columns = min(ACROSS, len(images))
+    rows = -(-len(images) // columns)
+    figure, axes = new_figure(0.4 + 1.6 * columns, 0.9 + 1.85 * rows)
+    for number, (name, (image, answer, right)) in enumerate(images.items()):
+        words = f"{name.replace('_', ' ')}: {answer}"
+        tile(axes[0, 0], *divmod(number, columns), image, words, GREEN if right else ORANGE)
+    name_rows(axes[0, 0], [""] * rows)
+    figure.suptitle(subject, fontsize=11)
+    figure.supxlabel("after each name the network's answer; orange: a wrong class", fontsize=8)
     return figure

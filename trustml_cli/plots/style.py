@@ -57,11 +57,19 @@ def new_figure(
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure to a PNG file; characters missing in the font become boxes, without a warning."""
+    """Write a figure to a PNG file; characters missing in the font become boxes, without a warning.
+
+    Its title and other texts of the whole figure are made smaller where they are wider than it.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")
+        canvas = FigureCanvasAgg(figure)
+        for text in figure.texts:
+            extent = text.get_window_extent(canvas.get_renderer())  # type: ignore[no-untyped-call]
+            wide = extent.width / (0.98 * figure.bbox.width)
+            text.set_fontsize(float(text.get_fontsize()) / max(1.0, wide))
         # the same bytes as `savefig`, which draws everything twice
-        FigureCanvasAgg(figure).print_png(path)  # type: ignore[no-untyped-call]
+        canvas.print_png(path)  # type: ignore[no-untyped-call]
 
 
 def tidy(axes: Axes, title: str, x: str, y: str) -> None:

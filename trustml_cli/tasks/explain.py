@@ -16,7 +16,15 @@ from trustml_cli.data.table import Rows, Table
 from trustml_cli.data.table_columns import as_text
 from trustml_cli.defences.defence import Defence
 from trustml_cli.explainers.explainer import Explainer, Unsuitable
-from trustml_cli.explainers.measure import BATCH, Explained, TableColumns, area_under, examine, rank_correlations
+from trustml_cli.explainers.measure import (
+    BATCH,
+    Explained,
+    TableColumns,
+    area_under,
+    examine,
+    in_random_order,
+    rank_correlations,
+)
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
 from trustml_cli.metrics.intervals import average, by_image
 from trustml_cli.models.inference import NO_GRADIENT, gives_gradients
@@ -47,7 +55,8 @@ class Explain:
 
     `target` is the class whose logit is explained, None for the predicted class. Completeness is measured against
     `baselines` images of random pixels for each image. Pixels are deleted (set to black) and inserted (into a black
-    image) in descending order of the map, in `steps` steps. Each figure shows `examples` images.
+    image) in descending order of the map, in `steps` steps. `deletion_gain` is how much lower the area under the
+    deletion curve is than in a random order of pixels. Each figure shows `examples` images.
     """
 
     columns: ClassVar[Columns] = (
@@ -56,6 +65,7 @@ class Explain:
         *sometimes((*logged(lower("completeness_gap")), *lower("max_completeness_gap"))),
         *headline(lower("deletion_auc")),
         *logged(higher("insertion_auc")),
+        *higher("deletion_gain"),
         *lower("seconds"),
         *neither("baselines"),
         *sometimes(neither("rank_correlation_{explainer}")),
@@ -100,9 +110,10 @@ class Explain:
                 if method.learns_from:
                     method = method.fit(training_examples(data, method.learns_from, context))
                 explained |= examine(name, method, network, x, target, random, self.steps, columns)
+        chance = in_random_order(network, x, target, self.steps, context.seed, columns)
         correlations = rank_correlations({name: result.maps for name, result in explained.items()})
         for name, result in explained.items():
-            row = judged(result) | {"baselines": self.baselines}
+            row = judged(result, chance) | {"baselines": self.baselines}
             for other, values in correlations[name].items():
                 row |= average(f"rank_correlation_{other}", values)
             context.record.metrics({"explainer": name}, **row)
@@ -132,8 +143,9 @@ class Explain:
             raw = values_of(data.test, order[: self.examples], columns.names)
             figure = row_bars(maps[best], columns.names, raw, captions, f"{best}: {subject}")
             context.record.plot("rows", figure)
+        curves = {**explained, "random order": chance}
         context.record.plot(
-            "deletion_insertion", replacement_curves(explained, subject, "pixels" if columns is None else "columns")
+            "deletion_insertion", replacement_curves(curves, subject, "pixels" if columns is None else "columns")
         )
         if len(explained) > 1:
             context.record.plot("rank_correlation", correlation_matrix(correlations, subject, len(x)))
@@ -211,13 +223,15 @@ def values_of(rows: Rows, indices: Tensor, names: Sequence[str]) -> list[list[st
     return [list(row) for row in zip(*by_column, strict=True)]
 
 
-def judged(result: Explained) -> dict[str, Any]:
-    """The values of one row; maps multiplied by the input have no completeness gap of their own."""
+def judged(result: Explained, chance: Explained) -> dict[str, Any]:
+    """The values of one row, with the curves by `chance`; maps times input have no completeness gap of their own."""
+    own, random = (area_under(each.deletion) for each in (result, chance))
     gaps = torch.empty(0, 1) if result.gaps is None else result.gaps
     return {
         **average("completeness_gap", gaps.mean(1)),
         "max_completeness_gap": gaps.max().item() if len(gaps) else nan,
-        **by_image("deletion_auc", area_under(result.deletion)),
+        **by_image("deletion_auc", own),
         **by_image("insertion_auc", area_under(result.insertion)),
+        **by_image("deletion_gain", random - own),
         "seconds": result.seconds,
     }

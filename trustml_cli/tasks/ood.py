@@ -42,8 +42,9 @@ class DetectUnseen:
     `score` None takes all detectors that support the model.
 
     The threshold is the `quantile` of the scores of validation images, which are `validation_fraction` of the training
-    images, held out before training. With `ood_dataset` all classes are trained, and the outliers are the test images
-    of these data sets, each with rows of its own.
+    images, held out before training; without `hold_out` they are trained on too: the network is that of other tasks,
+    and fewer test images may pass. With `ood_dataset` all classes are trained, and the outliers are the test images of
+    these data sets, each with rows of its own.
     """
 
     columns: ClassVar[Columns] = (
@@ -64,6 +65,7 @@ class DetectUnseen:
     score: list[str] | None
     quantile: float
     validation_fraction: float
+    hold_out: bool
 
     def __post_init__(self) -> None:
         require(self, "quantile", "validation_fraction", above=0, below=1)
@@ -87,8 +89,8 @@ class DetectUnseen:
         if far is None and isinstance(model, AsPublished):
             raise InputError("task.holdout: a network that is taken as it is was trained on all its classes; give "
                              "task.ood_dataset, or train one without the class")  # fmt: skip
-        data, unseen = self.divide(context, whole, far, dataset.limit)
-        data, validation = split_validation(data, self.validation_fraction, context.seed)
+        known, unseen = self.divide(context, whole, far, dataset.limit)
+        data, validation = split_validation(known, self.validation_fraction, context.seed)
         if not len(data.train):
             raise InputError("task.validation_fraction: leaves nothing to train on; lower it")
         x = torch.rand(2, *data.shape)
@@ -100,7 +102,8 @@ class DetectUnseen:
             with prefix_errors(f"detector.{name}"):
                 detectors[name].check(len(data.train))
 
-        network = context.train_or_load(context.spec(data, model, trainer, defence=defence)).network
+        learned_from = data if self.hold_out else known
+        network = context.train_or_load(context.spec(learned_from, model, trainer, defence=defence)).network
         # again: layers after the output layer may change nothing before they are trained
         detectors = self.able(detectors, network, True, x.to(context.hardware.device))
         learned = fit_detectors(network, data.train, validation, detectors, context)

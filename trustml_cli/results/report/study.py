@@ -1,5 +1,6 @@
 """Writes index.html of a study: a table of its figures, then a section for each item with its answer and pictures."""
 
+import re
 from collections.abc import Mapping, Sequence
 from math import isinf
 from pathlib import Path
@@ -35,12 +36,17 @@ def write_study(
                 "item": item,
                 "runs": [(run, page_of(folder, run)) for run in runs[name]],
                 "measured": measured[name],
-                "answer": answer_of(item, measured[name]),
+                "answer": unbroken(answer_of(item, measured[name])),
                 "plots": pictures(item, runs[name]),
             }
             for name, item in items.items()
         ],
     )
+
+
+def unbroken(text: str) -> str:
+    """The text without the end of a line between a number and its unit or name."""
+    return re.sub(r"(?<=\d) (?=%)|(?<=\bn) (?== \d)|(?<=\bn =) ", "\u00a0", text)
 
 
 def bar_of(each: Measured) -> tuple[float, float, float] | None:
