@@ -111,7 +111,7 @@ def test_a_study_is_held_against_that_of_another_model(trustml: Cli, tmp_path: P
     assert row["against_value"] > row["value"] + 0.3
     assert "worse" in (second / "index.html").read_text()
     assert "<failure" in (second / "junit.xml").read_text()
-    assert f"accuracy | {row['value']:.4g} |" in (second / "README.md").read_text()
+    assert f"accuracy | {100 * row['value']:.1f} % |" in (second / "README.md").read_text()
     answer = trustml(*words, "seed=7", "--against", str(first))
     assert answer.returncode == 2
     assert "asked right with nothing more, here with seed=7; ask both alike" in answer.stderr
