@@ -13,6 +13,8 @@ from benchmarks.growth import PICTURE, Point, draw, growth
 from benchmarks.interleaved import Ratio
 from benchmarks.many import many
 from benchmarks.packed import packed
+from benchmarks.photos import BATCH as PHOTOS
+from benchmarks.photos import DISTINCT, FILES, SIZE, Photos, photos
 from benchmarks.startup import Cost, startup
 from benchmarks.training import epoch
 
@@ -36,12 +38,12 @@ def main() -> None:
     ]
     costs, points = startup(ROUNDS), growth(few)
     draw(points)
-    text = page(ratios, costs, points)
+    text = page(ratios, costs, points, photos())
     PAGE.write_text(text, encoding="utf-8")
     sys.stdout.write(text)
 
 
-def page(ratios: list[Ratio], costs: list[Cost], points: list[Point]) -> str:
+def page(ratios: list[Ratio], costs: list[Cost], points: list[Point], pictures: list[Photos]) -> str:
     """The tables, and what they were measured with."""
     versions = ", ".join(f"{name} {installed(name)}" for name in PEERS)
     compared = "\n".join(
@@ -50,8 +52,12 @@ def page(ratios: list[Ratio], costs: list[Cost], points: list[Point]) -> str:
     )
     started = "\n".join(f"| {one.what} | {one.seconds:.2f} | {one.memory:,.0f} | {one.n} |" for one in costs)
     grown = "\n".join(
-        f"| {one.task} | {one.images:,} | {one.width:,} | {one.seconds:.2f} | {one.memory:,.0f} | {one.n} |"
+        f"| {one.task} | {one.images:,} | {one.width:,} | {one.classes:,} | {one.seconds:.2f} | {one.memory:,.0f} "
+        f"| {one.n} |"
         for one in points
+    )
+    photographed = "\n".join(
+        f"| {one.what} | {one.files:,} | {one.seconds:.2f} | {one.memory:,.0f} |" for one in pictures
     )
     return f"""# Speed
 
@@ -83,9 +89,18 @@ training. Each run in a process of its own; memory is what it took beyond the ne
 
 ![Seconds and memory over images and over width]({PICTURE.name})
 
-| task | images | width | processor seconds | memory, MB | n |
-| --- | --- | --- | --- | --- | --- |
+| task | images | width | classes | processor seconds | memory, MB | n |
+| --- | --- | --- | --- | --- | --- | --- |
 {grown}
+
+## Photos from a folder
+
+A folder of {FILES:,} JPEG files of 320×240, decoded to {SIZE}×{SIZE} for each batch of {PHOTOS}: of {DISTINCT} distinct
+ones, linked. One process; memory is what it took beyond the libraries.
+
+| what | files | processor seconds | most memory, MB |
+| --- | --- | --- | --- |
+{photographed}
 """
 
 

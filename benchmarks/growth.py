@@ -8,18 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-IMAGES, WIDTH, EPOCHS = 1000, 512, 2
-STEPS = [(1, 1), (2, 1), (4, 1), (8, 1), (1, 4)]  # times the images, times the width
+IMAGES, WIDTH, CLASSES, EPOCHS = 1000, 512, 10, 2
+STEPS = [(1, 1, 1), (2, 1, 1), (4, 1, 1), (8, 1, 1), (64, 1, 1), (1, 4, 1), (1, 1, 100)]
+"""Times the images, times the width, times the classes."""
 PICTURE = Path(__file__).with_name("growth.png")
 
 
 @dataclass(frozen=True)
 class Point:
-    """Processor seconds, and MB of memory beyond what was held before, for a task at so many images and units."""
+    """Processor seconds, and MB beyond what was held before, for a task at so many images, units and classes."""
 
     task: str
     images: int
     width: int
+    classes: int
     seconds: float
     memory: float
     n: int
@@ -30,8 +32,8 @@ def growth(n: int) -> list[Point]:
     place = {**os.environ, "OMP_NUM_THREADS": "1"}
     found = []
     for task in ("fgsm", "train"):
-        for images, width in STEPS:
-            sizes = (images * IMAGES, width * WIDTH)
+        for images, width, classes in STEPS:
+            sizes = (images * IMAGES, width * WIDTH, classes * CLASSES)
             command = [sys.executable, "-m", "benchmarks.growth", task, *map(str, sizes)]
             output = [
                 json.loads(subprocess.run(command, env=place, check=True, capture_output=True).stdout) for _ in range(n)
@@ -41,7 +43,14 @@ def growth(n: int) -> list[Point]:
     return found
 
 
-def one(task: str, images: int, width: int) -> dict[str, float]:
+def peak() -> float:
+    """The most memory that this process has held, in MB."""
+    # not getrusage: that counts what the process held that started this one
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+def one(task: str, images: int, width: int, classes: int) -> dict[str, float]:
     """A network of one hidden layer on random images of 3×32×32, attacked or trained as a task does it."""
     from time import process_time
 
@@ -59,15 +68,10 @@ def one(task: str, images: int, width: int) -> dict[str, float]:
     from trustml_cli.training.optimization import Optimizer, Schedule
     from trustml_cli.training.predict import BATCH
 
-    def peak() -> float:
-        # not getrusage: that counts what the process held that started this one
-        (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 1024
-
     seed_everything(0)
     keep_freed_memory()
     cpu = torch.device("cpu")
-    inputs = InputSpec((3, 32, 32), 10, (0.5,) * 3, (0.25,) * 3)
+    inputs = InputSpec((3, 32, 32), classes, (0.5,) * 3, (0.25,) * 3)
     network = Mlp(
         hidden=[width],
         dropout=0.0,
@@ -79,7 +83,7 @@ def one(task: str, images: int, width: int) -> dict[str, float]:
     ).build(inputs)
     before = peak()
     shape = (images, 3, 32, 32)
-    split = InMemory(torch.randint(0, 256, shape, dtype=torch.uint8), torch.randint(0, 10, (images,)))
+    split = InMemory(torch.randint(0, 256, shape, dtype=torch.uint8), torch.randint(0, classes, (images,)))
     start = process_time()
     if task == "fgsm":
         network.eval().requires_grad_(False)
@@ -92,7 +96,7 @@ def one(task: str, images: int, width: int) -> dict[str, float]:
             weight_decay=0.0, schedule=Schedule.constant, label_smoothing=0.0, flip=False, crop_padding=0,
             patience=None, validation_fraction=0.1, channels_last=True,
         )  # fmt: skip
-        data = Dataset(split, split.subset(torch.arange(100)), tuple("0123456789"), "", "")
+        data = Dataset(split, split.subset(torch.arange(100)), tuple(map(str, range(classes))), "", "")
         trainer.fit(network, data, Hardware(cpu, Precision.fp32), report=lambda epoch: None)
     return {"seconds": process_time() - start, "memory": peak() - before}
 
@@ -104,10 +108,11 @@ def draw(points: list[Point]) -> None:
     figure, axes = new_figure(9, 6.4, rows=2, columns=2)
     for column, (axis, fixed) in enumerate((("images", "width"), ("width", "images"))):
         least = min(getattr(point, fixed) for point in points)
+        few = [point for point in points if point.classes == CLASSES]
         for row, (value, unit) in enumerate((("seconds", "processor seconds"), ("memory", "memory, MB"))):
             panel = axes[row, column]
             for task, color, marker in (("fgsm", ORANGE, "o"), ("train", BLUE, "s")):
-                line = [point for point in points if point.task == task and getattr(point, fixed) == least]
+                line = [point for point in few if point.task == task and getattr(point, fixed) == least]
                 places = [getattr(point, axis) for point in line]
                 values = [getattr(point, value) for point in line]
                 panel.plot(places, values, f"{marker}-", color=color, label=f"task={task}")
@@ -122,4 +127,4 @@ def draw(points: list[Point]) -> None:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(one(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))))
+    sys.stdout.write(json.dumps(one(sys.argv[1], *map(int, sys.argv[2:]))))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from trustml_cli.attacks.attack import Access, Attack, Norm
 from trustml_cli.attacks.attack_view import AttackView
 from trustml_cli.attacks.checks import BROKEN, MASKING, WEAK, CheckResult, Comparison, share
-from trustml_cli.attacks.measure import attack_curve
+from trustml_cli.attacks.measure import Predictions, attack_curve
 from trustml_cli.attacks.power import POINT, clearly, needed, smallest_gap
 from trustml_cli.metrics.columns import in_percent
 from trustml_cli.models.inference import logits_of
@@ -116,7 +116,7 @@ class AttackComparison:
     attack is too weak.
 
     `upright` is the share of all images attacked at this epsilon that withstood it, an upper bound of the gap. `asked`
-    is the network that the attacks query.
+    is the network that the attacks query, and `clean` are the model's predictions for x, if they are known.
     """
 
     model: nn.Module
@@ -126,6 +126,7 @@ class AttackComparison:
     stands: Tensor
     upright: float = 1.0
     asked: AttackView | None = None
+    clean: Predictions | None = None
 
     def compare(self, given: Mapping[str, Attack]) -> Comparison:
         """Run all checks that need other attacks, or this attack with more effort or a larger budget."""
@@ -196,7 +197,8 @@ class AttackComparison:
         x, y = (torch.cat(parts) for parts in zip(*chosen, strict=True))
         if len(x):
             batches = zip(torch.split(x, size), torch.split(y, size), strict=True)
-            curve = attack_curve(self.model, reference, batches, epsilons, keep=0, asked=self.asked)
+            clean = self.clean[images] if self.clean else None
+            curve = attack_curve(self.model, reference, batches, epsilons, keep=0, asked=self.asked, clean=clean)
             for mask, attacked in zip(stands, curve.attacked, strict=True):
                 mask[images] = survived(self.attack, attacked.answers.predicted, curve.labels)
         return stands

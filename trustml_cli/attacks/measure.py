@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from time import perf_counter
 
 import torch
@@ -27,6 +28,15 @@ class Predictions:
 
     predicted: Tensor
     confidence: Tensor
+
+    @classmethod
+    def of(cls, logits: Tensor) -> "Predictions":
+        """The predictions that `logits` [N, K] are."""
+        return cls(predicted_classes(logits).cpu(), logits.softmax(1).amax(1).nan_to_num().cpu())
+
+    def __getitem__(self, images: Tensor | slice) -> "Predictions":
+        """The predictions for these images."""
+        return Predictions(self.predicted[images], self.confidence[images])
 
     def where_none(self, other: "Predictions") -> "Predictions":
         """The predictions, with those of `other` for images without a valid prediction."""
@@ -118,8 +128,12 @@ def attack_curve(
     keep: int,
     transfer_models: Mapping[str, nn.Module] | None = None,
     asked: AttackView | None = None,
+    clean: Predictions | None = None,
 ) -> RobustnessCurve:
     """Attack every batch at every epsilon; `keep` images are kept as examples. All results are on the CPU.
+
+    `clean` are the predictions for the images of all batches, if an earlier curve has them. Then they are not computed
+    again, nor is `zero_gradient`.
 
     The attack queries the network of `asked`, or the one that `choose_attack_view` chooses on the first batch. The
     predictions are those of `model`. If the logits of a copy differ from the model's for the adversarial images of the
@@ -138,10 +152,16 @@ def attack_curve(
             choose_attack_view(model, x, y) if any(epsilons) else AttackView(model, "nobody: no epsilon is above 0")
         )
         left = max(keep - sum(len(part.examples) for part in parts), 0)
-        curve, x_adv = attack_batch(model, asked.network, attack, x, y, epsilons, left, transfer_models or {})
-        if asked.network is not model and asked.replaceable and not says_the_same(model, asked.network, x_adv):
+        start = sum(len(part.labels) for part in parts)
+        known = clean[start : start + len(x)] if clean else None
+
+        def through(view: nn.Module) -> tuple[RobustnessCurve, Tensor, Tensor]:
+            return attack_batch(model, view, attack, x, y, epsilons, left, transfer_models or {}, known)
+
+        curve, x_adv, logits = through(asked.network)
+        if asked.network is not model and asked.replaceable and not gives_logits(asked.network, x_adv, logits):
             asked = AttackView(model, "the network itself: the copy differs on images under attack")
-            curve, _ = attack_batch(model, model, attack, x, y, epsilons, left, transfer_models or {})
+            curve, _, _ = through(model)
         return curve
 
     halving = BatchSplitter()
@@ -164,8 +184,9 @@ def attack_batch(
     epsilons: Sequence[float],
     keep: int,
     transfer_models: Mapping[str, nn.Module],
-) -> tuple[RobustnessCurve, Tensor]:
-    """`attack_curve` of one batch, and the adversarial images of the last epsilon.
+    clean: Predictions | None = None,
+) -> tuple[RobustnessCurve, Tensor, Tensor]:
+    """`attack_curve` of one batch, and the adversarial images of the last epsilon with the logits of `model`.
 
     The attack queries `attack_view`; `model` classifies the adversarial images.
     """
@@ -173,8 +194,9 @@ def attack_batch(
     def others(images: Tensor) -> dict[str, Predictions]:
         return {name: predict_images(network, images) for name, network in transfer_models.items()}
 
-    clean, clean_transferred, zero = predict_images(model, x), others(x), None
-    if any(epsilons) and attack.access in (Access.white_box, Access.transfer):
+    at_rest = cache(lambda: all_logits(model, x))
+    clean, clean_transferred, zero, known = clean or Predictions.of(at_rest()), others(x), None, clean is not None
+    if any(epsilons) and attack.access in (Access.white_box, Access.transfer) and not known:
         zero = (attack.loss_gradient(attack_view, x, y).flatten(1) == 0).all(1).cpu()
     curve = RobustnessCurve(y.cpu(), clean, clean_transferred, zero, x[:keep].cpu().clone())
     counted = QueryCounter(attack_view)
@@ -185,10 +207,12 @@ def attack_batch(
     for epsilon, x_adv in zip(epsilons, attacked_images(attack, counted, x, y, epsilons, found), strict=True):
         assert x_adv.shape == x.shape
         x_adv = x_adv.detach()
-        answers = predict_images(model, x_adv) if epsilon else clean
+        logits = all_logits(model, x_adv) if epsilon else at_rest()
+        answers = Predictions.of(logits) if epsilon else clean
         unanswered = ~x_adv.flatten(1).isfinite().all(1).cpu() | (answers.predicted < 0)
         if unanswered.any():
             x_adv = torch.where(per_image(unanswered.to(x.device), x), x, x_adv)
+            logits = torch.where(unanswered[:, None].to(x.device), at_rest(), logits)
             answers = Predictions(answers.predicted.where(~unanswered, -1), answers.confidence).where_none(clean)
         seconds = perf_counter() - start
         curve.attacked.append(
@@ -208,7 +232,7 @@ def attack_batch(
         if not attack.shares_work:
             counted.queries, counted.gradients, counted.broken = 0, 0, 0
         start = perf_counter()
-    return curve, x_adv
+    return curve, x_adv, logits
 
 
 def attacked_images(
@@ -276,18 +300,20 @@ def concatenate(parts: Sequence[RobustnessCurve]) -> RobustnessCurve:
     )
 
 
-@torch.no_grad()
-def says_the_same(model: nn.Module, copy: nn.Module, x: Tensor) -> bool:
-    """Whether both networks give the same logits for images x up to rounding."""
-    both = BatchSplitter().over([(x, x)], lambda part, _: torch.stack([logits_of(model, part), logits_of(copy, part)]))
-    return same_logits(*torch.cat(list(both), 1))
+def gives_logits(copy: nn.Module, x: Tensor, logits: Tensor) -> bool:
+    """Whether `copy` gives these logits [N, K] for images x up to rounding."""
+    return same_logits(logits, all_logits(copy, x))
 
 
 @torch.no_grad()
+def all_logits(model: nn.Module, x: Tensor) -> Tensor:
+    """The model's logits [N, K] for images x; if memory runs out, the batch is split."""
+    return torch.cat(list(BatchSplitter().over([(x, x)], lambda part, _: logits_of(model, part))))
+
+
 def predict_images(model: nn.Module, x: Tensor) -> Predictions:
     """The model's predictions for images x; if memory runs out, the batch is split."""
-    logits = torch.cat(list(BatchSplitter().over([(x, x)], lambda part, _: logits_of(model, part))))
-    return Predictions(predicted_classes(logits).cpu(), logits.softmax(1).amax(1).nan_to_num().cpu())
+    return Predictions.of(all_logits(model, x))
 
 
 def sizes(perturbation: Tensor) -> dict[Norm, Tensor]:

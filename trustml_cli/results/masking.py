@@ -42,6 +42,8 @@ def without(secrets: list[str], value: Any, key: str) -> Any:
         return MASK
     for secret in secrets:
         value = value.replace(secret, MASK)
+    if "=" not in value and ":" not in value:  # most texts of a page; each pattern needs one of them
+        return value
     value = QUERY.sub(rf"\1{MASK}", ADDRESS.sub(rf"\1{MASK}@", value))
     value = SAID.sub(rf"\1{MASK}", value)
     return LINE.sub(rf"\1{MASK}", value) if "\n" in value else value  # a single line is a message about such a key

@@ -127,7 +127,11 @@ class RobustnessTask:
             epsilons = sorted(set(self.epsilon))
             curve = attack_curve(network, attack, stream(), epsilons, kept, transfer_models, asked)
             full_access = attack.white_box
-            rival = attack_curve(network, full_access, stream(), epsilons, 0, asked=asked) if full_access else None
+            rival = (
+                attack_curve(network, full_access, stream(), epsilons, 0, asked=asked, clean=curve.clean)
+                if full_access
+                else None
+            )
         assert curve.asked is not None
         context.record.note(attack_asked=curve.asked.which)
         if curve.batch_size is not None:

@@ -73,7 +73,9 @@ def compare_attacks(evaluation: RobustnessEvaluation, references: Mapping[str, A
         }
     with seeded(context.seed):
         share = float(stands.double().mean())
-        bench = AttackComparison(evaluation.network, shown, epsilon, attack, stands[where], share, curve.asked)
+        bench = AttackComparison(
+            evaluation.network, shown, epsilon, attack, stands[where], share, curve.asked, curve.clean[where]
+        )
         return bench.compare(references)
 
 

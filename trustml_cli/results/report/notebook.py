@@ -8,7 +8,7 @@ import pandas
 
 from trustml_cli.metrics.columns import OVER_SEEDS, PARTS, POOLED
 from trustml_cli.results.aggregate import Run, answers_of, sweep_table
-from trustml_cli.results.report.page import environment, picture_in, plots_of
+from trustml_cli.results.report.page import picture_in, plots_of, render
 from trustml_cli.results.report.table import readable
 
 BESIDE = 3  # most columns that a notebook shows beside the headline
@@ -53,7 +53,7 @@ def study_in_notebook(study: Path, title: str, figures: pandas.DataFrame) -> str
 def notebook(**content: Any) -> str:
     """Render the fragment for a notebook."""
     empty = {"status": "", "error": "", "verdict": "", "plots": []}
-    return environment().get_template("notebook.html").render(**{**empty, **content})
+    return render("notebook.html", **{**empty, **content})
 
 
 def with_intervals(frame: pandas.DataFrame, columns: Sequence[str]) -> pandas.DataFrame:

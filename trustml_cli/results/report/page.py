@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from trustml_cli.config.groups import config_folder, description
 from trustml_cli.metrics.columns import in_words
 from trustml_cli.results.aggregate import IDENTITY, Answers, Run, read_run, read_runs, table_in
-from trustml_cli.results.masking import masked
+from trustml_cli.results.masking import known_secrets, masked, without
 from trustml_cli.results.report.curve import small_curve
 from trustml_cli.results.report.headlines import ends, headline_columns, headlines, result
 from trustml_cli.results.report.slider import slider_in
@@ -130,19 +130,23 @@ def by_task(runs: Sequence[Run], names: Sequence[str]) -> Iterator[tuple[str, li
 def write(path: Path, template: str, **content: Any) -> Path:
     """Render `template` with the style, the script and `content` into one file."""
     script = source("sort.js") + source("slider.js")
-    text = (
-        environment()
-        .get_template(template)
-        .render(
-            **content,
-            style=source("style.css"),
-            script=script,
-            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-            version=own_version(),
-        )
+    text = render(
+        template,
+        **content,
+        style=source("style.css"),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        version=own_version(),
     )
     write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8", errors="backslashreplace"))
     return path
+
+
+def render(template: str, **content: Any) -> str:
+    """The text of a template with this content."""
+    found = environment()
+    found.globals["secrets"] = known_secrets()  # once for the thousands of texts of a page
+    return found.get_template(template).render(**content)
 
 
 @cache
@@ -152,9 +156,7 @@ def environment() -> Environment:
         loader=PackageLoader("trustml_cli.results.report"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=lambda value: (
-            printable(masked(value), keep="\n\t") if type(value) is str else value
-        ),  # not our own markup, which is a subclass
+        finalize=lambda value: safe(value) if type(value) is str else value,  # not our own markup, a subclass
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -162,6 +164,11 @@ def environment() -> Environment:
     found.filters["in_words"] = in_words
     found.filters["wide"] = wide
     return found
+
+
+def safe(text: str) -> str:
+    """A text as a page may show it: secrets masked, control characters escaped."""
+    return printable(without(environment().globals["secrets"], text, ""), keep="\n\t")
 
 
 def source(name: str) -> str:
