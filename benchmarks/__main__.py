@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.attacks import curve, floor, gradient_attacks
+from benchmarks.attacks import curve, floor, gradient_attacks, with_memory_kept
 from benchmarks.ensemble import ensemble
 from benchmarks.growth import PICTURE, Point, draw, growth
 from benchmarks.interleaved import Ratio
@@ -35,6 +35,7 @@ def main() -> None:
         *many(few),
         *packed(ROUNDS),
         *ensemble(few),
+        *with_memory_kept(few),
     ]
     costs, points = startup(ROUNDS), growth(few)
     draw(points)

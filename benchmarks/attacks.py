@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
@@ -21,6 +22,7 @@ from trustml_cli.models import norm
 from trustml_cli.models.blur import Pooling
 from trustml_cli.models.cifar_cnn import CifarCnn
 from trustml_cli.models.model import InputSpec, Normalization
+from trustml_cli.system.hardware import keep_freed_memory
 from trustml_cli.training.predict import BATCH
 
 EPSILON = 8 / 255
@@ -151,6 +153,19 @@ def gradient_attacks(n: int) -> list[Ratio]:
             assert_equal(own(), peer(), f"{name}: {label}")
         found += ratios(f"{name}, {images} images of 3×32×32, `cifar_cnn`", own, peers, n if steps < 40 else -(-n // 3))
     return found
+
+
+def with_memory_kept(n: int) -> list[Ratio]:
+    """The same against a bare loop, after this process was made to keep freed memory as trustml's runs do.
+
+    Call it last: that cannot be undone. It spares the bare loop as many page faults as ours.
+    """
+    keep_freed_memory()
+    return [
+        replace(one, what=f"{one.what}, freed memory kept")
+        for one in gradient_attacks(n)
+        if one.against == "a bare loop"
+    ]
 
 
 def floor(n: int) -> Ratio:

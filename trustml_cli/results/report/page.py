@@ -168,7 +168,8 @@ def environment() -> Environment:
 
 def safe(text: str) -> str:
     """A text as a page may show it: secrets masked, control characters escaped."""
-    return printable(without(environment().globals["secrets"], text, ""), keep="\n\t")
+    secrets: Any = environment().globals["secrets"]
+    return printable(without(secrets, text, ""), keep="\n\t")
 
 
 def source(name: str) -> str:
