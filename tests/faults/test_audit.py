@@ -1,10 +1,12 @@
 """Networks that are bad in one way are found by the axis of the audit that is about it, and a good one passes."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
@@ -92,3 +94,20 @@ def test_a_bad_network_is_found_by_its_axis(
     assert found <= failing, answer.stdout
     measured = {item for item, verdict in verdicts.items() if verdict != "not measured"}
     assert measured == ({"accuracy", "memory", "fairness"} if table else {*AXES} - {"fairness"})
+
+
+@pytest.mark.faults
+def test_a_second_audit_leaves_the_same_files_but_times(trustml: Cli, tmp_path: Path) -> None:
+    found = []
+    for number in (1, 2):  # each trains its own networks
+        own = {"TRUSTML_CACHE_DIR": str(tmp_path / f"cache_{number}")}
+        answer = trustml("study", "audit", "quick=true", f"hydra.sweep.dir=audit_{number}", env=own)
+        assert answer.returncode == 0, answer.stderr
+        assert "12 of 13 jobs completed" in answer.stdout
+        folder = tmp_path / f"audit_{number}"
+        names = ("study.json", "index.html", "junit.xml", "README.md")
+        texts = {name: (folder / name).read_text(encoding="utf-8") for name in names}
+        texts["study.csv"] = pandas.read_csv(folder / "study.csv").drop(columns="seconds").to_csv()
+        found.append({name: re.sub(r'[\d.,]+ seconds|"seconds": [\d.]+', "", text) for name, text in texts.items()})
+    for name in found[0]:
+        assert found[0][name] == found[1][name], name
