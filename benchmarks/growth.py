@@ -94,7 +94,7 @@ def one(task: str, images: int, width: int, classes: int) -> dict[str, float]:
         trainer = GradientTrainer(
             epochs=EPOCHS, steps_per_epoch=None, batch_size=100, optimizer=Optimizer.adam, lr=0.001, momentum=0.9,
             weight_decay=0.0, schedule=Schedule.constant, label_smoothing=0.0, flip=False, crop_padding=0,
-            patience=None, validation_fraction=0.1, channels_last=True,
+            patience=None, validation_fraction=0.1, channels_last=True, log_every=None, log_images=500,
         )  # fmt: skip
         data = Dataset(split, split.subset(torch.arange(100)), tuple(map(str, range(classes))), "", "")
         trainer.fit(network, data, Hardware(cpu, Precision.fp32), report=lambda epoch: None)

@@ -24,7 +24,7 @@ CPU = Hardware(torch.device("cpu"), Precision.fp32)
 TRAINER = GradientTrainer(
     epochs=EPOCHS, steps_per_epoch=None, batch_size=64, optimizer=Optimizer.sgd, lr=0.05, momentum=0.9,
     weight_decay=0.0, schedule=Schedule.one_cycle, label_smoothing=0.0, flip=False, crop_padding=0, patience=None,
-    validation_fraction=0.1, channels_last=True,
+    validation_fraction=0.1, channels_last=True, log_every=None, log_images=500,
 )  # fmt: skip
 KEYS: dict[str, Any] = {
     "normalization": Normalization.none, "checkpoint": None, "checkpoint_key": None, "checkpoint_prefix": None,

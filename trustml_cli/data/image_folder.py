@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
+from itertools import chain
 from pathlib import Path
 from typing import Self
 
@@ -18,7 +19,7 @@ from torch.utils.data import Dataset as TorchDataset
 from trustml_cli.data.class_folders import LAYOUT, Listing, read_folders
 from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory, Split
 from trustml_cli.data.decoded import Arrays, decoded
-from trustml_cli.data.pictures import Decoder, decode_pictures, remark_notes, stack_labels
+from trustml_cli.data.pictures import AT_ONCE, Decoder, decode_pictures, remark_notes, stack_labels
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.files import digest, file_digest, stamp
 from trustml_cli.system.progress import Progress
@@ -121,7 +122,9 @@ def digests(listings: dict[str, Listing]) -> Arrays:
 
     def of(split: str, files: list[Path]) -> NDArray[np.uint8]:
         with ThreadPoolExecutor() as pool:
-            coming = pool.map(file_digest, files)
+            # in parts: of every file that is waited for there is a future of 2 kB
+            parts = (files[start : start + AT_ONCE] for start in range(0, len(files), AT_ONCE))
+            coming = chain.from_iterable(pool.map(file_digest, part) for part in parts)
             known = list(Progress(coming, total=len(files), desc=f"reading {split}", unit="image"))
         return np.frombuffer(bytes.fromhex("".join(known)), dtype=np.uint8).reshape(len(files), -1)
 

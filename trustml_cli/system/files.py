@@ -78,9 +78,14 @@ def rename_in_errors(path: Path, partial: Path) -> Iterator[None]:
 
 def write_json(path: Path, content: Any, new: bool = False) -> None:
     """Write `content` as indented JSON atomically; if `new`, raises FileExistsError where `path` exists."""
-    text = json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n"
-    # a file name that is not UTF-8 holds lone surrogates; "backslashreplace" turns them into JSON escapes
-    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8", errors="backslashreplace"), new)
+
+    def write(partial: Path) -> None:
+        # a file name that is not UTF-8 holds lone surrogates; "backslashreplace" turns them into JSON escapes
+        with partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
+            json.dump(content, file, indent=2, ensure_ascii=False, default=str)  # piece by piece: it may be long
+            file.write("\n")
+
+    write_atomically(path, write, new)
 
 
 def refuse_links(directory: Path, names: Iterable[str] = THROUGH) -> None:
