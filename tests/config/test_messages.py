@@ -12,6 +12,7 @@ import trustml_cli
 from tests.configs import choices, composed
 from trustml_cli.config.groups import config_folder
 from trustml_cli.config.instantiate import build
+from trustml_cli.config.messages import unknown_key
 from trustml_cli.config.trust import Permissions
 from trustml_cli.system.errors import InputError
 
@@ -50,6 +51,25 @@ def test_a_value_can_be_set_as_the_message_says(words: tuple[str, ...]) -> None:
         assert f"{match[1]}os:system" not in asked, "the message is the same after its advice was taken"
         asked.append(f"{match[1]}os:system")
     assert asked
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["task=steal", "student.checkpoint=x"],
+            "there is no student yet; add model@student=NAME (trustml show ",
+        ),
+        (
+            ["task=train", "experiment.seed=1"],
+            "there is no experiment yet; add experiment=NAME (trustml show ",
+        ),
+        (["task=train", "defence.steps=1"], "defence=none has no keys; choose another defence (trustml show defence "),
+        (["task=train", "trainer.epoch=1"], "no such key; did you mean 'epochs'?"),
+    ],
+)
+def test_a_key_of_a_group_without_a_choice_names_the_choice_to_make(words: list[str], message: str) -> None:
+    assert unknown_key(words[1].partition("=")[0], CONF, words).startswith(f"{words[1]}: {message}")
 
 
 @pytest.mark.parametrize("words", [("task=fooling", "task.target=true"), ("task=backdoor", "task.source=[false]")])

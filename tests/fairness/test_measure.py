@@ -9,7 +9,14 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from trustml_cli.fairness.measure import Scored, adversary_aucs, area, area_interval, group_intervals
+from trustml_cli.fairness.measure import (
+    Scored,
+    adversary_aucs,
+    area,
+    area_interval,
+    group_intervals,
+    lowest_p_rule_interval,
+)
 from trustml_cli.fairness.metrics import demographic_parity_difference, equalized_odds_difference, p_rule
 
 
@@ -62,6 +69,19 @@ def test_intervals_of_groups_are_those_of_drawing_rows_again() -> None:
         assert found[name] == pytest.approx(tuple(expected), abs=0.12 * width), name
         assert found[name][0] < measure(torch.arange(800)) < found[name][1]
     assert isnan(group_intervals(torch.zeros(800).bool(), labels, group, seed=0)["p_rule"][0])
+
+
+def test_the_interval_of_the_lowest_p_rule_is_that_of_drawing_rows_again() -> None:
+    selected, labels, group = people()
+    sensitive = torch.column_stack((group, labels))
+    found = lowest_p_rule_interval(selected, sensitive, seed=0)
+    draws = torch.randint(800, (1000, 800), generator=torch.Generator().manual_seed(1))
+    lowest = [min(p_rule(selected[rows], own[rows]) for own in sensitive.T) for rows in draws]
+    expected = np.quantile(lowest, [0.025, 0.975])
+    assert found == pytest.approx(tuple(expected), abs=0.12 * (expected[1] - expected[0]))
+    alone = lowest_p_rule_interval(selected, group[:, None], seed=0)
+    assert alone == pytest.approx(group_intervals(selected, labels, group, seed=0)["p_rule"], abs=1)
+    assert isnan(lowest_p_rule_interval(torch.zeros(800).bool(), sensitive, seed=0)[0])
 
 
 @pytest.mark.parametrize("groups", [2, 3])

@@ -10,6 +10,7 @@ from tests.helpers import points, texts
 from trustml_cli.data.table import Attribute
 from trustml_cli.fairness.by_group import group_columns
 from trustml_cli.fairness.measure import Point, Scored
+from trustml_cli.metrics.columns import in_percent
 from trustml_cli.plots.fairness import densities, groups_of, training_path
 
 SEX = Attribute("sex", ("female", "male"))
@@ -93,8 +94,8 @@ def test_rates_of_each_group_stand_beside_each_other_before_and_after(tmp_path: 
     for words in (
         "mlp on four people: by sex, n = 4",
         "debiased: calibration",
-        f"female: ECE {1 - sure:.3f}",
-        "male: ECE 0.500",
+        f"female: ECE {in_percent(1 - sure)}",
+        "male: ECE 50.0 %",
     ):
         assert words in texts(figure)
     figure.savefig(tmp_path / "groups.png")

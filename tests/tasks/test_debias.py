@@ -141,7 +141,7 @@ def test_groups_are_treated_more_alike_afterwards(method: str, ran: Ran) -> None
     assert rows.accuracy.debiased > 0.72
     assert list(rows.needs_groups_to_decide) == [False, method == "thresholds"]
     fair, useful = record.checks
-    assert fair.name == "p-rules are at least 85 on rows held back"
+    assert fair.name == "p-rules are at least 85 % on rows held back"
     assert fair.passed is not False
     assert useful.passed
     plots = {path.stem for path in (record.directory / "plots").iterdir()}

@@ -170,7 +170,7 @@ def test_a_threshold_that_does_not_carry_over_is_noticed(
     check_threshold(context, "msp", result.inliers_passed, len(result.inliers), validation, quantile=0.95)
     (check,) = context.record.checks
     assert check.passed is verdict
-    assert f"{passing:.4f} of test inliers pass" in check.figure
+    assert f"{in_percent(passing)} of test inliers pass" in check.figure
 
 
 @pytest.mark.data

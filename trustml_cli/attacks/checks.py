@@ -106,7 +106,9 @@ def check_monotone(curve: RobustnessCurve) -> CheckResult:
     rises = [later - earlier for earlier, later in pairwise(accuracy)]
     largest = max(rises, default=0.0)
     passed = largest <= POINT if rises else None
-    return CheckResult("accuracy does not rise with epsilon", passed, f"largest rise {max(largest, 0):.4f}", BROKEN)
+    return CheckResult(
+        "accuracy does not rise with epsilon", passed, f"largest rise {100 * max(largest, 0):.1f} points", BROKEN
+    )
 
 
 @torch.no_grad()

@@ -65,6 +65,15 @@ def unknown_key(key: str, conf: Path, words: list[str]) -> str:
     config = composed_without(key, conf, words)
     if config is None:
         return f"{given}: no such key; see trustml --help"
+    chosen = {str(group): choice for group, choice in config.hydra.runtime.choices.items()}
+    top = key.partition(".")[0]
+    group = next((one for one in chosen if one.rpartition("@")[2] == top), "")
+    kind = group.partition("@")[0]
+    lists = f"(trustml show {kind} lists the names)"
+    if group and chosen[group] is None:
+        return f"{given}: there is no {top} yet; add {group}=NAME {lists}"
+    if group and not {*map(str, config.get(top, {}))} - {"_target_"}:
+        return f"{given}: {group}={chosen[group]} has no keys; choose another {kind} {lists}"
     parent, _, name = key.rpartition(".")
     while parent and not isinstance(OmegaConf.select(config, parent), DictConfig):
         parent, _, name = parent.rpartition(".")

@@ -121,6 +121,23 @@ def area(positive: Tensor, scores: Tensor) -> float:
     return float(roc_auc_score(positive.cpu().numpy(), scores.detach().cpu().numpy()))
 
 
+def lowest_p_rule_interval(selected: Tensor, sensitive: Tensor, seed: int) -> tuple[float, float]:
+    """The 95 % bootstrap interval of the lowest p-rule (percent) over the attributes `sensitive` [N, A].
+
+    By the percentile method (Efron 1979), as `group_intervals`, from the counts by decision and by all groups of a row.
+    """
+    cells, counts = torch.unique(torch.column_stack((sensitive, selected.long())), dim=0, return_counts=True)
+    *attributes, decisions = cells.numpy().T
+    draws = np.random.default_rng(seed).multinomial(len(selected), counts.numpy() / len(selected), size=RESAMPLES)
+    rules = []
+    for groups in attributes:
+        own = [groups == number for number in np.unique(groups)]
+        with np.errstate(invalid="ignore"):  # a resample may lack a group, or select nobody
+            rates = np.stack([draws[:, of & (decisions == 1)].sum(1) / draws[:, of].sum(1) for of in own])
+            rules.append(100 * rates.min(0) / rates.max(0))
+    return percentile_interval(np.min(rules, axis=0))
+
+
 def group_intervals(selected: Tensor, labels: Tensor, group: Tensor, seed: int) -> dict[str, tuple[float, float]]:
     """95 % bootstrap intervals of `group_metrics` (percentile method, Efron 1979).
 

@@ -31,7 +31,7 @@ RANGES = (
     (r"(.*_)?p_rule(_.*)?", 0, 100),
     (r"(.*_)?(correlation|cosine)(_.*)?", -1, 1),
     (
-        r"(.*_)?(accuracy|rate|agreement|confidence|auc|auroc|aupr|ece|advantage|consistency|coverage)(_.*)?|(.*_)?share_.*",
+        r"(.*_)?(accuracy|rate|agreement|confidence|auc|auroc|aupr|ece|advantage|consistency|coverage|precision)(_.*)?|(.*_)?share_.*",
         0,
         1,
     ),
@@ -47,7 +47,7 @@ RANGES = (
 
 
 SHARE = re.compile(
-    r"(.*_)?(accuracy|rate|agreement|confidence|coverage|consistency|advantage|ece)(_.*)?|(.*_)?share(_.*)?|(fpr|tpr)_at_.*"
+    r"(.*_)?(accuracy|rate|agreement|confidence|coverage|consistency|advantage|ece|precision)(_.*)?|(.*_)?share(_.*)?|(fpr|tpr)_at_.*"
 )
 TERMS = {
     "auc": "AUC", "auroc": "AUROC", "aupr": "AUPR", "fpr": "FPR", "tpr": "TPR", "ece": "ECE", "nll": "NLL", "l0": "L0",
@@ -75,10 +75,12 @@ def in_words(name: str) -> str:
 def written(name: str, number: float) -> str:
     """The value called `name` as people read it: a share in percent, any other number with four significant digits.
 
-    Large numbers have thousands separators.
+    Seconds have three. Large numbers have thousands separators.
     """
     if is_share(name):
         return in_percent(number)
+    if name.endswith("seconds") and abs(number) < 1000:
+        return f"{number:.3g}"
     return f"{number:.1f} %" if is_percentage(name) else significant(number)
 
 

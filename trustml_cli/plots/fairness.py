@@ -111,7 +111,7 @@ def groups_of(
             index = attribute.groups.index(row["group"])
             here = scored.sensitive[:, number] == index
             counts = counts_in_bins(probability[here], scored.labels[here] == 1, CALIBRATION_BINS)
-            label = f"{row['group']}: ECE {row['ece']:.3f} (calibrated: {row['ece_null']:.3f})"
+            label = f"{row['group']}: ECE {in_percent(row['ece'])} (calibrated: {in_percent(row['ece_null'])})"
             reliability_points(panel, *counts, color=COLORS[index % len(COLORS)], line="-", label=label)
         panel.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.15))
         tidy(panel, f"{stage}: calibration", "predicted probability", "" if column else "share of the favourable label")

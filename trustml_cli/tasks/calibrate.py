@@ -15,7 +15,17 @@ from trustml_cli.corruptions.corruption import Corruption
 from trustml_cli.data.dataset import DatasetSource
 from trustml_cli.defences.defence import Defence
 from trustml_cli.metrics.calibration import calibration_columns
-from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
+from trustml_cli.metrics.columns import (
+    Columns,
+    conditions,
+    headline,
+    higher,
+    in_percent,
+    logged,
+    lower,
+    neither,
+    sometimes,
+)
 from trustml_cli.metrics.intervals import average, by_image
 from trustml_cli.models.model import Model
 from trustml_cli.plots.calibration import calibration_under_perturbation, reliability_diagrams
@@ -150,5 +160,6 @@ def check_calibration(context: Context, name: str, before: Answers, after: Answe
     context.record.check(f"{name} changes no answer", keeps, f"{changed:,} of {len(after.labels):,} change")
     values = context.record.rows[-1]
     low, high = values["ece_null_ci_low"], values["ece_null_ci_high"]
-    figure = f"{values['ece']:.4f}; 95 % of perfect models show {low:.4f} to {high:.4f}, n = {values['ece_n']:,}"
+    least, most = in_percent(low).removesuffix(" %"), in_percent(high)
+    figure = f"{in_percent(values['ece'])}; 95 % of perfect models show {least} to {most}, n = {values['ece_n']:,}"
     context.record.check(f"the ECE of {name} is one of a perfect model", values["ece"] <= high, figure)

@@ -14,7 +14,7 @@ from trustml_cli.corruptions.corruption import Corruption
 from trustml_cli.data.batches import as_pixels
 from trustml_cli.data.dataset import Dataset, DatasetSource
 from trustml_cli.defences.defence import Defence
-from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither
+from trustml_cli.metrics.columns import Columns, conditions, headline, higher, in_percent, logged, lower, neither
 from trustml_cli.metrics.intervals import average, proportion
 from trustml_cli.models.model import Model
 from trustml_cli.plots.conformal import coverage_under_perturbation, sets_of_images, sizes_of_sets
@@ -144,5 +144,6 @@ def check_coverage(
     """Check that the coverage on clean images is one that this many calibration and test images may show."""
     found = float(sets.gather(1, answers.labels[:, None]).double().mean())
     low, high = expected_coverage(coverage, calibration, len(answers.labels))
-    figure = f"{found:.4f}; {low:.4f} to {high:.4f} in 95 % of cases, n = {calibration:,} and {len(answers.labels):,}"
+    expected = f"{in_percent(low).removesuffix(' %')} to {in_percent(high)} in 95 % of cases"
+    figure = f"{in_percent(found)}; {expected}, n = {calibration:,} and {len(answers.labels):,}"
     context.record.check(f"{name} covers as many clean images as it says", found >= low, figure)

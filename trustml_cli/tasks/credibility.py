@@ -15,7 +15,17 @@ from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory, Split, random_subset
 from trustml_cli.data.unseen import split_validation
 from trustml_cli.defences.defence import Defence
-from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
+from trustml_cli.metrics.columns import (
+    Columns,
+    conditions,
+    headline,
+    higher,
+    in_percent,
+    logged,
+    lower,
+    neither,
+    sometimes,
+)
 from trustml_cli.metrics.intervals import average, proportion
 from trustml_cli.models.features import choose_layers, output_layer
 from trustml_cli.models.model import Model, require_images
@@ -290,5 +300,7 @@ def check_validity(context: Context, clean: Judged, labels: Tensor) -> None:
     share, n = (own <= LEVEL).double().mean().item(), len(labels)
     holds = share <= LEVEL + 3 * sqrt(LEVEL * (1 - LEVEL) / n) if n >= FEWEST else None
     context.record.check(
-        "p-values of the true classes are valid on clean images", holds, f"{share:.4f} are at most {LEVEL}, n = {n:,}"
+        "p-values of the true classes are valid on clean images",
+        holds,
+        f"{in_percent(share)} are at most {LEVEL}, n = {n:,}",
     )

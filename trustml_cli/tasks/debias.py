@@ -15,7 +15,7 @@ from trustml_cli.data.table import Rows, Table
 from trustml_cli.fairness.adversarial import AdversarialDebiasing, Adversary
 from trustml_cli.fairness.constraint import Constraint
 from trustml_cli.fairness.guesses import guesses_by_boosting, guesses_by_score
-from trustml_cli.fairness.measure import Scored
+from trustml_cli.fairness.measure import Scored, lowest_p_rule_interval
 from trustml_cli.metrics.columns import (
     Columns,
     conditions,
@@ -46,6 +46,7 @@ from trustml_cli.tasks.debiasing import (
     row,
     rows_by_group,
     trade_off,
+    with_ends,
     within_labels,
 )
 from trustml_cli.training.gradient import GradientTrainer
@@ -277,7 +278,9 @@ class Debias:
         columns |= within_labels(table, stage, goal, context.seed)
         method = "none" if name == "baseline" else self.method.value
         needs = method == Method.thresholds.value
-        columns |= {"lowest_p_rule": min(stage.test.p_rules), "needs_groups_to_decide": needs}
+        ends = lowest_p_rule_interval(stage.test.selected, table.test.sensitive, context.seed)
+        columns |= with_ends("lowest_p_rule", min(stage.test.p_rules), ends)
+        columns |= {"lowest_p_rule_n": len(stage.test.selected), "needs_groups_to_decide": needs}
         columns |= {"drawn_decisions": stage.drawn}
         constraint = "none" if name == "baseline" else goal.value
         context.record.metrics({"stage": name, "method": method, "constraint": constraint}, **columns)
@@ -286,7 +289,7 @@ class Debias:
         if needs:
             log.info("thresholds need everyone's groups at the moment of the decision")
         if stage.drawn:
-            log.info("%.1f%% of the decisions depend on a draw: asked again, some would differ", 100 * stage.drawn)
+            log.info("%s of the decisions depend on a draw: asked again, some would differ", in_percent(stage.drawn))
 
     def guesses(self, context: Context, game: AdversarialDebiasing, table: Table, stage: Stage) -> Guesses:
         """What adversaries that are fitted to validation rows predict of the groups of the test rows."""

@@ -19,6 +19,7 @@ from trustml_cli.fairness.measure import Scored, adversary_aucs, area_interval, 
 from trustml_cli.fairness.metrics import group_metrics, without_rate
 from trustml_cli.fairness.reweighing import crossed
 from trustml_cli.fairness.thresholds import parity_thresholds, shifted
+from trustml_cli.metrics.columns import in_percent
 from trustml_cli.metrics.intervals import by_image
 from trustml_cli.models.model import Model
 from trustml_cli.tasks.context import Context
@@ -149,7 +150,7 @@ def trade_off(rows: Sequence[Mapping[str, Any]], test: Scored, number: int) -> s
 
     def span(name: str) -> str:
         values = [row[name] for row in rows]
-        return f"{min(values):.3f} to {max(values):.3f}"
+        return f"{in_percent(min(values)).removesuffix(' %')} to {in_percent(max(values))}"
 
     return (
         f"{rows[0]['attribute']}: the share of the favourable label is {span('base_rate')} by group; where it differs, "
@@ -175,10 +176,11 @@ def check_fairness(context: Context, table: Table, stage: Stage, constraint: Con
         sizes.append(fewest((group if parity else 2 * group + rows.labels)[counted]))
         known = sizes[-1] >= FEW and isfinite(value)
         verdicts.append(holds(value, ends, wanted, higher=parity) if known else None)
-        figures.append(f"{attribute.name} {value:.3g} ({ends[0]:.3g} to {ends[1]:.3g})")
+        percent = " %" * parity
+        figures.append(f"{attribute.name} {value:.3g}{percent} ({ends[0]:.3g} to {ends[1]:.3g}{percent})")
     passed = False if False in verdicts else None if None in verdicts else True
     name = constraint.value.replace("_", " ")
-    what = f"p-rules are at least {wanted:g}" if parity else f"{name} differences are at most {wanted:g}"
+    what = f"p-rules are at least {wanted:g} %" if parity else f"{name} differences are at most {wanted:g}"
     smallest = f"{min(sizes)} of the smallest group{'' if parity else ' and label'}"
     figure = f"{', '.join(figures)}; {len(rows.labels):,} rows, {smallest}"
     figure += ": too few to say" if passed is None else ""

@@ -17,7 +17,17 @@ from trustml_cli.config.instantiate import chosen
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, random_indices
 from trustml_cli.data.unseen import split_validation
-from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
+from trustml_cli.metrics.columns import (
+    Columns,
+    conditions,
+    headline,
+    higher,
+    in_percent,
+    logged,
+    lower,
+    neither,
+    sometimes,
+)
 from trustml_cli.metrics.intervals import proportion
 from trustml_cli.models.model import Model
 from trustml_cli.ood.separation import separation, separation_intervals
@@ -172,7 +182,7 @@ class DetectBackdoor(Poisoning):
         """Check that a detector flags no more images of a never-poisoned network than its threshold lets it expect."""
         flagged, n = int(finding.flagged.sum()), len(finding.flagged)
         most = 1 - self.quantile + 3 * sqrt(self.quantile * (1 - self.quantile) * (1 / n + 1 / (n * self.clean_share)))
-        figure = f"{flagged / n:.4f} of {n:,} clean images flagged, up to {most:.4f} expected"
+        figure = f"{in_percent(flagged / n)} of {n:,} clean images flagged, up to {in_percent(most)} expected"
         if finding.anomaly_index is not None:
             figure += f"; anomaly index {finding.anomaly_index:.2f}"
         context.record.check(f"{name} does not flag a network that was never poisoned", flagged / n <= most, figure)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split, random_subset
 from trustml_cli.data.unseen import resize_like
+from trustml_cli.metrics.columns import in_percent
 from trustml_cli.models.features import ModelOutputs, is_linear_head, joined, model_outputs
 from trustml_cli.models.inference import NO_GRADIENT
 from trustml_cli.ood.detector import Detector, FittedState, Fitting
@@ -33,7 +34,7 @@ def check_threshold(context: Context, name: str, passed: int, inliers: int, vali
     enough = validation * (1 - quantile) >= FEWEST
     error = sqrt(quantile * (1 - quantile) * (1 / validation + 1 / inliers))
     holds = abs(share - quantile) <= 3 * error
-    figure = f"{share:.4f} of test inliers pass, {quantile:g} ± {3 * error:.4f} expected"
+    figure = f"{in_percent(share)} of test inliers pass, {in_percent(quantile)} ± {in_percent(3 * error)} expected"
     context.record.check(f"the threshold of {name} holds for test images", holds if enough else None, figure)
 
 

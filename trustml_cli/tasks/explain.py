@@ -119,8 +119,10 @@ class Explain:
             context.record.metrics({"explainer": name}, **row)
         gaps = explained["linear"].gaps if "linear" in explained else None
         verdict = None if gaps is None else gaps.max().item() <= COMPLETE
-        largest = "none" if gaps is None else f"{gaps.max().item():.1e}"
-        measured = f"largest gap {largest} in logits, over {self.baselines:,} random baselines for each example"
+        measured = "not applicable: the model is not linear"
+        if gaps is not None:
+            baselines = f"{self.baselines:,} random baselines for each example"
+            measured = f"largest gap {gaps.max().item():.1e} in logits, over {baselines}"
         context.record.check("weights of a linear model are complete", verdict, measured)
 
         kept = {name: explained[name].maps for name in explainers}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from trustml_cli.attacks.attack import Attack, Norm
 from trustml_cli.attacks.measure import sizes
 from trustml_cli.data.dataset import Dataset, DatasetSource
-from trustml_cli.metrics.columns import Columns, conditions, headline, lower, neither
+from trustml_cli.metrics.columns import Columns, conditions, headline, in_percent, lower, neither
 from trustml_cli.metrics.intervals import average, proportion
 from trustml_cli.models.model import Model
 from trustml_cli.plots.fooling import fooling_images, fooling_rates
@@ -146,7 +146,7 @@ class Fool:
         rate = {name: self.fools(together([*by.values()])).double().mean().item() for name, by in found.items()}
         for name in found:
             if name != NOISE:
-                figure = f"{rate[name]:.3f} against {rate[NOISE]:.3f}"
+                figure = f"{in_percent(rate[name])} against {in_percent(rate[NOISE])}"
                 context.record.check(f"{name} fools more than the noise itself", rate[name] > rate[NOISE], figure)
 
 

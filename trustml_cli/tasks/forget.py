@@ -12,7 +12,17 @@ from trustml_cli.config.instantiate import chosen
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split
 from trustml_cli.data.unseen import split_validation
 from trustml_cli.forgetting.cleaner import Backdoored, Cleaner, chosen_setting
-from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
+from trustml_cli.metrics.columns import (
+    Columns,
+    conditions,
+    headline,
+    higher,
+    in_percent,
+    logged,
+    lower,
+    neither,
+    sometimes,
+)
 from trustml_cli.models.model import Model
 from trustml_cli.plots.backdoor import triggered_predictions
 from trustml_cli.plots.forgetting import success_over_accuracy
@@ -111,7 +121,9 @@ class Forget(Poisoning):
         judge = Judge(context, poison, data)
         before = judge.write(BEFORE, 0.0, found.network, seconds=seconds(found))
         opened = (before.triggered.predicted == poison.aims(before.triggered.labels)).double().mean().item()
-        context.record.check("there is a backdoor to forget", opened >= OPENS, f"success {opened:.4f} before cleaning")
+        context.record.check(
+            "there is a backdoor to forget", opened >= OPENS, f"success {in_percent(opened)} before cleaning"
+        )
         judged = {(BEFORE, 0.0): before}
         if model.trains:
             never = context.train_or_load(replace(spec, data=data), NEVER)

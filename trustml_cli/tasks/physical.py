@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split, random_subset
-from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither
+from trustml_cli.metrics.columns import Columns, conditions, headline, higher, in_percent, logged, lower, neither
 from trustml_cli.metrics.intervals import average, by_image, proportion
 from trustml_cli.models.model import Model
 from trustml_cli.physical.attack import PhysicalAttack
@@ -79,7 +79,7 @@ class MeasurePhysicalAttack:
             self.row(context, data, worn[-1], target)
         context.record.artifact("pattern", {PATTERN: pattern})
         rate = {scene: worn[-1].success(scene, target).double().mean().item() for scene in (PATTERN, NOISE, BARE)}
-        figure = f"{rate[PATTERN]:.3f} against {rate[NOISE]:.3f}"
+        figure = f"{in_percent(rate[PATTERN])} against {in_percent(rate[NOISE])}"
         context.record.check("the pattern fools more than noise in its place", rate[PATTERN] > rate[NOISE], figure)
         choices = context.record.choices
         subject = f"{choices['physical']} for {data.classes[target]!r}: {choices['model']} on {choices['dataset']}"

@@ -18,7 +18,17 @@ from trustml_cli.defences.defence import Defence
 from trustml_cli.defences.detector import FittedDetector, PerturbationDetector
 from trustml_cli.defences.measure import RectifiedResult, ask_rectified, concatenate
 from trustml_cli.defences.rectify import Rectifier, RectifyingNetwork, perturbed
-from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
+from trustml_cli.metrics.columns import (
+    Columns,
+    conditions,
+    headline,
+    higher,
+    in_percent,
+    logged,
+    lower,
+    neither,
+    sometimes,
+)
 from trustml_cli.metrics.intervals import proportion
 from trustml_cli.models.model import Model
 from trustml_cli.ood.measure import DetectionResult, evaluate
@@ -207,5 +217,5 @@ def check_known(context: Context, shown: Mapping[tuple[str, str], RectifiedResul
                 (one.rectified == one.labels).double().mean().item()
                 for one in (shown[name, "classifier"], shown[name, made_on])
             )
-            figure = f"rectified accuracy {known:.4f}, {unknown:.4f} where the rectifier is not known"
+            figure = f"rectified accuracy {in_percent(known)}, {in_percent(unknown)} where the rectifier is not known"
             context.record.check(f"{name} gains nothing from knowing the rectifier", known >= unknown - POINT, figure)

@@ -58,7 +58,12 @@ def test_the_page_of_a_run_says_what_was_measured_and_how_to_do_it_again(sweep: 
     assert page.count("data:image/png;base64,") == pictures + len(run.metrics), "and a frame for each epsilon"
     assert page.index('alt="robustness"') < page.index('alt="examples"'), "the curve before the examples"
     assert page.count('<figure class="frame"') == 2
-    assert f"of {len(run.facts.checks)} checks passed" in page
+    judged = [check for check in run.facts.checks if check.passed is not None]
+    assert f"of {len(judged)} checks passed" in page
+    failed = next(check for check in judged if not check.passed)
+    assert f"{failed.name}: {failed.figure}" in (run.facts.verdict or "")
+    assert page.count(failed.figure) == 1, "a failed check is listed, and not again in the verdict"
+    assert "In every row: attack fgsm, norm linf." in page
     assert page.count("<ins>") == 2  # of what was changed, nothing else
 
 
@@ -73,7 +78,9 @@ def test_the_page_of_a_sweep_names_what_failed_and_leads_to_every_job(sweep: Pat
     means = summary.robust_accuracy
     (verdict,) = {run.facts.verdict for run in read_runs(sweep) if run.status == "completed"}
     assert set(summary.verdict) == {verdict}
-    assert page.count(f'class="long">{verdict}</td>') == page.count("<polyline") == 2
+    assert verdict is not None
+    words = re.sub(r"`(.*?)`", r"<code>\1</code>", verdict[:1].upper() + verdict[1:])
+    assert page.count(f'class="long">{words}</td>') == page.count("<polyline") == 2
     titles, *rows = table(page, 0)
     assert titles[:3] == ["epsilon", "seeds", "robust accuracy"]
     for mean, cells in zip(means, rows, strict=True):

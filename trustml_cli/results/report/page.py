@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -13,7 +14,7 @@ import pandas
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from trustml_cli.config.groups import config_folder, description
-from trustml_cli.metrics.columns import in_words
+from trustml_cli.metrics.columns import in_words, written
 from trustml_cli.results.aggregate import IDENTITY, Answers, Run, read_run, read_runs, table_in
 from trustml_cli.results.masking import known_secrets, masked, without
 from trustml_cli.results.report.curve import small_curve
@@ -31,6 +32,8 @@ SIDE_BY_SIDE = 4  # most runs that are columns of the table of differences
 LARGEST_PICTURE = 16 * MB  # maximum size in bytes of a picture on a page
 PNG = b"\x89PNG\r\n\x1a\n"  # the signature of a PNG file
 WIDE = 1200  # pixels of a picture from which on it has the whole width of a page
+DPI = 150  # of every plot; at this size its letters are as large as those of the page
+FAILED = re.compile(r" \(failed: (?:[^()]|\([^()]*\))*\)")  # the failed checks in a verdict, which a page lists
 PICTURED = 12  # most runs whose pictures a comparison shows; each adds about 100 kB to the page
 
 
@@ -40,6 +43,7 @@ def write_run(folder: Path) -> Path:
     history = table_in(folder, "history.csv")
     tasks = {file.stem: file for file in (config_folder() / "task").glob("*.yaml")}
     task = tasks.get(run.facts.task or "")
+    same, headline = same_in_all(run), run.metrics[headline_columns(run)]
     return write(
         folder / "report.html",
         "run.html",
@@ -48,11 +52,12 @@ def write_run(folder: Path) -> Path:
         purpose=description(task) if task else "",
         headlines=headlines(run),
         few=FEW,
-        headline_table=readable(run.metrics[headline_columns(run)], run.conditions, run.facts.better),
+        headline_table=readable(headline.drop(columns=same), run.conditions, run.facts.better),
         headline_ends=ends(run),
         plots=plots_of(folder),
         slider=slider_in(folder),
-        metrics=readable(important_first(run), run.conditions),
+        metrics=readable(important_first(run).drop(columns=same), run.conditions),
+        same=[(name, run.metrics[name].iloc[0]) for name in same],
         tables=[
             (path.stem.replace("_", " "), readable(frame, list(frame.columns[:1])))
             for path in sorted(folder.glob("*.csv"))
@@ -163,6 +168,9 @@ def environment() -> Environment:
     found.filters["shown"] = shown
     found.filters["in_words"] = in_words
     found.filters["wide"] = wide
+    found.filters["inches"] = lambda data: width_of(data) / DPI
+    found.filters["briefly"] = lambda verdict: FAILED.sub("", verdict[:1].upper() + verdict[1:])
+    found.filters["written"] = lambda value, name: written(name, value)
     return found
 
 
@@ -201,6 +209,11 @@ def important_first(run: Run) -> pandas.DataFrame:
     return frame[[*first, *(name for name in rest if name not in neither), *neither]]
 
 
+def same_in_all(run: Run) -> list[str]:
+    """The conditions that are the same in every row of a run."""
+    return [name for name in run.conditions if name in run.metrics and name not in run.varied]
+
+
 def plots_of(folder: Path) -> list[tuple[str, str]]:
     """The plots of a run in the order in which it made them: a title from the file name, and a data: URL.
 
@@ -227,10 +240,15 @@ def picture_in(folder: Path, path: Path) -> str | None:
     return f"data:image/png;base64,{base64.b64encode(content).decode()}" if content.startswith(PNG) else None
 
 
-def wide(data: str) -> bool:
-    """Whether a PNG in a data: URL, as `picture_in` returns it, is too wide for half a page."""
+def width_of(data: str) -> int:
+    """The width in pixels of a PNG in a data: URL, as `picture_in` returns it."""
     start = base64.b64decode(data.partition(",")[2][:32])
-    return int.from_bytes(start[16:20]) > WIDE
+    return int.from_bytes(start[16:20])
+
+
+def wide(data: str) -> bool:
+    """Whether such a PNG is too wide for half a page, and for a phone."""
+    return width_of(data) > WIDE
 
 
 def config_of(run: Run) -> str:
