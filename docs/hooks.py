@@ -100,7 +100,11 @@ def choices(group: str) -> dict[str, Path]:
 
 def gallery() -> str:
     """A picture for each task, with its command."""
-    parts = ["# Gallery\n\nOne picture of each task, made by the command below it on embedded data, within a minute."]
+    parts = [
+        "# Gallery\n\nOne picture of each task, made by the command below it on embedded data, most of them within a "
+        "minute. Numbers change a little with the number of threads: fgsm is shown with two, the others with one "
+        "(`OMP_NUM_THREADS=1`)."
+    ]
     for task, file in choices("task").items():
         words, _ = PICTURES[task]
         command = shlex.join(["trustml", f"task={task}", *words])

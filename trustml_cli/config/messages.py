@@ -72,7 +72,7 @@ def unknown_key(key: str, conf: Path, words: list[str]) -> str:
     lists = f"(trustml show {kind} lists the names)"
     if group and chosen[group] is None:
         return f"{given}: there is no {top} yet; add {group}=NAME {lists}"
-    if group and not {*map(str, config.get(top, {}))} - {"_target_"}:
+    if kind not in ("", "task") and not {*map(str, config.get(top, {}))} - {"_target_"}:
         return f"{given}: {group}={chosen[group]} has no keys; choose another {kind} {lists}"
     parent, _, name = key.rpartition(".")
     while parent and not isinstance(OmegaConf.select(config, parent), DictConfig):

@@ -24,7 +24,9 @@ def test_a_browser_shows_every_page_whole_without_a_complaint_or_a_request(
         tab.on("request", lambda request: asked.append(request.url))
         for page in pages.values():
             tab.goto(page.as_uri())
-            widths = tab.eval_on_selector_all(".plots img", "images => images.map(image => image.naturalWidth)")
+            widths = tab.eval_on_selector_all(
+                ".plots img, .natural img", "images => images.map(image => image.naturalWidth)"
+            )
             assert widths, page
             assert all(width > 100 for width in widths), page
             tab.set_viewport_size(PHONE)
