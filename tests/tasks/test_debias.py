@@ -24,6 +24,7 @@ from trustml_cli.data.table import Attribute, Rows, Table
 from trustml_cli.fairness.constraint import Constraint
 from trustml_cli.fairness.measure import Scored
 from trustml_cli.fairness.metrics import p_rule
+from trustml_cli.metrics.columns import in_percent
 from trustml_cli.models.dense import Logistic
 from trustml_cli.models.model import Normalization
 from trustml_cli.results.recorder import Recorder
@@ -246,7 +247,8 @@ def test_thresholds_change_decisions_and_not_probabilities(ran: Ran) -> None:
         assert 100 * chosen.min() / chosen.max() == pytest.approx(rows.p_rule_sex[stage])
     origin, sex = record.facts["remarks"]
     assert origin.startswith("origin: the share of the favourable label is ")
-    assert f"calibration errors are {debiased.loc['sex'].ece.min():.3f} to {debiased.loc['sex'].ece.max():.3f}" in sex
+    ends = [in_percent(debiased.loc["sex"].ece.min()).removesuffix(" %"), in_percent(debiased.loc["sex"].ece.max())]
+    assert f"calibration errors are {' to '.join(ends)}" in sex
     assert f"equalized odds difference {rows.equalized_odds_difference_sex.debiased:.3f}" in sex
 
 
