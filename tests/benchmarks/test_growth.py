@@ -8,6 +8,7 @@ from benchmarks import photos
 from benchmarks.growth import one
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("task", ["fgsm", "train"])
 def test_time_and_memory_of_a_task_are_measured(task: str) -> None:
     found = one(task, images=200, width=8, classes=3)
