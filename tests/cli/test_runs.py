@@ -11,7 +11,7 @@ import pytest
 
 from tests.helpers import Cli, leave_run
 from trustml_cli.cli.runs import Listed, export, lines, ordered, selected
-from trustml_cli.metrics.columns import in_percent
+from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.results.aggregate import read_runs
 from trustml_cli.results.recorder import Recorder
 from trustml_cli.system.errors import InputError

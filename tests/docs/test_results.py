@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.helpers import Cli, metrics
-from trustml_cli.metrics.columns import in_percent
+from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.results.study import Item
 
 DOCS = Path(__file__).parents[2] / "docs"

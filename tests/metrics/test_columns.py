@@ -10,13 +10,13 @@ from trustml_cli.metrics.columns import (
     conditions,
     declared,
     higher,
-    in_percent,
     in_words,
     is_share,
     lower,
     neither,
     sometimes,
 )
+from trustml_cli.metrics.numbers import in_percent
 
 
 @pytest.mark.parametrize("task", choices("task"))

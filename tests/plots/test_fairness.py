@@ -10,7 +10,7 @@ from tests.helpers import points, texts
 from trustml_cli.data.table import Attribute
 from trustml_cli.fairness.by_group import group_columns
 from trustml_cli.fairness.measure import Point, Scored
-from trustml_cli.metrics.columns import in_percent
+from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.plots.fairness import densities, groups_of, training_path
 
 SEX = Attribute("sex", ("female", "male"))

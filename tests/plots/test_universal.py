@@ -7,7 +7,7 @@ from torch import nn
 
 from tests.helpers import drawn, texts
 from trustml_cli.attacks.universal_base import TransferResult
-from trustml_cli.metrics.columns import in_percent
+from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.plots.style import GREEN, ORANGE
 from trustml_cli.plots.universal import fooled_images, perturbations, transfer_matrix
 

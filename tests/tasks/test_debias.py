@@ -24,7 +24,7 @@ from trustml_cli.data.table import Attribute, Rows, Table
 from trustml_cli.fairness.constraint import Constraint
 from trustml_cli.fairness.measure import Scored
 from trustml_cli.fairness.metrics import p_rule
-from trustml_cli.metrics.columns import in_percent
+from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.models.dense import Logistic
 from trustml_cli.models.model import Normalization
 from trustml_cli.results.recorder import Recorder

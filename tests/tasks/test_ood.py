@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from tests.configs import composed
 from tests.helpers import Cli, MakeContext, facts, metrics, newest
-from trustml_cli.metrics.columns import in_percent
+from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.ood.measure import evaluate
 from trustml_cli.ood.separation import separation_intervals
 from trustml_cli.tasks.detection import check_threshold

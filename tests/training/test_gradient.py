@@ -16,7 +16,7 @@ from trustml_cli.attacks.attack import Norm
 from trustml_cli.config.instantiate import build
 from trustml_cli.data.dataset import Dataset, InMemory, Split
 from trustml_cli.defences.free import FreeTraining
-from trustml_cli.metrics.columns import in_percent
+from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.models.dense import Mlp
 from trustml_cli.models.model import InputSpec, Normalization
 from trustml_cli.system.errors import InputError, RunFailed

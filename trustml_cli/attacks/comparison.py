@@ -16,7 +16,7 @@ from trustml_cli.attacks.attack_view import AttackView
 from trustml_cli.attacks.checks import BROKEN, MASKING, WEAK, CheckResult, Comparison, share
 from trustml_cli.attacks.measure import Predictions, attack_curve
 from trustml_cli.attacks.power import POINT, clearly, needed, smallest_gap
-from trustml_cli.metrics.columns import in_percent
+from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.models.inference import logits_of
 
 BENT = 1e-3  # linearity tolerance, relative to the spread of the logits

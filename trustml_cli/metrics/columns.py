@@ -24,6 +24,8 @@ from enum import Enum
 from math import inf
 from typing import TypeAlias
 
+from trustml_cli.metrics.numbers import in_percent, significant
+
 PARTS = ("_ci_low", "_ci_high", "_n")
 ANSWERS = "_answers"  # NAME_answers: the values by image behind NAME, which are not a column
 OVER_SEEDS, POOLED = "_over_seeds", "_pooled"  # kinds of interval in a summary: NAME_over_seeds_ci_low
@@ -82,22 +84,6 @@ def written(name: str, number: float) -> str:
     if name.endswith("seconds") and abs(number) < 1000:
         return f"{number:.3g}"
     return f"{number:.1f} %" if is_percentage(name) else significant(number)
-
-
-def significant(number: float) -> str:
-    """Four significant digits, with thousands separators; whole numbers in full."""
-    if float(number).is_integer() and abs(number) < 1e15:
-        return f"{int(number):,}"
-    return f"{number:,.1f}" if abs(number) >= 1000 else f"{number:.4g}"
-
-
-def in_percent(share: float) -> str:
-    """A share in percent with one decimal, such as '96.5 %'; with more where one would round to none or all."""
-    for decimals in (1, 2, 3, 4):
-        text = f"{100 * share:.{decimals}f}"
-        if float(text) not in (0, 100) or share in (0, 1):
-            break
-    return f"{text.removesuffix('.0') if share in (0, 1) else text} %"
 
 
 def natural_range(name: str) -> tuple[float, float]:

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from trustml_cli.metrics.calibration import equal_width, expected_calibration_error
-from trustml_cli.metrics.columns import in_percent
 from trustml_cli.metrics.intervals import wilson_interval
+from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.plots.lines import Line, few_places, shares
 from trustml_cli.plots.style import BLUE, GREY, ORANGE, logarithmic, new_figure, percent, tidy
 from trustml_cli.training.predict import Answers

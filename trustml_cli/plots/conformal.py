@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from trustml_cli.metrics.columns import in_percent
 from trustml_cli.metrics.intervals import wilson_interval
+from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.plots.calibration import unit_of, words
 from trustml_cli.plots.lines import Line, few_places, shares
 from trustml_cli.plots.ood import LINES

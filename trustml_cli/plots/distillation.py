@@ -6,8 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from trustml_cli.metrics.columns import in_percent
 from trustml_cli.metrics.intervals import wilson_interval
+from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.plots.lines import Line, few_places, figure_of_lines, shares
 from trustml_cli.plots.style import BLUE, GREEN, ORANGE, logarithmic, new_figure, percent, tidy
 from trustml_cli.training.predict import Answers

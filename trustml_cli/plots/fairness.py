@@ -12,7 +12,7 @@ from torch import Tensor
 from trustml_cli.data.table import Attribute
 from trustml_cli.fairness.measure import Point, Scored
 from trustml_cli.metrics.calibration import BINS as CALIBRATION_BINS
-from trustml_cli.metrics.columns import in_percent
+from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.plots.calibration import counts_in_bins, reliability_points
 from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, logarithmic, new_figure, tidy
 

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from trustml_cli.metrics.columns import in_percent
+from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.plots.lines import Line, few_places, figure_of_lines
 from trustml_cli.plots.ood import LINES
 from trustml_cli.plots.style import GREY, logarithmic, name_rows, new_figure, percent, tidy, tile

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from trustml_cli.metrics.columns import in_percent
+from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.ood.measure import DetectionResult
 from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, logarithmic, new_figure, percent, tidy
 

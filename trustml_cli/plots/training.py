@@ -9,7 +9,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from trustml_cli.data.batches import as_pixels
 from trustml_cli.data.dataset import Split
-from trustml_cli.metrics.columns import in_percent
+from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.plots.style import (
     BLUE,
     GREEN,

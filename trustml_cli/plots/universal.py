@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from trustml_cli.attacks.measure import predict_images
 from trustml_cli.attacks.universal_base import TransferResult
-from trustml_cli.metrics.columns import in_percent
+from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.plots.robustness import NORM_SYMBOLS
 from trustml_cli.plots.style import GREEN, GREY, ORANGE, label_answer, new_figure, percent, show_image
 

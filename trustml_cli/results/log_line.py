@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trustml_cli.metrics.columns import Column, significant, written
+from trustml_cli.metrics.columns import Column, written
+from trustml_cli.metrics.numbers import significant
 from trustml_cli.system.printable import printable
 
 FEW = 20  # most rows of a table

@@ -15,18 +15,9 @@ from trustml_cli.corruptions.corruption import Corruption
 from trustml_cli.data.dataset import DatasetSource
 from trustml_cli.defences.defence import Defence
 from trustml_cli.metrics.calibration import calibration_columns
-from trustml_cli.metrics.columns import (
-    Columns,
-    conditions,
-    headline,
-    higher,
-    in_percent,
-    logged,
-    lower,
-    neither,
-    sometimes,
-)
+from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
 from trustml_cli.metrics.intervals import average, by_image
+from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.models.model import Model
 from trustml_cli.plots.calibration import calibration_under_perturbation, reliability_diagrams
 from trustml_cli.system.errors import InputError

@@ -14,8 +14,9 @@ from trustml_cli.corruptions.corruption import Corruption
 from trustml_cli.data.batches import as_pixels
 from trustml_cli.data.dataset import Dataset, DatasetSource
 from trustml_cli.defences.defence import Defence
-from trustml_cli.metrics.columns import Columns, conditions, headline, higher, in_percent, logged, lower, neither
+from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither
 from trustml_cli.metrics.intervals import average, proportion
+from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.models.model import Model
 from trustml_cli.plots.conformal import coverage_under_perturbation, sets_of_images, sizes_of_sets
 from trustml_cli.system.ranges import require

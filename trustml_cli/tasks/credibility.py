@@ -15,18 +15,9 @@ from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory, Split, random_subset
 from trustml_cli.data.unseen import split_validation
 from trustml_cli.defences.defence import Defence
-from trustml_cli.metrics.columns import (
-    Columns,
-    conditions,
-    headline,
-    higher,
-    in_percent,
-    logged,
-    lower,
-    neither,
-    sometimes,
-)
+from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
 from trustml_cli.metrics.intervals import average, proportion
+from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.models.features import choose_layers, output_layer
 from trustml_cli.models.model import Model, require_images
 from trustml_cli.ood.detector import Detector, FittedState

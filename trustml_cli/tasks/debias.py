@@ -16,17 +16,8 @@ from trustml_cli.fairness.adversarial import AdversarialDebiasing, Adversary
 from trustml_cli.fairness.constraint import Constraint
 from trustml_cli.fairness.guesses import guesses_by_boosting, guesses_by_score
 from trustml_cli.fairness.measure import Scored, lowest_p_rule_interval
-from trustml_cli.metrics.columns import (
-    Columns,
-    conditions,
-    headline,
-    higher,
-    in_percent,
-    logged,
-    lower,
-    neither,
-    sometimes,
-)
+from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
+from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.models.model import Model
 from trustml_cli.plots.fairness import densities, groups_of, training_path
 from trustml_cli.system.errors import InputError

@@ -19,8 +19,8 @@ from trustml_cli.fairness.measure import Scored, adversary_aucs, area_interval, 
 from trustml_cli.fairness.metrics import group_metrics, without_rate
 from trustml_cli.fairness.reweighing import crossed
 from trustml_cli.fairness.thresholds import parity_thresholds, shifted
-from trustml_cli.metrics.columns import in_percent
 from trustml_cli.metrics.intervals import by_image
+from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.models.model import Model
 from trustml_cli.tasks.context import Context
 from trustml_cli.tasks.debias_rows import FEW

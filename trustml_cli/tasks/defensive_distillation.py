@@ -17,18 +17,9 @@ from trustml_cli.attacks.standard import Standard
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split, random_subset
 from trustml_cli.defences.distillation import DefensiveDistillation
-from trustml_cli.metrics.columns import (
-    Columns,
-    conditions,
-    headline,
-    higher,
-    in_percent,
-    logged,
-    lower,
-    neither,
-    sometimes,
-)
+from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
 from trustml_cli.metrics.intervals import proportion
+from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.models.model import Model
 from trustml_cli.plots.distillation import accuracy_over_temperature
 from trustml_cli.plots.robustness import NORM_SYMBOLS

@@ -17,18 +17,9 @@ from trustml_cli.config.instantiate import chosen
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, random_indices
 from trustml_cli.data.unseen import split_validation
-from trustml_cli.metrics.columns import (
-    Columns,
-    conditions,
-    headline,
-    higher,
-    in_percent,
-    logged,
-    lower,
-    neither,
-    sometimes,
-)
+from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
 from trustml_cli.metrics.intervals import proportion
+from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.models.model import Model
 from trustml_cli.ood.separation import separation, separation_intervals
 from trustml_cli.plots.detect_backdoor import (

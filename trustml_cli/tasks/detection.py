@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split, random_subset
 from trustml_cli.data.unseen import resize_like
-from trustml_cli.metrics.columns import in_percent
+from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.models.features import ModelOutputs, is_linear_head, joined, model_outputs
 from trustml_cli.models.inference import NO_GRADIENT
 from trustml_cli.ood.detector import Detector, FittedState, Fitting

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from trustml_cli.attacks.attack import Attack, Norm
 from trustml_cli.attacks.measure import sizes
 from trustml_cli.data.dataset import Dataset, DatasetSource
-from trustml_cli.metrics.columns import Columns, conditions, headline, in_percent, lower, neither
+from trustml_cli.metrics.columns import Columns, conditions, headline, lower, neither
 from trustml_cli.metrics.intervals import average, proportion
+from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.models.model import Model
 from trustml_cli.plots.fooling import fooling_images, fooling_rates
 from trustml_cli.system.errors import InputError, prefix_errors

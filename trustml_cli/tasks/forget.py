@@ -12,17 +12,8 @@ from trustml_cli.config.instantiate import chosen
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split
 from trustml_cli.data.unseen import split_validation
 from trustml_cli.forgetting.cleaner import Backdoored, Cleaner, chosen_setting
-from trustml_cli.metrics.columns import (
-    Columns,
-    conditions,
-    headline,
-    higher,
-    in_percent,
-    logged,
-    lower,
-    neither,
-    sometimes,
-)
+from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
+from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.models.model import Model
 from trustml_cli.plots.backdoor import triggered_predictions
 from trustml_cli.plots.forgetting import success_over_accuracy

@@ -12,8 +12,9 @@ from trustml_cli.config.instantiate import chosen
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split
 from trustml_cli.data.unseen import split_validation, without_class
 from trustml_cli.defences.defence import Defence
-from trustml_cli.metrics.columns import Columns, conditions, headline, higher, in_percent, logged, lower, neither
+from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither
 from trustml_cli.metrics.intervals import proportion
+from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.models.features import output_layer
 from trustml_cli.models.model import Model, require_images
 from trustml_cli.models.pretrained import AsPublished

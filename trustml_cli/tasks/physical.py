@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split, random_subset
-from trustml_cli.metrics.columns import Columns, conditions, headline, higher, in_percent, logged, lower, neither
+from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither
 from trustml_cli.metrics.intervals import average, by_image, proportion
+from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.models.model import Model
 from trustml_cli.physical.attack import PhysicalAttack
 from trustml_cli.physical.transformations import Ranges

@@ -18,18 +18,9 @@ from trustml_cli.defences.defence import Defence
 from trustml_cli.defences.detector import FittedDetector, PerturbationDetector
 from trustml_cli.defences.measure import RectifiedResult, ask_rectified, concatenate
 from trustml_cli.defences.rectify import Rectifier, RectifyingNetwork, perturbed
-from trustml_cli.metrics.columns import (
-    Columns,
-    conditions,
-    headline,
-    higher,
-    in_percent,
-    logged,
-    lower,
-    neither,
-    sometimes,
-)
+from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
 from trustml_cli.metrics.intervals import proportion
+from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.models.model import Model
 from trustml_cli.ood.measure import DetectionResult, evaluate
 from trustml_cli.plots.ood import roc_curves

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from trustml_cli.data.batches import Augmentation, batches
 from trustml_cli.data.dataset import Dataset, InMemory, Split, random_subset
-from trustml_cli.metrics.columns import in_percent
+from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.models.classifier import Classifier, memory_format, rehearse
 from trustml_cli.models.model import DataDependentInit, FixedFirst
 from trustml_cli.system.errors import InputError

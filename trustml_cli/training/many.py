@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, Split
-from trustml_cli.metrics.columns import in_percent
+from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.models.model import DataDependentInit, FixedFirst
 from trustml_cli.system.hardware import Hardware, Precision, report_out_of_memory
 from trustml_cli.system.progress import Progress

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, random_subset
-from trustml_cli.metrics.columns import in_percent
+from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.system.hardware import Hardware, seeded
 from trustml_cli.system.progress import Progress
 from trustml_cli.training.predict import predict

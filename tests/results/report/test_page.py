@@ -10,7 +10,7 @@ import pandas
 import pytest
 
 from tests.helpers import leave_run, metrics
-from trustml_cli.metrics.columns import in_percent
+from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.results.aggregate import answers_of, read_runs, sweep_table
 from trustml_cli.results.report.page import PNG, write_comparison, write_run, write_sweep
 from trustml_cli.sweeps.callback import finish_sweep

@@ -8,7 +8,8 @@ from typing import Any, TypeGuard
 
 import pandas
 
-from trustml_cli.metrics.columns import OVER_SEEDS, PARTS, POOLED, Better, significant, written
+from trustml_cli.metrics.columns import OVER_SEEDS, PARTS, POOLED, Better, written
+from trustml_cli.metrics.numbers import significant
 
 MOST_ROWS = 10_000  # maximum rows of a table on a page; a browser takes minutes to show more
 NOTHING = "–"  # shown for a missing value
