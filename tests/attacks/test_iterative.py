@@ -152,7 +152,7 @@ def test_a_loss_that_adds_up_all_classes_runs_after_decoys(loss: str, target: in
         (lambda: mifgsm(Norm.linf, decay=2), "decay: must be between 0 and 1"),
         (lambda: bim(Norm.l0), "norm: must be one of linf, l2, l1"),
         (lambda: RFGSM(norm=Norm.l2, target=None, random_share=1.0), "random_share: must be at least 0 and below 1"),
-        (lambda: Noise(norm=Norm.l2, target=3), "target: noise aims at nothing"),
+        (lambda: Noise(norm=Norm.l2, target=3), "target: must be null, got 3; noise has no target"),
     ],
 )
 def test_values_out_of_range_are_refused(build: object, words: str) -> None:

@@ -100,7 +100,7 @@ BAD_INPUT = [
     (["task=attack", "attack=apgd_ce", "attack.loss=hinge"], ["attack.loss", "margin, dlr"]),
     (["task=attack", "attack=standard", "attack.area=0"], ["attack.area", "above 0"]),
     (["task=attack", "attack=cw", "attack.norm=l1"], ["attack.norm", "l2, linf, l0 for this attack", "l1"]),
-    (["task=attack", "attack=noise", "attack.target=3"], ["attack.target", "aims at nothing"]),
+    (["task=attack", "attack=noise", "attack.target=3"], ["attack.target", "noise has no target"]),
     (["task=attack", "task.transfer_to=mlpp"], ["task.transfer_to=mlpp", "'mlp'"]),
     (["task=attack", "task.transfer_to=table_mlp", "model=logistic", "trainer=sklearn"], ["trainer", "logistic"]),
     (["task=attack", "task.transfer_to=cifar_cnn"], ["task.transfer_to", "cifar_cnn is under attack"]),

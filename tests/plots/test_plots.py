@@ -19,10 +19,10 @@ from trustml_cli.backdoors.poison import Poison
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.metrics.intervals import wilson_interval
 from trustml_cli.plots.backdoor import accuracy_bars, answers_by_class, poisoned_samples, triggered_predictions
-from trustml_cli.plots.filed import filed_under
 from trustml_cli.plots.loss_surface import loss_surfaces
 from trustml_cli.plots.robustness import adversarial_examples, defended_curves, robustness_curve
 from trustml_cli.plots.style import GREEN, ORANGE
+from trustml_cli.plots.target_class import target_class
 from trustml_cli.plots.training import confusion_matrix, misclassified, training_curves
 from trustml_cli.plots.transfer import transferred_answers
 from trustml_cli.training.predict import Answers
@@ -239,19 +239,20 @@ def test_poisoned_samples_stand_below_their_originals_with_both_labels(tiny_data
     figure.savefig(tmp_path / "samples.png")
 
 
-def test_the_poisoned_training_set_is_shown_as_it_is_labelled(tiny_data: Dataset) -> None:
+def test_the_target_class_is_shown_as_it_is_labelled(tiny_data: Dataset) -> None:
     trigger = Patch(size=3, color=[1.0], image=None, corner=Corner.top_left, margin=0)
     poison = Poison(trigger=trigger, source=(0,), target=1, classes=2, clean_label=False, rate=0.25, seed=0)
     chosen = poison.choose(tiny_data.train.labels).nonzero()[:, 0]
     bright = (tiny_data.train.labels == 1).nonzero()[:, 0]
-    figure = filed_under(tiny_data.train, poison.apply(tiny_data).train, [bright, chosen], CLASSES, "8 of 64")
+    kinds = {"clean": bright, "poisoned": chosen}
+    figure = target_class(tiny_data.train, poison.apply(tiny_data).train, kinds, CLASSES, "labelled bright")
     (panel,) = figure.axes
     captions = [text.get_text() for text in panel.texts][:18]
     assert captions == ["bright"] * 10 + ["bright (is dark)"] * 8
     corners = [np.asarray(image.get_array())[:3, :3].min() for image in panel.images]
     assert max(corners[:10]) < 1
     assert corners[10:] == [1] * 8  # the patch
-    for words in ("8 of 64", "target class", "poisoned", "changed by the poison"):
+    for words in ("labelled bright", "clean", "poisoned", "changed by the poison"):
         assert words in texts(figure)
 
 
@@ -321,8 +322,8 @@ def test_loss_surfaces_name_the_class_and_draw_the_border() -> None:
         corners = np.concatenate([path.vertices for path in border.get_paths()])
         assert corners[:, 0] == pytest.approx(0.05 / 3)  # a third of the way from 0.5 to -1
     for words in (
-        f"{CLASSES[0]}: wrong in 40.0 % of it",
-        f"{CLASSES[1]}: wrong in 60.0 % of it",
+        f"{CLASSES[0]}: wrong in 40.0 % of the area",
+        f"{CLASSES[1]}: wrong in 60.0 % of the area",
         "fgsm against cnn",
         "nats",
     ):

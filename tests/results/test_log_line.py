@@ -19,7 +19,7 @@ ACCURACY = {"accuracy": 0.61559, "accuracy_ci_low": 0.5698, "accuracy_ci_high": 
             {"rate": 0.25, **ACCURACY, "quiet": 1},
             "epsilon 0.1: accuracy 61.6 % (57.0 to 65.9 %, n = 1,450), rate 25.0 %",
         ),
-        ({}, {"accuracy": 0.5, "loss": 1234567.8}, "accuracy 50.0 %, loss 1,234,567.8"),
+        ({}, {"accuracy": 0.5, "loss": 1234567.8}, "accuracy 50.0 %, loss 1,234,568"),
         ({"epsilon": 2}, {"accuracy": float("nan"), "rate": 0.5}, "epsilon 2: rate 50.0 %"),
         ({"epsilon": 2}, {"accuracy": None, "quiet": 0.5}, ""),
     ],

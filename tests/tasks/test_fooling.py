@@ -20,8 +20,8 @@ def run(trustml: Cli, folder: Path, *words: str) -> Path:
 def test_many_steps_fool_more_than_one_and_one_more_than_noise(trustml: Cli, tmp_path: Path) -> None:
     directory = run(trustml, tmp_path, "task.noise_images=60", "task.epsilon=0.2")
     table = metrics(directory)
-    assert list(table.method.unique()) == ["noise", "one_step", "many_steps"]
-    assert list(table[table.method == "noise"].target) == [*map(str, range(10)), "all"]
+    assert list(table.method[:3]) == ["noise", "one_step", "many_steps"]
+    assert list(table[table.method == "noise"].target) == ["all", *map(str, range(10))]
     over_all = table[table.target == "all"].set_index("method")
     rate = over_all.fooling_rate
     assert rate["noise"] < 0.2
@@ -40,7 +40,7 @@ def test_many_steps_fool_more_than_one_and_one_more_than_noise(trustml: Cli, tmp
 
 def test_targets_may_be_chosen_and_a_high_bar_is_passed_by_fewer(trustml: Cli, tmp_path: Path) -> None:
     table = metrics(run(trustml, tmp_path, "task.target=[3,8,3]", "task.confidence=0.95", "task.noise_images=50"))
-    assert list(table.target) == ["3", "8", "all"] * 3
+    assert list(table.target) == ["all"] * 3 + ["3", "8"] * 3
     assert (table.fooling_rate[table.method == "one_step"] < table.target_rate[table.method == "one_step"]).any()
 
 

@@ -17,7 +17,7 @@ def test_figures_by_hand() -> None:
         torch.tensor([1.0, 2, 3, 4]), torch.full((4,), 3.0), classes, torch.tensor([0, 1, 0, 0]), 1 - classes
     )
     assert (found["distance"], found["nearest_other_class"]) == (2.5, 3)
-    assert (found["share_farther"], found["share_farther_n"]) == (0.5, 4)
+    assert (found["share_beyond_another_class"], found["share_beyond_another_class_n"]) == (0.5, 4)
     assert found["agreement"] == 0.75
     assert (found["clean_accuracy"], found["accuracy"]) == (0, 0.25)
 
@@ -27,7 +27,7 @@ def test_look_alikes_are_farther_than_other_digits(trustml: Cli, tmp_path: Path)
     assert answer.returncode == 0, answer.stderr
     rows = metrics(newest(tmp_path)).set_index("norm")
     assert list(rows.index) == ["l0", "l1", "l2", "linf"]
-    assert (rows.share_farther > 0.9).all()
+    assert (rows.share_beyond_another_class > 0.9).all()
     assert rows.distance["l0"] == 64
     assert rows.agreement["l0"] > 0.98 > rows.agreement["l2"]  # no network minds one grey level
     assert [path.stem for path in (newest(tmp_path) / "plots").iterdir()] == ["pairs"]

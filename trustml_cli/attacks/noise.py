@@ -22,7 +22,7 @@ class Noise(Attack):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.target is not None:
-            raise ValueError("target: noise aims at nothing; leave it null")
+            raise ValueError(f"target: must be null, got {self.target}; noise has no target")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
         return random_start(x, epsilon, self.norm)

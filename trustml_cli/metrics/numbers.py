@@ -2,10 +2,9 @@
 
 
 def significant(number: float) -> str:
-    """Four significant digits, with thousands separators; whole numbers in full."""
-    if float(number).is_integer() and abs(number) < 1e15:
-        return f"{int(number):,}"
-    return f"{number:,.1f}" if abs(number) >= 1000 else f"{number:.4g}"
+    """Four significant digits; whole numbers in full, and others from 1,000 to 10 million without decimals."""
+    whole = float(number).is_integer() and abs(number) < 1e15
+    return f"{number:,.0f}" if whole or 1000 <= abs(number) < 1e7 else f"{number:.4g}"
 
 
 def in_percent(share: float) -> str:

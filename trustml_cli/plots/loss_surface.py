@@ -27,11 +27,11 @@ def loss_surfaces(surfaces: Sequence[Surface], classes: Sequence[str], subject: 
             panel.contour(offsets, offsets, surface.margin.numpy(), levels=[0], colors=[ORANGE], linewidths=1.5)
         panel.plot(0, 0, "+", color="black", markersize=9)
         panel.set_aspect("equal")
-        share = f"wrong in {in_percent(wrong.mean().item())} of it" if wrong.any() else "right everywhere"
+        share = f"wrong in {in_percent(wrong.mean().item())} of the area" if wrong.any() else "right everywhere"
         tidy(panel, f"{classes[surface.label]}: {share}", "along the gradient's direction", "")
         panel.grid(False)
     axes[0, 0].set_ylabel("along a random direction")
     figure.colorbar(drawn, ax=axes[0, :].tolist(), label="cross-entropy (nats)", shrink=0.8)
     figure.suptitle(f"Loss around images: {subject}", fontsize=11)
-    figure.supxlabel("+: the image; orange line: where the answer turns wrong", fontsize=8)
+    figure.supxlabel("+: the image; orange line: the decision boundary", fontsize=8)
     return figure

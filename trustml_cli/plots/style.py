@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # the plot of a sweep must not import torch
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#C44E00", "#007A59", "#595959"
 SERIES = (BLUE, ORANGE, GREEN, "#7A4A8C", "#8C6D00", "#3A9BC9", "#B3446C", GREY)
 """Colours of several lines, after the same source, ordered such that neighbours differ in brightness."""
+MARGIN = 0.07  # inches above and below each panel and title
 GAP = 0.06  # gap between tiles in tile widths; three times as much between rows, for the captions
 
 rcParams["text.parse_math"] = False  # show "$" in class names literally
@@ -53,6 +54,7 @@ def new_figure(
 ) -> tuple[Figure, NDArray[Any]]:
     """A figure (`width` × `height` inches) and its axes [rows, columns]; `heights` are the relative row heights."""
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    figure.get_layout_engine().set(h_pad=MARGIN)  # type: ignore[union-attr, call-arg]
     return figure, figure.subplots(rows, columns, squeeze=False, height_ratios=heights)
 
 

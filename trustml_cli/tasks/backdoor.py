@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-
 from trustml_cli.backdoors.concealment import Concealment
 from trustml_cli.backdoors.poison import Poison
 from trustml_cli.backdoors.trigger import Overlay, Trigger
@@ -14,7 +12,7 @@ from trustml_cli.defences.defence import Defence
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither
 from trustml_cli.models.model import Model
 from trustml_cli.plots.backdoor import answers_by_class, poisoned_samples, triggered_predictions
-from trustml_cli.plots.filed import filed_under
+from trustml_cli.plots.target_class import target_class
 from trustml_cli.system.errors import InputError
 from trustml_cli.tasks.context import Context
 from trustml_cli.tasks.poisoning import (
@@ -114,11 +112,13 @@ class PlantBackdoor(Poisoning):
             subject = f"{counts} have the {trigger} and the label {target}"
             figure = poisoned_samples(data.train, poisoned.train, chosen[: self.examples], data.classes, subject)
             context.record.plot("samples", figure)
-            own = torch.tensor([], dtype=torch.int64)  # the target's images that are not poisoned
             if poison.target is not None:
                 own = ((data.train.labels == poison.target) & ~poison.choose(data.train.labels)).nonzero()[:, 0]
-            figure = filed_under(data.train, poisoned.train, [own, chosen], data.classes, subject)
-            context.record.plot("filed", figure)
+                subject = f"Training images labelled {target}: {len(own):,} clean, {len(chosen):,} with the {trigger}"
+                figure = target_class(
+                    data.train, poisoned.train, {"clean": own, "poisoned": chosen}, data.classes, subject
+                )
+                context.record.plot("target_class", figure)
             subject = f"Test images with the {trigger}, which are to be classified as {target}"
             figure = triggered_predictions(bare, triggered, named, data.classes, self.examples, subject)
             context.record.plot("triggered_predictions", figure)

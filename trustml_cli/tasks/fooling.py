@@ -21,6 +21,7 @@ from trustml_cli.models.model import Model
 from trustml_cli.plots.fooling import fooling_images, fooling_rates
 from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.hardware import seeded
+from trustml_cli.system.progress import Progress
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context
 from trustml_cli.training.predict import BATCH
@@ -68,7 +69,7 @@ class Fool:
     def __call__(
         self, context: Context, dataset: DatasetSource, model: Model, trainer: Trainer, methods: Mapping[str, Attack]
     ) -> None:
-        """Write a row for each method and class, one for all classes of a method, and the same for unchanged noise."""
+        """Write a row for all classes of each method, then for each class alone, and the same for unchanged noise."""
         data = context.load(dataset)
         if len(data.shape) != 3:
             raise InputError("dataset: holds no images; noise is made into images only")
@@ -80,16 +81,21 @@ class Fool:
         noise = noise.to(context.hardware.device)
 
         found: dict[str, dict[str, Fooling]] = {}
+        seconds: dict[str, dict[str, float]] = {}
         for method, attack in {NOISE: None, **methods}.items():
-            found[method], begin = {}, perf_counter()
-            for number in targets:
-                start = perf_counter()
+            found[method], seconds[method] = {}, {}
+            for number in Progress(targets, desc=method.replace("_", " "), unit="class"):
+                start, label = perf_counter(), data.classes[number]
                 with seeded(context.seed):
                     images = noise if attack is None else self.driven(network, noise, replace(attack, target=number))
-                found[method][data.classes[number]] = fooling = judged(network, images, number)
-                self.row(context, method, data.classes[number], fooling, noise, perf_counter() - start)
-            everything = noise.repeat(len(targets), 1, 1, 1)
-            self.row(context, method, ALL, together([*found[method].values()]), everything, perf_counter() - begin)
+                found[method][label] = judged(network, images, number)
+                seconds[method][label] = perf_counter() - start
+        everything = noise.repeat(len(targets), 1, 1, 1)
+        for method, by in found.items():
+            self.row(context, method, ALL, together([*by.values()]), everything, sum(seconds[method].values()))
+        for method, by in found.items():
+            for label, one in by.items():
+                self.row(context, method, label, one, noise, seconds[method][label])
         shown = {f"{name}_{label}": one.images for name in methods for label, one in found[name].items()}
         context.record.artifact("fooling", {NOISE: noise, **shown})
         self.check(context, found)

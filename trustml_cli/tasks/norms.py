@@ -37,7 +37,7 @@ class CompareNorms:
     columns: ClassVar[Columns] = (
         *conditions("norm", "change"),
         *logged(neither("distance", "nearest_other_class")),
-        *headline(neither("share_farther")),
+        *headline(neither("share_beyond_another_class")),
         *logged(higher("agreement")),
         *higher("clean_accuracy", "accuracy"),
     )
@@ -60,8 +60,8 @@ class CompareNorms:
     ) -> None:
         """Write one row for each norm, then the plot.
 
-        `share_farther` is the share of images whose changed copy is at least as far away as the nearest training image
-        of another class; `agreement` that of those for which the network predicts the same class as before.
+        `share_beyond_another_class` is the share of images whose changed copy is at least as far away as the nearest
+        training image of another class; `agreement` that of those for which the network predicts the same class.
         """
         data = context.load(dataset)
         if len(data.shape) != 3:
@@ -127,7 +127,7 @@ def judged(own: Tensor, nearest: Tensor, before: Tensor, after: Tensor, labels: 
     return {
         **average("distance", own.cpu()),
         **average("nearest_other_class", nearest.cpu()),
-        **proportion("share_farther", int((own >= nearest).sum()), n),
+        **proportion("share_beyond_another_class", int((own >= nearest).sum()), n),
         **proportion("agreement", int((after == before).sum()), n),
         **proportion("clean_accuracy", int((before == labels).sum()), n),
         **proportion("accuracy", int((after == labels).sum()), n),

@@ -48,6 +48,8 @@ def test_a_slider_shows_the_images_at_one_epsilon_at_a_time(pages: dict[str, Pat
                 each == number for each in range(frames.count())
             ]
         assert frames.count() == 2
+        curve, range_input = tab.locator(".natural figure").first.bounding_box(), slider.bounding_box()
+        assert curve["y"] < range_input["y"], "the answer comes first"
         assert slider.get_attribute("aria-valuetext") == "0.1"
 
 

@@ -63,8 +63,8 @@ def test_nothing_is_marked_where_nothing_is_said() -> None:
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (0.123456, "0.1235"), (12345.678, "12,345.7"), (10000, "10,000"), (3.0, "3"), (nan, "–"), (None, "–"),
-        (True, "True"), ("linf", "linf"), (1e-7, "1e-07"), (float("inf"), "inf"),
+        (0.123456, "0.1235"), (12345.678, "12,346"), (12345678.9, "1.235e+07"), (10000, "10,000"),
+        (3.0, "3"), (nan, "–"), (None, "–"), (True, "True"), ("linf", "linf"), (1e-7, "1e-07"), (float("inf"), "inf"),
     ],
 )  # fmt: skip
 def test_numbers_as_people_write_them(value: object, text: str) -> None:

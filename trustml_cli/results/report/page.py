@@ -52,7 +52,7 @@ def write_run(folder: Path) -> Path:
         purpose=description(task) if task else "",
         headlines=headlines(run),
         few=FEW,
-        headline_table=readable(headline.drop(columns=same), run.conditions, run.facts.better),
+        headline_table=readable(headline.drop(columns=same), run.conditions),
         headline_ends=ends(run),
         plots=plots_of(folder),
         slider=slider_in(folder),

@@ -1,6 +1,6 @@
-"""Plot of a poisoned training set as its network sees it."""
+"""Plot of the training images that are labelled as the target of a backdoor."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -12,13 +12,15 @@ from trustml_cli.plots.style import GREEN, ORANGE, name_rows, new_figure, outlin
 PER_ROW = 10  # images of each kind
 
 
-def filed_under(clean: Split, poisoned: Split, kinds: Sequence[Tensor], classes: Sequence[str], subject: str) -> Figure:
-    """The first training images of the target class and of the poisoned ones, as they are trained on, with labels.
+def target_class(
+    clean: Split, poisoned: Split, kinds: Mapping[str, Tensor], classes: Sequence[str], subject: str
+) -> Figure:
+    """The first training images of each kind as they are trained on, with their labels: a row for each kind.
 
-    `kinds` are the indices of both, int64; a kind without images is left out. A label that poisoning changed is orange,
+    `kinds` are indices by name, int64; a kind without images is left out. A label that poisoning changed is orange,
     with the true class.
     """
-    shown = {name: each for name, each in zip(("target class", "poisoned"), kinds, strict=True) if len(each)}
+    shown = {name: each for name, each in kinds.items() if len(each)}
     figure, axes = new_figure(1.1 * PER_ROW + 0.5, 1.35 * len(shown) + 0.8)
     panel = axes[0, 0]
     for row, indices in enumerate(shown.values()):
@@ -31,5 +33,5 @@ def filed_under(clean: Split, poisoned: Split, kinds: Sequence[Tensor], classes:
             outline(panel, pixels, bare, panel.images[-1])
     name_rows(panel, list(shown))
     figure.suptitle(subject, fontsize=11)
-    figure.supxlabel("the label that the network learns; orange: changed by the poison", fontsize=8)
+    figure.supxlabel("above each image the label that the network learns; orange: changed by the poison", fontsize=8)
     return figure
