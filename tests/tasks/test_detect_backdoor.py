@@ -38,12 +38,13 @@ def test_each_detector_is_measured_on_a_poisoned_and_on_a_clean_network(trustml:
 
 def test_a_table_is_inspected_by_its_latents(trustml: Cli, tmp_path: Path) -> None:
     words = ("dataset=census", "model=mlp", "trigger=columns", "trigger.values={hours_per_week: 99}", "trainer=smoke")
-    refused = trustml("task=detect_backdoor", *words)
+    refused = trustml("task=detect_backdoor", *words, "task.suspicion=strip")
     assert refused.returncode == 2
-    assert "task.suspicion: strip needs images; take task.suspicion=[spectral,clustering]" in refused.stderr
-    answer = trustml("task=detect_backdoor", *words, "task.suspicion=[spectral,clustering]")
+    assert "task.suspicion: strip needs images" in refused.stderr
+    answer = trustml("task=detect_backdoor", *words)
     assert answer.returncode == 0, answer.stderr
-    assert len(metrics(newest(tmp_path))) == 4
+    assert "neural_cleanse needs images, and is left out" in answer.stdout + answer.stderr
+    assert metrics(newest(tmp_path)).suspicion.tolist() == ["spectral", "clustering"] * 2
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from trustml_cli.backdoor_detection.suspicion import Finding, Inspection, Suspic
 from trustml_cli.backdoors.concealment import Concealment
 from trustml_cli.backdoors.poison import Poison
 from trustml_cli.backdoors.trigger import Trigger
-from trustml_cli.config.instantiate import chosen
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, random_indices
 from trustml_cli.data.unseen import split_validation
@@ -34,7 +33,7 @@ from trustml_cli.system.errors import InputError, RunFailed
 from trustml_cli.system.progress import Progress
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context
-from trustml_cli.tasks.inspection import check_detectors, check_latents, examples
+from trustml_cli.tasks.inspection import check_latents, examples, supporting
 from trustml_cli.tasks.poisoning import (
     Poisoning,
     accuracy,
@@ -74,7 +73,7 @@ class DetectBackdoor(Poisoning):
         *neither("inspected_images", "poisoned_images", "poisoned_share_of_training"),
     )
 
-    suspicion: list[str]
+    suspicion: list[str] | None
     clean_share: float
     quantile: float
     images: int | None
@@ -96,9 +95,8 @@ class DetectBackdoor(Poisoning):
     ) -> None:
         """Write one row for each detector and network, then the plots."""
         check_trained(model)
-        detectors = chosen(self.suspicion, suspicion, "task.suspicion")
         whole = context.load(dataset)
-        check_detectors(detectors, whole)
+        detectors = supporting(self.suspicion, suspicion, whole)
         data, clean = split_validation(whole, self.clean_share, context.seed)
         poison = self.poison(data, trigger, context.seed)
         poisoned = poison.apply(data)

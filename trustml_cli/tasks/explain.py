@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trustml_cli.config.instantiate import chosen
 from trustml_cli.data.batches import batches
-from trustml_cli.data.dataset import Dataset, DatasetSource, random_subset
+from trustml_cli.data.dataset import Dataset, DatasetSource, random_indices, random_subset
 from trustml_cli.data.table import Rows, Table
 from trustml_cli.data.table_columns import as_text
 from trustml_cli.defences.defence import Defence
@@ -101,7 +101,7 @@ class Explain:
             probabilities = torch.cat([network(part).softmax(1) for part in torch.split(x, BATCH)])
         target = probabilities.argmax(1) if target is None else target
 
-        random = self.random_baselines(data, context)
+        random = self.random_baselines(data, len(order), context)
         explained: dict[str, Explained] = {}
         bar = Progress(explainers.items(), desc="explaining", unit="method")
         for name, method in bar:
@@ -182,26 +182,24 @@ class Explain:
             raise InputError(f"{KEY}: none of {', '.join(family)} can serve model={context.record.choices['model']}")
         return able
 
-    def random_baselines(self, data: Dataset, context: Context) -> Tensor:
-        """`baselines` examples for each of those explained, [N, B, …]: random pixels, or random training rows."""
+    def random_baselines(self, data: Dataset, count: int, context: Context) -> Tensor:
+        """`baselines` examples for each of the `count` explained, [N, B, …]: random pixels, or random training rows."""
         random = torch.Generator().manual_seed(context.seed)
         if len(data.shape) == 3:
-            return torch.rand(self.images, self.baselines, *data.shape, generator=random)
-        drawn = torch.randint(len(data.train), (self.images * self.baselines,), generator=random)
+            return torch.rand(count, self.baselines, *data.shape, generator=random)
+        drawn = torch.randint(len(data.train), (count * self.baselines,), generator=random)
         rows = torch.cat([x for x, _ in batches(data.train, BATCH, context.hardware.device, drawn)])
-        return rows.view(self.images, self.baselines, *data.shape)
+        return rows.view(count, self.baselines, *data.shape)
 
     def draw(self, data: Dataset, context: Context) -> tuple[Tensor, Tensor | None]:
         """The indices of the test examples to explain, int64 [N], and their target classes on the device, or None."""
-        if self.images > len(data.test):
-            raise InputError(f"task.images: must be at most {len(data.test)}, the number of test examples")
+        order = random_indices(data.test, self.images, context.seed)
         target = None
         if self.target is not None:
             with prefix_errors("task.target"):
                 number = data.class_number(self.target)
-            target = torch.full((self.images,), number, device=context.hardware.device)
-        order = torch.randperm(len(data.test), generator=torch.Generator().manual_seed(context.seed))[: self.images]
-        return order.sort().values, target
+            target = torch.full((len(order),), number, device=context.hardware.device)
+        return order, target
 
 
 def training_examples(data: Dataset, count: int, context: Context) -> Tensor:

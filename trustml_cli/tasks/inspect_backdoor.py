@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from trustml_cli.backdoor_detection.suspicion import Finding, Inspection, Suspicion
-from trustml_cli.config.instantiate import chosen
 from trustml_cli.data.dataset import Dataset, DatasetSource, random_subset
 from trustml_cli.defences.defence import Defence
 from trustml_cli.metrics.columns import Columns, conditions, headline, lower, neither, sometimes
@@ -16,7 +15,7 @@ from trustml_cli.system.errors import RunFailed
 from trustml_cli.system.progress import Progress
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context
-from trustml_cli.tasks.inspection import check_detectors, check_latents, examples
+from trustml_cli.tasks.inspection import check_latents, examples, supporting
 from trustml_cli.training.trainer import Trainer
 
 
@@ -35,7 +34,7 @@ class InspectBackdoor:
         *sometimes(neither("smallest_class", "smallest_mask", "median_mask")),
     )
 
-    suspicion: list[str]
+    suspicion: list[str] | None
     quantile: float
     images: int | None
 
@@ -53,9 +52,8 @@ class InspectBackdoor:
         suspicion: Mapping[str, Suspicion],
     ) -> None:
         """Write one row for each detector, then the plot of recovered masks."""
-        detectors = chosen(self.suspicion, suspicion, "task.suspicion")
         data = context.load(dataset)
-        check_detectors(detectors, data)
+        detectors = supporting(self.suspicion, suspicion, data)
         check_latents(model, data)
         network = context.train_or_load(context.spec(data, model, trainer, defence=defence)).network
         suspects, clean = (
