@@ -82,9 +82,9 @@ def test_trustworthy_takes_every_kind_of_attack_and_enough_images() -> None:
     assert judged(beaten, untried=missing) == (
         "no check speaks against it; not tried: a targeted attack, one on the margin"
     )
-    few = "not judged: 50 images show a gap from 17.4 points on; one of 3 points takes 303"
+    few = "not judged: 50 images would show only gaps of 17.4 points or more; 303 would show one of 3 points"
     assert judged(beaten, images=50, shows=smallest_gap(50), untried=missing) == few
-    assert judged(beaten, images=4, shows=smallest_gap(4)).startswith("not judged: 4 images show none; ")
+    assert judged(beaten, images=4, shows=smallest_gap(4)).startswith("not judged: 4 images would show no gap; ")
 
 
 def test_where_nothing_can_be_stronger_nothing_need_be_tried() -> None:

@@ -62,9 +62,9 @@ def test_an_alias_is_noted_and_stays_a_key_where_there_is_one() -> None:
     assert understood(["attack.alpha=1", "eps=2"], lambda key, words: words == []) == [
         "attack.alpha=1", "task.epsilon=2",
     ]  # fmt: skip
-    assert notes() == "eps is task.epsilon here"
+    assert notes() == "eps is read as task.epsilon"
     assert understood(["attack.alpha=1"], without_keys) == ["attack.step_size=1"]
-    with pytest.raises(InputError, match=r"eps: is task.epsilon here, which the command gives too; leave one out"):
+    with pytest.raises(InputError, match=r"eps: is read as task.epsilon, which the command gives too; leave one out"):
         understood(["task.epsilon=1", "eps=2"], without_keys)
     with pytest.raises(InputError, match=r"task.epsilon: 8/0 divides by zero"):
         understood(["task.epsilon=8/0"], without_keys)
@@ -102,7 +102,7 @@ def test_fractions_and_aliases_give_the_run_of_the_plain_spelling(trustml: Cli, 
     assert trustml("task=fgsm", "trainer=smoke", "model=logistic", "task.check_images=0", *mine).returncode == 0
     run = newest(tmp_path)
     assert (
-        "eps is task.epsilon here; Linf is linf here; n_examples is task.images here"
+        "eps is read as task.epsilon; Linf is read as linf; n_examples is read as task.images"
         in (run / "trustml.log").read_text()
     )
     assert facts(run)["command"][-3:] == [f"task.epsilon={8 / 255}", "attack.norm=linf", "task.images=20"]

@@ -143,7 +143,7 @@ def test_training_curves_show_both_splits_each_epoch_and_what_was_logged_within(
     ]  # fmt: skip
     assert [points(accuracy, 1), points(accuracy, 3)] == [[(10, 0.2), (20, 0.4)], [(10, 0.1), (20, 0.2)]]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["train", "test"]
-    for words in ("iteration", "cross-entropy (nats)", "cnn on digits: 20.0 % of the test examples right at the end"):
+    for words in ("iteration", "cross-entropy (nats)", "cnn on digits: test accuracy 20.0 % at the end"):
         assert words in texts(figure)
 
 
@@ -158,7 +158,7 @@ def test_training_curves_of_several_networks_share_the_axes() -> None:
     colors = [line.get_color() for line in accuracy.lines]
     assert len({*colors[:4]}) == len({*colors[4:]}) == 1
     assert colors[0] != colors[4]
-    assert "cnn on digits: relu 80.0 %, sign 60.0 % of the test examples right at the end" in texts(figure)
+    assert "cnn on digits: test accuracy relu 80.0 %, sign 60.0 % at the end" in texts(figure)
 
 
 def test_training_curves_show_the_accuracy_under_attack_where_a_defence_trains() -> None:

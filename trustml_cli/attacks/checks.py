@@ -72,8 +72,9 @@ def verdict(checked: Sequence[CheckResult], compared: Comparison) -> str:
     if not any(finding.passed for finding in compared.findings):
         return "not judged: compared with no other attack"
     if compared.shows > GAP:
-        seen = f"a gap from {100 * compared.shows:.1f} points on" if compared.shows <= 1 else "none"
-        return f"not judged: {compared.images} images show {seen}; one of {100 * GAP:g} points takes {images_for(GAP)}"
+        seen = f"only gaps of {100 * compared.shows:.1f} points or more" if compared.shows <= 1 else "no gap"
+        enough = f"{images_for(GAP)} would show one of {100 * GAP:g} points"
+        return f"not judged: {compared.images} images would show {seen}; {enough}"
     if compared.untried and not compared.optimal:
         return f"no check speaks against it; not tried: {', '.join(compared.untried)}"
     return "trustworthy"

@@ -56,13 +56,13 @@ def understood(words: Sequence[str], exists: Callable[[str, list[str]], bool]) -
         plus, key, value = match.groups()
         if key in real and not ("." in key and exists(key, others)):
             if real[key] in given:
-                raise InputError(f"{key}: is {real[key]} here, which the command gives too; leave one out")
+                raise InputError(f"{key}: is read as {real[key]}, which the command gives too; leave one out")
             given.add(real[key])
-            renamed.append(f"{key} is {real[key]} here")
+            renamed.append(f"{key} is read as {real[key]}")
             key = real[key]
         if NORM.fullmatch(key):
             norms = re.sub(r"\w+", lambda name: NORMS.get(name[0], name[0]), value)
-            renamed += [f"{value} is {norms} here"] if norms != value else []
+            renamed += [f"{value} is read as {norms}"] if norms != value else []
             value = norms
         result.append(f"{plus}{key}={decimals(key, value)}")
     os.environ[NOTES] = "; ".join(renamed)

@@ -26,6 +26,7 @@ from trustml_cli.plots.style import (
 EPSILONS = 8  # most epsilons that examples are shown of
 MARKERS = "s^Dv<>"  # for the other networks
 NORM_SYMBOLS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
+UNITS = {"l0": "changed values"}  # of epsilon, where they are not those of pixels
 
 
 def robustness_curve(curve: RobustnessCurve, subject: str, norm: str) -> Figure:
@@ -82,7 +83,7 @@ def every_epsilon(panel: Axes, distance: Tensor, last: float) -> None:
     """Draw the share of images with a larger distance over every epsilon up to `last`, and mark the median distance."""
     falls = distance[distance <= last].sort().values.tolist()
     share = [1 - number / len(distance) for number in range(len(falls) + 1)]
-    panel.step([0, *falls, last], [*share, share[-1]], where="post", color=GREY, linewidth=1, label="every epsilon")
+    panel.step([0, *falls, last], [*share, share[-1]], where="post", color=GREY, linewidth=1, label="at every epsilon")
     middle = median("", distance)
     if middle[""] <= last:
         panel.axvline(middle[""], color=GREY, linestyle=":", linewidth=1, label=f"median distance: {middle['']:.3g}")
@@ -99,7 +100,7 @@ def over_epsilon(panel: Axes, title: str, norm: str, what: str) -> None:
     panel.set_xlim(left=0)
     panel.yaxis.set_major_formatter(percent)
     legend_below(panel)
-    tidy(panel, title, f"epsilon ({NORM_SYMBOLS[norm]}, pixel units)", what)
+    tidy(panel, title, f"epsilon ({NORM_SYMBOLS[norm]}, {UNITS.get(norm, 'pixel units')})", what)
 
 
 def fooled_first(curve: RobustnessCurve, count: int) -> list[int]:
@@ -132,12 +133,13 @@ def adversarial_examples(curve: RobustnessCurve, classes: Sequence[str], count: 
         tile(panel, rows - 1, column, 0.5 + perturbation[index] / (2 * largest))
     names = ["original", *(f"ε = {one.epsilon:g}" for one in attacked)]
     name_rows(panel, [*names, f"change at {last.epsilon:g}\n×{0.5 / largest:.3g} around grey"])
-    figure.suptitle(f"{subject}: the same images at each epsilon ({NORM_SYMBOLS[norm]})", fontsize=11)
+    height = figure.get_figheight()
+    title = f"{subject}: the same images at each epsilon ({NORM_SYMBOLS[norm]})"
+    figure.suptitle(title, y=1 - 0.08 / height, fontsize=11)
     figure.supxlabel("green: the right class, orange: a wrong one; with the model's confidence", fontsize=8)
     # the layout is fixed; constrained layout would take longer than the rest of a sweep's job
     figure.set_layout_engine(None)
-    height = figure.get_figheight()
-    figure.subplots_adjust(left=0.5 / figure.get_figwidth(), right=0.99, top=1 - 0.55 / height, bottom=0.35 / height)
+    figure.subplots_adjust(left=0.5 / figure.get_figwidth(), right=0.99, top=1 - 0.65 / height, bottom=0.35 / height)
     return figure
 
 

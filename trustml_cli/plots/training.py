@@ -55,7 +55,7 @@ def training_curves(histories: Mapping[str, Sequence[Epoch]], subject: str) -> F
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     final = ", ".join(f"{name} {in_percent(history[-1].test_accuracy)}".strip() for name, history in histories.items())
     named = len(histories) <= MOST_NAMED
-    figure.suptitle(f"{subject}: {final} of the test examples right at the end" if named else subject, fontsize=11)
+    figure.suptitle(f"{subject}: test accuracy {final} at the end" if named else subject, fontsize=11)
     return figure
 
 

@@ -103,7 +103,7 @@ class PlantBackdoor(Poisoning):
         trigger = context.record.choices["trigger"]
         kind = "images" if len(data.shape) == 3 else "rows"
         named = {f"{name} model": given for name, given in answers.items()}
-        subject = f"{len(triggered):,} test {kind} with the {trigger}, which are to be classified as {target}"
+        subject = f"{len(triggered):,} test {kind} with the {trigger}; the target is {target}"
         context.record.plot("answers", answers_by_class(named, data.classes, subject))
         context.plot_curves()
         if kind == "images":
@@ -119,6 +119,6 @@ class PlantBackdoor(Poisoning):
                     data.train, poisoned.train, {"clean": own, "poisoned": chosen}, data.classes, subject
                 )
                 context.record.plot("target_class", figure)
-            subject = f"Test images with the {trigger}, which are to be classified as {target}"
+            subject = f"Test images with the {trigger}; the target is {target}"
             figure = triggered_predictions(bare, triggered, named, data.classes, self.examples, subject)
             context.record.plot("triggered_predictions", figure)

@@ -12,7 +12,7 @@ import pytest
 from tests.helpers import leave_run, metrics
 from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.results.aggregate import answers_of, read_runs, sweep_table
-from trustml_cli.results.report.page import PNG, write_comparison, write_run, write_sweep
+from trustml_cli.results.report.page import PNG, told_apart, write_comparison, write_run, write_sweep
 from trustml_cli.sweeps.callback import finish_sweep
 
 BEST = '<span class="mark" title="the best of this column under equal conditions">★ best</span> '
@@ -73,6 +73,18 @@ def test_a_failed_check_is_listed_and_not_told_again_in_the_verdict(tmp_path: Pa
     page = unescape(write_run(run).read_text())
     assert '<p class="verdict">Not trustworthy: masking. Run <code>task=attack</code> again</p>' in page
     assert page.count("76.0 % of images") == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["a=1,b=2", "a=1,b=3"], [["b=2"], ["b=3"]]),
+        (["a=1,b=2"], [["a=1", "b=2"]]),  # a single job
+        (["item", "item,a=1"], [["item"], ["a=1"]]),  # nothing of its own
+    ],
+)
+def test_jobs_are_named_by_what_tells_them_apart(names: list[str], words: list[list[str]]) -> None:
+    assert told_apart(names) == words
 
 
 def test_the_page_of_a_sweep_names_what_failed_and_leads_to_every_job(sweep: Path) -> None:

@@ -56,6 +56,11 @@ def test_every_row_counts_where_there_are_no_conditions() -> None:
         assert [row[1].best for row in readable(frame, ["run"], {"robust_accuracy": way}).rows] == best
 
 
+def test_no_time_is_the_best() -> None:
+    frame = FRAME[["run", "robust_accuracy"]].rename(columns={"robust_accuracy": "seconds"})
+    assert not any(cell.best for row in readable(frame, ["run"], {"seconds": "lower"}).rows for cell in row)
+
+
 def test_nothing_is_marked_where_nothing_is_said() -> None:
     assert not any(cell.best for row in readable(FRAME, ["run", "epsilon"]).rows for cell in row)
 

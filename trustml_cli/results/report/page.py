@@ -82,7 +82,10 @@ def write_sweep(sweep: Path, runs: Sequence[Run], answers: Sequence[Answers], wo
         "sweep.html",
         title=f"{len(runs)} jobs",
         words=shlex.join(words),
-        runs=[(run, result(run), small_curve(run), run.folder / "report.html") for run in runs],
+        runs=[
+            (run, result(run), small_curve(run), run.folder / "report.html", words_of)
+            for run, words_of in zip(runs, told_apart([run.folder.name for run in runs]), strict=True)
+        ],
         sweep=sweep,
         picture=picture,
         summaries=[
@@ -121,6 +124,13 @@ def write_comparison(folders: Sequence[Path], to: Path) -> Path:
         ],
         pictured=len(plots),
     )
+
+
+def told_apart(names: Sequence[str]) -> list[list[str]]:
+    """The words between the commas of each job's name, without those that all jobs share."""
+    words = [name.split(",") for name in names]
+    shared = set[str]().union(*words).intersection(*words) if len(words) > 1 else set()
+    return [[word for word in each if word not in shared] or each for each in words]
 
 
 def by_task(runs: Sequence[Run], names: Sequence[str]) -> Iterator[tuple[str, list[Run], pandas.DataFrame, list[str]]]:
@@ -290,6 +300,6 @@ def agreed(runs: Sequence[Run]) -> dict[str, str]:
 
 def as_written(value: Any) -> str:
     """A value as written on a command line; – for None."""
-    return (
-        NOTHING if value is None else json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
-    )
+    if value is None:
+        return NOTHING
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | bool) else str(value)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from trustml_cli.metrics.columns import natural_range
 from trustml_cli.results.aggregate import Run
-from trustml_cli.results.report.page import plots_of, write
+from trustml_cli.results.report.page import plots_of, told_apart, write
 from trustml_cli.results.study import Item, Measured, Study, answer_of
 
 FEW = 2  # pictures of an item that names none
@@ -21,6 +21,7 @@ def write_study(
     measured: Mapping[str, Sequence[Measured]],
 ) -> Path:
     """Write index.html in the directory of a study; returns the file."""
+    told = [each for figures in measured.values() for each in figures]
     return write(
         folder / "index.html",
         "study.html",
@@ -29,12 +30,17 @@ def write_study(
         quick=study.quick,
         against=study.against,
         card=study.model_card,
+        judged=any(each.verdict for each in told),
+        limited=any(each.limit or each.source for each in told),
         figures={name: [(each, bar_of(each)) for each in figures] for name, figures in measured.items() if figures},
         items=[
             {
                 "name": name,
                 "item": item,
-                "runs": [(run, page_of(folder, run)) for run in runs[name]],
+                "runs": [
+                    (run, page_of(folder, run), words)
+                    for run, words in zip(runs[name], told_apart([run.folder.name for run in runs[name]]), strict=True)
+                ],
                 "measured": measured[name],
                 "answer": unbroken(answer_of(item, measured[name])),
                 "plots": pictures(item, runs[name]),

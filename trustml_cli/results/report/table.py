@@ -12,6 +12,7 @@ from trustml_cli.metrics.columns import OVER_SEEDS, PARTS, POOLED, Better, writt
 from trustml_cli.metrics.numbers import significant
 
 MOST_ROWS = 10_000  # maximum rows of a table on a page; a browser takes minutes to show more
+TIMES = ("seconds", "per_second")  # endings of values that differ from run to run
 NOTHING = "–"  # shown for a missing value
 LARGEST = float_info.max
 
@@ -98,10 +99,10 @@ def best_rows(frame: pandas.DataFrame, name: str, conditions: Sequence[str], bet
     """Positions of the rows with the best value among two or more rows with equal conditions.
 
     `better` is `higher` or `lower`; for anything else, no row. Nor is there one where its interval overlaps that of
-    another row: chance may have made the difference.
+    another row, nor for a time: chance may have made the difference.
     """
     direction = {Better.higher.value: 1, Better.lower.value: -1}.get(better)
-    if direction is None or not pandas.api.types.is_numeric_dtype(frame[name]):
+    if direction is None or name.endswith(TIMES) or not pandas.api.types.is_numeric_dtype(frame[name]):
         return set()
     numbered = frame.reset_index(drop=True)
     groups = numbered.groupby(list(conditions), dropna=False) if conditions else [((), numbered)]
