@@ -79,7 +79,7 @@ def test_a_search_for_the_smallest_perturbation_shows_every_epsilon() -> None:
     steps = [(round(x, 4), y) for x, y in points(panel, 2)]
     assert steps == [(0, 1), (0.1, 0.75), (0.2, 0.5), (0.25, 0.5)]
     assert legend(panel)[3:] == [
-        "every epsilon",
+        "at every epsilon",
         "clean: 100 %",
     ]  # the median is 0.3
     searched.distance = torch.tensor([0.1, 0.2, 0.22, torch.inf])
