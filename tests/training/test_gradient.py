@@ -86,7 +86,7 @@ def test_logged_iterations_are_measured_on_the_batch_and_the_test_images_and_cha
     for epoch in history:
         assert [row.step for row in epoch.iterations] == [epoch.step - 2, epoch.step]
         last = epoch.iterations[-1]
-        assert (last.test_loss, last.test_accuracy) == (epoch.test_loss, epoch.test_accuracy)
+        assert (last.test_loss, last.test_accuracy, last.lr) == (epoch.test_loss, epoch.test_accuracy, epoch.lr)
         assert last.train_accuracy * 16 == pytest.approx(round(last.train_accuracy * 16)), "a batch of 16"
     assert history[0].iterations[0].train_loss > 10 * history[-1].iterations[-1].train_loss
     _, (first, *_) = fit(replace(SHORT, log_every=1, log_images=1), tiny_data)

@@ -121,7 +121,7 @@ class GradientTrainer(Trainer):
 
         with Progress[None](total=epochs * steps, desc="training", unit="step") as bar:
             for epoch in range(1, epochs + 1):
-                start, lr = perf_counter(), optimization.lr
+                start = perf_counter()
                 bar.tell(epoch=f"{epoch} of {epochs}")
                 with report_out_of_memory(f"lower trainer.batch_size (it is {self.batch_size})"):
                     shown = self.training_batches(train, steps, epoch, hardware, step)
@@ -140,7 +140,7 @@ class GradientTrainer(Trainer):
                         train_accuracy=accuracy,
                         test_loss=finite(answers.loss),  # the last step may have diverged
                         test_accuracy=answers.accuracy,
-                        lr=lr,
+                        lr=optimization.last_lr,
                         seconds=seconds,
                         images=seen * step.steps_per_batch,
                         validation_loss=checked.loss if checked else None,

@@ -114,7 +114,7 @@ def fit_many(trainer: GradientTrainer, members: Sequence[Member], hardware: Hard
 
     with Progress[None](total=trainer.epochs * steps, desc=f"training {count} networks", unit="step") as bar:
         for epoch in range(1, trainer.epochs + 1):
-            start, lr = perf_counter(), float(schedule.get_last_lr()[0])
+            start = perf_counter()
             loss_sum = torch.zeros(count, device=hardware.device)
             correct = torch.zeros(count, device=hardware.device)
             orders = [
@@ -128,6 +128,7 @@ def fit_many(trainer: GradientTrainer, members: Sequence[Member], hardware: Hard
                     optimizer.zero_grad(set_to_none=True)
                     losses.sum().backward()  # type: ignore[no-untyped-call]
                     optimizer.step()
+                    lr = float(schedule.get_last_lr()[0])
                     schedule.step()
                     loss_sum += losses.detach() * size
                     correct += (logits.detach().argmax(2) == y).sum(1)

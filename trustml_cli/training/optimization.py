@@ -69,6 +69,8 @@ class Optimization:
         self.label_smoothing = label_smoothing
         self.examples, self.batch_size, self.steps = examples, batch_size, steps
         self.memory: dict[str, Any] = {}
+        self.last_lr = self.lr
+        """The learning rate of the last batch."""
         scaled = hardware.precision is Precision.fp16 and hardware.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(hardware.device.type, enabled=scaled)
 
@@ -89,7 +91,7 @@ class Optimization:
         correct, labelled = torch.zeros(2, device=self.hardware.device).unbind()
         seen = 0
         for number, (x, y) in enumerate(batches, start=1):
-            lr = self.lr
+            self.last_lr = self.lr
             loss, logits = self.training_step(self, x, y)
             if len(y):  # a batch may be empty
                 loss_sum += loss * len(y)
@@ -97,7 +99,7 @@ class Optimization:
                 labelled += (y >= 0).sum()
                 seen += len(y)
             if log and log.due(y):
-                log.add(self.module, loss, logits, y, lr)
+                log.add(self.module, loss, logits, y, self.last_lr)
                 self.network.train()
             if number % LOOK_EVERY == 0 or bar.stale:
                 share = correct.item() / max(1, labelled.item())

@@ -37,9 +37,9 @@ class Epoch:
 
     With a `TrainingStep` other than `CROSS_ENTROPY` they are of the inputs that it trains on, and its loss may have
     further terms. `seconds` and `images` count training alone. The validation columns are filled with early stopping.
-    `step` is the number of batches so far, None where there are none, and `iterations` are the rows within the epoch.
-    `extra` holds the columns of the step, such as its monitor's score on training and validation images. The monitor
-    never uses test images, because epochs are selected by it.
+    `step` is the number of batches so far, None where there are none, `lr` the learning rate of the last one, and
+    `iterations` are the rows within the epoch. `extra` holds the columns of the step, such as its monitor's score on
+    training and validation images. The monitor never uses test images, because epochs are selected by it.
     """
 
     epoch: int
