@@ -14,7 +14,8 @@ from tests.helpers import Cli, facts
 from trustml_cli.cli.commands import answer
 from trustml_cli.config.groups import config_folder
 from trustml_cli.config.hydra_internals import composing_from
-from trustml_cli.results.study import figures_of, read_study
+from trustml_cli.results.study import Measured, figures_of, read_study
+from trustml_cli.sweeps.callback import figures_as_text
 from trustml_cli.sweeps.study import jobs_of
 from trustml_cli.system.distribution import DISTRIBUTION
 
@@ -182,3 +183,14 @@ def test_every_study_names_runs_that_can_be_composed(name: str, quick: bool) -> 
         assert len(jobs) >= len(items)
         assert all("seed=3" in job for job in jobs)
         assert study.title
+
+
+def test_the_figures_on_a_terminal_have_no_empty_column_and_reasons_come_last() -> None:
+    share = {"metric": "accuracy", "ci_low": 0.4, "ci_high": 0.6, "n": 1000}
+    known = Measured(item="one", figure="a", label="clean", value=0.5, **share)
+    missing = Measured(item="other", figure="b", label="lowest", metric="p_rule", verdict="not measured", why="a table")
+    assert figures_as_text([known, missing]).split("\n") == [
+        "item   figure  value   95 % interval   n      verdict       why",
+        "one    clean   50.0 %  40.0 to 60.0 %  1,000",
+        "other  lowest  –                              not measured  a table",
+    ]

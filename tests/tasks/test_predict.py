@@ -70,7 +70,9 @@ def test_every_file_has_a_row_and_broken_ones_do_not_stop_the_rest(
     sheets = sorted(path.name for path in (run / "artifacts").glob("files_*.png"))
     assert sheets == ["files_00001.png", "files_00002.png", "files_00003.png"]
     assert {path.stem for path in (run / "plots").iterdir()} == {"files", "most_unlike", "least_sure"}
-    assert any("1 × .txt" in remark for remark in facts(run)["remarks"])
+    remarks = "; ".join(facts(run)["remarks"])
+    assert "1 × .txt" in remarks
+    assert "1 of 12 image files cannot be read" in remarks
 
 
 def test_without_a_folder_negatives_and_random_pixels_are_noticed(trustml: Cli, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from trustml_cli.system.streams import write_if_possible
 
 if TYPE_CHECKING:
     from trustml_cli.results.aggregate import Answers, Run
-    from trustml_cli.results.study import Item, Study
+    from trustml_cli.results.study import Item, Measured, Study
 
 log = logging.getLogger(__name__)
 
@@ -254,9 +254,21 @@ def tabulate_study(sweep: Path, runs: "Sequence[Run]") -> str:
         card = model_card(study, done, rows)
         write_atomically(sweep / "README.md", lambda partial: partial.write_text(card, encoding="utf-8"))
     write_study(sweep, study, items, of_item, measured)
-    names = ["item", "label", "text", "limit", "verdict"] + ["against"] * (study.against is not None)
-    lines = [[printable(getattr(each, name)) for name in names] for each in rows]
-    return f"\n{pandas.DataFrame(lines, columns=names).rename(columns={'text': 'value'}).to_string(index=False)}\n"
+    return f"\n{figures_as_text(rows)}\n"
+
+
+def figures_as_text(figures: "Sequence[Measured]") -> str:
+    """The figures of a study as the lines of a table; columns that hold nothing are left out."""
+    titles = ("item", "figure", "value", "95 % interval", "n", "limit", "verdict", "against", "why")
+    rows = [
+        (each.item, each.label, each.written(each.value), each.interval, f"{each.n:,}" if each.n is not None else "",
+         each.limit, each.verdict, each.against, each.why)
+        for each in figures
+    ]  # fmt: skip
+    columns = [column for column in zip(titles, *rows, strict=True) if any(column[1:])]
+    cells = [[printable(cell) for cell in column] for column in columns]
+    widths = [max(map(len, column)) for column in cells]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in zip(*cells, strict=True))
 
 
 def as_text(answers: "Answers", headline: str) -> str:

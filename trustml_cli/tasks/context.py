@@ -236,7 +236,8 @@ class Context:
         members = [self._member(spec) for spec in specs] if alike else []
         reason = obstacle(specs[0].trainer, members, self.hardware) if alike else "they are not trained alike"
         if reason is not None:
-            log.info("%d networks (%s) are trained one after the other: %s", len(specs), stage, reason)
+            if len(specs) > 1:
+                log.info("%d networks (%s) are trained one after the other: %s", len(specs), stage, reason)
             return [self.train_or_load(spec, name) for spec, name in zip(specs, stages, strict=True)]
         trainer = specs[0].trainer
         assert isinstance(trainer, GradientTrainer), type(trainer)

@@ -121,6 +121,8 @@ class Predict:
                     found.add(shown)
         self.write(context, found, len(files), threshold, inliers, network, data)
         check_threshold(context, name, int((inliers <= threshold).sum()), len(inliers), len(validation), self.quantile)
+        if unread := len(files) - len(found.confidence):
+            context.remark(f"{KEY}: {unread:,} of {len(files):,} image files cannot be read; predictions.csv says why")
         if others:
             context.remark(f"{KEY}: {others}")
 

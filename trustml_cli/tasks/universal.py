@@ -16,6 +16,7 @@ from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, random_subset
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither
 from trustml_cli.metrics.intervals import by_image
+from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.models.model import Model
 from trustml_cli.plots.universal import fooled_images, perturbations, transfer_matrix
 from trustml_cli.system.errors import InputError
@@ -112,7 +113,8 @@ class TransferUniversal:
                 with seeded(context.seed):
                     v = ready.perturbation(epsilon)
                 rate = fooled(networks[name], x, v, answers(networks[name], x)).double().mean().item()
-                log.info("found on %s at epsilon %g: fools %.4f of its own %d images", name, epsilon, rate, len(x))
+                share = f"{in_percent(rate)} of its own {len(x):,} images"
+                log.info("found on %s at epsilon %g: fools %s", name, epsilon, share)
                 carried.append(TransferResult(name, epsilon, v, rate, {}))
         return carried, asked
 
