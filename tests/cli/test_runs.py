@@ -60,7 +60,7 @@ def test_every_run_is_a_line_with_its_headline_in_a_few_words(outputs: Path) -> 
     listed = {one.run.folder.name: one for one in selected(read_runs(outputs), [])}
     assert sorted(listed) == ["a", "b", "c", "d"]
     assert {name: one.figure for name, one in listed.items()} == {
-        "a": "robust_accuracy 99.8 to 3.1 % (epsilon 0.0 to 0.3)",
+        "a": "robust_accuracy 99.8 to 3.1 % (epsilon 0 to 0.3)",
         "b": "fpr 0.25 (knn) to 0.75 (odin)",
         "c": "test_accuracy 90.0 % (88.0 to 92.0 %)",
         "d": "training diverged: the loss became nan",
@@ -194,7 +194,7 @@ def test_real_runs_are_listed_as_they_are(trustml: Cli, tmp_path: Path) -> None:
     assert answer.returncode == 0
     (_, line) = answer.stdout.splitlines()
     assert line.endswith(str(measured.parent.relative_to(tmp_path)))
-    assert f"robust_accuracy {in_percent(first).removesuffix(' %')} to {in_percent(last)} (epsilon 0.0 to 0.1)" in line
+    assert f"robust_accuracy {in_percent(first).removesuffix(' %')} to {in_percent(last)} (epsilon 0 to 0.1)" in line
     assert trustml("runs", "--csv", "all.csv").stdout == "2 runs are in all.csv\n"
     exported = pandas.read_csv(tmp_path / "all.csv")
     assert exported.status.tolist() == ["failed", "completed"]  # the newest first

@@ -80,7 +80,8 @@ def test_a_condition_is_no_value_and_a_value_no_condition() -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [("fpr_at_95_tpr", "FPR at 95 % TPR"), ("tpr_at_0.1_fpr", "TPR at 0.1 % FPR"), ("p_rule_sex", "p-rule sex"),
-     ("auroc", "AUROC"), ("robust_accuracy", "robust accuracy"), ("mean_l2", "mean L2")],
+     ("auroc", "AUROC"), ("outlier_inlier_rate", "outliers that pass"),
+     ("robust_accuracy", "robust accuracy"), ("mean_l2", "mean L2")],
 )  # fmt: skip
 def test_names_are_words(name: str, words: str) -> None:
     assert in_words(name) == words

@@ -67,7 +67,8 @@ class Listed:
 
     def label(self, row: Mapping[str, str]) -> str:
         """The conditions that distinguish a row; numbers are given with their names, except along a curve."""
-        own = {key: str(row.get(key)) for key in self.varied}
+        values = {key: (str(row.get(key)), number(row.get(key))) for key in self.varied}
+        own = {key: text if value is None else f"{value:g}" for key, (text, value) in values.items()}
         words = [value if self.is_curve or number(value) is None else f"{key} {value}" for key, value in own.items()]
         return ", ".join(words)
 

@@ -56,6 +56,17 @@ TERMS = {
     "l1": "L1", "l2": "L2", "linf": "L∞", "roc": "ROC",
 }  # fmt: skip
 """Words of column names that are written otherwise."""
+PHRASES = {
+    "bare_success_rate": "success rate of unchanged images",
+    "donor_attack_success_rate": "attack success rate before the transfer",
+    "donor_clean_accuracy": "clean accuracy before the transfer",
+    "inlier_rate": "inliers that pass",
+    "outlier_inlier_rate": "outliers that pass",
+    "share_invariant": "share with one answer under all shifts",
+    "sure_success_rate": "success rate at 90 % confidence",
+    "unlike_rate": "share unlike the training images",
+}
+"""Column names whose words alone say too little."""
 
 
 def is_share(name: str) -> bool:
@@ -70,6 +81,8 @@ def is_percentage(name: str) -> bool:
 
 def in_words(name: str) -> str:
     """A column's name as people write it: 'FPR at 95 % TPR' for fpr_at_95_tpr, 'p-rule sex' for p_rule_sex."""
+    if name in PHRASES:
+        return PHRASES[name]
     name = re.sub(r"(\d)_(?=tpr|fpr)", r"\1_%_", name).replace("p_rule", "p-rule")
     return " ".join(TERMS.get(word, word) for word in name.split("_")).strip()
 

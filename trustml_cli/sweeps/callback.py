@@ -287,6 +287,8 @@ def as_text(answers: "Answers", headline: str) -> str:
             **{name: summary[name].map(shown) for name in varied},
             **{name: summary[name].map(lambda value: written(headline, value), na_action="ignore") for name in values},
         )
+        .dropna(axis="columns", how="all")  # one seed has no standard deviation
+        .rename(columns=lambda name: name.removeprefix(f"{headline}_"))
     )
     rest = f"… {len(summary) - FEW} more in summary.csv\n" if len(summary) > FEW else ""
     return f"{common}\n{table.to_string(index=False, na_rep='')}\n{rest}"

@@ -28,7 +28,7 @@ def test_headlines_say_no_more_than_tells_them_apart_and_the_ends_are_named(tmp_
     assert [(condition, cell.text) for condition, cell in ends(run)] == [
         ("inference class_loss", "0.51"), ("inference shadow", "0.62"),
     ]  # fmt: skip
-    assert result(run) == "AUC 0.55 (inference loss) … 0.51 (inference class_loss)"
+    assert result(run) == "AUC 0.51 (inference class_loss) … 0.62 (inference shadow)"
     page = write_run(run.folder).read_text()
     assert "From <b>0.51</b> (inference class_loss) to <b>0.62</b> (inference shadow)." in page
 

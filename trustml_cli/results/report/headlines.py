@@ -1,5 +1,9 @@
 """The headline of a run: its main value in each row, and what it is compared with."""
 
+from math import inf
+
+import pandas
+
 from trustml_cli.metrics.columns import PARTS, in_words
 from trustml_cli.results.aggregate import Run
 from trustml_cli.results.report.table import NOTHING, Cell, is_number, measured, shown
@@ -70,9 +74,12 @@ def headline_columns(run: Run) -> list[str]:
 
 
 def result(run: Run) -> str:
-    """The headline value as text; for several rows, the first and the last."""
+    """The headline value as text; for several rows, both ends of a curve, or the lowest and the highest."""
+    told = headlines(run)
+    if any(not pandas.api.types.is_numeric_dtype(run.metrics[name]) for name in distinguishing(run)):
+        told.sort(key=lambda each: each[1].sort if is_number(each[1].sort) else -inf)
     figures = [
         f"{cell.text} ({'; '.join(filter(None, (condition, beside)))})" if condition or beside else cell.text
-        for condition, cell, beside in headlines(run)
+        for condition, cell, beside in told
     ]
     return f"{in_words(run.headline)} {' … '.join(figures[:1] + figures[1:][-1:])}" if figures and run.headline else ""
