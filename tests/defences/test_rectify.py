@@ -62,6 +62,7 @@ def agreement(network: nn.Module, images: Tensor, seen: Tensor) -> float:
     return (answers(network, images) == seen).double().mean().item()
 
 
+@pytest.mark.faults
 @pytest.mark.e2e
 def test_what_an_unseen_perturbation_takes_the_rectifier_brings_back(trained: Trained) -> None:
     x_adv = trained.unseen()

@@ -69,6 +69,7 @@ def test_resume_runs_what_failed_or_is_missing_and_nothing_else(trustml: Cli, tm
         pandas.testing.assert_frame_equal(before, after)
 
 
+@pytest.mark.faults
 def test_jobs_that_failed_are_the_only_ones_that_resuming_runs(trustml: Cli, tmp_path: Path) -> None:
     rows = ["age,sex,hired", *(f"{20 + row},{'fm'[row % 2]},{'no' if row % 3 else 'yes'}" for row in range(60))]
     for number in range(2):
@@ -125,6 +126,7 @@ def test_a_sweep_ends_with_the_worst_of_its_jobs(
     )
 
 
+@pytest.mark.faults
 def test_older_runs_in_the_directory_are_no_jobs_of_this_command(trustml: Cli, tmp_path: Path) -> None:
     into = ["-m", *TRAIN, "seed=0,1", "hydra.sweep.dir=there"]
     assert trustml(*into).returncode == 0
