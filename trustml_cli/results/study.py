@@ -235,8 +235,6 @@ def rows_of(figure: Figure, runs: Sequence[Run]) -> pandas.DataFrame:
     if not done:
         raise LookupError(next((run.facts.error for run in runs if run.facts.error), "no run of it was completed"))
     table = sweep_table(done)
-    if figure.metric not in table:
-        raise LookupError(f"no column {figure.metric}; {nearest(figure.metric, map(str, table))}")
     for name, wanted in figure.where.items():
         if name not in table:
             raise LookupError(f"no column {name}; {nearest(name, map(str, table))}")
@@ -244,6 +242,8 @@ def rows_of(figure: Figure, runs: Sequence[Run]) -> pandas.DataFrame:
         table = table[[same(pandas.Series([value]), pandas.Series([wanted])) for value in table[name]]]
         if not len(table):
             raise LookupError(f"no row with {name}={wanted}; there are {', '.join(there)}")
+    if figure.metric not in table:
+        raise LookupError(f"no column {figure.metric}; {nearest(figure.metric, map(str, table))}")
     table = table[table[figure.metric].notna()]
     if not len(table):
         raise LookupError(f"no value of {figure.metric} in its rows")
