@@ -183,8 +183,8 @@ def finish_sweep(sweep: Path, runs: "Sequence[Run]") -> int:
     failed = [run for run in runs if run.status != "completed"]
     for run in failed:
         why = " ".join((run.facts.error or "ended without a message").split())
-        status = "not measured" if SweepCallback.study and run.facts.exit_code == 2 else run.status
-        complaints.append(f"{status}: {run.folder}: {why}")
+        if not (SweepCallback.study and summary and run.facts.exit_code == 2):  # a study's table has these reasons
+            complaints.append(f"{run.status}: {run.folder}: {why}")
     if missing := jobs - len(runs):
         logs = sweep / ".submitit"
         why = f"; their logs are in {logs}" if logs.is_dir() else ""
