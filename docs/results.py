@@ -41,10 +41,10 @@ MARKED = re.compile(r"(?<=<!-- written by make results -->\n).*?(?=<!-- end -->)
 KEPT = ("value", "ci_low", "ci_high", "n")
 BEGINNING = """# Results
 
-Every number is of one run, and `make results` writes this page from the runs: nothing on it is typed. Intervals are
-95 % intervals over the `n` test examples; seconds are wall time, and other jobs ran beside some runs. The images of
-CIFAR-10 went through JPEG, so that figures for the original pixels compare only roughly. [Experiments](experiments.md)
-has what was tried beside, and what was learnt.
+Every number comes from one run, and `make results` writes this page from the runs; nothing on it is typed by hand.
+Intervals are 95 % intervals over the `n` test examples; seconds are wall time, and other jobs ran at the same time as
+some runs. The images of CIFAR-10 went through JPEG, so that figures for the original pixels compare only roughly.
+[Experiments](experiments.md) has what else was tried, and what was learnt.
 """
 
 
