@@ -16,8 +16,8 @@ from trustml_cli.attacks.checks import (
     telling_epsilon,
     verdict,
 )
-from trustml_cli.attacks.measure import EpsilonResult, Predictions, RobustnessCurve
 from trustml_cli.attacks.power import smallest_gap
+from trustml_cli.attacks.robustness_curve import EpsilonResult, Predictions, RobustnessCurve
 
 
 def test_a_model_in_training_mode_is_found() -> None:

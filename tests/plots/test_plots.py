@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from tests.helpers import band, drawn, heights, points, texts, whiskers
 from trustml_cli.attacks.attack import Norm
-from trustml_cli.attacks.measure import EpsilonResult, Predictions, RobustnessCurve
+from trustml_cli.attacks.robustness_curve import EpsilonResult, Predictions, RobustnessCurve
 from trustml_cli.attacks.surface import Surface
 from trustml_cli.backdoors.patch import Corner, Patch
 from trustml_cli.backdoors.poison import Poison

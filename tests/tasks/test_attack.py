@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from tests.helpers import TIMES, Cli, MakeContext, facts, metrics, newest
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.fgsm import FGSM
-from trustml_cli.attacks.measure import EpsilonResult, RobustnessCurve, attack_curve
+from trustml_cli.attacks.measure import attack_curve
+from trustml_cli.attacks.robustness_curve import EpsilonResult, RobustnessCurve
 from trustml_cli.attacks.smallest import SmallestPerturbation
 from trustml_cli.data.dataset import Dataset, InMemory
 from trustml_cli.tasks.context import Context

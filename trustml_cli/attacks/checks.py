@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from trustml_cli.attacks.attack_view import same_logits
-from trustml_cli.attacks.measure import RobustnessCurve
 from trustml_cli.attacks.power import GAP, POINT, images_for
+from trustml_cli.attacks.robustness_curve import RobustnessCurve
 from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.models.inference import logits_of
 from trustml_cli.system.hardware import BatchSplitter

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from trustml_cli.attacks.attack import Access, Attack, Norm
 from trustml_cli.attacks.attack_view import AttackView
 from trustml_cli.attacks.checks import BROKEN, MASKING, WEAK, CheckResult, Comparison, share
-from trustml_cli.attacks.measure import Predictions, attack_curve
+from trustml_cli.attacks.measure import attack_curve
 from trustml_cli.attacks.power import POINT, clearly, needed, smallest_gap
+from trustml_cli.attacks.robustness_curve import Predictions
 from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.models.inference import logits_of
 

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from trustml_cli.attacks.measure import EpsilonResult, RobustnessCurve
+from trustml_cli.attacks.robustness_curve import EpsilonResult, RobustnessCurve
 from trustml_cli.metrics.intervals import median, wilson_interval
 from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.plots.style import (

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from trustml_cli.attacks.measure import EpsilonResult, RobustnessCurve
+from trustml_cli.attacks.robustness_curve import EpsilonResult, RobustnessCurve
 from trustml_cli.plots.robustness import NORM_SYMBOLS
 from trustml_cli.plots.style import GREEN, ORANGE, label_answer, name_rows, new_figure, tile
 

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from trustml_cli.attacks.attack import Attack
 from trustml_cli.attacks.checks import WEAK, CheckResult, Comparison, check_finite, check_gradients, share, verdict
-from trustml_cli.attacks.measure import RobustnessCurve, attack_curve
+from trustml_cli.attacks.measure import attack_curve
 from trustml_cli.attacks.power import clearly, smallest_gap
+from trustml_cli.attacks.robustness_curve import RobustnessCurve
 from trustml_cli.attacks.standard import Standard
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split, random_subset

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trustml_cli.attacks.attack import Attack, Norm
 from trustml_cli.attacks.confident import Confident
-from trustml_cli.attacks.measure import EpsilonResult, Predictions, RobustnessCurve
+from trustml_cli.attacks.robustness_curve import EpsilonResult, Predictions, RobustnessCurve
 from trustml_cli.attacks.surface import loss_surface
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, Split, random_subset

@@ -24,7 +24,8 @@ from trustml_cli.attacks.checks import (
 )
 from trustml_cli.attacks.comparison import AttackComparison, is_unconstrained, survived, with_more_effort
 from trustml_cli.attacks.fmn import FMN
-from trustml_cli.attacks.measure import RobustnessCurve, predict_images, within_budget
+from trustml_cli.attacks.measure import predict_images, within_budget
+from trustml_cli.attacks.robustness_curve import RobustnessCurve
 from trustml_cli.attacks.smallest import SmallestPerturbation
 from trustml_cli.attacks.standard import Standard
 from trustml_cli.data.batches import batches
