@@ -33,7 +33,7 @@ def sizes_of_sets(sizes: Mapping[str, Tensor], covered: Mapping[str, Tensor], co
             [high - share for share, (_, high) in zip(rates, ends, strict=True)],
         ]
         top.errorbar(values, rates, errors, color=ORANGE, marker="o", linestyle="none", capsize=2)
-        top.axhline(coverage, color=GREY, linestyle="--", linewidth=0.8, label=f"aimed at: {percent(coverage)}")
+        top.axhline(coverage, color=GREY, linestyle="--", linewidth=0.8, label=f"target: {percent(coverage)}")
         for panel in (top, bottom):
             panel.xaxis.set_major_locator(MaxNLocator(integer=True))
             panel.yaxis.set_major_formatter(percent)
@@ -71,7 +71,7 @@ def coverage_under_perturbation(rows: Sequence[Mapping[str, Any]], coverage: flo
             top = value == "coverage"
             tidy(panel, words(kind) if top else "", "" if top else unit_of(kind, own), "" if column else label)
         axes[0, column].axhline(
-            coverage, color=GREY, linestyle="--", linewidth=0.8, label=f"aimed at: {percent(coverage)}"
+            coverage, color=GREY, linestyle="--", linewidth=0.8, label=f"target: {percent(coverage)}"
         )
         shares(axes[0, column])
     handles = axes[0, 0].get_legend_handles_labels()

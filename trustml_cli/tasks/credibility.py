@@ -204,7 +204,7 @@ class Credibility:
             context.record.metrics({"images": name, **budget}, **row)
         plain, adaptive = (self.deceived(judged[one].support, labels[one]) for one in (attack, ADAPTIVE))
         figure = f"it deceives the neighbours with {adaptive} images, {attack} with {plain}"
-        context.record.check("the attack that knows of the neighbours is the stronger one", adaptive >= plain, figure)
+        context.record.check("the attack that knows the neighbours is the stronger one", adaptive >= plain, figure)
         context.record.plot("auroc", auroc_bars(areas, context.record.subject))
 
     def deceived(self, support: Support, labels: Tensor) -> int:

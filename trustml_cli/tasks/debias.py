@@ -280,7 +280,7 @@ class Debias:
         if needs:
             log.info("thresholds need everyone's groups at the moment of the decision")
         if stage.drawn:
-            log.info("%s of the decisions depend on a draw: asked again, some would differ", in_percent(stage.drawn))
+            log.info("%s of the decisions are random: repeated, some of them would differ", in_percent(stage.drawn))
 
     def guesses(self, context: Context, game: AdversarialDebiasing, table: Table, stage: Stage) -> Guesses:
         """What adversaries that are fitted to validation rows predict of the groups of the test rows."""
@@ -292,7 +292,9 @@ class Debias:
             network = Adversary(self.adversary_hidden, groups).to(device)
             rows = (part.odds.float().to(device), part.labels.to(device), part.sensitive.to(device))
             if game.converge(network, *rows, self.measuring_epochs) == self.measuring_epochs:
-                log.info("the measuring adversary still learned after task.measuring_epochs=%d", self.measuring_epochs)
+                log.info(
+                    "the measuring adversary had not converged after task.measuring_epochs=%d", self.measuring_epochs
+                )
         network.cpu()
         with torch.no_grad():
             guesses = network(stage.test.odds.float(), stage.test.labels)

@@ -9,7 +9,7 @@ from trustml_cli.results.aggregate import Run
 from trustml_cli.results.report.table import NOTHING, Cell, is_number, measured, shown
 
 SOME = 4  # headlines from which on the lowest and the highest are named
-BESIDE = (("baseline_{}", "clean network"), ("noise_{}", "noise in its place"), ("bare_{}", "neither"))
+BESIDE = (("baseline_{}", "clean network"), ("noise_{}", "noise in its place"), ("bare_{}", "unchanged images"))
 """Columns that any headline is compared with, and how it calls them."""
 OWN = {
     "robust_accuracy": (("clean_accuracy", "clean"),),
