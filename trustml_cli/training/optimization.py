@@ -101,7 +101,7 @@ class Optimization:
             if log and log.due(y):
                 log.add(self.module, loss, logits, y, self.last_lr)
                 self.network.train()
-            if number % LOOK_EVERY == 0 or bar.stale:
+            if (number - 1) % LOOK_EVERY == 0 or bar.stale:
                 share = correct.item() / max(1, labelled.item())
                 bar.tell(loss=f"{finite(loss_sum) / max(1, seen):.3f}", accuracy=in_percent(share))
             bar.update()
