@@ -110,7 +110,7 @@ BAD = [
     ([*QUICK, "task.epsilon=-1"], "task.epsilon: must be a number of at least 0, got -1"),
     ([*QUICK, "epsilonn=1"], "epsilonn=1: no such key"),
     (["task=train", "--bogus"], "--bogus: no such flag"),
-    (["-m", "seed=0,1"], "run: is for one job; take sweep"),
+    (["-m", "seed=0,1"], "run: is for one job; use sweep"),
     (["--cfg", "job"], "--cfg job: runs nothing"),
     (["--version"], "--version: runs nothing"),
     (["task=train", "seed=0,1"], "seed=0,1: several values"),

@@ -139,7 +139,7 @@ def test_columns_of_a_table_are_set_in_its_own_units() -> None:
             trigger("columns", values=values).fitted_to(data)
     with pytest.raises(ValueError, match=r"^values: are encoded as the whole table is; leave dataset\.limit null$"):
         trigger("columns", values={"age": 20}).fitted_to(data.limited(40))
-    with pytest.raises(ValueError, match=r"and the data set is none; take trigger=patch$"):
+    with pytest.raises(ValueError, match=r"and the data set is none; use trigger=patch$"):
         trigger("columns", values={"age": 20}).fitted_to(made_up((1, 8, 8)))
 
 

@@ -185,10 +185,10 @@ REMARKS: dict[str, tuple[str, str, str]] = {  # what the column in question was 
     "1,234": (
         text(changed(AGE, every(9, '"1,234"'))),
         "age category",
-        r"of '1,234'; take dataset\.numeric=\[age\]$",
+        r"of '1,234'; use dataset\.numeric=\[age\]$",
     ),
-    "1,2": (text(changed(AGE, every(2, '"1,2"'))), "age category", r"take dataset\.decimal=','$"),
-    "percent": (text(changed(AGE, lambda _, age: f"{age}%")), "age category", "take plain numbers in the file"),
+    "1,2": (text(changed(AGE, every(2, '"1,2"'))), "age category", r"use dataset\.decimal=','$"),
+    "percent": (text(changed(AGE, lambda _, age: f"{age}%")), "age category", "use plain numbers in the file"),
     "dates": (text(changed(TOWN, lambda row, _: f"2020-01-{1 + row % 28:02}")), "town category", "holds dates"),
     "names": (
         text(changed(TOWN, lambda row, _: f"Person {row}")),

@@ -170,7 +170,7 @@ def test_what_the_field_writes_is_read(how: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("how", "options", "message"),
     [
-        ("one by its key", {}, "^checkpoint_key: .* has several networks that fit; take one of model, ema$"),
+        ("one by its key", {}, "^checkpoint_key: .* has several networks that fit; use one of model, ema$"),
         ("one by its key", {"key": "best"}, "^checkpoint_key: .* has no weights in 'best'; it has model, ema$"),
         ("one by its prefix", {}, r"to leave out the others, add model.checkpoint_prefix=student\. or teacher\.$"),
         ("one by its prefix", {"prefix": "net."}, r"^checkpoint_prefix: no name in .* begins with 'net\.'$"),

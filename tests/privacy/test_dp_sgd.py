@@ -209,7 +209,7 @@ def test_a_seeded_run_is_called_a_rehearsal_and_gives_the_same_weights_again(tru
         (("trainer.epsilon=1e-9",), ("trainer.epsilon", "no noise reaches")),
         (("trainer.noise_multiplier=1",), ("trainer.epsilon", "one of the two")),
         (("trainer.delta=1",), ("trainer.delta", "below 1")),
-        (("trainer.patience=2",), ("trainer.patience", "take null")),
+        (("trainer.patience=2",), ("trainer.patience", "use null")),
         (("defence=trades",), ("defence", "trainer=default")),
     ],
 )

@@ -271,7 +271,7 @@ def test_where_nothing_can_be_written_or_locked_a_whole_folder_is_read_and_no_ot
     if whole:
         assert make_once(tmp_path / "folder", refuse) == checksums
     else:
-        with pytest.raises(InputError, match=f"^cache_dir: {tmp_path} {why}; take another with cache_dir=DIR or TRUST"):
+        with pytest.raises(InputError, match=f"^cache_dir: {tmp_path} {why}; use another with cache_dir=DIR or TRUST"):
             make_once(tmp_path / "folder", fill_with_abc)
         assert (tmp_path / "folder" / "x").read_bytes() == b"abd"
 

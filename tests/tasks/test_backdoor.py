@@ -75,7 +75,7 @@ WRONG = [
     ({"source": ["cat"]}, r"^task\.source: no class 'cat'; there are top, middle, bottom"),
     ({"target": 3}, r"^task\.target: no class 3"),
     ({"target": "next", "clean_label": True}, r"^task\.clean_label: poisons images of one target class"),
-    ({"poison_rate": 0.004}, r"^task\.poison_rate: 0.004 of the source classes' 100 .* take at least 0.01$"),
+    ({"poison_rate": 0.004}, r"^task\.poison_rate: 0.004 of the source classes' 100 .* use at least 0.01$"),
 ]
 
 

@@ -347,7 +347,7 @@ def test_reweighed_rows_are_a_data_set_of_their_own() -> None:
         ({"lambda": "much"}, r"^task\.lambda: must be a number, got 'much'"),
         (
             {"method": "reweighing", "constraint": "equalized_odds"},
-            r"^task\.constraint: reweighing is for demographic_parity; take task\.method=adversarial or thresholds",
+            r"^task\.constraint: reweighing is for demographic_parity; use task\.method=adversarial or thresholds",
         ),
         ({"method": "magic"}, r"^task\.method: .*adversarial, reweighing, thresholds"),
     ],
@@ -369,5 +369,5 @@ def test_a_part_with_one_group_alone_cannot_be_compared() -> None:
     assert isinstance(table, Dataset)
     assert isinstance(table, Table)
     women = table.train.subset((table.train.sensitive[:, 1] == 0).nonzero()[:, 0])
-    with pytest.raises(InputError, match=r"^dataset: \d+ rows hold 'female' alone .*'sex'; take more rows"):
+    with pytest.raises(InputError, match=r"^dataset: \d+ rows hold 'female' alone .*'sex'; use more rows"):
         check_groups(table, Constraint.demographic_parity, table.test, women)

@@ -51,12 +51,12 @@ def test_a_table_is_inspected_by_its_latents(trustml: Cli, tmp_path: Path) -> No
     ("words", "expected"),
     [
         (("task.suspicion=spectra",), ("task.suspicion", "'spectral'")),
-        (("task.images=3",), ("task.images", "0 of the 3", "take more")),
+        (("task.images=3",), ("task.images", "0 of the 3", "use more")),
         (("task.clean_share=1",), ("task.clean_share", "below 1")),
         (("concealment=adversarial", "concealment.lambda=-1"), ("concealment.lambda", "at least 0")),
-        (("concealment=adversarial", "model=logistic", "trainer=numpy"), ("trainer", "take trainer=default")),
+        (("concealment=adversarial", "model=logistic", "trainer=numpy"), ("trainer", "use trainer=default")),
         (("task=backdoor", "concealment=adversarial", "concealment.lambda=[0,1]"), ("concealment.lambda", "-m")),
-        (("task=backdoor", "concealment=adversarial", "defence=pgd"), ("concealment", "take defence=none")),
+        (("task=backdoor", "concealment=adversarial", "defence=pgd"), ("concealment", "use defence=none")),
     ],
 )
 def test_bad_input_is_refused_before_training(words: tuple[str, ...], expected: tuple[str, ...], trustml: Cli) -> None:

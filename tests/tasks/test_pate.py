@@ -69,7 +69,7 @@ def test_noise_of_the_system_differs_from_run_to_run_and_a_large_delta_is_warned
         (("task.sigma2=0",), ("task.sigma2", "above 0")),
         (("task.delta=1",), ("task.delta", "below 1")),
         (("task.release_order=70",), ("task.release_order", "2 to 63")),
-        (("dataset=census", "model=table_mlp", "model@student=table_mlp"), ("task.student", "take supervised")),
+        (("dataset=census", "model=table_mlp", "model@student=table_mlp"), ("task.student", "use supervised")),
         (("trainer.patience=2",), ("task.student", "trainer.patience=null")),
     ],
 )

@@ -42,7 +42,7 @@ def test_digits_are_misread_when_they_move(trustml: Cli, tmp_path: Path) -> None
     ("words", "expected"),
     [
         (("task.distance=8",), ("task.distance", "below the 8 pixels")),
-        (("model=mnist_bnn", "model.pooling=blur"), ("model.pooling", "take plain")),
+        (("model=mnist_bnn", "model.pooling=blur"), ("model.pooling", "use plain")),
     ],
 )
 def test_bad_input_is_refused_before_training(words: tuple[str, ...], expected: tuple[str, ...], trustml: Cli) -> None:

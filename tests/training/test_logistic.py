@@ -152,7 +152,7 @@ def test_a_loss_that_is_lost_ends_the_run_and_names_the_learning_rate(epochs: in
 @pytest.mark.parametrize("trainer", [NUMPY, SKLEARN], ids=["numpy", "sklearn"])
 def test_another_model_is_refused_with_what_to_take(trainer: Trainer) -> None:
     trainer.check(Logistic(**MODEL))
-    with pytest.raises(ValueError, match=r"only, not Mlp; take model=logistic or trainer=default$"):
+    with pytest.raises(ValueError, match=r"only, not Mlp; use model=logistic or trainer=default$"):
         trainer.check(Mlp(**MODEL, hidden=[4], dropout=0.0))
 
 

@@ -29,7 +29,7 @@ def run(*words: str) -> Run:
     in one line what is wrong.
     """
     if {"-m", "--multirun"} & set(words) or any(word.startswith("study=") for word in words):
-        raise InputError("run: is for one job; take sweep(...) or study(NAME, ...) for many")
+        raise InputError("run: is for one job; use sweep(...) or study(NAME, ...) for many")
     with surroundings_kept():
         command(words, raised=True)
         return Run.read(SweepCallback.folder) if SweepCallback.folder else printed_only(words)

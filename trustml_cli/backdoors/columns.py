@@ -41,7 +41,7 @@ class Columns(Trigger):
 
     def fitted_to(self, data: Dataset) -> Trigger:
         if not isinstance(data, Table) or data.train.columns is None:
-            raise ValueError("sets columns of a table, and the data set is none; take trigger=patch")
+            raise ValueError("sets columns of a table, and the data set is none; use trigger=patch")
         frame, names = data.train.columns, list(data.train.columns)
         if not self.values:
             raise ValueError(f"values: needs at least one column and its value, as in {{{names[0]}: 1}}")
@@ -56,5 +56,5 @@ class Columns(Trigger):
             raise ValueError("values: are encoded as the whole table is; leave dataset.limit null")
         places = (before != after).any(0).nonzero()[0]  # the features that depend on these columns
         if not len(places):
-            raise ValueError("values: are those of every row already; take others")
+            raise ValueError("values: are those of every row already; choose others")
         return Features(places=tuple(places.tolist()), values=tuple(after[0, places].tolist()))

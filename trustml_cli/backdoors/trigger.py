@@ -46,7 +46,7 @@ class ImageTrigger(Trigger, ABC):
     def fitted_to(self, data: Dataset) -> Trigger:
         if len(data.shape) != 3:
             raise ValueError(
-                f"marks images, but the data set holds rows of {data.shape[0]} numbers; take trigger=columns"
+                f"marks images, but the data set holds rows of {data.shape[0]} numbers; use trigger=columns"
             )
         self.check(data.shape)
         return self

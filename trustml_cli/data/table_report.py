@@ -127,7 +127,7 @@ def doubts_about_words(known: "pandas.Series[Any]", decimal: str, drop: str) -> 
             advice.append(f"{missing}, if such words stand for no value")
         because = some_of(map(repr, words[~plain][:SHOWN]))
         told = f"holds numbers in {100 * share:.0f} % of its rows, and is read as categories because of {because}"
-        yield f"{told}; take {' and '.join(advice)}"
+        yield f"{told}; use {' and '.join(advice)}"
     elif len(words) > 1 and rows[[bool(DATE.fullmatch(word)) for word in words]].sum() > 0.9 * rows.sum():
         yield f"holds dates, each of which becomes a category; make numbers of them, or {drop}"
     elif len(words) > max(FEW, 0.9 * rows.sum()):

@@ -73,7 +73,7 @@ class RobustTraining(Defence, TrainingStep, ABC):
     def check(self, network: nn.Module) -> None:
         """Raise ValueError if a network made by `Model.build` has no gradients by the images."""
         if isinstance(network, Classifier) and not network.image_gradient:
-            raise ValueError(f"{NO_GRADIENT}; take defence=none")
+            raise ValueError(f"{NO_GRADIENT}; use defence=none")
 
     @property
     def monitor(self) -> Monitor:

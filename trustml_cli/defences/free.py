@@ -37,7 +37,7 @@ class FreeTraining(RobustTraining):
     def check(self, network: nn.Module) -> None:
         super().check(network)
         if isinstance(network, Classifier) and not network.rehearsal.image_gradient:
-            raise ValueError(f"{NO_GRADIENT} in training mode; take another defence")
+            raise ValueError(f"{NO_GRADIENT} in training mode; choose another defence")
 
     @property
     def steps_per_batch(self) -> int:

@@ -71,7 +71,7 @@ def last_hidden(network: nn.Module) -> str:
     convolutions: list[str] = [name for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d)]
     linear: list[str] = [name for name, layer in network.named_modules() if isinstance(layer, nn.Linear)]
     if not (found := convolutions or linear[:-1]):
-        raise ValueError("needs a network with a hidden layer; take another model, or leave this cleaner out")
+        raise ValueError("needs a network with a hidden layer; choose another model, or leave this cleaner out")
     return found[-1]
 
 

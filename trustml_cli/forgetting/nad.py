@@ -41,7 +41,7 @@ class Nad(Cleaner):
 
     def check(self, network: nn.Module) -> None:
         if not any(isinstance(layer, nn.Conv2d) for layer in network.modules()):
-            raise ValueError("needs a network with convolutions; take another model, or leave this cleaner out")
+            raise ValueError("needs a network with convolutions; choose another model, or leave this cleaner out")
 
     def spec(self, backdoored: Backdoored, clean: Dataset, setting: float) -> TrainingSpec:
         tuned = self.tuned(backdoored, clean, self.lr_factor)

@@ -118,7 +118,7 @@ def load_checkpoint(network: nn.Sequential, path: Path, key: str | None = None, 
     first, *others = (fitting[entry] for entry in states if entry in fitting)
     if any(not same(first.weights, other.weights) for other in others):
         known = entries(entry for entry in states if entry in fitting)
-        raise ValueError(f"checkpoint_key: {path} has several networks that fit; take one of {known}")
+        raise ValueError(f"checkpoint_key: {path} has several networks that fit; use one of {known}")
     first.load()
     if first.normalize is not None:
         network.add_module("normalize", first.normalize)

@@ -71,7 +71,7 @@ class HuggingFaceModel(Pretrained):
             )  # fmt: skip
         if found["missing_keys"] and not changes:
             raise ValueError(
-                f"id: {self.id} has no weights for {min(found['missing_keys'])}, so it is no classifier yet; take a "
+                f"id: {self.id} has no weights for {min(found['missing_keys'])}, so it is no classifier yet; use a "
                 "fine-tuned one, or train it with trainer=default"
             )
         return network

@@ -18,7 +18,7 @@ class NoGradient(ValueError):
     """The network has no gradient by the image: it is constant, quantised, or detaches its input."""
 
     def __init__(self) -> None:
-        super().__init__(f"{NO_GRADIENT}; take one without, such as square")
+        super().__init__(f"{NO_GRADIENT}; use one without, such as square")
 
 
 def logits_of(model: nn.Module, x: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ class MnistCnn(BinarizableModel):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.pooling is Pooling.blur and (self.activation is Activation.sign or self.binary_weights):
-            raise ValueError("pooling: blur turns signs into values other than −1 and 1; take plain")
+            raise ValueError("pooling: blur turns signs into values other than −1 and 1; use plain")
 
     def network(self, inputs: InputSpec) -> nn.Sequential:
         channels, height, width = require_images(inputs)

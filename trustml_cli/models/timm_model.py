@@ -36,7 +36,7 @@ class TimmModel(Pretrained):
         if tag and tag not in tags:
             raise ValueError(f"name: timm has no weights {tag!r} of {name}; there are {', '.join(tags) or 'none'}")
         if self.pretrained and not tags:
-            raise ValueError(f"pretrained: timm has no weights of {name}; take another, or model.pretrained=false")
+            raise ValueError(f"pretrained: timm has no weights of {name}; choose another, or model.pretrained=false")
 
     @property
     def has_weights(self) -> bool:

@@ -56,5 +56,5 @@ def body_of(network: nn.Module, shape: tuple[int, ...]) -> tuple[nn.Module, int]
     parent, _, attribute = path.rpartition(".")
     setattr(body.get_submodule(parent), attribute, nn.Identity())
     if not any(True for _ in body.parameters()):
-        raise ValueError("has no layers below its last one that could be kept; take a deeper network")
+        raise ValueError("has no layers below its last one that could be kept; use a deeper network")
     return body, last.in_features

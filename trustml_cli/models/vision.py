@@ -51,9 +51,9 @@ class ResNet18(Model):
         if any(width < 1 for width in self.head):
             raise ValueError(f"head: widths must be at least 1, got {self.head}")
         if self.pooling is Pooling.blur and self.weights is not None:
-            raise ValueError("pooling: blur goes with random weights; take model.weights=null, or plain")
+            raise ValueError("pooling: blur goes with random weights; use model.weights=null, or plain")
         if self.norm is not Norm.batch and self.weights is not None:
-            raise ValueError("norm: pretrained weights are for BatchNorm; take batch, or model.weights=null")
+            raise ValueError("norm: pretrained weights are for BatchNorm; use batch, or model.weights=null")
         if self.freeze and self.weights is None and self.checkpoint is None:
             raise ValueError("freeze: would leave the weights random; give model.weights, e.g. imagenet")
 
@@ -152,7 +152,7 @@ def replace_last_linear(network: nn.Module, classes: int) -> None:
     """Replace the last linear layer of `network` by a new one for `classes`; raises ValueError where it has none."""
     linear = [(path, layer) for path, layer in network.named_modules() if isinstance(layer, nn.Linear)]
     if not linear:
-        raise ValueError("weights: this model has no linear layer to replace for the classes; take weights=null")
+        raise ValueError("weights: this model has no linear layer to replace for the classes; use weights=null")
     path, last = linear[-1]
     parent, _, attribute = path.rpartition(".")
     setattr(network.get_submodule(parent), attribute, nn.Linear(last.in_features, classes))

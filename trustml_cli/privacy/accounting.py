@@ -53,7 +53,7 @@ def noise_for(
     while spent(high, sample_rate, steps, delta) > wanted:
         low, high = high, 2 * high
         if high > MOST_NOISE:
-            raise ValueError(f"epsilon: no noise reaches {wanted:g} with delta={delta:g}; take a larger one of the two")
+            raise ValueError(f"epsilon: no noise reaches {wanted:g} with delta={delta:g}; use a larger one of the two")
     while high - low > CLOSE * high:
         middle = (low + high) / 2
         if spent(middle, sample_rate, steps, delta) > wanted:

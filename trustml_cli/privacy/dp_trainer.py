@@ -59,15 +59,15 @@ class DpSgdTrainer(GradientTrainer):
         if (self.epsilon is None) == (self.noise_multiplier is None):
             raise ValueError("epsilon: or noise_multiplier, one of the two needs a number and the other null")
         if self.patience is not None:
-            raise ValueError("patience: chooses an epoch by private examples without noise; take null")
+            raise ValueError("patience: chooses an epoch by private examples without noise; use null")
         if self.label_smoothing:
-            raise ValueError("label_smoothing: is not implemented with clipped gradients; take 0")
+            raise ValueError("label_smoothing: is not implemented with clipped gradients; use 0")
 
     def check(self, model: Model) -> None:
         if model.normalization is Normalization.dataset:
             raise ValueError(
                 "dp_sgd adds noise to what is learned, and model.normalization=dataset reads mean and deviation of the "
-                "private examples without noise; take model.normalization=symmetric or none"
+                "private examples without noise; use model.normalization=symmetric or none"
             )
 
     def check_network(self, network: nn.Module) -> None:
@@ -76,13 +76,13 @@ class DpSgdTrainer(GradientTrainer):
         network.eval()
         if any(isinstance(layer, _BatchNorm) for layer in layers):
             raise ValueError(
-                "BatchNorm mixes the examples of a batch, and dp_sgd clips them one by one; take model.norm=group "
+                "BatchNorm mixes the examples of a batch, and dp_sgd clips them one by one; use model.norm=group "
                 "(cifar_cnn, resnet18), or a model without it: tanh_cnn, fixed_features, mnist_cnn, mlp or logistic"
             )
         if any(getattr(layer, "track_running_stats", False) for layer in layers):
-            raise ValueError("keeps statistics of the private examples without noise; take track_running_stats=False")
+            raise ValueError("keeps statistics of the private examples without noise; use track_running_stats=False")
         if any(isinstance(layer, DataDependentInit) for layer in layers):
-            raise ValueError("is initialised from private examples without noise; take another, such as tanh_cnn")
+            raise ValueError("is initialised from private examples without noise; choose another, such as tanh_cnn")
 
     def fit(
         self,

@@ -28,13 +28,13 @@ def epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: floa
     digits. Raises ValueError for a `delta` below 1e-10 or a noise multiplier below 0.05.
     """
     if delta < LEAST_DELTA:
-        raise ValueError(f"delta: accounting by PLD needs at least {LEAST_DELTA:g}, got {delta:g}; take accountant=rdp")
+        raise ValueError(f"delta: accounting by PLD needs at least {LEAST_DELTA:g}, got {delta:g}; use accountant=rdp")
     if steps == 0 or sample_rate == 0:
         return 0.0
     if noise_multiplier == 0:
         return inf
     if noise_multiplier < LEAST_NOISE:
-        raise ValueError(f"noise_multiplier: accounting by PLD needs at least {LEAST_NOISE:g}; take accountant=rdp")
+        raise ValueError(f"noise_multiplier: accounting by PLD needs at least {LEAST_NOISE:g}; use accountant=rdp")
     losses, with_it, without = one_step(noise_multiplier, sample_rate, TAIL * delta / steps)
     beyond = max(0.0, 1 - with_it.sum())  # one example more has an infinite loss with this probability
     removed = after(losses, with_it, steps, delta, 1 - (1 - beyond) ** steps)

@@ -156,7 +156,7 @@ def make_once(folder: Path, make: Callable[[Path], None]) -> dict[str, str]:
                 return checksums
             cannot = "has a file system without locks" if isinstance(error, NoLocks) else "cannot be written to"
             why = f"{folder.parent} {cannot} ({error.strerror})"
-            raise InputError(f"cache_dir: {why}; take another with cache_dir=DIR or TRUSTML_CACHE_DIR") from error
+            raise InputError(f"cache_dir: {why}; use another with cache_dir=DIR or TRUSTML_CACHE_DIR") from error
         checksums = verified_checksums(folder)
         return fill(folder, make) if checksums is None else checksums
 

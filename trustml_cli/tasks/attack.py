@@ -37,7 +37,7 @@ class MeasureRobustness(RobustnessTask):
     ) -> None:
         """Write one row for each epsilon, smallest first, the same by class, the checks, the verdict and the plots."""
         if context.record.choices["model"] in others:
-            raise InputError(f"task.transfer_to: {context.record.choices['model']} is under attack; take another")
+            raise InputError(f"task.transfer_to: {context.record.choices['model']} is under attack; choose another")
         data = context.load(dataset)
         attack, test = self.prepare(context, data, model, attack, defence)
         learns_from = attack.learns_from

@@ -64,7 +64,7 @@ class Binarise:
         """Write one row for each activation, then plot the training curves and the pre-activations."""
         name = context.record.choices["model"]
         if not isinstance(model, BinarizableModel):
-            raise InputError(f"model: {name} has no activation to choose; take model=mnist_cnn")
+            raise InputError(f"model: {name} has no activation to choose; use model=mnist_cnn")
         if model.checkpoint is not None:
             raise InputError("model.checkpoint: this task trains its networks itself; leave it null")
         data = context.load(dataset)

@@ -37,7 +37,7 @@ def clean_sets(
         if share and not 0 < count <= candidates:
             raise InputError(
                 f"task.tainted: {share:g} of the {len(own)} clean images is {count}, and 1 to {candidates} can be "
-                f"poisoned; take at least {1 / len(own):.2g}, 0, or a larger task.clean_share"
+                f"poisoned; use at least {1 / len(own):.2g}, 0, or a larger task.clean_share"
             )
         data = whole.derive(f"clean set of {len(own)}, {held_out} held out, seed={seed}", train=train, test=chosen_by)
         data = replace(poison, rate=count / candidates).apply(data) if count else data

@@ -295,14 +295,14 @@ class Context:
 def check_defence(defence: Defence, data: Dataset, model: Model, trainer: Trainer) -> None:
     """Raise `InputError` unless the defence is compatible with `model`, `trainer` and `data`."""
     if isinstance(defence, TrainingStep) and not trainer.takes_steps:
-        raise InputError("defence: goes with training by gradients; take trainer=default, or defence=none")
+        raise InputError("defence: goes with training by gradients; use trainer=default, or defence=none")
     if isinstance(defence, TrainingStep) and not model.trains:
         raise InputError(
             "defence: is a way to train, and model.checkpoint is not trained; continue from it with model.train=true, "
             "or leave one of them"
         )
     if defence.needs_images and len(data.shape) != 3:
-        raise InputError("defence: needs images, and the data set holds none; take defence=none")
+        raise InputError("defence: needs images, and the data set holds none; use defence=none")
 
 
 def load_weights(model: Model, network: nn.Sequential) -> str:

@@ -108,7 +108,7 @@ class Credibility:
         if attack.norm is not Norm.linf:
             raise InputError("attack.norm: must be linf, as that of the adaptive attack")
         if taken := {CLEAN, NOISY, ROTATED, ADAPTIVE, context.record.choices["attack"]} & set(outliers):
-            raise InputError(f"task.ood_dataset: {min(taken)} is the name of other images here; take another")
+            raise InputError(f"task.ood_dataset: {min(taken)} is the name of other images here; choose another")
         dknn = DeepNearestNeighbours(k=self.k, layers=self.layers, references=self.references)
         detectors = {DKNN: dknn, **detector}
         data = context.load(dataset)

@@ -130,7 +130,7 @@ class Debias:
         require(self, "averaged", at_least=0, at_most=1)
         if self.method is Method.reweighing and self.constraint is not Constraint.demographic_parity:
             raise ValueError(
-                f"constraint: reweighing is for demographic_parity; take task.method=adversarial or thresholds for "
+                f"constraint: reweighing is for demographic_parity; use task.method=adversarial or thresholds for "
                 f"{self.constraint.value}"
             )
         if any(width < 1 for width in self.adversary_hidden):

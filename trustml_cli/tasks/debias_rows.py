@@ -20,7 +20,7 @@ HALF = 0.5  # share of the validation rows on which thresholds are chosen; the o
 def as_table(data: Dataset, name: str) -> Table:
     """`data` as a table; raises `InputError` unless it is one with sensitive columns."""
     if not isinstance(data, Table):
-        raise InputError(f"dataset={name}: task=debias needs a table with sensitive columns; take census, adult or csv")
+        raise InputError(f"dataset={name}: task=debias needs a table with sensitive columns; use census, adult or csv")
     if not data.attributes:
         raise InputError("dataset.sensitive: task=debias needs at least one column, e.g. [race,sex]")
     return data
@@ -33,7 +33,7 @@ def check_groups(table: Table, constraint: Constraint, *parts: Rows) -> None:
     """
     for part in parts:
         if not len(part):
-            raise InputError("task.validation_fraction: leaves no rows on one side; take another share")
+            raise InputError("task.validation_fraction: leaves no rows on one side; choose another share")
         for label in constraint.labels or (None,):
             kind = "rows" if label is None else f"rows with the label {table.classes[label]!r}"
             counted = part.sensitive if label is None else part.sensitive[part.labels == label]
@@ -41,7 +41,7 @@ def check_groups(table: Table, constraint: Constraint, *parts: Rows) -> None:
                 if len(present := torch.unique(group)) < 2:
                     only = ", ".join(repr(attribute.groups[int(number)]) for number in present) or "none"
                     raise InputError(
-                        f"dataset: {len(counted)} {kind} hold {only} alone of the groups in {attribute.name!r}; take "
+                        f"dataset: {len(counted)} {kind} hold {only} alone of the groups in {attribute.name!r}; use "
                         "more rows (dataset.limit) or another split"
                     )
 
@@ -68,7 +68,7 @@ def choosing_rows(table: Table, validation: Rows, constraint: Constraint, folds:
     if least == 0:
         raise InputError(
             f"task.method: thresholds has no {rows} of {who} to choose by among {len(among)} "
-            f"{'training' if folds else 'validation'} rows; take more rows, a larger task.validation_fraction, or "
+            f"{'training' if folds else 'validation'} rows; use more rows, a larger task.validation_fraction, or "
             "fewer groups (dataset.races, dataset.sensitive)"
         )
     if least < FEW:

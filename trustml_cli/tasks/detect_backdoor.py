@@ -105,7 +105,7 @@ class DetectBackdoor(Poisoning):
         if not triggered.any() or triggered.all():
             count = int(triggered.sum())
             raise InputError(
-                f"task.images: {count} of the {len(rows)} images that are inspected are poisoned; take more"
+                f"task.images: {count} of the {len(rows)} images that are inspected are poisoned; use more"
             )
         check_latents(model, data)
         check_poison(context, poison, data, poisoned)

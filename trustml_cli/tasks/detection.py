@@ -49,9 +49,9 @@ def outliers_of(context: Context, name: str, source: DatasetSource, data: Datase
     """The test images of the data set called `name`, in the shape of those of `data`."""
     found = context.load(replace(source.like(data.shape), limit=source.limit or limit))
     if len(found.shape) != 3:
-        raise InputError(f"task.ood_dataset: {name} is a table; take a data set of images")
+        raise InputError(f"task.ood_dataset: {name} is a table; use a data set of images")
     if found.fingerprint == data.fingerprint:
-        raise InputError(f"task.ood_dataset: {name} is the data set that the model is trained on; take another")
+        raise InputError(f"task.ood_dataset: {name} is the data set that the model is trained on; choose another")
     channels, height, width = data.shape
     return resize_like(found.test, (channels, height, width))
 

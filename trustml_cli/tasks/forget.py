@@ -95,7 +95,7 @@ class Forget(Poisoning):
         """Write a row for the backdoored and the never poisoned network, and for each cleaner and tainted share."""
         cleaners = chosen(self.cleaner, cleaner, "task.cleaner")
         if not isinstance(trainer, GradientTrainer):
-            raise InputError("trainer: networks are cleaned by training with gradients; take trainer=default")
+            raise InputError("trainer: networks are cleaned by training with gradients; use trainer=default")
         whole = context.load(dataset)
         check_cleaners(cleaners, whole, model, context.seed)
         data, own = split_validation(whole, self.clean_share, context.seed)

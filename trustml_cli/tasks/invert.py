@@ -89,7 +89,7 @@ class Invert:
         """Write a row for each of `given`, a table of the classes, and the pictures."""
         data = context.load(dataset)
         if len(data.shape) != 3:
-            raise InputError("dataset: holds no images to reconstruct; take digits, mnist, or other images")
+            raise InputError("dataset: holds no images to reconstruct; use digits, mnist, or other images")
         with prefix_errors("task.target"):
             chosen = range(len(data.classes)) if self.target is None else map(data.class_number, self.target)
             targets = list(dict.fromkeys(chosen))
@@ -228,7 +228,7 @@ class Invert:
             images = [scene.of_class(number, self.starts, kind == "train") for number in targets]
             truth = torch.cat(images)
             if len(truth) < 2:
-                raise InputError("task.pool: holds too few images of the classes in task.target; take more")
+                raise InputError("task.pool: holds too few images of the classes in task.target; use more")
             counts = torch.tensor([len(each) for each in images])
             target = torch.tensor(targets).repeat_interleave(counts).to(truth.device)
             seen = observe(truth)

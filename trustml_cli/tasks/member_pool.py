@@ -49,7 +49,7 @@ def random_halves(context: Context, spec: TrainingSpec, size: int | None, refere
     split = data.train.subset(random_indices(data.train, len(data.train) if size is None else size, seed))
     inside = halves(context, len(split), 1 + references)
     if len(split) // 2 < FEWEST:
-        raise InputError(f"task.pool: {len(split)} images make no two halves of {FEWEST}; take more")
+        raise InputError(f"task.pool: {len(split)} images make no two halves of {FEWEST}; use more")
     specs = [trained_on(context, spec, split, chosen, number) for number, chosen in enumerate(inside, start=1)]
     return Pool(split, inside, specs, len(specs), data.test)
 
@@ -62,7 +62,7 @@ def training_images(context: Context, spec: TrainingSpec, size: int | None, refe
     data = spec.data
     each = min(len(data.train), len(data.test), len(data.train) if size is None else size // 2)
     if each < FEWEST:
-        raise InputError(f"task.pool: needs at least {FEWEST} training and {FEWEST} test images, got {each}; take more")
+        raise InputError(f"task.pool: needs at least {FEWEST} training and {FEWEST} test images, got {each}; use more")
     members = data.train.subset(random_indices(data.train, each, context.seed_for("pool", 1)))
     tests = torch.randperm(len(data.test), generator=torch.Generator().manual_seed(context.seed_for("pool", 2)))
     others, outside = data.test.subset(tests[:each].sort().values), data.test.subset(tests[each:])

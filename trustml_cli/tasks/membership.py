@@ -81,12 +81,12 @@ class Membership:
         self.check(attacks)
         data = context.load(dataset)
         if self.views > 1 and len(data.shape) != 3:
-            raise InputError("task.views: only images have more than one view; take 1")
+            raise InputError("task.views: only images have more than one view; use 1")
         spec = context.spec(data, model, trainer, defence=defence)
         if not isinstance(spec, TrainingSpec):
-            raise InputError("defence: this task needs a way to train; take none, or another than rectify")
+            raise InputError("defence: this task needs a way to train; use none, or another than rectify")
         if self.claim is not None and spec.trains:
-            raise InputError("task.claim: is for model.checkpoint, and this network is trained here; take null")
+            raise InputError("task.claim: is for model.checkpoint, and this network is trained here; use null")
         if self.members is Members.half and not spec.trains:
             raise InputError("model.checkpoint: its members are its training images; add task.members=train")
         design = random_halves if self.members is Members.half else training_images

@@ -72,7 +72,7 @@ class CompareNorms:
         pool = drawn(data.train, self.pool, context)
         other_class = test.labels[:, None] != pool.labels
         if not other_class.any(1).all():
-            raise InputError("task.pool: holds images of one class alone; take more")
+            raise InputError("task.pool: holds images of one class alone; use more")
         network = context.train_or_load(context.spec(data, model, trainer, defence=defence)).network
         pairs: list[Pair] = []
         with torch.no_grad():

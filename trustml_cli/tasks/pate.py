@@ -97,7 +97,7 @@ class Pate:
         if self.threshold > self.teachers:
             raise ValueError(
                 f"threshold: {self.teachers} teachers give no class more than {self.teachers} votes, got "
-                f"{self.threshold:g}; take less, or more task.teachers"
+                f"{self.threshold:g}; use less, or more task.teachers"
             )
         if self.release_order is not None and (self.release_order < 2 or self.release_order not in ORDERS):
             raise ValueError(f"release_order: must be an integer from 2 to 63, or null, got {self.release_order}")
@@ -183,7 +183,7 @@ class Pate:
         """Raise `InputError` for what does not fit, before anything is trained."""
         if self.teachers > len(data.train):
             raise InputError(
-                f"task.teachers: {len(data.train)} training images make no {self.teachers} parts; take fewer teachers"
+                f"task.teachers: {len(data.train)} training images make no {self.teachers} parts; use fewer teachers"
             )
         if self.queries > len(asked):
             raise InputError(
@@ -197,7 +197,7 @@ class Pate:
                 each.build(input_spec(data))
         if self.student is Learning.semi_supervised:
             if len(data.shape) != 3:
-                raise InputError("task.student: semi_supervised warps images, and these are none; take supervised")
+                raise InputError("task.student: semi_supervised warps images, and these are none; use supervised")
             if not trainer.takes_steps or getattr(trainer, "patience", None) is not None:
                 raise InputError(
                     "task.student: semi_supervised needs training by gradients, and no images set aside; "

@@ -83,7 +83,7 @@ class UnderPerturbation:
         for epsilon in sorted({*self.epsilon}):
             found[context.record.choices["attack"], epsilon] = partial(attacked, attack, epsilon)
         if (self.shift or self.corruption) and len(data.shape) != 3:
-            raise InputError("task.shift, task.corruption: need images; take task.shift=[] task.corruption=[]")
+            raise InputError("task.shift, task.corruption: need images; use task.shift=[] task.corruption=[]")
         if self.shift and max(self.shift) >= data.shape[2]:
             raise InputError(f"task.shift: the images are {data.shape[2]} pixels wide, got {max(self.shift)}")
         for pixels in sorted({*self.shift}):
@@ -97,7 +97,7 @@ class UnderPerturbation:
     def check_attack(self, context: Context, data: Dataset, model: Model, attack: Attack, defence: Defence) -> None:
         """Raise `InputError` where these images or this network cannot be attacked so."""
         if attack.target is not None or attack.learns_from:
-            raise InputError("attack: takes no target here, and no training images; take pgd, or task.epsilon=[]")
+            raise InputError("attack: takes no target here, and no training images; use pgd, or task.epsilon=[]")
         with prefix_errors("model"), seeded(context.seed):
             fresh = defence.around(model.build(input_spec(data)), data.shape)
         with prefix_errors("attack"):

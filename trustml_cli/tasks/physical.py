@@ -121,7 +121,7 @@ def of_others(split: Split, target: int) -> Split:
     """The examples that are not of the target class."""
     others = (split.labels != target).nonzero()[:, 0]
     if not len(others):
-        raise InputError("physical.target: every image is of this class; take another")
+        raise InputError("physical.target: every image is of this class; choose another")
     return split.subset(others)
 
 

@@ -58,7 +58,7 @@ class Poisoning:
         with prefix_errors("task.source"):
             named = [data.class_number(name) for name in self.source if name != ALL]
         if target is not None and target in named:
-            raise InputError(f"task.target: {data.classes[target]!r} is a source too; take another class")
+            raise InputError(f"task.target: {data.classes[target]!r} is a source too; choose another class")
         source = {number for number in range(len(data.classes)) if number != target} if ALL in self.source else named
         poison = Poison(
             trigger=trigger,
@@ -71,15 +71,15 @@ class Poisoning:
         )
         if not (candidates := len(poison.candidates(data.train.labels))):
             key = "target" if self.clean_label else "source"
-            raise InputError(f"task.{key}: no training image is of these classes; take others")
+            raise InputError(f"task.{key}: no training image is of these classes; choose others")
         if not poison.choose(data.train.labels).any():
             whose = "the target class's" if self.clean_label else "the source classes'"
             raise InputError(
                 f"task.poison_rate: {self.poison_rate:g} of {whose} {candidates} training images is less than one; "
-                f"take at least {1 / candidates:.2g}"
+                f"use at least {1 / candidates:.2g}"
             )
         if not len(poison.of_source(data.test.labels)):
-            raise InputError("task.source: no test image is of these classes; take others, or a larger dataset.limit")
+            raise InputError("task.source: no test image is of these classes; choose others, or a larger dataset.limit")
         return poison
 
 
@@ -89,7 +89,7 @@ def check_trained(model: Model) -> None:
         raise InputError(
             "model.checkpoint: a backdoor is planted in training; leave it null, or add model.train=true"
             if model.checkpoint is not None
-            else "trainer: a backdoor is planted in training, and none trains nothing; take trainer=default"
+            else "trainer: a backdoor is planted in training, and none trains nothing; use trainer=default"
         )
 
 
@@ -102,7 +102,7 @@ def concealed(spec: Spec, concealment: Concealment, poison: Poison, strength: fl
     if step == CROSS_ENTROPY:
         return spec
     if not isinstance(spec, TrainingSpec) or spec.step != CROSS_ENTROPY:
-        raise InputError("concealment: is a way to train, and so is the defence; take defence=none")
+        raise InputError("concealment: is a way to train, and so is the defence; use defence=none")
     changed = replace(spec, step=step)
     changed.check()
     return changed

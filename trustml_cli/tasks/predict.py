@@ -229,7 +229,7 @@ class Found:
 def only(family: Mapping[str, T], group: str) -> tuple[str, T]:
     """The one choice of `group`, with its name."""
     if len(family) != 1:
-        raise InputError(f"{group}: one at a time, got {', '.join(family) or 'none'}; take {group}=[NAME]")
+        raise InputError(f"{group}: one at a time, got {', '.join(family) or 'none'}; use {group}=[NAME]")
     return next(iter(family.items()))
 
 

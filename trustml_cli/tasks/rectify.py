@@ -88,7 +88,7 @@ class Rectify:
     ) -> None:
         """Write a row for clean images and one for each attack and network that it was made on; then the plots."""
         if not isinstance(defence, Rectifier):
-            raise InputError("defence: this task is for rectify; take task=robust_train or task=attack for others")
+            raise InputError("defence: this task is for rectify; use task=robust_train or task=attack for others")
         whole = context.load(dataset)
         check_defence(defence, whole, model, trainer)
         data, validation = split_validation(whole, self.validation_fraction, context.seed)

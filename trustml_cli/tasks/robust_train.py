@@ -43,7 +43,7 @@ class RobustTrain(RobustnessTask):
     ) -> None:
         """Write one row for each epsilon and network, checks and verdict of the defended one, then the plots."""
         if not isinstance(defence, RobustTraining):
-            raise InputError("defence: this task trains with one; take another than none, or task=attack for rectify")
+            raise InputError("defence: this task trains with one; choose another than none, or task=attack for rectify")
         data = context.load(dataset)
         check_defence(defence, data, model, trainer)
         attack, test = self.prepare(context, data, model, attack, defence)

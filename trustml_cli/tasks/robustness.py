@@ -172,7 +172,7 @@ def resolve_target(attack: A, data: Dataset) -> tuple[A, Split]:
         target = data.class_number(attack.target)
     test = data.test.subset((data.test.labels != target).nonzero()[:, 0])
     if not len(test):
-        raise InputError("attack.target: every test image is of this class; take another")
+        raise InputError("attack.target: every test image is of this class; choose another")
     return replace(attack, target=target), test
 
 

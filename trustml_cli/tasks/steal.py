@@ -88,11 +88,11 @@ class Steal:
         less, own = split_validation(whole, self.held_out, context.seed)  # the victim's data set; the thief's images
         data = less if self.attacker_images is AttackerImages.held_out else whole
         if not (len(data.train) and len(own)):
-            raise InputError("task.held_out: leaves nothing for the victim or for the thief; take another share")
+            raise InputError("task.held_out: leaves nothing for the victim or for the thief; choose another share")
         if student is None:
             if not model.trains and model.checkpoint is None:
                 raise InputError(
-                    "model@student: must be named, as the victim's own kind has published weights; take mlp"
+                    "model@student: must be named, as the victim's own kind has published weights; use mlp"
                 )
             student = model.fresh()
         thieves = self.able(thieves, data, own, context, model, student, defence)

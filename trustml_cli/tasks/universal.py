@@ -67,7 +67,7 @@ class TransferUniversal:
     ) -> None:
         """Write a row for each epsilon, model that a perturbation was fitted to, and model that it is scored on."""
         if not isinstance(attack, UniversalAttack):
-            raise InputError("attack: makes another perturbation for each image; take universal_search")
+            raise InputError("attack: makes another perturbation for each image; use universal_search")
         models = {context.record.choices["model"]: model}
         models |= {name: other for name, other in others.items() if name not in models}
         data = context.load(dataset)

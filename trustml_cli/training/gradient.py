@@ -26,7 +26,7 @@ from trustml_cli.training.predict import BATCH, mean_score, predict
 from trustml_cli.training.step import CROSS_ENTROPY, Groups, Monitor, TrainingStep
 from trustml_cli.training.trainer import Epoch, Report, Trainer, finite
 
-NO_WEIGHT_GRADIENT = "gives no trainable weight a gradient (torch.no_grad, detach); take model.checkpoint, or mend it"
+NO_WEIGHT_GRADIENT = "gives no trainable weight a gradient (torch.no_grad, detach); use model.checkpoint, or mend it"
 SHOWN = 5_000  # training images for data-dependent initialization
 
 
@@ -86,7 +86,7 @@ class GradientTrainer(Trainer):
             error = rehearse(network, torch.full((1, *data.shape), 0.5)).error
             if error:
                 key = "trainer.batch_size" if self.batch_size == 1 else "dataset"
-                raise InputError(f"{key}: the model cannot be trained on batches of one ({error}); take two or more")
+                raise InputError(f"{key}: the model cannot be trained on batches of one ({error}); use two or more")
 
     def fit(
         self,

@@ -34,7 +34,7 @@ class LogisticTrainer(Trainer):
     def check(self, model: Model) -> None:
         if not isinstance(model, Logistic):
             raise ValueError(
-                f"fits a logistic regression only, not {type(model).__name__}; take model=logistic or trainer=default"
+                f"fits a logistic regression only, not {type(model).__name__}; use model=logistic or trainer=default"
             )
 
 

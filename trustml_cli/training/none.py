@@ -26,4 +26,4 @@ class NoTrainer(Trainer):
             )
 
     def fit(self, network: nn.Sequential, *_: object, **__: object) -> None:
-        raise InputError("trainer: none trains nothing, and this task trains a network; take trainer=default")
+        raise InputError("trainer: none trains nothing, and this task trains a network; use trainer=default")

@@ -145,7 +145,7 @@ def make_optimizer(kind: Optimizer, groups: Groups, momentum: float) -> torch.op
     """
     weights = [weight for group in groups for weight in group["params"]]
     if not weights:
-        raise InputError("model: has no weight that trains; take model.freeze=false, or weights with model.checkpoint")
+        raise InputError("model: has no weight that trains; use model.freeze=false, or weights with model.checkpoint")
     fused = weights[0].device.type != "mps"
     if kind is Optimizer.sgd:
         return torch.optim.SGD(groups, momentum=momentum, nesterov=momentum > 0, fused=fused)

@@ -71,11 +71,11 @@ class TrainingSpec:
                 raise InputError("model.checkpoint: is not trained; continue from it with model.train=true")
             return
         if not self.trainer.trains:
-            raise InputError("trainer: none trains nothing, and this task trains a network; take trainer=default")
+            raise InputError("trainer: none trains nothing, and this task trains a network; use trainer=default")
         if self.step != CROSS_ENTROPY and not self.trainer.takes_steps:
-            raise InputError("trainer: has no training steps that could be replaced; take trainer=default")
+            raise InputError("trainer: has no training steps that could be replaced; use trainer=default")
         if self.initialized and not self.trainer.continues:
-            raise InputError("model.train: this trainer does not continue from given weights; take trainer=default")
+            raise InputError("model.train: this trainer does not continue from given weights; use trainer=default")
 
 
 @dataclass(frozen=True, kw_only=True)
