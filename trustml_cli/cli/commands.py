@@ -68,8 +68,8 @@ def runs_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--csv", metavar="FILE", type=Path, help="write the list to a CSV file instead; - for stdout")
     parser.epilog = """\
 KEY is a column (task, model, dataset, seed, status, headline, ...), a key of the config (task.epsilon), a group
-(attack, trainer), a fact of run.json (device, git_commit) or a column of metrics.csv. STATUS is one of completed,
-failed, running, killed, unreadable.
+(attack, trainer), a fact of run.json (device, git_commit) or a column of metrics.csv. A status is completed, failed,
+running, killed or unreadable.
 
   trustml runs task=fgsm status=completed
   trustml runs trainer.lr=0.01 --sort headline --reverse --limit 5
@@ -149,9 +149,10 @@ def report_arguments(parser: ArgumentParser) -> None:
     """Declare the arguments of `trustml report`."""
     parser.add_argument(
         "folders", metavar="DIR", nargs="*", type=Path, default=[Path("outputs")],
-        help="a run, or a folder with runs below it (outputs: everything so far)",
+        help="a run, or a folder with runs below it (default: outputs)",
     )  # fmt: skip
-    parser.add_argument("--to", metavar="FILE", type=Path, default=Path("comparison.html"), help="(comparison.html)")
+    parser.add_argument("--to", metavar="FILE", type=Path, default=Path("comparison.html"),
+                        help="the page to write (default: comparison.html)")  # fmt: skip
     parser.epilog = """\
   trustml report outputs/fgsm/2026-11-21_11-30-51_c36f2d84 outputs/fgsm/2026-11-21_11-32-07_88faf547
   trustml report outputs/multirun/2026-11-21_11-31-05_f5e561f5 --to sweep.html"""
@@ -199,7 +200,9 @@ def study_arguments(parser: ArgumentParser) -> None:
     """Declare the arguments of `trustml study`."""
     parser.add_argument("name", metavar="NAME", help="a study; trustml show study lists them")
     against_argument(parser)
-    rest = parser.add_argument("words", metavar="KEY=VALUE", nargs=REMAINDER, help="for every item that has the key")
+    rest = parser.add_argument(
+        "words", metavar="KEY=VALUE", nargs=REMAINDER, help="set for every item that has this key"
+    )
     rest.required = False
     parser.epilog = """\
   trustml study audit model=cifar_cnn quick=true
