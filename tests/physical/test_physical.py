@@ -176,13 +176,22 @@ def test_the_easiest_class_and_the_best_of_several_starts_are_found(monkeypatch:
     x, y = 0.5 * images(20), torch.arange(20) % 3
     patch = disguise("patch", target=None, steps=40, area=0.5, restarts=2)
     with seeded(0):
-        rates = patch.success_rates(Bright(), x, y, 3)
+        tried: list[None] = []
+    rates = patch.success_rates(Bright(), x, y, 3, lambda: tried.append(None))
+    assert len(tried) == 3
     assert len(rates) == 3
     assert rates[1] > 0.8
     assert rates[2] == 0
     trained = iter([torch.zeros(1, 6, 6), torch.ones(1, 6, 6)])
     monkeypatch.setattr(type(patch), "attempt", lambda *_: next(trained))
     assert replace(patch, target=1).learn(Bright(), x).min() == 1
+
+
+def test_every_step_of_every_start_is_told() -> None:
+    told: list[None] = []
+    patch = disguise("patch", target=1, steps=3, area=0.5, restarts=2)
+    patch.learn(Bright(), 0.5 * images(20), lambda: told.append(None))
+    assert len(told) == 6
 
 
 def test_the_learning_rate_falls_along_a_cosine() -> None:

@@ -1,6 +1,7 @@
 """The base class of physical attacks, which place a pattern in the scene (patch and sticker)."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -62,12 +63,12 @@ class PhysicalAttack(Ranges):
         """The pattern for display, grey (0.5) outside its mask."""
         return pattern.where(self.where(shape).to(pattern) > 0, 0.5)
 
-    def learn(self, model: nn.Module, x: Tensor) -> Tensor:
-        """Train the pattern (values in [0, 1]) on images x [n, C, H, W]."""
-        found = [self.attempt(model, x) for _ in range(self.restarts)]
+    def learn(self, model: nn.Module, x: Tensor, stepped: Callable[[], None] = lambda: None) -> Tensor:
+        """Train the pattern (values in [0, 1]) on images x [n, C, H, W]; `stepped` is called after every step."""
+        found = [self.attempt(model, x, stepped) for _ in range(self.restarts)]
         return max(found, key=lambda pattern: self.success_rate(model, x, pattern)) if len(found) > 1 else found[0]
 
-    def attempt(self, model: nn.Module, x: Tensor) -> Tensor:
+    def attempt(self, model: nn.Module, x: Tensor, stepped: Callable[[], None] = lambda: None) -> Tensor:
         """Train one pattern, starting from grey plus noise."""
         pattern = (0.5 + 0.1 * torch.randn(self.pattern_shape(tuple(x.shape[1:])), device=x.device)).clamp(0, 1)
         pattern.requires_grad_(True)
@@ -85,6 +86,7 @@ class PhysicalAttack(Ranges):
             schedule.step()
             with torch.no_grad():
                 pattern.clamp_(0, 1)
+            stepped()
         return self.finished(pattern.detach())
 
     @property
@@ -102,14 +104,17 @@ class PhysicalAttack(Ranges):
         ]
         return torch.cat(found).double().mean().item()
 
-    def success_rates(self, model: nn.Module, x: Tensor, y: Tensor, classes: int) -> list[float]:
+    def success_rates(
+        self, model: nn.Module, x: Tensor, y: Tensor, classes: int, tried: Callable[[], None] = lambda: None
+    ) -> list[float]:
         """The success rate for each class as the target, of a pattern that is trained for a fifth of the steps.
 
         Each is trained and measured on the images x [n, C, H, W] that are not of its target class by `y` [n]; 0 if
-        there are none.
+        there are none. `tried` is called after each.
         """
         rates = []
         for target in range(classes):
             short, others = replace(self, target=target, steps=-(-self.steps // 5), restarts=1), x[y != target]
             rates.append(short.success_rate(model, others, short.learn(model, others)) if len(others) else 0.0)
+            tried()
         return rates

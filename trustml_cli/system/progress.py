@@ -73,7 +73,7 @@ class Progress(Generic[T]):
 
     def __str__(self) -> str:
         of = f" of {self.total:,}" if self.total is not None else ""
-        units = f"{self.unit}es" if self.unit.endswith("ch") else f"{self.unit}s"
+        units = f"{self.unit}es" if self.unit.endswith(("ch", "ss")) else f"{self.unit}s"
         parts = [f"{self.done:,}{of} {units}", *(f"{name} {value}" for name, value in self.figures.items())]
         if self.total and 0 < self.done < self.total:
             parts.append(f"{duration((monotonic() - self.begun) / self.done * (self.total - self.done))} left")

@@ -17,6 +17,7 @@ from trustml_cli.physical.transformations import Ranges
 from trustml_cli.plots.physical import PatchedResult, pattern_picture, success_bars, worn_images
 from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.hardware import seeded
+from trustml_cli.system.progress import Progress
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context
 from trustml_cli.training.predict import BATCH
@@ -70,8 +71,9 @@ class MeasurePhysicalAttack:
         train, test = (of_others(split, target) for split in (data.train, data.test))
         own = random_subset(train, physical.training_images, context.seed)
         x, _ = next(batches(own, len(own), device))
-        with seeded(context.seed):
-            pattern = physical.learn(network, x)
+        steps = physical.restarts * physical.steps
+        with seeded(context.seed), Progress[None](total=steps, desc="learning the pattern") as bar:
+            pattern = physical.learn(network, x, bar.update)
         tried = random_subset(test, self.images, context.seed)
         worn = []
         for name, ranges in transformations(physical).items():
@@ -92,8 +94,9 @@ class MeasurePhysicalAttack:
         """The class that most training images are classified as, by a pattern that is trained for it in fewer steps."""
         own = random_subset(data.train, physical.training_images, context.seed)
         x, y = next(batches(own, len(own), context.hardware.device))
-        with seeded(context.seed):
-            rates = physical.success_rates(network, x, y, len(data.classes))
+        count = len(data.classes)
+        with seeded(context.seed), Progress[None](total=count, desc="choosing the target", unit="class") as bar:
+            rates = physical.success_rates(network, x, y, count, bar.update)
         context.record.note(target_rates=dict(zip(data.classes, rates, strict=True)))
         return max(range(len(rates)), key=rates.__getitem__)
 

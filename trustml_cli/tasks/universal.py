@@ -21,6 +21,7 @@ from trustml_cli.models.model import Model
 from trustml_cli.plots.universal import fooled_images, perturbations, transfer_matrix
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.hardware import seeded
+from trustml_cli.system.progress import Progress
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.attacker_images import AttackerImages, attacker_condition, split_for_attacker
 from trustml_cli.tasks.context import Context
@@ -106,16 +107,16 @@ class TransferUniversal:
         own = random_subset(data.train, attack.learns_from, context.seed)
         x, y = next(batches(own, len(own), context.hardware.device))
         asked = {name: QueryCounter(network) for name, network in networks.items()}
+        ready = {name: attack.fit(counted, x, y) for name, counted in asked.items()}
+        pairs = [(name, epsilon) for name in ready for epsilon in sorted(set(self.epsilon))]
         carried = []
-        for name, counted in asked.items():
-            ready = attack.fit(counted, x, y)
-            for epsilon in sorted(set(self.epsilon)):
-                with seeded(context.seed):
-                    v = ready.perturbation(epsilon)
-                rate = fooled(networks[name], x, v, answers(networks[name], x)).double().mean().item()
-                share = f"{in_percent(rate)} of its own {len(x):,} images"
-                log.info("found on %s at epsilon %g: fools %s", name, epsilon, share)
-                carried.append(TransferResult(name, epsilon, v, rate, {}))
+        for name, epsilon in Progress(pairs, desc="learning", unit="perturbation"):
+            with seeded(context.seed):
+                v = ready[name].perturbation(epsilon)
+            rate = fooled(networks[name], x, v, answers(networks[name], x)).double().mean().item()
+            share = f"{in_percent(rate)} of its own {len(x):,} images"
+            log.info("found on %s at epsilon %g: fools %s", name, epsilon, share)
+            carried.append(TransferResult(name, epsilon, v, rate, {}))
         return carried, asked
 
     def rows(
