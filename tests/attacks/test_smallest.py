@@ -94,7 +94,11 @@ def test_carlini_wagner_in_linf_is_no_larger_than_that_of_art(images: int, steps
 
 @pytest.mark.parametrize(
     ("norm", "mean", "largest"),
-    [(Norm.l2, 1.03, 1.25), (Norm.linf, 1.5, 3.0), pytest.param(Norm.l0, 1.3, 2.0, marks=pytest.mark.faults)],
+    [
+        (Norm.l2, 1.03, 1.25),
+        pytest.param(Norm.linf, 1.5, 3.0, marks=pytest.mark.faults),
+        pytest.param(Norm.l0, 1.3, 2.0, marks=pytest.mark.faults),
+    ],
 )
 def test_carlini_wagner_comes_near_to_the_smallest_there_is(
     norm: Norm, mean: float, largest: float, linear_model: nn.Module, images: tuple[Tensor, Tensor]

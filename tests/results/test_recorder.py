@@ -210,14 +210,15 @@ def test_artifacts_keep_tensors_exactly_though_they_share_memory(record: Recorde
 HOSTILE = ["sex/gender", "a/../../../../../evil", "..", ".hidden", "", "\0", "x" * 400, "ü" * 200]
 
 
-@pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
-def test_a_name_from_data_is_one_file_of_the_run(record: Recorder, name: str) -> None:
+def test_names_from_data_are_files_of_the_run(record: Recorder) -> None:
     before = {path for path in record.directory.parent.rglob("*") if record.directory not in path.parents}
-    record.plot(name, Figure())
-    record.artifact(name, {"a": torch.zeros(1)})
-    record.table(name, [{"a": 1}])
+    for name in HOSTILE:
+        record.plot(name, Figure())
+        record.artifact(name, {"a": torch.zeros(1)})
+        record.table(name, [{"a": 1}])
     written = [path for path in record.directory.rglob("*") if path.suffix in (".png", ".safetensors", ".csv")]
-    assert sorted(path.parent.name for path in written) == sorted(["plots", "artifacts", record.directory.name])
+    folders = ["plots", "artifacts", record.directory.name] * len(HOSTILE)
+    assert sorted(path.parent.name for path in written) == sorted(folders)
     assert {path for path in record.directory.parent.rglob("*") if record.directory not in path.parents} == before
     record.finish("completed", 0)
     record = recorder(record.directory)

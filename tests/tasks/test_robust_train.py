@@ -58,8 +58,12 @@ QUICK = {
     "train": ["model=mlp"],
 }
 
+LONG = ("backdoor", "credibility", "steal")
 
-@pytest.mark.parametrize("task", QUICK)
+
+@pytest.mark.parametrize(
+    "task", [pytest.param(task, marks=[pytest.mark.faults] if task in LONG else []) for task in QUICK]
+)
 def test_a_defended_network_is_what_the_other_tasks_ask_too(
     task: str, trustml: Cli, tmp_path: Path, cache_dir: Path
 ) -> None:
