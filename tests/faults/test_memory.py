@@ -220,13 +220,18 @@ def test_a_process_that_may_take_no_more_memory(tmp_path: Path) -> None:
     plenty = run(100_000, "task=fgsm", "output_dir=plenty")
     assert plenty.returncode == 0, plenty.stderr
     assert "memory ran out" not in plenty.stdout
-    scarce = run(900, "task=fgsm", "output_dir=scarce")
-    assert scarce.returncode == 0, scarce.stderr + scarce.stdout
-    assert "memory ran out: batches of 250 images were cut to" in scarce.stdout
-    assert facts(newest(tmp_path / "scarce"))["batch_size"] < 250
+    # what malloc has kept, and can give again, differs from process to process: one of these limits is between
+    for limit in (1000, 1300, 800, 1600, 600, 2000):
+        scarce = run(limit, "task=fgsm", f"output_dir=scarce_{limit}")
+        if scarce.returncode == 0 and "memory ran out: batches of 250 images were cut to" in scarce.stdout:
+            break
+        assert scarce.returncode == 0 or "trustml: error: memory ran out; lower " in scarce.stderr, scarce.stderr
+    else:
+        pytest.fail(f"no limit cut the batches: {scarce.stderr + scarce.stdout}")
+    assert facts(newest(tmp_path / f"scarce_{limit}"))["batch_size"] < 250
     exact = ["clean_accuracy", "robust_accuracy", "attack_success_rate"]
     pandas.testing.assert_frame_equal(
-        metrics_below(tmp_path / "plenty")[exact], metrics_below(tmp_path / "scarce")[exact]
+        metrics_below(tmp_path / "plenty")[exact], metrics_below(tmp_path / f"scarce_{limit}")[exact]
     )
     hopeless = run(250, "task=fgsm", "trainer.batch_size=32", "output_dir=hopeless")
     assert hopeless.returncode == 1, hopeless.stdout
