@@ -13,14 +13,12 @@ from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.interleaved import Ratio, ratios
+from benchmarks.networks import cifar_cnn
 from trustml_cli.attacks.attack import Norm
 from trustml_cli.attacks.attack_view import folded_copy
 from trustml_cli.attacks.fgsm import FGSM
 from trustml_cli.attacks.losses import Loss
 from trustml_cli.attacks.pgd import PGD
-from trustml_cli.models import norm
-from trustml_cli.models.blur import Pooling
-from trustml_cli.models.cifar_cnn import CifarCnn
 from trustml_cli.models.model import InputSpec, Normalization
 from trustml_cli.system.hardware import keep_freed_memory
 from trustml_cli.training.predict import BATCH
@@ -34,15 +32,7 @@ def network() -> nn.Module:
     """`cifar_cnn` for CIFAR-10 with random weights, and BatchNorm as if it had seen data."""
     torch.manual_seed(0)
     inputs = InputSpec((3, 32, 32), 10, (0.49, 0.48, 0.45), (0.25, 0.24, 0.26))
-    model = CifarCnn(
-        pooling=Pooling.plain,
-        norm=norm.Norm.batch,
-        normalization=Normalization.dataset,
-        checkpoint=None,
-        checkpoint_key=None,
-        checkpoint_prefix=None,
-        train=False,
-    ).build(inputs)
+    model = cifar_cnn(inputs, Normalization.dataset)
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
             assert layer.running_mean is not None

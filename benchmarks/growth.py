@@ -56,6 +56,7 @@ def one(task: str, images: int, width: int, classes: int) -> dict[str, float]:
 
     import torch
 
+    from benchmarks.networks import FRESH
     from trustml_cli.attacks.attack import Norm
     from trustml_cli.attacks.fgsm import FGSM
     from trustml_cli.attacks.measure import attack_curve
@@ -72,15 +73,7 @@ def one(task: str, images: int, width: int, classes: int) -> dict[str, float]:
     keep_freed_memory()
     cpu = torch.device("cpu")
     inputs = InputSpec((3, 32, 32), classes, (0.5,) * 3, (0.25,) * 3)
-    network = Mlp(
-        hidden=[width],
-        dropout=0.0,
-        normalization=Normalization.dataset,
-        checkpoint=None,
-        checkpoint_key=None,
-        checkpoint_prefix=None,
-        train=False,
-    ).build(inputs)
+    network = Mlp(hidden=[width], dropout=0.0, normalization=Normalization.dataset, **FRESH).build(inputs)
     before = peak()
     shape = (images, 3, 32, 32)
     split = InMemory(torch.randint(0, 256, shape, dtype=torch.uint8), torch.randint(0, classes, (images,)))
