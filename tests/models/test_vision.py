@@ -19,6 +19,7 @@ from trustml_cli.models.checkpoint import load_checkpoint
 from trustml_cli.models.model import InputSpec, Model, Normalization
 from trustml_cli.models.norm import Norm
 from trustml_cli.models.vision import FirstOutput, ResNet18, TorchvisionModel, linear_head, replace_last_linear
+from trustml_cli.system.errors import InputError
 
 RESNET = ResNet18(
     norm=Norm.batch,
@@ -80,6 +81,13 @@ def test_a_grey_image_is_seen_as_three_equal_channels(model: ResNet18 | Torchvis
 def test_random_weights_are_not_frozen() -> None:
     with pytest.raises(ValueError, match=r"^freeze: .*model\.weights"):
         replace(RESNET, freeze=True)
+
+
+def test_frozen_layers_of_a_checkpoint_cannot_be_trained_anew(tmp_path: Path) -> None:
+    own = tmp_path / "resnet18.pth"
+    own.touch()
+    with pytest.raises(InputError, match=r"^model\.freeze: .*model\.weights"):
+        replace(RESNET, freeze=True, checkpoint=own).fresh()
 
 
 @pytest.mark.parametrize("freeze", [True, False])
