@@ -104,7 +104,7 @@ def inconstancies(network: Classifier, x: Tensor) -> Iterator[str]:
     """What the logits of an input depend on beside it: the call, or the other inputs of a batch x of any contrast."""
     x = x * torch.linspace(0.2, 1, len(x)).view(-1, *(1,) * (x.dim() - 1))
     logits, again = ask(network, x), ask(network, x)
-    alone = torch.cat([ask(network, one) for one in x.split(1)])
+    alone = torch.cat([ask(network, one) for one in torch.split(x, 1)])
     tolerance = SAME_ALONE * float(logits.abs().max())
     if not torch.allclose(again, logits, rtol=0, atol=tolerance, equal_nan=True):
         yield CHANGES

@@ -63,9 +63,11 @@ class ResNet18(Model):
         from torchvision.models import resnet18
 
         channels, height, width = require_images(inputs)
-        random = self.weights is None
-        body = resnet18(norm_layer=self.norm.layer) if random else pretrained("resnet18", self.weights)
-        if random and max(height, width) <= 64:
+        if self.weights is not None:
+            body = pretrained("resnet18", self.weights)
+        else:
+            body = resnet18(norm_layer=self.norm.layer)
+        if self.weights is None and max(height, width) <= 64:
             body.conv1 = nn.Conv2d(channels, 64, kernel_size=3, padding=1, bias=False)
             nn.init.kaiming_normal_(body.conv1.weight, mode="fan_out", nonlinearity="relu")
             body.maxpool = nn.Identity()
