@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 
 from trustml_cli.metrics.columns import conditions, higher, lower, neither
 from trustml_cli.metrics.intervals import proportion
-from trustml_cli.results.recorder import LIBRARIES, Recorder, git_commit
+from trustml_cli.results.provenance import LIBRARIES
+from trustml_cli.results.recorder import Recorder
 from trustml_cli.system.errors import InputError
 from trustml_cli.training.trainer import Epoch
 
@@ -224,8 +225,3 @@ def test_names_from_data_are_files_of_the_run(record: Recorder) -> None:
     record = recorder(record.directory)
     record.start(again=True)
     assert not any(path.exists() for path in written), "whatever their names, a run that is done again removes them"
-
-
-def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    assert git_commit() is None
