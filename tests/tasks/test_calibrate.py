@@ -78,6 +78,10 @@ def test_a_network_that_is_not_trained_is_calibrated_as_it_is(trustml: Cli, tmp_
         (("attack=universal",), ("attack", "no training images")),
         (("calibrators.vector.validation_images=7",), ("calibrators", "same validation_images")),
         (("dataset=census", "model=table_mlp"), ("task.shift", "need images")),
+        (
+            ("dataset=census", "model=table_mlp", "task.shift=[]", "task.corruption=[]"),
+            ("task.epsilon", "need images", "task.epsilon=[]"),
+        ),
     ],
 )
 def test_bad_input_is_refused_before_training(words: tuple[str, ...], expected: tuple[str, ...], trustml: Cli) -> None:

@@ -24,6 +24,7 @@ from trustml_cli.system.hardware import seeded
 from trustml_cli.system.progress import Progress
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context
+from trustml_cli.training.inputs import input_spec
 from trustml_cli.training.predict import BATCH
 from trustml_cli.training.trainer import Trainer
 
@@ -75,6 +76,7 @@ class Fool:
             raise InputError("dataset: holds no images; noise is made into images only")
         targets = self.targets(data)
         context.require_gradients(data, model, "task")
+        check_methods(context, methods, data, model)
         network = context.train_or_load(context.spec(data, model, trainer)).network
         random = torch.Generator().manual_seed(context.seed)
         noise = (0.5 + self.std * torch.randn(self.noise_images, *data.shape, generator=random)).clamp(0, 1)
@@ -155,6 +157,23 @@ class Fool:
             if name != NOISE:
                 figure = f"{in_percent(rate[name])} against {in_percent(rate[NOISE])}"
                 context.record.check(f"{name} fools more than the noise itself", rate[name] > rate[NOISE], figure)
+
+
+def check_methods(context: Context, methods: Mapping[str, Attack], data: Dataset, model: Model) -> None:
+    """Raise `InputError` for a method that needs training images, has no targeted form or a target of its own."""
+    with prefix_errors("model"), seeded(context.seed):
+        fresh = model.build(input_spec(data))
+    for name, attack in methods.items():
+        if attack.target is not None:
+            raise InputError(f"methods.{name}.target: must be null; task.target names the classes")
+        if attack.learns_from:
+            raise InputError(f"methods.{name}: learns from training images, and noise is changed without; use pgd")
+        try:
+            replace(attack, target=0)
+        except ValueError as error:
+            raise InputError(f"methods.{name}: has no target, and noise is driven to a chosen class; use pgd") from error
+        with prefix_errors(f"methods.{name}"):
+            attack.check(fresh, data.shape)
 
 
 @torch.no_grad()

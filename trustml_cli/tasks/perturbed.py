@@ -78,12 +78,15 @@ class UnderPerturbation:
     ) -> dict[tuple[str, float], Perturbation]:
         """The change for each kind and strength; raises `InputError` where images or network do not suit it."""
         found: dict[tuple[str, float], Perturbation] = {}
+        if (self.epsilon or self.shift or self.corruption) and len(data.shape) != 3:
+            raise InputError(
+                "task.epsilon, task.shift, task.corruption: need images; use task.epsilon=[] task.shift=[] "
+                "task.corruption=[]"
+            )
         if self.epsilon:
             self.check_attack(context, data, model, attack, defence)
         for epsilon in sorted({*self.epsilon}):
             found[context.record.choices["attack"], epsilon] = partial(attacked, attack, epsilon)
-        if (self.shift or self.corruption) and len(data.shape) != 3:
-            raise InputError("task.shift, task.corruption: need images; use task.shift=[] task.corruption=[]")
         if self.shift and max(self.shift) >= data.shape[2]:
             raise InputError(f"task.shift: the images are {data.shape[2]} pixels wide, got {max(self.shift)}")
         for pixels in sorted({*self.shift}):

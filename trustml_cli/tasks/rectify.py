@@ -156,11 +156,10 @@ class Rectify:
         order, parts = torch.randperm(len(images), generator=torch.Generator().manual_seed(context.seed)), []
         for number, rows in enumerate(torch.tensor_split(order, self.folds), start=1):
             own = replace(context, seed=context.seed_for("part", number))
-            if attack is not None and network is not None:
-                attack, _ = fit_attack(own, attack, network, data)
+            fitted = None if attack is None or network is None else fit_attack(own, attack, network, data)[0]
             with seeded(own.seed):
                 for x, y in batches(images, BATCH, context.hardware.device, rows):
-                    x_adv = x if attack is None or network is None else attack(network, x, y, self.epsilon)
+                    x_adv = x if fitted is None or network is None else fitted(network, x, y, self.epsilon)
                     parts.append(ask_rectified(guarded, machine, x, x_adv, y))
         return concatenate(parts)
 

@@ -151,6 +151,12 @@ def check_epsilons(values: list[float]) -> None:
             raise ValueError(f"epsilon: must be a number of at least 0, got {value:g}")
 
 
+def check_pixels(data: Dataset) -> None:
+    """Raise `InputError` for a table: its columns have no common unit for epsilon, and are not in [0, 1]."""
+    if len(data.shape) != 3:
+        raise InputError("dataset: needs images, because epsilon is in pixel units; for tables see task=debias")
+
+
 def check_gradient_access(attack: Attack, network: nn.Module, shape: tuple[int, ...]) -> None:
     """Raise `NoGradient` if the attack needs gradients and the network, left in eval mode, has none by the image."""
     if attack.access in (Access.white_box, Access.transfer) and not gives_gradients(
@@ -162,10 +168,9 @@ def check_gradient_access(attack: Attack, network: nn.Module, shape: tuple[int, 
 def resolve_target(attack: A, data: Dataset) -> tuple[A, Split]:
     """The attack with its target as a class number, and the test images not of that class.
 
-    Raises `InputError` for a table: its columns have no common unit for epsilon, and are not in [0, 1].
+    Raises `InputError` for a table (`check_pixels`), and where all test images are of that class.
     """
-    if len(data.shape) != 3:
-        raise InputError("dataset: needs images, because epsilon is in pixel units; for tables see task=debias")
+    check_pixels(data)
     if attack.target is None:
         return attack, data.test
     with prefix_errors("attack.target"):

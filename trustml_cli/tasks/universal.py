@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from trustml_cli.attacks.attack import Attack
 from trustml_cli.attacks.geometry import unit_step
 from trustml_cli.attacks.measure import QueryCounter, sizes
-from trustml_cli.attacks.universal_base import TransferResult, UniversalAttack, answers, fooled
+from trustml_cli.attacks.universal_base import TransferResult, UniversalAttack, answers, changed, fooled
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, random_subset
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither
@@ -23,7 +23,12 @@ from trustml_cli.system.errors import InputError
 from trustml_cli.system.hardware import seeded
 from trustml_cli.system.progress import Progress
 from trustml_cli.system.ranges import require
-from trustml_cli.tasks.attacker_images import AttackerImages, attacker_condition, split_for_attacker
+from trustml_cli.tasks.attacker_images import (
+    AttackerImages,
+    attacker_condition,
+    remark_on_checkpoints,
+    split_for_attacker,
+)
 from trustml_cli.tasks.context import Context
 from trustml_cli.tasks.robustness import check_epsilons, resolve_target
 from trustml_cli.training.predict import BATCH
@@ -74,6 +79,7 @@ class TransferUniversal:
         data = context.load(dataset)
         learner, _ = resolve_target(attack, data)
         data, known = split_for_attacker(data, attack.learns_from, self.attacker_images, context.seed)
+        remark_on_checkpoints(context, models.values(), self.attacker_images)
         for each in models.values():
             context.require_gradients(data, each, "attack")
         networks = {
@@ -163,6 +169,7 @@ def scored(
         before = answers(network, x)
         after = answers(network, (x + one.perturbation).clamp(0, 1))
         noise: Tensor = one.epsilon * unit_step(torch.randn_like(x), attack.norm)
-        parts.append((after != before, before == y, after == y, fooled(network, x, noise, before)))
+        left = after.where(after >= 0, before)  # no valid answer is neither a success nor a failure
+        parts.append((changed(before, after), before == y, left == y, fooled(network, x, noise, before)))
     names = ("fooling_rate", "clean_accuracy", "robust_accuracy", "noise_fooling_rate")
     return {name: torch.cat(part).cpu() for name, part in zip(names, zip(*parts, strict=True), strict=True)}
