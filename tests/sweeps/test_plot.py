@@ -88,6 +88,13 @@ def test_names_are_bars() -> None:
     assert [label.get_text() for label in panel.get_yticklabels()] == ["mlp", "cnn", "logistic"]
 
 
+def test_a_condition_that_a_row_lacks_is_not_in_its_name() -> None:
+    answers = Answers("accuracy", summary(["mlp", "cnn"], [0.0], [0.1]), CONDITIONS)
+    answers.summary["epsilon"] = [np.nan, 0.25]
+    (panel,) = sweep_figure([answers]).axes
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["mlp", "cnn, 0.25"]
+
+
 def test_nothing_swept_but_the_seed_is_one_bar() -> None:
     (panel,) = drawn(["mlp"], [0.0], [0.1]).axes
     assert [label.get_text() for label in panel.get_yticklabels()] == ["all"]

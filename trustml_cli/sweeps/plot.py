@@ -65,7 +65,7 @@ def drawing_of(answers: Answers, value: str, subject: str) -> Drawing:
             draw_lines(part, lines, title, numbers[0], in_words(value), finish, ", ".join(rest))
 
         return Drawing(draw, *size_of(len(lines)))
-    labels = [", ".join(str(row[name]) for name in names) or "all" for _, row in summary.iterrows()]
+    labels = [series_name(tuple(row[name] for name in names)) or "all" for _, row in summary.iterrows()]
     size = 5 + LABEL * max(map(len, labels)), 1.4 + 0.42 * len(labels)
     return Drawing(lambda part: bars(part.subplots(), summary, labels, ", ".join(names), value, title), *size)
 
@@ -83,8 +83,8 @@ def over_seeds(summary: pandas.DataFrame) -> str:
 
 
 def series_name(key: Hashable) -> str:
-    """The label of one series: its values, such as 'mlp, 0.1'. The legend's title has their names."""
-    return ", ".join(map(str, key if isinstance(key, tuple) else (key,)))
+    """The label of one series: its values where it has them, such as 'mlp, 0.1'. The legend's title has their names."""
+    return ", ".join(str(value) for value in (key if isinstance(key, tuple) else (key,)) if pandas.notna(value))
 
 
 def lines_of(known: pandas.DataFrame, x: str, names: Sequence[str], value: str) -> dict[str, Line]:
