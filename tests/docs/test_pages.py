@@ -118,17 +118,17 @@ def test_what_a_run_leaves_lists_every_table() -> None:
 
 
 def test_the_methods_at_a_glance_name_the_tasks_that_use_each_group() -> None:
-    takes = {
-        file.stem: set(re.findall(r"^ *- (?:override )?/(\w+)", file.read_text(), re.MULTILINE))
-        for file in (ROOT / "conf" / "task").glob("*.yaml")
-    }
+    text = {file.stem: file.read_text(encoding="utf-8") for file in (ROOT / "conf" / "task").glob("*.yaml")}
+    own = {task: set(re.findall(r"^ *- (?:override )?/(\w+)", each, re.MULTILINE)) for task, each in text.items()}
+    bases = {task: re.findall(r"^  - (\w+)$", each, re.MULTILINE) for task, each in text.items()}
+    takes = {task: own[task].union(*(own.get(base, set()) for base in bases[task])) for task in text}
     rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| (.+?) \|", (ROOT / "docs" / "methods.md").read_text(), re.MULTILINE)
     asked = [(set(re.findall(r"\w+", groups)), used) for groups, used in rows if "task" not in groups.split("`")]
     assert len(asked) > 5
     for groups, used in asked:
         named = set(re.findall(r"`(\w+)`", used)) & {*takes}
         if named and groups <= set().union(*takes.values()):
-            using = {task for task, own in takes.items() if own & groups}
+            using = {task for task, taken in takes.items() if taken & groups}
             assert named <= using if " other" in used else named == using, groups
 
 

@@ -63,7 +63,7 @@ def test_the_page_of_a_run_says_what_was_measured_and_how_to_do_it_again(sweep: 
     assert f"of {len(judged)} checks passed" in page
     assert "In every row: attack fgsm, norm linf." in page
     assert page.count("<ins>") == 2  # of what was changed, nothing else
-    assert "<code>trainer=smoke</code>, " in page
+    assert "<code>trainer=smoke</code>" in page
     assert "<code>launcher=" not in page
 
 
@@ -228,8 +228,8 @@ def test_a_page_says_what_was_remarked_and_whether_the_seed_repeats_the_numbers(
 
 
 def test_choices_that_are_not_the_usual_ones_are_not_called_defaults(tmp_path: Path) -> None:
-    leave_run(tmp_path, choices={"task": "fgsm", "defence": "pgd", "attack@references.exact": "linear"})
-    page = write_run(tmp_path).read_text()
+    leave_run(tmp_path / "run", choices={"task": "fgsm", "defence": "pgd", "attack@references.exact": "linear"})
+    page = write_run(tmp_path / "run").read_text()
     assert "Choices: <code>task=fgsm</code>, <code>defence=pgd</code>." in page
     assert "Every value is that of the choices." in page
 
