@@ -120,7 +120,11 @@ def test_a_condition_that_only_later_rows_have_is_one_and_stands_before_the_valu
     record.metrics({"images": "clean"}, accuracy=1.0)
     record.metrics({"images": "fgsm", "epsilon": 0.25}, accuracy=0.5)
     header, clean, attacked = (row[4:] for row in table(record, "metrics.csv"))
-    assert (header, clean, attacked) == (["images", "epsilon", "accuracy"], ["clean", "", "1.0"], ["fgsm", "0.25", "0.5"])
+    assert (header, clean, attacked) == (
+        ["images", "epsilon", "accuracy"],
+        ["clean", "", "1.0"],
+        ["fgsm", "0.25", "0.5"],
+    )
     assert facts(record)["conditions"] == ["images", "epsilon"]
 
 
