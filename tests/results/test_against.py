@@ -73,6 +73,21 @@ def test_a_figure_that_the_other_lacks_is_not_compared(tmp_path: Path) -> None:
     assert (found.value, found.change, found.against, found.broken) == (0.7, "", "", False)
 
 
+@pytest.mark.parametrize(("limit", "broken"), [({}, True), ({"at_least": 0.1}, False)])
+def test_a_required_figure_that_nothing_speaks_for_does_not_pass(
+    limit: dict[str, Any], broken: bool, tmp_path: Path
+) -> None:
+    here, there = (run_of(tmp_path / name, right, kept=False) for name, right in (("a", 70), ("b", 20)))
+    (lacking,) = compare("a", item(required=True, **limit), [here], [])
+    assert (lacking.broken, lacking.against_value) == (broken, None)
+    for run in (here, there):
+        for end in ("low", "high"):
+            run.metrics[f"rate_ci_{end}"] = np.nan
+    (unclear,) = compare("a", item(required=True, **limit), [here], [there])
+    assert (unclear.change, unclear.broken, unclear.against_value) == ("not compared", broken, 0.2)
+    assert unclear.against == "not compared with 20.0 %: there are no intervals"
+
+
 ASKED = {"a": [["hydra.sweep.subdir=a", "model=mlp", "task=fgsm", "model.hidden=[3]", "seed=1", "trainer.epochs=3"]]}
 
 

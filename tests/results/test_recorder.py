@@ -117,6 +117,18 @@ def test_a_column_that_only_some_rows_have_is_empty_in_the_others(record: Record
     assert [row[4:] for row in table(record, "metrics.csv")] == [["method", "queries"], ["a", ""], ["b", "3"]]
 
 
+def test_a_condition_that_only_later_rows_have_is_one_and_stands_before_the_values(record: Recorder) -> None:
+    record.metrics({"images": "clean"}, accuracy=1.0)
+    record.metrics({"images": "fgsm", "epsilon": 0.25}, accuracy=0.5)
+    header, clean, attacked = (row[4:] for row in table(record, "metrics.csv"))
+    assert (header, clean, attacked) == (
+        ["images", "epsilon", "accuracy"],
+        ["clean", "", "1.0"],
+        ["fgsm", "0.25", "0.5"],
+    )
+    assert facts(record)["conditions"] == ["images", "epsilon"]
+
+
 def test_a_column_that_the_task_does_not_declare_is_refused(record: Recorder) -> None:
     record.columns = (*conditions("epsilon"), *higher("accuracy"))
     record.metrics({"epsilon": 0.1}, **proportion("accuracy", 9, 10))

@@ -12,7 +12,7 @@ from safetensors.numpy import load
 from trustml_cli.metrics.paired import Values, paired_p_value
 from trustml_cli.results.aggregate import Run
 from trustml_cli.results.recorder import BY_IMAGE, DOES_NOT_COUNT, WHERE
-from trustml_cli.results.study import Figure, Item, Measured, figures_of, measure, rows_of
+from trustml_cli.results.study import UNCOMPARED, Figure, Item, Measured, figures_of, measure, rows_of
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.user_file import MB, read_bytes, read_text
 
@@ -68,10 +68,14 @@ def held_against(
     """A figure with its value for the other model, and whether it is better or worse.
 
     By a paired test where both runs kept the answers by image of the same images; otherwise a difference counts where
-    the 95 % intervals do not overlap. A required figure that is worse is broken.
+    the 95 % intervals do not overlap; without intervals nothing is said. A required figure that is worse is broken, and
+    one that has no limit of its own and is not compared.
     """
-    if one.value is None or other.value is None:
+    if one.value is None:
         return one
+    alone = one.required and not one.limit  # nothing else says whether it is good enough
+    if other.value is None:
+        return replace(one, change=UNCOMPARED, broken=True) if alone else one
     answers, theirs = answers_of(figure, runs), answers_of(figure, others)
     p_value = None
     if answers is not None and theirs is not None and answers.shape == theirs.shape and same_data(runs, others):
@@ -79,7 +83,9 @@ def held_against(
         differs = p_value < ALPHA
     else:
         mine, its = ((each.ci_low, each.ci_high) for each in (one, other))
-        differs = None not in (*mine, *its) and (mine[0] > its[1] or its[0] > mine[1])  # type: ignore[operator]
+        if None in (*mine, *its):
+            return replace(one, against_value=other.value, change=UNCOMPARED, broken=one.broken or alone)
+        differs = mine[0] > its[1] or its[0] > mine[1]  # type: ignore[operator]
     change = SAME
     if differs:
         rises, up = one.value > other.value, direction(figure, runs)

@@ -205,10 +205,12 @@ class Recorder:
         if answers:
             self.answers |= {f"{len(self.rows)}.{name.removesuffix(ANSWERS)}": each for name, each in answers.items()}
             self.artifact(BY_IMAGE, self.answers)
-        if condition and "conditions" not in self.facts:
-            self.note(conditions=list(condition))
+        known = self.facts.get("conditions", [])
+        if further := [name for name in condition if name not in known]:
+            self.note(conditions=[*known, *further])
         self.rows.append({**self.identity, **condition, **values})
-        self._write_table("metrics.csv", self.rows)
+        begins = dict.fromkeys((*self.identity, *self.facts.get("conditions", [])))
+        self._write_table("metrics.csv", [{**begins, **row} for row in self.rows])
         self._track(lambda tracker: tracker.metrics(metric_values(condition, values)))
 
     def history(self, epoch: "Epoch", stage: str | None = None) -> None:
