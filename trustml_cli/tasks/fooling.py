@@ -17,6 +17,7 @@ from trustml_cli.data.dataset import Dataset, DatasetSource
 from trustml_cli.metrics.columns import Columns, conditions, headline, lower, neither
 from trustml_cli.metrics.intervals import average, proportion
 from trustml_cli.metrics.numbers import in_percent
+from trustml_cli.models.inference import logits_of, predicted_classes
 from trustml_cli.models.model import Model
 from trustml_cli.plots.fooling import fooling_images, fooling_rates
 from trustml_cli.system.errors import InputError, prefix_errors
@@ -171,7 +172,9 @@ def check_methods(context: Context, methods: Mapping[str, Attack], data: Dataset
         try:
             replace(attack, target=0)
         except ValueError as error:
-            raise InputError(f"methods.{name}: has no target, and noise is driven to a chosen class; use pgd") from error
+            raise InputError(
+                f"methods.{name}: has no target, and noise is driven to a chosen class; use pgd"
+            ) from error
         with prefix_errors(f"methods.{name}"):
             attack.check(fresh, data.shape)
 
@@ -179,8 +182,8 @@ def check_methods(context: Context, methods: Mapping[str, Attack], data: Dataset
 @torch.no_grad()
 def judged(network: nn.Module, images: Tensor, target: int) -> Fooling:
     """Evaluate the network on the images."""
-    probability = torch.cat([network(part).softmax(1) for part in torch.split(images, BATCH)]).cpu()
-    return Fooling(images.cpu(), probability[:, target], probability.argmax(1) == target)
+    logits = torch.cat([logits_of(network, part) for part in torch.split(images, BATCH)]).cpu()
+    return Fooling(images.cpu(), logits.softmax(1)[:, target], predicted_classes(logits) == target)
 
 
 def together(each: list[Fooling]) -> Fooling:
