@@ -55,6 +55,14 @@ def test_the_interval_of_a_mean_ends_where_the_value_does() -> None:
     assert (high["mean_confidence_ci_low"], high["mean_confidence_ci_high"]) == (0, 1)
 
 
+def test_a_mean_of_equal_shares_is_not_certain() -> None:
+    for value in (0.0, 1.0):
+        columns = average("accuracy", torch.full((50,), value))
+        assert tuple(columns.values()) == (value, *wilson_interval(50 * value, 50), 50)
+    none = average("mean_l2", torch.zeros(50))  # an image that is not changed is at no distance
+    assert (none["mean_l2_ci_low"], none["mean_l2_ci_high"]) == (0, 0)
+
+
 @pytest.mark.parametrize("n", [6, 7, 20, 51, 400])
 def test_the_interval_of_a_median_is_that_of_scipy_s_quantile_test(n: int) -> None:
     values = torch.randn(n, generator=torch.Generator().manual_seed(n)).double()

@@ -70,3 +70,8 @@ def test_judged_by_hand() -> None:
     both = together([one, other])
     assert both.taken.tolist() == [True, False, False, True]
     torch.testing.assert_close(both.confidence[2:], torch.sigmoid(torch.tensor([-2.0, 1.0])))
+
+
+def test_an_image_without_an_answer_is_not_taken_for_the_first_class() -> None:
+    images = torch.tensor([[2.0, torch.nan], [torch.nan, 1.0]]).view(2, 1, 1, 2)
+    assert not judged(nn.Flatten(), images, 0).taken.any()

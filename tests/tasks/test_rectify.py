@@ -55,7 +55,9 @@ def test_rectified_accuracy_detection_and_what_an_attacker_makes_of_it_who_knows
     assert unseen.combined_accuracy > unseen.accuracy + 0.8 * gain
     assert unseen.rectified_fooling_rate < unseen.fooling_rate - gain
     assert float(unseen.auroc) > 0.85
-    assert 0 < float(unseen.nearest_cosine) < 1
+    assert float(unseen.auroc_ci_low) <= float(unseen.auroc) <= float(unseen.auroc_ci_high)
+    assert float(unseen.auroc_n) == 2 * unseen.accuracy_n
+    assert 0 < float(unseen.nearest_cosine_ci_low) < float(unseen.nearest_cosine) < 1
     known = rows.loc["pgd", "rectified"]
     assert known.rectified_accuracy < 0.2, "gradients pass through the rectifier"
     assert (rows.accuracy_n == (200 if "task.images=200" in words else 450)).all()

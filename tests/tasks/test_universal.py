@@ -37,6 +37,8 @@ def test_each_perturbation_is_scored_on_every_model_beside_noise(trustml: Cli, t
         assert row.fooling_rate > row.noise_fooling_rate + 0.3
         assert row.robust_accuracy < row.clean_accuracy - 0.3
         assert row.fooling_rate_n == 450
+        assert row.own_fooling_rate_n == 400
+        assert row.own_fooling_rate_ci_low < row.own_fooling_rate < row.own_fooling_rate_ci_high
     assert (learnt["size"] <= 0.3 + 1e-6).all()
     assert (learnt.fooling_rate > learnt.noise_fooling_rate).all()  # they carry to the other model
     kept = load_file(run / "artifacts" / "perturbations.safetensors")
@@ -89,7 +91,7 @@ class Blinded(nn.Module):
 
 def test_an_image_without_an_answer_is_not_fooled(context: Context, tiny_data: Dataset) -> None:
     attack: UniversalAttack = build(choice("attack", "universal_gradient"), "attack")
-    white = TransferResult("blinded", 1.0, torch.ones(1, *tiny_data.shape), 0.0, {})
+    white = TransferResult("blinded", 1.0, torch.ones(1, *tiny_data.shape), torch.zeros(1), {})
     found = scored(context, Blinded(), tiny_data, white, attack)
     assert not found["fooling_rate"].any()
     assert torch.equal(found["robust_accuracy"], found["clean_accuracy"])

@@ -73,14 +73,14 @@ class FittedUniversal(Attack):
 class TransferResult:
     """A perturbation [1, C, H, W], the model that it was learnt on, and its fooling rates.
 
-    `own_rate` is the rate on the images that it was learnt from. `rates` holds for each model the rate on the test
-    images and that of random noise.
+    `own` marks which of the images that it was learnt from are fooled, bool [n]. `rates` holds for each model the rate
+    on the test images and that of random noise.
     """
 
     found_on: str
     epsilon: float
     perturbation: Tensor
-    own_rate: float
+    own: Tensor
     rates: dict[str, tuple[float, float]]
 
 

@@ -76,7 +76,7 @@ def leaves(model: nn.Module) -> list[nn.Module]:
 
 
 def output_of(model: nn.Module, layer: nn.Module, x: Tensor) -> Tensor:
-    """The output of `layer` for inputs x of `model`: of several tensors the first, 0 if it is not called or has none."""
+    """The output of `layer` for inputs x of `model`: of several tensors the first; 0 where there is none."""
     found = [torch.zeros(())]
 
     def keep(_layer: nn.Module, _inputs: object, output: object) -> None:

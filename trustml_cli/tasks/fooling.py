@@ -18,6 +18,7 @@ from trustml_cli.data.dataset import Dataset, DatasetSource
 from trustml_cli.metrics.columns import Columns, conditions, headline, lower, neither
 from trustml_cli.metrics.intervals import average, proportion
 from trustml_cli.metrics.numbers import in_percent
+from trustml_cli.models.inference import logits_of, predicted_classes
 from trustml_cli.models.model import Model
 from trustml_cli.plots.fooling import fooling_images, fooling_rates
 from trustml_cli.system.errors import InputError, prefix_errors
@@ -184,8 +185,8 @@ def check_methods(context: Context, methods: Mapping[str, Attack], data: Dataset
 @torch.no_grad()
 def judged(network: nn.Module, images: Tensor, target: int) -> Fooling:
     """Evaluate the network on the images."""
-    probability = torch.cat([network(part).softmax(1) for part in torch.split(images, BATCH)]).cpu()
-    return Fooling(images.cpu(), probability[:, target], probability.argmax(1) == target)
+    logits = torch.cat([logits_of(network, part) for part in torch.split(images, BATCH)]).cpu()
+    return Fooling(images.cpu(), logits.softmax(1)[:, target], predicted_classes(logits) == target)
 
 
 def together(each: list[Fooling]) -> Fooling:

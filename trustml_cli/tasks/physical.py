@@ -12,6 +12,7 @@ from trustml_cli.data.dataset import Dataset, DatasetSource, Split, random_subse
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither
 from trustml_cli.metrics.intervals import average, by_image, proportion
 from trustml_cli.metrics.numbers import in_percent
+from trustml_cli.models.inference import logits_of, predicted_classes
 from trustml_cli.models.model import Model
 from trustml_cli.physical.attack import PhysicalAttack
 from trustml_cli.physical.transformations import Ranges
@@ -156,12 +157,12 @@ def tried_on(
         noise = physical.finished(torch.rand(len(x), *pattern.shape, device=device))
         for scene, put in ((PATTERN, pattern), (NOISE, noise), (BARE, None)):
             shown = physical.apply(x, put, pose)
-            probability = network(shown).softmax(1)
-            seen[scene].append(probability.argmax(1).cpu())
+            logits = logits_of(network, shown)
+            seen[scene].append(predicted_classes(logits).cpu())
             if scene == BARE:
                 bare.append(shown[:keep].cpu())
             if scene == PATTERN:
-                confidence.append(probability[:, physical.goal].cpu())
+                confidence.append(logits.softmax(1)[:, physical.goal].cpu())
                 examples.append(shown[:keep].cpu())
         labels.append(y.cpu())
     predicted = {scene: torch.cat(parts) for scene, parts in seen.items()}

@@ -15,7 +15,7 @@ from trustml_cli.attacks.universal_base import TransferResult, UniversalAttack, 
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, random_subset
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither
-from trustml_cli.metrics.intervals import by_image
+from trustml_cli.metrics.intervals import by_image, proportion
 from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.models.model import Model
 from trustml_cli.plots.universal import fooled_images, perturbations, transfer_matrix
@@ -119,10 +119,10 @@ class TransferUniversal:
         for name, epsilon in Progress(pairs, desc="learning", unit="perturbation"):
             with seeded(context.seed):
                 v = ready[name].perturbation(epsilon)
-            rate = fooled(networks[name], x, v, answers(networks[name], x)).double().mean().item()
-            share = f"{in_percent(rate)} of its own {len(x):,} images"
+            fell = fooled(networks[name], x, v, answers(networks[name], x)).cpu()
+            share = f"{in_percent(fell.double().mean().item())} of its own {len(x):,} images"
             log.info("found on %s at epsilon %g: fools %s", name, epsilon, share)
-            carried.append(TransferResult(name, epsilon, v, rate, {}))
+            carried.append(TransferResult(name, epsilon, v, fell, {}))
         return carried, asked
 
     def rows(
@@ -144,7 +144,7 @@ class TransferUniversal:
                 row: dict[str, Any] = {}
                 for measure, values in by_measure.items():
                     row |= by_image(measure, values)
-                row |= {"own_fooling_rate": one.own_rate, "size": size}
+                row |= proportion("own_fooling_rate", int(one.own.sum()), len(one.own)) | {"size": size}
                 where = {"found_on": one.found_on, "scored_on": name, "epsilon": one.epsilon}
                 attacked_by = {"attack": context.record.choices["attack"], "norm": attack.norm.value}
                 context.record.metrics(

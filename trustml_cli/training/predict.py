@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Split
+from trustml_cli.models.inference import predicted_classes
 from trustml_cli.system.hardware import BatchSplitter, Hardware, seeded
 from trustml_cli.training.step import Monitor
 
@@ -35,8 +36,8 @@ class Answers:
 
     @property
     def correct(self) -> Tensor:
-        """Whether the predicted class is the label, bool [N]."""
-        return self.predicted == self.labels
+        """Whether the predicted class is the label, bool [N]; False where a logit is NaN."""
+        return predicted_classes(self.logits) == self.labels
 
     @property
     def accuracy(self) -> float:
