@@ -20,7 +20,9 @@ from trustml_cli.config.trust import Permissions
 from trustml_cli.data.table import Columns, Rows, Table, divide_strata, tabulate
 from trustml_cli.data.table_features import tree_cuts
 from trustml_cli.fairness.metrics import p_rule
+from trustml_cli.models.model import Normalize
 from trustml_cli.system.errors import InputError
+from trustml_cli.training.inputs import input_spec
 
 MEANING = Columns(label="hired", positive="yes", sensitive=["sex"])
 
@@ -60,6 +62,26 @@ def test_columns_become_numbers_steps_and_categories_and_the_sensitive_one_stays
     assert len(towns) == 3  # Bonn, Kiel, and those that are rare
     assert torch.equal(sum(towns), torch.ones(60))
     assert towns[2].tolist() == [1.0] + [0.0] * 59
+
+
+@pytest.mark.parametrize(
+    ("scale", "start"),
+    [(1, 0), (1e-9, 0), (1, 1_700_000_000_000), (1e-9, 1e-3), (1e30, 0)],
+    ids=["plain", "tiny", "milliseconds since 1970", "tiny differences", "large"],
+)
+def test_numbers_reach_the_network_at_one_scale(scale: float, start: float) -> None:
+    numbers = np.arange(60) % 10
+    frame = applicants().assign(grade=start + scale * numbers)
+    table = tabulate(frame, frame, MEANING, bins=0, source="made up", key="dataset")
+    spec = input_spec(table)
+    grade = Normalize(spec.mean, spec.std)(table.train.inputs)[:, 0]
+    torch.testing.assert_close(grade, torch.tensor((numbers - 4.5) / numbers.std()).float(), rtol=0, atol=1e-3)
+
+
+def test_a_constant_column_is_not_scaled() -> None:
+    for value in (0.0, 1e-9, 0.1, 1_700_000_000_123.0):
+        frame = applicants(5000).assign(grade=value)
+        assert input_spec(tabulate(frame, frame, MEANING, bins=0, source="made up", key="dataset")).std[0] == 1.0
 
 
 def test_what_test_rows_say_changes_nothing_about_training_rows() -> None:

@@ -184,6 +184,37 @@ def test_where_several_networks_fit_the_user_says_which(
         load_checkpoint(own_network(), tmp_path / "weights.pt", **options)
 
 
+def test_names_that_only_a_wrapper_tells_apart_are_two_weights(tmp_path: Path) -> None:
+    class Doubled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(64, 3)
+            self.module = nn.ModuleDict({"fc": nn.Linear(3, 3)})
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.module["fc"](self.fc(x.flatten(1)))  # type: ignore[no-any-return]
+
+    old, new = (nn.Sequential(OrderedDict(normalize=nn.Identity(), network=Doubled())) for _ in range(2))
+    load_checkpoint(new, save_pt(old.network.state_dict(), tmp_path / "doubled"))
+    x = torch.rand(4, 1, 8, 8)
+    assert torch.equal(old(x), new(x))
+    one = nn.Sequential(OrderedDict(normalize=nn.Identity(), network=nn.Sequential(nn.Flatten(), nn.Linear(64, 3))))
+    state = one.network.state_dict()
+    averaged = {**state, **prefixed({name: weight + 1 for name, weight in state.items()}, "module.")}
+    with pytest.raises(
+        ValueError,
+        match=r"unexpected module\.1\.weight, module\.1\.bias; .*add model.checkpoint_prefix=1\. or module\.$",
+    ):
+        load_checkpoint(one, save_pt(averaged, tmp_path / "averaged"))
+
+
+def test_a_weight_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    weights = network().state_dict()
+    weights["network.3.weight"][1, 2] = torch.nan
+    with pytest.raises(ValueError, match=r"^checkpoint: .*diverged.pt holds NaN in network\.3\.weight; use weights "):
+        load_checkpoint(network(), save_pt(weights, tmp_path / "diverged"))
+
+
 class Trap:
     """Unpickled, it would write a file."""
 

@@ -265,6 +265,40 @@ def test_what_would_fail_in_training_is_refused_before_it(
     assert f"trustml: error: {message}" in answer.stderr
 
 
+class Rows(nn.Module):
+    """A GRU over the rows of an image."""
+
+    def __init__(self, batch_first: bool) -> None:
+        super().__init__()
+        self.gru, self.head = nn.GRU(8, 16, batch_first=batch_first), nn.Linear(16, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.gru(x[:, 0])[0][:, -1])  # type: ignore[no-any-return]
+
+
+class Dropping(Plain):
+    def flat(self, features: Tensor) -> Tensor:
+        return functional.dropout(features.flatten(1))  # in eval mode, too
+
+
+@pytest.mark.parametrize(
+    ("factory", "words"),
+    [
+        (Plain, None),
+        (lambda: Plain().half(), None),
+        (lambda: Rows(batch_first=True), None),
+        (lambda: Rows(batch_first=False), "among other images"),
+        (lambda: nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), Plain()), "among other images"),
+        (Dropping, "from call to call"),
+    ],
+)
+def test_what_answers_depend_on_beside_the_image_is_said(factory: Callable[[], nn.Module], words: str | None) -> None:
+    torch.manual_seed(0)
+    told = [remark for remark in classifier(factory).remarks if "figures" in remark]
+    assert len(told) == (words is not None)
+    assert all(str(words) in remark for remark in told)
+
+
 @pytest.mark.parametrize(
     ("last", "remarks"),
     [(nn.Softmax(1), 1), (nn.Sigmoid(), 1), (nn.LogSoftmax(1), 0), (nn.ReLU(), 0), (nn.Identity(), 0)],

@@ -140,5 +140,5 @@ def test_weights_that_are_not_on_this_machine(trustml: Cli, tmp_path: Path, monk
     monkeypatch.setattr("torch.hub.download_url_to_file", lambda *_, **__: (_ for _ in ()).throw(OSError("no network")))
     answer = trustml("task=fgsm", "trainer=none", *WITH_WEIGHTS)
     assert answer.returncode == 2
-    assert "model.weights: imagenet for mobilenet_v3_small could not be downloaded (no network); put" in answer.stderr
+    assert "weights: imagenet for mobilenet_v3_small could not be read or downloaded (no network); put" in answer.stderr
     assert str(tmp_path / "hub" / "checkpoints") in answer.stderr

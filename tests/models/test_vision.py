@@ -1,5 +1,7 @@
 """torchvision's networks: stems, frozen bodies, heads, grey images, and pretrained weights from torch's folder."""
 
+import os
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,7 @@ from trustml_cli.models.checkpoint import load_checkpoint
 from trustml_cli.models.model import InputSpec, Model, Normalization
 from trustml_cli.models.norm import Norm
 from trustml_cli.models.vision import FirstOutput, ResNet18, TorchvisionModel, linear_head, replace_last_linear
+from trustml_cli.system.errors import InputError
 
 RESNET = ResNet18(
     norm=Norm.batch,
@@ -80,11 +83,17 @@ def test_random_weights_are_not_frozen() -> None:
         replace(RESNET, freeze=True)
 
 
+def test_frozen_layers_of_a_checkpoint_cannot_be_trained_anew(tmp_path: Path) -> None:
+    own = tmp_path / "resnet18.pth"
+    own.touch()
+    with pytest.raises(InputError, match=r"^model\.freeze: .*model\.weights"):
+        replace(RESNET, freeze=True, checkpoint=own).fresh()
+
+
 @pytest.mark.parametrize("freeze", [True, False])
 def test_freezing_trains_the_head_alone_and_keeps_the_statistics(freeze: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    state = models.resnet18(weights=None).state_dict()
-    monkeypatch.setattr("trustml_cli.models.vision.pretrained_state", lambda *_: state)
+    monkeypatch.setattr("trustml_cli.models.vision.pretrained", lambda *_: models.resnet18(weights=None))
     network = replace(RESNET, weights="imagenet", freeze=freeze).build(inputs(3, 64, 64)).train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     optimizer = torch.optim.SGD([w for w in network.parameters() if w.requires_grad], lr=0.1)
@@ -172,6 +181,37 @@ class TestPretrainedWeights:
         differ = [name for name in pretrained if not torch.equal(built[name], pretrained[name])]
         assert differ == ["classifier.3.weight", "classifier.3.bias"]
         assert built["classifier.3.weight"].shape == (10, 1024)
+
+    @pytest.mark.parametrize("name", ["googlenet", "densenet121"])
+    def test_the_architecture_is_the_one_that_the_weights_are_for(self, hub: Path, name: str) -> None:
+        weights = models.get_model_weights(name).DEFAULT
+        random = models.get_model(name, weights=None, **({"init_weights": False} if name == "googlenet" else {}))
+        old = re.compile(r"(denselayer\d+\.(?:norm|conv))([12])")  # as layers were called when DenseNet was published
+        state = {
+            old.sub(r"\1.\2", key): tensor
+            for key, tensor in random.state_dict().items()
+            if "num_batches_tracked" not in key
+        }
+        torch.save(state, hub / weights.url.rpartition("/")[2])
+        published = replace(SMALL, name=name, weights="imagenet").published().network.eval()
+        x = torch.rand(2, 3, 64, 64)
+        own = models.get_model(name, weights=weights).eval()  # GoogLeNet's scales what is normalised for ImageNet anew
+        torch.testing.assert_close(published(x), own(x))
+        assert name == "densenet121" or not torch.allclose(published(x), random.eval()(x))
+
+    def test_a_file_of_weights_runs_no_code(
+        self, hub: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        class Shout:
+            def __reduce__(self) -> Any:
+                return print, ("code of the file",)
+
+        monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+        torch.save({"conv1.weight": Shout()}, hub / "resnet18-f37072fd.pth")
+        with pytest.raises(ValueError, match=r"^weights: imagenet for resnet18 could not be read .*Weights only"):
+            replace(RESNET, weights="imagenet").build(inputs(3, 32, 32))
+        assert "code of the file" not in capsys.readouterr().out
+        assert os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] == "1"
 
     def test_what_cannot_be_downloaded_says_which_file_goes_where(self, hub: Path) -> None:
         with pytest.raises(ValueError, match=r"^weights: .*no network.*put resnet18-f37072fd.pth into .*hub"):

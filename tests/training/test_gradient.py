@@ -129,7 +129,7 @@ def test_a_loss_that_is_lost_ends_the_run_and_names_the_learning_rate(epochs: in
     trainer = replace(
         SHORT, epochs=epochs, steps_per_epoch=1, lr=1e38, optimizer=Optimizer.sgd, schedule=Schedule.constant
     )
-    with pytest.raises(RunFailed, match=r"diverged: the loss became (nan|inf); try a smaller trainer\.lr"):
+    with pytest.raises(RunFailed, match=r"diverged.*; try a smaller trainer\.lr"):
         fit(trainer, tiny_data)
 
 

@@ -145,7 +145,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
 @pytest.mark.parametrize("epochs", [1, 4])
 def test_a_loss_that_is_lost_ends_the_run_and_names_the_learning_rate(epochs: int) -> None:
     trainer = replace(NUMPY, epochs=epochs, batch_size=1000, lr=1e39)
-    with pytest.raises(RunFailed, match=r"diverged: the loss became (nan|inf); try a smaller trainer\.lr"):
+    with pytest.raises(RunFailed, match=r"diverged.*; try a smaller trainer\.lr"):
         fit(trainer, clouds(2))
 
 

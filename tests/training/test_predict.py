@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from tests.helpers import CPU
 from trustml_cli.data.dataset import Dataset, InMemory
+from trustml_cli.system.errors import RunFailed
 from trustml_cli.system.hardware import Hardware, Precision
 from trustml_cli.training.predict import BATCH, Answers, batch_size, predict
 
@@ -51,6 +52,22 @@ def test_all_examples_are_answered_in_the_order_of_the_split() -> None:
     brightness = images.flatten(1).float().sum(1) / 255
     torch.testing.assert_close(answers.logits, torch.stack([brightness, -brightness], dim=1))
     assert torch.equal(answers.labels, labels)
+
+
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+def test_an_example_without_a_finite_logit_is_no_answer(wrong: float) -> None:
+    class Own(nn.Module):
+        """Logits that are not finite for white images, and −∞ for a class that others cannot have."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            mean = x.flatten(1).mean(1)
+            return torch.stack([mean.where(mean < 1, wrong), mean.new_full(mean.shape, -torch.inf)], dim=1)
+
+    images = torch.zeros(5, 1, 2, 2, dtype=torch.uint8)
+    assert predict(Own(), InMemory(images, torch.zeros(5)), CPU).accuracy == 1
+    images[3:] = 255
+    with pytest.raises(RunFailed, match="no finite logit for 2 of 5 examples, first for number 3;"):
+        predict(Own(), InMemory(images, torch.zeros(5)), CPU)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from trustml_cli.system.errors import InputError
 
 RARE = 10  # categories with fewer rows share one feature column
 LARGEST = float(np.finfo(np.float32).max)  # maximum absolute value of a feature
+ROUNDING = 1e-4  # most that a number may lose as a float32, relative to the standard deviation of its column
 LEAF = 8  # minimum rows in each leaf of the decision tree that places the bins
 
 
@@ -29,8 +30,9 @@ def encode_named(
     """Each of `frames` as features, float32 [N, D], and the name of the column of each feature.
 
     Features are numbers with their bins, then one-hot categories. Categories, bins and the median that replaces missing
-    numbers are fitted to the rows `fitted_to`, whose labels are `favourable`. Categories with fewer than `RARE` rows
-    there share one feature, also with unknown ones.
+    numbers are fitted to the rows `fitted_to`, whose labels are `favourable`. Numbers that lie so close together that
+    float32 would lose more than `ROUNDING`, such as times in seconds, are taken relative to that median. Categories
+    with fewer than `RARE` rows there share one feature, also with unknown ones.
     """
     from sklearn.preprocessing import OneHotEncoder
 
@@ -39,7 +41,7 @@ def encode_named(
     parts: list[list[Any]] = [[] for _ in frames]
     names: list[str] = []
     for name in numeric:
-        if any((frame[name].abs() > LARGEST).any() for frame in frames):
+        if any((frame[name].astype(np.float64).abs() > LARGEST).any() for frame in frames):
             raise InputError(
                 f"dataset: column {name!r} holds infinity or over {LARGEST:.0e}; mend the file or leave the column out"
             )
@@ -48,8 +50,10 @@ def encode_named(
             raise InputError(f"dataset: column {name!r} holds no number in any training row; leave it out")
         values = [frame[name].fillna(median).to_numpy(dtype=np.float64)[:, None] for frame in (fitted_to, *frames)]
         cuts = tree_cuts(values[0], favourable, bins)
+        lost = np.finfo(np.float32).eps * np.abs(values[0]).max()
+        centre = median if lost > ROUNDING * values[0].std() else 0.0
         for part, column in zip(parts, values[1:], strict=True):
-            part += [column, column > cuts]
+            part += [column - centre, column > cuts]
         names += [str(name)] * (1 + len(cuts))
     if words:
         encoder = OneHotEncoder(min_frequency=RARE, handle_unknown="infrequent_if_exist", sparse_output=False)

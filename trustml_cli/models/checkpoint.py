@@ -36,7 +36,7 @@ class Reading:
     """One way to read a file: the tensors of the entry `key` whose names begin with `prefix`, without it, for `target`.
 
     `target` is a module of the network, and `normalize` takes the place of its first layer, if given. Names are
-    compared without the parts that wrappers add.
+    compared without the parts that wrappers add, unless two names of the file or of the target would then be equal.
     """
 
     key: str
@@ -48,8 +48,10 @@ class Reading:
     @property
     def pairs(self) -> dict[str, tuple[str | None, str | None]]:
         """The name in the target and the name in the file (None: absent) of every tensor of either."""
-        own = {unwrapped(name): name for name in self.target.state_dict()}
-        found = {unwrapped(name.removeprefix(self.prefix)): name for name in self.weights}
+        own = {name: name for name in self.target.state_dict()}
+        found = {name.removeprefix(self.prefix): name for name in self.weights}
+        if all(len({*map(unwrapped, names)}) == len(names) for names in (own, found)):
+            own, found = ({unwrapped(short): name for short, name in names.items()} for names in (own, found))
         return {name: (own.get(name), found.get(name)) for name in own | found if name.split(".")[-1] not in COUNTERS}
 
     @property
@@ -93,7 +95,7 @@ def load_checkpoint(network: nn.Sequential, path: Path, key: str | None = None, 
 
     They may be those of the whole network, as the store writes it, or of the layers after the normalisation. `key` is
     the entry of the file that holds them, `prefix` what their names begin with; None: whatever fits. Raises ValueError
-    if the file cannot be read safely, no reading fits, or two that differ do.
+    if the file cannot be read safely, no reading fits, two that differ do, or a weight is NaN.
     """
     states = read_states(path)
     if key is not None and key not in states:
@@ -119,6 +121,8 @@ def load_checkpoint(network: nn.Sequential, path: Path, key: str | None = None, 
     if any(not same(first.weights, other.weights) for other in others):
         known = entries(entry for entry in states if entry in fitting)
         raise ValueError(f"checkpoint_key: {path} has several networks that fit; use one of {known}")
+    if damaged := [name for name, tensor in first.weights.items() if tensor.isnan().any()]:
+        raise ValueError(f"checkpoint: {path} holds NaN in {few(damaged)}; use weights from before training diverged")
     first.load()
     if first.normalize is not None:
         network.add_module("normalize", first.normalize)

@@ -17,12 +17,19 @@ from trustml_cli.system.errors import one_line
 from trustml_cli.system.hardware import is_out_of_memory, seeded
 
 SAME_LOGITS = 2e-3  # tolerance for logits in another memory format, relative to the largest; larger than rounding
+SAME_ALONE = 2e-2  # tolerance for logits of another call, relative to the largest; larger than rounding to bf16
 SUM = 1e-4  # tolerance for a sum of probabilities
 NOT_LOGITS = (
     "not logits: training and attacks apply a softmax to them, which weakens the gradients; return what comes before it"
 )
 
 SEVERAL = "returns several tensors that may be its logits; the first is taken"
+
+CHANGES = "answers the same images differently from call to call (dropout in eval mode?), so its figures change, too"
+MIXES = (
+    "gives an image another answer among other images (a GRU without batch_first, BatchNorm without running statistics, "
+    "a mean over the batch?), so its figures depend on the batches"
+)
 
 
 class NoLogits(ValueError):
@@ -88,9 +95,21 @@ def adapt(network: Classifier, shape: tuple[int, ...], trains: bool) -> None:
         last = channels_last(network, x, logits, trains) if len(shape) == 3 else None
         network.contiguous = len(shape) == 3 and last is None
         with torch.no_grad():
-            ask(network, x[:1])
+            network.remarks += tuple(inconstancies(network, x))
         network.image_gradient = gives_gradients(network, x[:1])
         network.rehearsal = last or (rehearse(network, x) if trains else Rehearsal())
+
+
+def inconstancies(network: Classifier, x: Tensor) -> Iterator[str]:
+    """What else the logits of an input depend on: the call, or the other inputs; asked with inputs x of any contrast."""
+    x = x * torch.linspace(0.2, 1, len(x)).view(-1, *(1,) * (x.dim() - 1))
+    logits, again = ask(network, x), ask(network, x)
+    alone = torch.cat([ask(network, one) for one in x.split(1)])
+    tolerance = SAME_ALONE * float(logits.abs().max())
+    if not torch.allclose(again, logits, rtol=0, atol=tolerance, equal_nan=True):
+        yield CHANGES
+    elif not torch.allclose(alone, logits, rtol=0, atol=tolerance, equal_nan=True):
+        yield MIXES
 
 
 def first_logits(network: Classifier, x: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trustml_cli.models.classifier import Classifier, NoLogits, adapt
+from trustml_cli.system.errors import prefix_errors
 from trustml_cli.system.hardware import is_out_of_memory
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -110,8 +111,12 @@ class Model(ABC):
         return self.checkpoint is None or self.train
 
     def fresh(self) -> "Model":
-        """The same model without the weights of a checkpoint, to be trained."""
-        return replace(self, checkpoint=None, checkpoint_key=None, checkpoint_prefix=None, train=False)
+        """The same model without the weights of a checkpoint, to be trained.
+
+        Raises `InputError` where that makes no sense, as for layers that stay frozen.
+        """
+        with prefix_errors("model"):
+            return replace(self, checkpoint=None, checkpoint_key=None, checkpoint_prefix=None, train=False)
 
     @abstractmethod
     def network(self, inputs: InputSpec) -> nn.Module:

@@ -95,7 +95,7 @@ def check_legacy(file: BinaryIO) -> int:
     begins = file.read(64)
     opcode, magic, _ = next(iter(pickletools.genops(begins[2:]))) if begins[:1] == b"\x80" else (None, None, None)
     if opcode is None or magic != MAGIC:
-        raise ValueError("it is neither a file of torch.save nor safetensors")
+        raise ValueError("it is no file of torch.save; one of safetensors needs the ending .safetensors")
     file.seek(0)
     return sum(Machine().run(file) for _ in range(PARTS))
 

@@ -1,11 +1,12 @@
 """Networks of torchvision, with random or pretrained weights."""
 
 import io
-from contextlib import redirect_stderr
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
-from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from trustml_cli.models.blur import Pooling, blur_resnet
 from trustml_cli.models.model import InputSpec, Model, require_images
 from trustml_cli.models.norm import Norm
 from trustml_cli.models.pretrained import Pretrained, Published, RepeatGrey
+from trustml_cli.system.hardware import is_out_of_memory
 
 
 class Frozen(nn.Module):
@@ -61,10 +63,9 @@ class ResNet18(Model):
         from torchvision.models import resnet18
 
         channels, height, width = require_images(inputs)
-        body = resnet18(weights=None, norm_layer=self.norm.layer)
-        if self.weights is not None:
-            body.load_state_dict(pretrained_state("resnet18", self.weights))
-        elif max(height, width) <= 64:
+        random = self.weights is None
+        body = resnet18(norm_layer=self.norm.layer) if random else pretrained("resnet18", self.weights)
+        if random and max(height, width) <= 64:
             body.conv1 = nn.Conv2d(channels, 64, kernel_size=3, padding=1, bias=False)
             nn.init.kaiming_normal_(body.conv1.weight, mode="fan_out", nonlinearity="relu")
             body.maxpool = nn.Identity()
@@ -103,8 +104,7 @@ class TorchvisionModel(Pretrained):
         if self.weights is None:
             whole = models.get_model(self.name, weights=None, num_classes=inputs.classes)
         else:
-            whole = models.get_model(self.name, weights=None)
-            whole.load_state_dict(pretrained_state(self.name, self.weights))
+            whole = pretrained(self.name, self.weights)
             replace_last_linear(whole, inputs.classes)
         return nn.Sequential(*([RepeatGrey()] if channels == 1 else []), FirstOutput(whole))
 
@@ -118,11 +118,8 @@ class TorchvisionModel(Pretrained):
         return torchvision_weights(self.name, self.weights).transforms()  # type: ignore[no-any-return]
 
     def published(self) -> Published:
-        from torchvision import models
-
         assert self.weights is not None
-        network = models.get_model(self.name, weights=None)
-        network.load_state_dict(pretrained_state(self.name, self.weights))
+        network = pretrained(self.name, self.weights)
         names = torchvision_weights(self.name, self.weights).meta["categories"]
         return Published(FirstOutput(network), self.preprocessing(), [[name] for name in names])
 
@@ -170,19 +167,38 @@ def torchvision_weights(name: str, weights: str) -> Any:
         raise ValueError(f"weights: no weights {weights!r} for {name}; there are {known}") from None
 
 
-def pretrained_state(name: str, weights: str) -> dict[str, Tensor]:
-    """Pretrained weights of torchvision's model `name`, from torch's hub folder, downloaded if absent.
+def pretrained(name: str, weights: str) -> Any:
+    """Torchvision's model `name` with pretrained weights from torch's hub folder, downloaded if absent.
 
-    Raises ValueError for unknown weights or where the download fails.
+    Its builder makes it, because an architecture may depend on its weights: Inception and GoogLeNet then scale their
+    inputs once more, and some vision transformers take larger images. Raises ValueError for unknown weights, where the
+    download fails, and for a damaged file.
     """
+    from torchvision.models import get_model
+
     chosen = torchvision_weights(name, weights)
     try:
-        with redirect_stderr(io.StringIO()):  # torch announces downloads on stderr, which is reserved for errors
-            state: dict[str, Tensor] = chosen.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    except (URLError, RuntimeError, OSError) as error:
+        with redirect_stderr(io.StringIO()), weights_only():  # torch announces downloads on stderr, kept for errors
+            return get_model(name, weights=chosen, progress=False)
+    except Exception as error:  # a damaged file makes torch raise anything
+        if is_out_of_memory(error):
+            raise
         folder, file = f"{torch.hub.get_dir()}/checkpoints", chosen.url.rpartition("/")[2]
+        why = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(
-            f"weights: {weights} for {name} could not be downloaded ({error}); put {file} into {folder}, or train "
-            "from scratch with model.weights=null (and freeze=false)"
+            f"weights: {weights} for {name} could not be read or downloaded ({why}); put {file} into {folder}, or "
+            "train from scratch with model.weights=null (and freeze=false)"
         ) from error
-    return state
+
+
+@contextmanager
+def weights_only() -> Iterator[None]:
+    """Keep `torch.load` from running code of a file inside, whatever it is called with."""
+    before = dict(os.environ)
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+    os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

@@ -7,6 +7,7 @@ from trustml_cli.data.dataset import Dataset, Split
 from trustml_cli.models.model import InputSpec
 
 SAMPLE = 50_000  # training images from which channel mean and standard deviation are estimated
+ROUNDING = 1e-7  # largest deviation of a constant channel, relative to its root mean square
 
 
 def input_spec(data: Dataset) -> InputSpec:
@@ -26,5 +27,5 @@ def channel_statistics(train: Split) -> tuple[tuple[float, ...], tuple[float, ..
         squares += by_channel.square().sum(1)
     mean = total / count
     std = (squares / count - mean.square()).clamp(min=0).sqrt()
-    std = torch.where(std > 1e-6, std, 1.0)  # a constant channel is not scaled
+    std = torch.where(std > ROUNDING * (squares / count).sqrt(), std, 1.0)  # a constant channel is not scaled
     return tuple(mean.tolist()), tuple(std.tolist())

@@ -10,6 +10,7 @@ from torch.nn import functional
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Split
 from trustml_cli.models.inference import predicted_classes
+from trustml_cli.system.errors import RunFailed
 from trustml_cli.system.hardware import BatchSplitter, Hardware, seeded
 from trustml_cli.training.step import Monitor
 
@@ -57,7 +58,10 @@ def batch_size(split: Split, device: torch.device) -> int:
 
 @torch.no_grad()
 def predict(network: nn.Module, split: Split, hardware: Hardware) -> Answers:
-    """The predictions of `network` in eval mode, in the order of the split; out of memory, batches are halved."""
+    """The predictions of `network` in eval mode, in the order of the split; out of memory, batches are halved.
+
+    Raises `RunFailed` for an example whose largest logit is not finite: it has no class.
+    """
 
     def answered(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         with hardware.autocast():
@@ -66,7 +70,14 @@ def predict(network: nn.Module, split: Split, hardware: Hardware) -> Answers:
     network.eval()
     stream = batches(split, batch_size(split, hardware.device), hardware.device)
     logits, labels = zip(*BatchSplitter().over(stream, answered), strict=True)
-    return Answers(torch.cat(logits).cpu(), torch.cat(labels).cpu())
+    answers = Answers(torch.cat(logits).cpu(), torch.cat(labels).cpu())
+    if len(nameless := (~answers.logits.amax(1).isfinite()).nonzero()):
+        raise RunFailed(
+            f"the network has no finite logit for {len(nameless):,} of {len(split):,} examples, first for number "
+            f"{int(nameless[0]):,}; mend it or its weights, or if it was being trained: it diverged; try a smaller "
+            "trainer.lr"
+        )
+    return answers
 
 
 def mean_score(
