@@ -210,4 +210,4 @@ def check_cleaners(cleaners: Mapping[str, Cleaner], data: Dataset, model: Model,
         fresh = model.build(input_spec(data))
     for name, cleaner in cleaners.items():
         with prefix_errors(f"cleaner.{name}"):
-            cleaner.check(fresh)
+            cleaner.check(fresh, data.shape)
