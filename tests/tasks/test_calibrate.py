@@ -4,7 +4,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.configs import choice
 from tests.helpers import Cli, facts, metrics, newest
+from tests.tasks.parts import MODEL
+from trustml_cli.attacks.attack import Attack
+from trustml_cli.config.instantiate import build
+from trustml_cli.corruptions.corruption import Corruption
+from trustml_cli.corruptions.shift import Fill
+from trustml_cli.data.dataset import Dataset
+from trustml_cli.defences.defence import Defence
+from trustml_cli.tasks.calibrate import Calibrate
+from trustml_cli.tasks.context import Context
 
 OVERFIT = ("model=mlp", "trainer=smoke", "trainer.epochs=20", "trainer.batch_size=32", "dataset.limit=300")
 
@@ -68,6 +78,17 @@ def test_a_network_that_is_not_trained_is_calibrated_as_it_is(trustml: Cli, tmp_
     assert "which it may have learned" in answer.stdout + answer.stderr
     assert list(metrics(newest(tmp_path)).calibrator) == ["none", "temperature"]
     assert set(metrics(newest(tmp_path)).accuracy) == {metrics(newest(tmp_path)).accuracy[0]}
+
+
+def test_strengths_are_measured_from_the_weakest_on_and_once(context: Context, tiny_data: Dataset) -> None:
+    task = Calibrate(
+        images=None, epsilon=[], shift=[], fill=Fill.black, corruption=["contrast"], severity=[5, 1, 5],
+        calibrator=["none"], bins=15,
+    )  # fmt: skip
+    contrast: Corruption = build(choice("corruption", "contrast"), "corruption")
+    pgd: Attack = build(choice("attack", "pgd"), "attack")
+    found = task.perturbations(context, tiny_data, MODEL, pgd, {"contrast": contrast}, Defence())
+    assert list(found) == [("contrast", 1.0), ("contrast", 5.0)]
 
 
 @pytest.mark.parametrize(

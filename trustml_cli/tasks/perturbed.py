@@ -95,7 +95,8 @@ class UnderPerturbation:
         asked = chosen(self.corruption, corruptions, "task.corruption") if self.corruption else {}
         with prefix_errors("task"):
             check_severity(asked, self.severity)
-        found |= {(name, float(at)): partial(corrupted, one, at) for name, one in asked.items() for at in self.severity}
+        strengths = sorted({*self.severity})
+        found |= {(name, float(at)): partial(corrupted, one, at) for name, one in asked.items() for at in strengths}
         return found
 
     def check_attack(self, context: Context, data: Dataset, model: Model, attack: Attack, defence: Defence) -> None:
