@@ -45,6 +45,10 @@ def explain(error: Exception, conf: Path, words: list[str]) -> str:
         key, _, values = match[1].partition("=")
         how = f"'{key}=[{values}]' is a list, '{key}=\"{values}\"' a text, and with -m there is a job for each"
         return f"{match[1]}: several values; {how}"
+    if (match := re.match(r"Multiple values for ([\w/@]+)\.", text)) and (
+        given := next((word for word in words if word.startswith(f"+{match[1]}=")), "")
+    ):
+        return f"{given}: there is one already; to take another, write {given.lstrip('+')}"
     if match := re.match(r"Could not override '([^'@]+)(?:@[^']*)?'", text):
         return unknown_key(match.group(1), conf, words)
     if isinstance(error, yaml.YAMLError):

@@ -27,8 +27,8 @@ SEVERAL = "returns several tensors that may be its logits; the first is taken"
 
 CHANGES = "answers the same images differently from call to call (dropout in eval mode?), so its figures change, too"
 MIXES = (
-    "gives an image another answer among other images (a GRU without batch_first, BatchNorm without running statistics, "
-    "a mean over the batch?), so its figures depend on the batches"
+    "gives an image another answer among other images (a GRU without batch_first, BatchNorm without running "
+    "statistics, a mean over the batch?), so its figures depend on the batches"
 )
 
 
@@ -101,7 +101,7 @@ def adapt(network: Classifier, shape: tuple[int, ...], trains: bool) -> None:
 
 
 def inconstancies(network: Classifier, x: Tensor) -> Iterator[str]:
-    """What else the logits of an input depend on: the call, or the other inputs; asked with inputs x of any contrast."""
+    """What the logits of an input depend on beside it: the call, or the other inputs of a batch x of any contrast."""
     x = x * torch.linspace(0.2, 1, len(x)).view(-1, *(1,) * (x.dim() - 1))
     logits, again = ask(network, x), ask(network, x)
     alone = torch.cat([ask(network, one) for one in x.split(1)])

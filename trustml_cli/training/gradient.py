@@ -82,6 +82,8 @@ class GradientTrainer(Trainer):
         if problem:
             raise InputError(f"model: cannot be trained: in training mode it {problem}")
         train = data.train.divide(self.validation_fraction, seed=0)[0] if self.patience is not None else data.train
+        if not len(train):
+            raise InputError("trainer.validation_fraction: leaves nothing to train on; lower it, or use patience=null")
         if min(self.batch_size, len(train)) == 1:
             error = rehearse(network, torch.full((1, *data.shape), 0.5)).error
             if error:
