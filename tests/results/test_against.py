@@ -1,6 +1,7 @@
 """Figures of two models side by side, from run directories with answers that are worked out by hand."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,19 @@ def test_a_figure_is_better_worse_or_neither(
     assert found.p_value == (None if p_value is None else pytest.approx(p_value))
     assert found.broken is (change == "worse")
     assert f"{change} " in found.against
+
+
+@pytest.mark.parametrize(("mine", "its", "paired"), [("cat", "cat", True), ("cat", "dog", False), ("mlp", "cnn", True)])
+def test_answers_are_paired_under_the_same_conditions_only(mine: str, its: str, paired: bool, tmp_path: Path) -> None:
+    runs = []
+    for name, right, target in (("a", 70, mine), ("b", 64, its)):
+        run = run_of(tmp_path / name, right)
+        model = target if target in ("mlp", "cnn") else "mlp"
+        run.metrics["target"] = target
+        runs.append(replace(run, facts=replace(run.facts, conditions=["epsilon", "target"], model=model)))
+        runs[-1].__dict__["metrics"] = run.metrics
+    (found,) = compare("a", item(), runs[:1], runs[1:])
+    assert (found.p_value is not None, found.change) == (paired, "better" if paired else "no difference")
 
 
 def test_a_figure_that_the_other_lacks_is_not_compared(tmp_path: Path) -> None:
