@@ -1,6 +1,6 @@
 """A network's answers on a whole split."""
 
-from math import e, log
+from math import e, inf, log, nan
 
 import pytest
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from tests.helpers import CPU
 from trustml_cli.data.dataset import Dataset, InMemory
+from trustml_cli.system.errors import RunFailed
 from trustml_cli.system.hardware import Hardware, Precision
 from trustml_cli.training.predict import BATCH, Answers, batch_size, predict
 
@@ -35,6 +36,16 @@ def test_answers_are_worked_out_from_logits_and_labels() -> None:
     assert answers.accuracy == pytest.approx(2 / 3)
     assert answers.confidence.tolist() == pytest.approx([0.5, e / (e + 1), 0.75])
     assert answers.loss == pytest.approx((log(2) + log(e + 1) + log(4 / 3)) / 3)
+
+
+def test_logits_that_are_not_finite_are_no_answer() -> None:
+    logits, labels = torch.tensor([[0.0, -inf], [nan, 1.0], [inf, 0.0], [-inf, -inf]]), torch.zeros(4).long()
+    assert Answers(logits[:1], labels[:1]).correct.tolist() == [True]
+    for number in (1, 2, 3):
+        with pytest.raises(RunFailed, match="gives no finite logits for 1 of 2 examples"):
+            Answers(logits[[0, number]], labels[:2]).accuracy  # noqa: B018
+    with pytest.raises(RunFailed, match="gives no finite logits for 3 of 4 examples"):
+        Answers(logits, labels).correct  # noqa: B018
 
 
 def test_all_examples_are_answered_in_the_order_of_the_split() -> None:

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Split
+from trustml_cli.system.errors import RunFailed
 from trustml_cli.system.hardware import BatchSplitter, Hardware, seeded
 from trustml_cli.training.step import Monitor
 
@@ -25,7 +26,11 @@ class Answers:
 
     @property
     def predicted(self) -> Tensor:
-        """Class numbers, [N]."""
+        """Class numbers, [N]. Raises `RunFailed` where the largest logit of an example is not finite."""
+        if lost := int((~self.logits.amax(1).isfinite()).sum()):
+            raise RunFailed(
+                f"the network gives no finite logits for {lost:,} of {len(self.labels):,} examples; check its weights"
+            )
         return self.logits.argmax(1)
 
     @property
