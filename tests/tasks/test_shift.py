@@ -1,12 +1,18 @@
 """task=shift: its figures by hand, and on digits."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
-from tests.helpers import Cli, metrics, newest
+from tests.configs import composed
+from tests.helpers import CPU, Cli, metrics, newest
+from trustml_cli.config.instantiate import build
 from trustml_cli.corruptions.shift import offsets
+from trustml_cli.data.dataset import InMemory
+from trustml_cli.system.errors import RunFailed
 from trustml_cli.tasks.shift import row
 
 SMALL = ("model=mlp", "trainer=smoke", "task.images=100")
@@ -24,6 +30,20 @@ def test_figures_at_a_distance_are_those_by_hand() -> None:
     at_zero = row(predicted, torch.tensor([1, 0]), offsets(1), 0)
     assert (at_zero["accuracy"], at_zero["accuracy_n"]) == (0.5, 2)
     assert at_zero["agreement"] == at_zero["consistency"] == at_zero["share_invariant"] == 1
+
+
+class Lost(nn.Module):
+    """Logits that are no numbers."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.full((len(x), 2), torch.nan)
+
+
+def test_a_network_that_says_nothing_is_not_invariant() -> None:
+    task: Any = build(composed("task=shift").task, "task")
+    split = InMemory(torch.zeros(3, 1, 4, 4, dtype=torch.uint8), torch.zeros(3).long())
+    with pytest.raises(RunFailed, match="gives no finite logits for 3 of 3 examples"):
+        task.predicted(Lost(), split, offsets(1), CPU)
 
 
 def test_digits_are_misread_when_they_move(trustml: Cli, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from trustml_cli.system.hardware import BatchSplitter, Hardware
 from trustml_cli.system.progress import Progress
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context
-from trustml_cli.training.predict import BATCH
+from trustml_cli.training.predict import BATCH, Answers
 from trustml_cli.training.trainer import Trainer
 
 
@@ -70,10 +70,10 @@ class MeasureShifts:
         """The predicted classes under each offset, int64 [offsets, N], on the CPU."""
 
         @torch.no_grad()
-        def ask(x: Tensor, _: Tensor) -> Tensor:
+        def ask(x: Tensor, y: Tensor) -> Tensor:
             with hardware.autocast():
-                answers = [network(shifted(x, down, right, self.fill)).argmax(1) for down, right in places]
-            return torch.stack(answers).cpu()
+                answers = [Answers(network(shifted(x, down, right, self.fill)), y) for down, right in places]
+            return torch.stack([each.predicted for each in answers]).cpu()
 
         stream = batches(split, BATCH, hardware.device)
         progress = Progress(stream, total=-(-len(split) // BATCH), desc="shifting", unit="batch")
