@@ -40,6 +40,7 @@ def test_answers_are_worked_out_from_logits_and_labels() -> None:
 
 def test_an_answer_of_nan_is_not_right() -> None:
     answers = Answers(torch.tensor([[torch.nan, torch.nan], [1.0, 0.0]]), torch.tensor([0, 0]))
+    assert answers.predicted.tolist() == [-1, 0]
     assert answers.correct.tolist() == [False, True]
 
 

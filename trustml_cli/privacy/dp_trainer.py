@@ -42,7 +42,8 @@ class DpSgdTrainer(GradientTrainer):
 
     The trained weights are (ε, `delta`)-differentially private with respect to the training examples: adding one or
     leaving one out changes the probability of any result by at most a factor of e^ε, but for a probability of `delta`.
-    Not covered are the choice of settings by several runs, and the losses and accuracies of training in history.csv.
+    Not covered are the choice of settings by several runs, and what a run says of the training examples: losses and
+    accuracies in history.csv, `train_accuracy` and `clipped_share`.
     """
 
     takes_steps: ClassVar = False

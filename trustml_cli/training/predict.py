@@ -27,8 +27,8 @@ class Answers:
 
     @property
     def predicted(self) -> Tensor:
-        """Class numbers, [N]."""
-        return self.logits.argmax(1)
+        """Class numbers, int64 [N]; −1 where a logit is NaN."""
+        return predicted_classes(self.logits)
 
     @property
     def confidence(self) -> Tensor:
@@ -38,7 +38,7 @@ class Answers:
     @property
     def correct(self) -> Tensor:
         """Whether the predicted class is the label, bool [N]; False where a logit is NaN."""
-        return predicted_classes(self.logits) == self.labels
+        return self.predicted == self.labels
 
     @property
     def accuracy(self) -> float:
