@@ -1,7 +1,7 @@
 """Attacks against those of peers and against a bare loop, on one network and the same images."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -102,7 +102,7 @@ def of_torchattacks(model: nn.Module, x: Tensor, y: Tensor, steps: int, size: fl
     return result
 
 
-def peer_attacks() -> dict[str, Callable[[nn.Module, Tensor, Tensor, int, float], Tensor]]:
+def peer_attacks() -> Mapping[str, Callable[[nn.Module, Tensor, Tensor, int, float], Tensor]]:
     """What ours are held against, by name."""
     known = {"a bare loop": bare, "foolbox": of_foolbox, "ART": of_art, "torchattacks": of_torchattacks}
     if find_spec("torchattacks") is None:  # it pins versions that nothing else here lives with; see the Makefile

@@ -42,7 +42,7 @@ def ensemble(n: int) -> list[Ratio]:
         return peer.run_standard_evaluation(x, y)[0]  # type: ignore[no-any-return]
 
     def stand(x_adv: Tensor) -> float:
-        return (plain(x_adv).argmax(1) == y).double().mean().item()
+        return float((plain(x_adv).argmax(1) == y).double().mean())
 
     peers, ours = stand(theirs()), stand(own())
     assert 0.1 < peers < 0.9, f"says little: {peers:.2f} stand"

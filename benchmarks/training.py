@@ -48,7 +48,7 @@ def epoch(n: int) -> list[Ratio]:
     def descend(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor) -> None:
         loss = cross_entropy(model(x), y)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
 
     def own() -> None:

@@ -43,7 +43,8 @@ BEGINNING = """# Results
 
 Every number comes from one run, and `make results` writes this page from the runs; nothing on it is typed by hand.
 Intervals are 95 % intervals over the `n` test examples; seconds are wall time, and other jobs ran at the same time as
-some runs. The images of CIFAR-10 went through JPEG, so that figures for the original pixels compare only roughly.
+some runs. A network that an earlier run had trained came from the store, and the seconds do not have its training. The
+images of CIFAR-10 went through JPEG, so that figures for the original pixels compare only roughly.
 [Experiments](experiments.md) has what else was tried, and what was learnt.
 """
 

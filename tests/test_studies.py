@@ -130,6 +130,15 @@ def test_the_full_form_of_every_item_builds(study: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.faults
+@pytest.mark.parametrize("study", choices("study"))
+def test_what_an_item_suggests_to_try_next_composes_with_its_run(study: str) -> None:
+    for item in items_of(study).values():
+        for suggestion in item.vary:
+            words = {word.partition("=")[0]: word for word in [*item.run, *suggestion.split()]}
+            assert composed(*(without_sweep(word)[0] for word in words.values()))
+
+
+@pytest.mark.faults
 @pytest.mark.parametrize("study", ["tour", *COURSES])
 def test_the_quick_form_measures_every_figure_and_draws_every_picture(study: str, trustml: Cli, tmp_path: Path) -> None:
     answer = trustml("study", study, "quick=true")

@@ -93,8 +93,7 @@ def table(run: Path, name: str = "metrics") -> list[dict[str, str]]:
 
 def choice(group: str, name: str, **values: Any) -> Any:
     """The object of a YAML in conf/, with other `values`."""
-    node = OmegaConf.load(config_folder() / group / f"{name}.yaml")
-    return build(OmegaConf.merge(node, values), group)
+    return build(OmegaConf.create({**OmegaConf.load(config_folder() / group / f"{name}.yaml"), **values}), group)
 
 
 def resnet18(side: int) -> nn.Sequential:

@@ -180,7 +180,7 @@ def attacks(setup: Setup) -> Iterator[Row]:
 @torch.no_grad()
 def stand(model: nn.Module, x: Tensor, y: Tensor) -> float:
     """The share of images that are classified correctly."""
-    return (model(x).argmax(1) == y).double().mean().item()
+    return float((model(x).argmax(1) == y).double().mean())
 
 
 def pgd_against_peers(setup: Setup, plain: nn.Module, last: nn.Module, x: Tensor, y: Tensor) -> Iterator[Row]:

@@ -97,7 +97,7 @@ def test_a_study_gives_its_figures(tmp_path: Path) -> None:
     (tmp_path / "mine" / "study" / "short.yaml").write_text(
         "# @package study\n# a question\ntitle: short\nitems:\n  one:\n    question: how accurate?\n"
         "    run: [task=train, model=logistic, trainer=smoke]\n"
-        "    figures: {accuracy: {metric: test_accuracy, at_least: 1.1, required: true}}\n"
+        "    figures: {accuracy: {metric: test_accuracy, at_least: 1, required: true}}\n"
     )
     study = trustml.study("short", "--config-dir", "mine")
     assert list(study.figures.verdict) == ["does not hold"]

@@ -80,7 +80,30 @@ def test_a_stand_in_for_the_backward_pass_breaks_a_network_that_quantises(
     assert left(model, digits, PGD_10, draws=2, backward=backward) < 0.1
 
 
-@pytest.mark.parametrize(("layer", "backward"), [(Rounded(), "identity"), (Detached(), "stand_in")])
+class RoundedInPlace(Rounded):
+    """The same, in place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (3 * x).round_() / 3
+
+
+class RoundedByName(Rounded):
+    """The same, with every argument named."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.round(input=3 * x, decimals=0) / 3
+
+
+@pytest.mark.parametrize(
+    ("layer", "backward"),
+    [
+        (Rounded(), "identity"),
+        (RoundedInPlace(), "identity"),
+        (RoundedByName(), "identity"),
+        (Detached(), "stand_in"),
+    ],
+    ids=["rounded", "in place", "by name", "stand-in"],
+)
 def test_only_the_gradient_is_another(layer: nn.Module, backward: str, digits: Digits) -> None:
     model = nn.Sequential(layer, digits[0]).eval()
     asked = adaptive_view(model, 1, Backward(backward))

@@ -194,6 +194,52 @@ def test_a_linear_layer_s_singular_vector_is_numpy_s() -> None:
     assert abs(v @ first).item() == pytest.approx(1, abs=1e-4)
 
 
+class Attended(nn.Module):
+    """Attention over the rows of an image, whose fused kernel has no second derivative."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.view(len(x), 1, *x.shape[2:])
+        return nn.functional.scaled_dot_product_attention(rows, rows, rows).flatten(1)
+
+
+class Stateful(nn.Module):
+    """A layer that returns its state beside its output, as recurrent layers do."""
+
+    def __init__(self, inside: nn.Linear) -> None:
+        super().__init__()
+        self.weight = inside.weight
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x @ self.weight.T, x
+
+
+class First(nn.Module):
+    """The first of several outputs."""
+
+    def forward(self, both: tuple[Tensor, Tensor]) -> Tensor:
+        return both[0]
+
+
+def test_of_a_layer_with_a_state_the_output_counts() -> None:
+    torch.manual_seed(0)
+    linear = nn.Linear(12, 5)
+    layer = Stateful(linear)
+    attack = learner("universal_singular", norm="l2", q=2, epochs=60)
+    assert isinstance(attack, UniversalSingular)
+    v = attack.singular(nn.Sequential(nn.Flatten(), layer, First()), layer, torch.rand(7, 1, 3, 4)).flatten()
+    assert abs(v @ torch.linalg.svd(linear.weight.detach()).Vh[0]).item() == pytest.approx(1, abs=1e-4)
+
+
+def test_a_layer_after_attention_changes_by_more_than_in_a_random_direction() -> None:
+    torch.manual_seed(0)
+    layer, x = Attended(), torch.rand(4, 1, 4, 8)
+    attack = learner("universal_singular", norm="l2", q=2, epochs=20)
+    assert isinstance(attack, UniversalSingular)
+    directions = [attack.singular(nn.Sequential(layer, nn.Linear(32, 3)), layer, x), *torch.randn(20, 1, 1, 4, 8)]
+    changed = [(layer(x + 1e-3 * v / v.norm()) - layer(x)).norm().item() for v in directions]
+    assert changed[0] > max(changed[1:])
+
+
 def test_the_norm_of_a_layer_s_change_grows_to_its_largest() -> None:
     torch.manual_seed(0)
     linear = nn.Linear(6, 8)

@@ -133,6 +133,7 @@ def test_columns_of_a_table_are_set_in_its_own_units() -> None:
         ({}, r"^values: needs at least one column"),
         ({"hours": 3}, r"^values: no column 'hours'; there are age, "),
         ({"age": "old"}, r"^values: column 'age' holds numbers, got 'old'"),
+        ({"job": "nurse"}, r"^values: column 'job' never holds 'nurse'; there are care, craft, "),
     ]
     for values, message in wrong:
         with pytest.raises(ValueError, match=message):

@@ -42,6 +42,7 @@ def test_the_threshold_is_a_score_further_up_than_the_quantile() -> None:
     labels, random = torch.zeros(99, dtype=torch.long), torch.zeros(99).double()
     # scores are 0.01 to 0.99: the ⌈100 · 0.9⌉-th smallest
     assert LAC.threshold(both, labels, random, 0.9) == pytest.approx(0.90)
+    assert LAC.threshold(both, labels, random, 0.55) == pytest.approx(0.55)  # 100 · 0.55 is 55.00000000000001
     assert LAC.threshold(both, labels, random, 0.991) == inf
 
 

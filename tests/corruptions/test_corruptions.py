@@ -35,7 +35,7 @@ def images(count: int, channels: int, height: int, width: int) -> Tensor:
 def test_every_corruption_changes_images_of_any_size_more_and_more(name: str) -> None:
     one = corruption(name)
     assert one.strengths == 5
-    for shape in ((4, 3, 32, 32), (2, 1, 8, 8), (2, 3, 20, 28), (1, 2, 40, 33)):
+    for shape in ((4, 3, 32, 32), (2, 1, 8, 8), (2, 3, 20, 28), (1, 2, 40, 33), (2, 3, 1, 1), (2, 1, 1, 8)):
         x = images(*shape)
         with seeded(1):
             results = [one(x, strength) for strength in (1, 5)]
@@ -170,3 +170,6 @@ def test_a_list_of_another_length_is_named() -> None:
         corruption("defocus_blur", softness=[1.0])
     with pytest.raises(InputError, match=r"^corruption\.std: must be numbers of at least 0"):
         corruption("gaussian_noise", std=[-1.0])
+    for name, changes in {"shot_noise": {"photons": [0.0]}, "fog": {"density": [1.0], "decay": [0.0]}}.items():
+        with pytest.raises(InputError, match=r"must be numbers above 0, got \[0\.0\]"):
+            corruption(name, **changes)

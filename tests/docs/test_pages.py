@@ -109,6 +109,29 @@ def test_every_command_composes(pages: Callable[[str], bool], least: int) -> Non
                 composed(*map(composable, given))
 
 
+def test_what_a_run_leaves_lists_every_table() -> None:
+    source = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "trustml_cli" / "tasks").glob("*.py"))
+    tables = set(re.findall(r"record\.(?:table|append)\(\s*\"(\w+)\"", source))
+    assert {"by_class", "columns"} < tables
+    page = (ROOT / "docs" / "runs.md").read_text(encoding="utf-8")
+    assert [name for name in sorted(tables) if f"`{name}.csv`" not in page] == []
+
+
+def test_the_methods_at_a_glance_name_the_tasks_that_use_each_group() -> None:
+    text = {file.stem: file.read_text(encoding="utf-8") for file in (ROOT / "conf" / "task").glob("*.yaml")}
+    own = {task: set(re.findall(r"^ *- (?:override )?/(\w+)", each, re.MULTILINE)) for task, each in text.items()}
+    bases = {task: re.findall(r"^  - (\w+)$", each, re.MULTILINE) for task, each in text.items()}
+    takes = {task: own[task].union(*(own.get(base, set()) for base in bases[task])) for task in text}
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| (.+?) \|", (ROOT / "docs" / "methods.md").read_text(), re.MULTILINE)
+    asked = [(set(re.findall(r"\w+", groups)), used) for groups, used in rows if "task" not in groups.split("`")]
+    assert len(asked) > 5
+    for groups, used in asked:
+        named = set(re.findall(r"`(\w+)`", used)) & {*takes}
+        if named and groups <= set().union(*takes.values()):
+            using = {task for task, taken in takes.items() if taken & groups}
+            assert named <= using if " other" in used else named == using, groups
+
+
 def test_every_make_target_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     workflows = [ROOT / ".ci" / "run", *(ROOT / ".github" / "workflows").glob("*.yml")]

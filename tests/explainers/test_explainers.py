@@ -179,6 +179,23 @@ def test_grad_cam_needs_feature_maps(linear: nn.Module, smooth: nn.Module) -> No
             explainer("grad_cam", layer=layer).check(smooth, SHAPE)
 
 
+class Auxiliary(nn.Module):
+    """Logits without a convolution, and auxiliary ones after one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.side = nn.Linear(16, 3), nn.Conv2d(1, 3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.side(x)
+        return self.head(x.flatten(1))  # type: ignore[no-any-return]
+
+
+def test_grad_cam_needs_a_convolution_that_makes_the_logits() -> None:
+    with pytest.raises(Unsuitable, match="needs a convolution that makes the logits"):
+        explainer("grad_cam").check(Auxiliary(), (1, 4, 4))
+
+
 def test_gradient_shap_averages_over_its_background(images: tuple[Tensor, Tensor]) -> None:
     x, target = images[0], torch.zeros(8, dtype=torch.long)
     background = torch.stack([torch.full(SHAPE, 0.2), torch.full(SHAPE, 0.6)])

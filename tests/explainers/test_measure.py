@@ -170,3 +170,22 @@ def test_gaps_of_integrated_gradients_are_captum_s() -> None:
     ours = completeness_gap(IntegratedGradients(baseline=0.0, steps=1), model, x, target, start)
     torch.testing.assert_close(ours, theirs.abs(), rtol=0, atol=1e-6)
     assert ours.max() > 1e-3
+
+
+class Recurrent(nn.Module):
+    """A GRU over rows whose first state is float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru, self.head = nn.GRU(2, 3, batch_first=True), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.gru(x[:, 0], torch.zeros(1, len(x), 3))[0][:, -1])  # type: ignore[no-any-return]
+
+
+def test_completeness_of_a_network_that_cannot_compute_in_float64_is_measured_in_float32() -> None:
+    torch.manual_seed(0)
+    method = IntegratedGradients(baseline=0.0, steps=32)
+    found = examine("ig", method, Recurrent(), X, TARGET, torch.rand(1, 2, 1, 2, 2), steps=2)["ig"]
+    assert found.gaps is not None
+    assert found.gaps.max() < 1e-5

@@ -88,7 +88,9 @@ def test_the_channels_with_the_lowest_mean_activation_are_silenced(
     split = InMemory(torch.full((300, 1, 2, 2), 51, dtype=torch.uint8), torch.zeros(300))
     scale = (1 + network[3].eps) ** -0.5
     expected = torch.tensor([0.5, 0.0, 2.0, 3 * 51 / 255], dtype=torch.float64) * scale
-    torch.testing.assert_close(mean_activation(network, last_hidden(network), split), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        mean_activation(network, last_hidden(network, torch.rand(1, 1, 2, 2)), split), expected, atol=1e-6, rtol=0
+    )
     spec = cleaner("fine_prune").spec(backdoored, tiny_data.derive("clean", train=split), 0.5)
     assert spec.step == PrunedStep(layer="2", channels=(0, 1))
 
@@ -118,10 +120,30 @@ def test_silent_channels_stay_silent_in_training(network: nn.Sequential) -> None
 
 def test_a_network_of_linear_layers_loses_hidden_units() -> None:
     layers = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
-    assert last_hidden(layers) == "1"
+    assert last_hidden(layers, torch.rand(2, 1, 2, 2)) == "1"
     silence(layers, "1", [0])
     assert not layers[1].weight[0].any()
     assert layers[3].weight.all()
+
+
+class Tokens(nn.Module):
+    """Classifies the mean of rows of pixels as tokens; the output layer is defined first, and one is never called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.embed, self.mix, self.unused = (nn.Linear(*size) for size in ((4, 2), (2, 3), (3, 4), (4, 4)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.mix(self.embed(x[:, 0]).relu()).relu().mean(1))  # type: ignore[no-any-return]
+
+
+def test_a_layer_of_tokens_loses_units_and_not_tokens() -> None:
+    torch.manual_seed(0)
+    network, pixels = Tokens(), torch.randint(256, (9, 1, 2, 2), dtype=torch.uint8)
+    assert last_hidden(network, pixels / 255) == "mix"
+    made = network.mix(network.embed(pixels[:, 0] / 255).relu()).relu()
+    found = mean_activation(network, "mix", InMemory(pixels, torch.zeros(9)))
+    torch.testing.assert_close(found, made.mean((0, 1)).detach().double(), atol=1e-6, rtol=0)
 
 
 def test_attention_worked_out_by_hand() -> None:
@@ -167,4 +189,4 @@ def test_values_out_of_range_are_refused(name: str, changes: dict[str, Any], mes
 )
 def test_networks_that_cannot_be_cleaned_are_refused(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        cleaner(name).check(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)))
+        cleaner(name).check(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), (1, 2, 2))

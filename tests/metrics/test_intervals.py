@@ -6,6 +6,7 @@ import pytest
 import torch
 from scipy.stats import binomtest, quantile_test
 
+from trustml_cli.metrics.columns import within
 from trustml_cli.metrics.intervals import average, median, proportion, wilson_interval
 
 
@@ -51,8 +52,17 @@ def test_one_value_has_a_mean_and_no_interval() -> None:
 
 def test_the_interval_of_a_mean_ends_where_the_value_does() -> None:
     assert average("mean_l2", torch.tensor([0.0, 0.1]))["mean_l2_ci_low"] == 0
+    assert within("relative_corruption_error", -0.3, -0.1) == (-0.3, -0.1)  # better than on clean images
     high = average("mean_confidence", torch.tensor([0.2, 1.0]))
     assert (high["mean_confidence_ci_low"], high["mean_confidence_ci_high"]) == (0, 1)
+
+
+def test_a_mean_of_equal_shares_is_not_certain() -> None:
+    for value in (0.0, 1.0):
+        columns = average("accuracy", torch.full((50,), value))
+        assert tuple(columns.values()) == (value, *wilson_interval(50 * value, 50), 50)
+    none = average("mean_l2", torch.zeros(50))  # an image that is not changed is at no distance
+    assert (none["mean_l2_ci_low"], none["mean_l2_ci_high"]) == (0, 0)
 
 
 @pytest.mark.parametrize("n", [6, 7, 20, 51, 400])

@@ -2,7 +2,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.models.features import choose_layers, is_linear_head, joined, model_outputs, output_layer
+from trustml_cli.models.features import (
+    check_features,
+    choose_layers,
+    is_linear_head,
+    joined,
+    model_outputs,
+    output_layer,
+)
 
 
 class HeadFirst(nn.Module):
@@ -24,7 +31,7 @@ def test_features_are_what_the_output_layer_is_given_wherever_it_is_defined() ->
     assert found.features.shape == (7, 5)
     assert torch.equal(network.head(found.features), found.logits)
     assert torch.equal(network(x), found.logits)
-    assert not any(layer._forward_pre_hooks for layer in network.modules())  # nothing stays behind
+    assert not any(layer._forward_hooks for layer in network.modules())  # nothing stays behind
 
 
 @pytest.mark.parametrize(
@@ -35,6 +42,26 @@ def test_features_are_what_the_output_layer_is_given_wherever_it_is_defined() ->
 def test_a_network_whose_logits_come_from_no_linear_layer_says_so(network: nn.Module) -> None:
     with pytest.raises(ValueError, match="has no linear layer that makes its logits"):
         output_layer(network, torch.rand(1, 1, 2, 2))
+
+
+class Auxiliary(HeadFirst):
+    """The same, with auxiliary logits that are made after the main ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.side = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = super().forward(x)
+        self.side(x.flatten(1))
+        return logits
+
+
+def test_the_layer_that_makes_the_logits_need_not_be_the_last_one_called() -> None:
+    torch.manual_seed(0)
+    network, x = Auxiliary(), torch.rand(7, 1, 2, 2)
+    assert model_outputs(network, x).head is output_layer(network, x) is network.head
+    assert is_linear_head(network, x)
 
 
 def convolutional() -> nn.Sequential:
@@ -86,3 +113,33 @@ def test_logits_that_something_else_follows_are_noticed() -> None:
     network, x = convolutional(), torch.rand(5, 1, 8, 8)
     assert is_linear_head(network, x)
     assert not is_linear_head(nn.Sequential(*network, nn.LogSoftmax(1)), x)
+
+
+class Tokens(nn.Module):
+    """Rows of pixels as tokens, whose logits are averaged; `apart` makes each an example of its own on the way."""
+
+    def __init__(self, apart: bool) -> None:
+        super().__init__()
+        self.apart, self.embed, self.head = apart, nn.Linear(4, 5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x[:, 0].flatten(0, 1) if self.apart else x[:, 0]
+        return self.head(input=self.embed(rows).relu()).view(len(x), -1, 3).mean(1)  # type: ignore[no-any-return]
+
+
+def test_a_head_on_tokens_is_no_linear_head_and_gives_features_if_each_image_has_its_own() -> None:
+    x = torch.rand(6, 1, 4, 4)
+    check_features(Tokens(apart=False), x)
+    assert not is_linear_head(Tokens(apart=False), x)
+    assert model_outputs(Tokens(apart=False), x).features.shape == (6, 4 * 5)
+    with pytest.raises(ValueError, match=r"gives its last linear layer \[24, 5\] for 6 images"):
+        check_features(Tokens(apart=True), x)
+    with pytest.raises(ValueError, match=r"^layers: no convolution or linear layer gives \[images, …\]"):
+        choose_layers(Tokens(apart=True), x, ["8"])
+
+
+def test_signals_of_one_dimension_are_averaged_over_places_and_not_over_channels() -> None:
+    network = nn.Sequential(nn.Flatten(1, 2), nn.Conv1d(4, 3, 1), nn.Flatten(), nn.Linear(12, 2))
+    x = torch.rand(5, 1, 4, 4)
+    found = model_outputs(network, x, ["1"]).layers["1"]
+    torch.testing.assert_close(found, network[:2](x).view(5, 3, 2, 2).mean(3).flatten(1))

@@ -143,18 +143,18 @@ def test_typical_outputs_are_those_of_validation_images(world: World) -> None:
 def test_mahalanobis_worked_out_by_hand() -> None:
     features = torch.tensor([[0.0, 0], [2, 0], [0, 10], [2, 10], [1, 9], [1, 11], [1, 1], [1, -1]])
     labels = torch.tensor([0, 0, 1, 1, 1, 1, 0, 0])
-    means, precision = class_gaussians(features, labels)
+    means, whitening = class_gaussians(features, labels)
     assert means.tolist() == [[1, 0], [1, 10]]
-    torch.testing.assert_close(precision, 2 * torch.eye(2).double())  # both variances are 1/2
-    scores = mahalanobis_score(torch.tensor([[1.0, 0], [1, 4], [4, 10]]), means, precision)
+    torch.testing.assert_close(whitening @ whitening.T, 2 * torch.eye(2).double())  # both variances are 1/2
+    scores = mahalanobis_score(torch.tensor([[1.0, 0], [1, 4], [4, 10]]), means, whitening)
     torch.testing.assert_close(scores, torch.tensor([0.0, 32, 18]).double())
 
 
 def test_what_never_varies_in_training_is_not_counted() -> None:
     features = torch.tensor([[0.0, 7], [2, 7], [4, 7], [6, 7]])
-    means, precision = class_gaussians(features, torch.tensor([0, 0, 1, 1]))
+    means, whitening = class_gaussians(features, torch.tensor([0, 0, 1, 1]))
     torch.testing.assert_close(
-        mahalanobis_score(torch.tensor([[2.0, 7], [2, 8]]), means, precision), torch.tensor([1.0, 1.0]).double()
+        mahalanobis_score(torch.tensor([[2.0, 7], [2, 8]]), means, whitening), torch.tensor([1.0, 1.0]).double()
     )
 
 

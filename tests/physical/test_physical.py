@@ -52,6 +52,12 @@ def test_a_quarter_turn_is_torch_s(quarter: int) -> None:
     torch.testing.assert_close(view(x, angle=90.0 * quarter), torch.rot90(x, quarter, (2, 3)), atol=1e-5, rtol=0)
 
 
+def test_a_patch_that_is_wider_than_the_image_is_refused() -> None:
+    assert disguise("patch", area=0.19).pattern_shape((1, 8, 32)) == (1, 8, 8)
+    with pytest.raises(ValueError, match=r"^area: must be at most 0\.196 for images of 8×32, got 0\.3"):
+        disguise("patch", area=0.3).pattern_shape((1, 8, 32))
+
+
 def test_a_shift_is_to_the_right_and_down() -> None:
     x = images(height=6, width=10)
     expected = torch.zeros_like(x)

@@ -54,6 +54,7 @@ def test_the_path_shows_every_measured_round() -> None:
     figure = training_path(path, ["origin", "sex"], "p_rule", 90, "mlp on census")
     accuracy, rules = figure.axes
     assert points(accuracy, 0) == [(10, 0.9), (20, 0.8), (30, 0.85)]
+    assert (accuracy.yaxis.get_major_formatter()(0.825), rules.yaxis.get_major_formatter()(90)) == ("82.5 %", "90 %")
     assert points(rules, 0) == [(10, 40), (20, 90), (30, 92)]
     assert points(rules, 1) == [(10, 50), (20, 95), (30, 96)]
     assert {height for _, height in points(rules, 2)} == {90}  # what is wanted

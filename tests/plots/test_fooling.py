@@ -36,3 +36,12 @@ def test_bars_are_the_shares_that_fool() -> None:
     assert [text.get_text() for text in legend.get_texts()] == ["noise", "one step"]
     for words in ("cnn: 20 noise images for each class", "classified as", "fooled, confidence ≥ 50 %"):
         assert words in texts(figure)
+
+
+def test_of_many_classes_the_first_are_shown_and_the_title_says_so() -> None:
+    names = [f"class {number}" for number in range(21)]
+    images = fooling_images({"noise": {name: (torch.zeros(1, 1, 1), 0.5, True) for name in names}}, "cnn", 0.25)
+    rates = fooling_rates({"noise": dict.fromkeys(names, 0.5)}, "cnn", 20, 0.5)
+    assert (len(images.axes), len(rates.axes[0].patches)) == (20, 20)
+    for figure in (images, rates):
+        assert "for each class, the first 20 of 21" in texts(figure)

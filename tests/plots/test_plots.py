@@ -108,6 +108,11 @@ def test_adversarial_examples_are_the_same_images_at_each_epsilon_those_that_fel
         assert words in texts(figure)
 
 
+def test_an_image_without_an_answer_is_of_no_class() -> None:
+    figure = adversarial_examples(curve(last=(0, -1, 0, 1)), CLASSES, 1, "fgsm", "linf")
+    assert "no answer (75 %)" in texts(figure)
+
+
 def test_every_network_s_answer_to_adversarial_images_stands_below_the_original() -> None:
     whole = curve()
     figure = transferred_answers(whole, whole.attacked[1], "cnn", CLASSES, 2, "fgsm", "linf")

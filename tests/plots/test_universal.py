@@ -13,7 +13,9 @@ from trustml_cli.plots.universal import fooled_images, perturbations, transfer_m
 
 
 def carried(found_on: str, epsilon: float, **rates: tuple[float, float]) -> TransferResult:
-    return TransferResult(found_on, epsilon, torch.tensor([epsilon, -epsilon]).view(1, 1, 1, 2), 0.5, rates)
+    return TransferResult(
+        found_on, epsilon, torch.tensor([epsilon, -epsilon]).view(1, 1, 1, 2), torch.tensor([True, False]), rates
+    )
 
 
 def test_every_pair_of_models_has_its_rate_and_the_last_row_is_noise() -> None:

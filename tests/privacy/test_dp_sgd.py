@@ -12,9 +12,11 @@ from torch.nn import functional
 from tests.configs import choice, composed
 from tests.helpers import Cli, facts, metrics, newest
 from trustml_cli.config.instantiate import build
+from trustml_cli.models.classifier import Classifier
 from trustml_cli.models.model import InputSpec
 from trustml_cli.privacy import dp_sgd
 from trustml_cli.privacy.dp_sgd import DpSgdStep, clipped_gradients, system_normal, system_uniform
+from trustml_cli.system.errors import InputError
 
 PRIVATE = ("task=train", "model=mlp", "model.normalization=symmetric", "trainer=dp_sgd", "trainer.batch_size=64",
            "trainer.epochs=3", "dataset.limit=300")  # fmt: skip
@@ -211,6 +213,8 @@ def test_a_seeded_run_is_called_a_rehearsal_and_gives_the_same_weights_again(tru
         (("trainer.delta=1",), ("trainer.delta", "below 1")),
         (("trainer.patience=2",), ("trainer.patience", "use null")),
         (("defence=trades",), ("defence", "trainer=default")),
+        (("defence=rectify",), ("defence: is fitted to private examples without noise", "defence=none")),
+        (("calibrator=temperature",), ("calibrator: is fitted to private examples without noise", "calibrator=none")),
     ],
 )
 def test_what_is_not_private_is_refused_before_training(
@@ -220,6 +224,36 @@ def test_what_is_not_private_is_refused_before_training(
     assert answer.returncode == 2, answer.stderr
     assert all(word in answer.stderr for word in expected), answer.stderr
     assert "training model" not in answer.stdout
+
+
+def test_a_checkpoint_has_no_epsilon_of_a_trainer_that_did_not_train_it(trustml: Cli, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model: Any = build(composed("model=mlp", "model.normalization=symmetric").model, "model")
+    network = model.build(InputSpec((1, 8, 8), 10, (0.5,), (0.5,)))
+    torch.save(network.state_dict(), tmp_path / "given.pt")
+    answer = trustml(*PRIVATE, "model.checkpoint=given.pt")
+    assert answer.returncode == 0, answer.stderr
+    assert not {"epsilon", "delta", "rehearsal"} & set(metrics(newest(tmp_path)))
+
+
+class Recurrent(nn.Module):
+    """A GRU over rows, whose first state has the type of the input, or is made without it."""
+
+    def __init__(self, by_input: bool) -> None:
+        super().__init__()
+        self.by_input, self.gru, self.head = by_input, nn.GRU(8, 5, batch_first=True), nn.Linear(5, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = x.new_zeros(1, len(x), 5) if self.by_input else None
+        return self.head(self.gru(x[:, 0], state)[0][:, -1])  # type: ignore[no-any-return]
+
+
+def test_a_network_without_gradients_of_single_examples_is_refused_before_training() -> None:
+    trainer: Any = build(composed("trainer=dp_sgd").trainer, "trainer")
+    data: Any = SimpleNamespace(shape=(1, 8, 8), train=range(9))
+    trainer.rehearse(Classifier(Recurrent(by_input=True)), data)
+    with pytest.raises(InputError, match=r"^model: gives no gradients of single examples .*x\.new_zeros"):
+        trainer.rehearse(Classifier(Recurrent(by_input=False)), data)
 
 
 class Whitened(nn.Linear):

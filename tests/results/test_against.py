@@ -1,6 +1,7 @@
 """Figures of two models side by side, from run directories with answers that are worked out by hand."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,37 @@ def test_a_figure_is_better_worse_or_neither(
     assert f"{change} " in found.against
 
 
+@pytest.mark.parametrize(("mine", "its", "paired"), [("cat", "cat", True), ("cat", "dog", False), ("mlp", "cnn", True)])
+def test_answers_are_paired_under_the_same_conditions_only(mine: str, its: str, paired: bool, tmp_path: Path) -> None:
+    runs = []
+    for name, right, target in (("a", 70, mine), ("b", 64, its)):
+        run = run_of(tmp_path / name, right)
+        model = target if target in ("mlp", "cnn") else "mlp"
+        run.metrics["target"] = target
+        runs.append(replace(run, facts=replace(run.facts, conditions=["epsilon", "target"], model=model)))
+        runs[-1].__dict__["metrics"] = run.metrics
+    (found,) = compare("a", item(), runs[:1], runs[1:])
+    assert (found.p_value is not None, found.change) == (paired, "better" if paired else "no difference")
+
+
 def test_a_figure_that_the_other_lacks_is_not_compared(tmp_path: Path) -> None:
     (found,) = compare("a", item(required=True, at_least=0.1), [run_of(tmp_path / "a", 70)], [])
     assert (found.value, found.change, found.against, found.broken) == (0.7, "", "", False)
+
+
+@pytest.mark.parametrize(("limit", "broken"), [({}, True), ({"at_least": 0.1}, False)])
+def test_a_required_figure_that_nothing_speaks_for_does_not_pass(
+    limit: dict[str, Any], broken: bool, tmp_path: Path
+) -> None:
+    here, there = (run_of(tmp_path / name, right, kept=False) for name, right in (("a", 70), ("b", 20)))
+    (lacking,) = compare("a", item(required=True, **limit), [here], [])
+    assert (lacking.broken, lacking.against_value) == (broken, None)
+    for run in (here, there):
+        for end in ("low", "high"):
+            run.metrics[f"rate_ci_{end}"] = np.nan
+    (unclear,) = compare("a", item(required=True, **limit), [here], [there])
+    assert (unclear.change, unclear.broken, unclear.against_value) == ("not compared", broken, 0.2)
+    assert unclear.against == "not compared with 20.0 %: there are no intervals"
 
 
 ASKED = {"a": [["hydra.sweep.subdir=a", "model=mlp", "task=fgsm", "model.hidden=[3]", "seed=1", "trainer.epochs=3"]]}

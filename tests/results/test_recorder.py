@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 
 from trustml_cli.metrics.columns import conditions, higher, lower, neither
 from trustml_cli.metrics.intervals import proportion
-from trustml_cli.results.recorder import LIBRARIES, Recorder, git_commit
+from trustml_cli.results.provenance import LIBRARIES
+from trustml_cli.results.recorder import Recorder
 from trustml_cli.system.errors import InputError
 from trustml_cli.training.trainer import Epoch
 
@@ -114,6 +115,18 @@ def test_a_column_that_only_some_rows_have_is_empty_in_the_others(record: Record
     record.metrics(method="a")
     record.metrics(method="b", queries=3)
     assert [row[4:] for row in table(record, "metrics.csv")] == [["method", "queries"], ["a", ""], ["b", "3"]]
+
+
+def test_a_condition_that_only_later_rows_have_is_one_and_stands_before_the_values(record: Recorder) -> None:
+    record.metrics({"images": "clean"}, accuracy=1.0)
+    record.metrics({"images": "fgsm", "epsilon": 0.25}, accuracy=0.5)
+    header, clean, attacked = (row[4:] for row in table(record, "metrics.csv"))
+    assert (header, clean, attacked) == (
+        ["images", "epsilon", "accuracy"],
+        ["clean", "", "1.0"],
+        ["fgsm", "0.25", "0.5"],
+    )
+    assert facts(record)["conditions"] == ["images", "epsilon"]
 
 
 def test_a_column_that_the_task_does_not_declare_is_refused(record: Recorder) -> None:
@@ -224,8 +237,3 @@ def test_names_from_data_are_files_of_the_run(record: Recorder) -> None:
     record = recorder(record.directory)
     record.start(again=True)
     assert not any(path.exists() for path in written), "whatever their names, a run that is done again removes them"
-
-
-def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    assert git_commit() is None

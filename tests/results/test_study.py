@@ -77,6 +77,7 @@ def test_several_seeds_are_averaged(runs: list[Run]) -> None:
         ({"where": {"epsilom": 1}}, "no column epsilom; did you mean 'epsilon'?"),
         ({"where": {"epsilon": 0.2}}, "no row with epsilon=0.2; there are 0.0, 0.1"),
         ({}, "2 rows, which differ in epsilon; add one to where"),
+        ({"metric": "epsilon"}, "epsilon is a condition or a text; name a column of measured numbers"),
     ],
 )
 def test_what_has_no_value_says_why_and_breaks_what_is_required(
@@ -86,6 +87,13 @@ def test_what_has_no_value_says_why_and_breaks_what_is_required(
     assert (found.value, found.verdict, found.why, found.broken) == (None, "not measured", why, True)
     assert answer_of(item(), [found, found]) == f"Not measured: {why}."
     assert f"(not measured: {why})" in answer_of(item(), [found, replace(found, figure="other", value=1.0)])
+
+
+def test_the_command_of_several_runs_is_the_sweep_that_repeats_them(runs: list[Run]) -> None:
+    words = (("trustml", "task=fgsm", f"seed={seed}", "task.epsilon=[0,0.1]", "~x") for seed in (0, 1))
+    ran = [replace(run, facts=replace(run.facts, command=each)) for run, each in zip(runs, words, strict=True)]
+    (found,) = measure("fgsm", item(where={"epsilon": 0}), ran)
+    assert found.command == "trustml -m task=fgsm seed=0,1 'task.epsilon=[0,0.1]' '~x'"
 
 
 def test_an_item_without_a_run_is_not_measured() -> None:
@@ -132,6 +140,23 @@ def test_a_study_that_cannot_be_is_refused_by_the_key(study: dict[str, Any], wor
         read_study(study)
     for word in words:
         assert word in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("figure", "words"),
+    [
+        ({"expected": 0.8, "tolerance": 0.1, "at_most": 0.5}, "at_most: is not taken beside expected"),
+        ({"tolerance": 0.1}, "tolerance: needs expected"),
+        ({"expected": 0.8, "tolerance": -0.1}, "tolerance: must be at least 0"),
+        ({"at_least": 90}, "at_least: accuracy is from 0 to 1, got 90"),
+        ({"at_most": float("nan")}, "at_most: accuracy is from 0 to 1, got nan"),
+        ({"at_least": 0.9, "at_most": 0.1}, "at_least: must be at most at_most, 0.1, got 0.9"),
+        ({"metric": "p_rule_sex", "at_least": 0.8}, "at_least: p_rule_sex is in percent; write 80, not 0.8"),
+    ],
+)
+def test_a_limit_that_would_be_ignored_or_says_nothing_is_refused(figure: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=f"^study.items.a.figures.one.{words}"):
+        read_study(OmegaConf.create({"title": "T", "items": {"a": {**ITEM, "figures": item(**figure).figures}}}))
 
 
 def test_limits_are_told_in_words() -> None:

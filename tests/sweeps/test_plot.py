@@ -88,6 +88,23 @@ def test_names_are_bars() -> None:
     assert [label.get_text() for label in panel.get_yticklabels()] == ["mlp", "cnn", "logistic"]
 
 
+def test_a_condition_that_some_rows_lack_is_named_where_nothing_else_tells_them_apart() -> None:
+    for models, labels in ((["mlp", "cnn"], ["mlp", "cnn"]), (["mlp", "mlp"], ["–", "0.25"])):
+        answers = Answers("accuracy", summary(models, [0.0], [0.1]), CONDITIONS)
+        answers.summary["epsilon"] = [np.nan, 0.25]
+        (panel,) = sweep_figure([answers]).axes
+        assert [label.get_text() for label in panel.get_yticklabels()] == labels
+
+
+def test_a_line_is_not_cut_by_a_condition_that_follows_from_what_is_swept() -> None:
+    answers = Answers("accuracy", summary(["clean", "fgsm"], [0.0], [0.1, 0.2]), CONDITIONS)
+    answers.summary["epsilon"] = [np.nan, np.nan, 0.1, 0.2]
+    (panel,) = sweep_figure([answers]).axes
+    legend = panel.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["clean", "fgsm"]
+
+
 def test_nothing_swept_but_the_seed_is_one_bar() -> None:
     (panel,) = drawn(["mlp"], [0.0], [0.1]).axes
     assert [label.get_text() for label in panel.get_yticklabels()] == ["all"]

@@ -1,7 +1,7 @@
 """What is poisoned, what is measured of it, and the checks that must notice what is wrong."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,23 +10,25 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
+from torch import nn
 
 from tests.configs import choice, composed
-from tests.helpers import MakeContext, metrics
-from tests.tasks.parts import Given
-from trustml_cli.backdoors.concealment import Concealment
+from tests.helpers import FRESH, MakeContext, metrics
+from tests.tasks.parts import MODEL, TRAINER, Given
+from trustml_cli.backdoors.concealment import ConcealingStep, Concealment
 from trustml_cli.backdoors.patch import Corner, Patch
 from trustml_cli.backdoors.poison import Triggered
 from trustml_cli.config.instantiate import build
 from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory
 from trustml_cli.data.relabelled import Relabelled
 from trustml_cli.defences.defence import Defence
-from trustml_cli.models.model import Model
+from trustml_cli.models.model import InputSpec, Model, Normalization
 from trustml_cli.system.errors import InputError
 from trustml_cli.tasks.backdoor import PlantBackdoor
 from trustml_cli.tasks.context import Context
-from trustml_cli.tasks.poisoning import Poisoning, check_poison, success
+from trustml_cli.tasks.poisoning import Poisoning, check_poison, concealed, success
 from trustml_cli.training.predict import Answers
+from trustml_cli.training.spec import TrainingSpec
 from trustml_cli.training.trainer import Trainer
 
 PATCH = Patch(size=2, color=[1.0], image=None, corner=Corner.bottom_right, margin=0)
@@ -83,6 +85,23 @@ WRONG = [
 def test_what_cannot_be_poisoned_is_refused(changes: dict[str, Any], message: str, bars: Dataset) -> None:
     with pytest.raises(InputError, match=message):
         poisoning(**changes).poison(bars, PATCH, seed=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convolution(Model):
+    """One convolution that makes the logits."""
+
+    def network(self, inputs: InputSpec) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(inputs.shape[0], inputs.classes, inputs.shape[1]), nn.Flatten())
+
+
+def test_a_backdoor_is_concealed_in_features_alone(bars: Dataset) -> None:
+    poison, hiding = poisoning().poison(bars, PATCH, seed=0), build(choice("concealment", "adversarial"), "concealment")
+    spec = TrainingSpec(data=bars, model=MODEL, trainer=TRAINER, seed=0)
+    assert isinstance(concealed(spec, hiding, poison, 1.0).step, ConcealingStep)  # type: ignore[union-attr]
+    bare = Convolution(normalization=Normalization.none, **FRESH)
+    with pytest.raises(InputError, match=r"^model: has no linear layer that makes its logits"):
+        concealed(replace(spec, model=bare), hiding, poison, 1.0)
 
 
 def test_a_trigger_that_does_not_fit_is_refused(bars: Dataset) -> None:

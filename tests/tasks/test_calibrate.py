@@ -4,7 +4,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.configs import choice
 from tests.helpers import Cli, facts, metrics, newest
+from tests.tasks.parts import MODEL
+from trustml_cli.attacks.attack import Attack
+from trustml_cli.config.instantiate import build
+from trustml_cli.corruptions.corruption import Corruption
+from trustml_cli.corruptions.shift import Fill
+from trustml_cli.data.dataset import Dataset
+from trustml_cli.defences.defence import Defence
+from trustml_cli.tasks.calibrate import Calibrate
+from trustml_cli.tasks.context import Context
 
 OVERFIT = ("model=mlp", "trainer=smoke", "trainer.epochs=20", "trainer.batch_size=32", "dataset.limit=300")
 
@@ -70,6 +80,17 @@ def test_a_network_that_is_not_trained_is_calibrated_as_it_is(trustml: Cli, tmp_
     assert set(metrics(newest(tmp_path)).accuracy) == {metrics(newest(tmp_path)).accuracy[0]}
 
 
+def test_strengths_are_measured_from_the_weakest_on_and_once(context: Context, tiny_data: Dataset) -> None:
+    task = Calibrate(
+        images=None, epsilon=[], shift=[], fill=Fill.black, corruption=["contrast"], severity=[5, 1, 5],
+        calibrator=["none"], bins=15,
+    )  # fmt: skip
+    contrast: Corruption = build(choice("corruption", "contrast"), "corruption")
+    pgd: Attack = build(choice("attack", "pgd"), "attack")
+    found = task.perturbations(context, tiny_data, MODEL, pgd, {"contrast": contrast}, Defence())
+    assert list(found) == [("contrast", 1.0), ("contrast", 5.0)]
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -78,6 +99,10 @@ def test_a_network_that_is_not_trained_is_calibrated_as_it_is(trustml: Cli, tmp_
         (("attack=universal",), ("attack", "no training images")),
         (("calibrators.vector.validation_images=7",), ("calibrators", "same validation_images")),
         (("dataset=census", "model=table_mlp"), ("task.shift", "need images")),
+        (
+            ("dataset=census", "model=table_mlp", "task.shift=[]", "task.corruption=[]"),
+            ("task.epsilon", "need images", "task.epsilon=[]"),
+        ),
     ],
 )
 def test_bad_input_is_refused_before_training(words: tuple[str, ...], expected: tuple[str, ...], trustml: Cli) -> None:

@@ -296,3 +296,10 @@ def test_images_are_no_table(tmp_path: Path) -> None:
     digits: Any = Digits(test_fraction=0.25, limit=None)
     with pytest.raises(InputError, match=r"^dataset=census: task=debias needs a table"):
         run(tmp_path / "run", debias(), digits)
+
+
+def test_a_trainer_that_promises_privacy_is_refused(tmp_path: Path) -> None:
+    private: Any = build(composed("trainer=dp_sgd").trainer, "trainer")
+    context = Context(0, CPU, ModelStore(tmp_path / "models"), recorder(tmp_path / "run", WithoutPlots))
+    with pytest.raises(InputError, match=r"^trainer: debiasing learns from rows without noise"):
+        debias()(context, PEOPLE, MODEL, private)

@@ -56,6 +56,7 @@ def test_the_strongest_other_attack_is_the_one_compared_with() -> None:
         ("task.epsilon=0", "task.epsilon: must be above 0"),
         ("attacks.fgsm.norm=l2", "attacks.fgsm.norm: is l2, and carried.norm linf; give all the same"),
         ("carried.target=3", "carried.target: must be null"),
+        ("dataset=census", "dataset: needs images"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(word: str, message: str, trustml: Cli) -> None:

@@ -31,7 +31,9 @@ def test_each_detector_is_measured_on_a_poisoned_and_on_a_clean_network(trustml:
     assert strip.auroc > 0.9
     assert strip.caught_rate > 0.7
     checks = {check["name"]: check for check in facts(newest(tmp_path))["checks"]}
-    assert checks["strip does not flag a network that was never poisoned"]["passed"]
+    never = checks["strip does not flag a network that was never poisoned"]
+    assert never["passed"]
+    assert "up to 9.7 % expected" in never["figure"]  # 5 % + 3 · √(0.05 · 0.95 · (1 / 700 + 1 / 269))
     plots = {file.stem for file in (newest(tmp_path) / "plots").iterdir()}
     assert plots == {"concealment", "scores", "latents", "masks"}
 

@@ -44,6 +44,23 @@ def test_targets_may_be_chosen_and_a_high_bar_is_passed_by_fewer(trustml: Cli, t
     assert (table.fooling_rate[table.method == "one_step"] < table.target_rate[table.method == "one_step"]).any()
 
 
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("methods.one_step.target=4", "methods.one_step.target: must be null; task.target names the classes"),
+        ("+attack@methods.deepfool=deepfool", "methods.deepfool: has no target"),
+        ("+attack@methods.substitute=substitute", "methods.substitute: learns from training images"),
+    ],
+)
+def test_a_method_that_cannot_drive_noise_to_a_class_is_refused_before_training(
+    word: str, message: str, trustml: Cli
+) -> None:
+    answer = trustml("task=fooling", "trainer=smoke", "model=mlp", word)
+    assert (answer.returncode, answer.stderr.count("\n")) == (2, 1)
+    assert message in answer.stderr
+    assert "training model" not in answer.stdout
+
+
 def test_judged_by_hand() -> None:
     model = nn.Flatten()  # logits are the pixels
     images = torch.tensor([[2.0, 0.0], [0.0, 1.0]]).view(2, 1, 1, 2)
@@ -53,3 +70,8 @@ def test_judged_by_hand() -> None:
     both = together([one, other])
     assert both.taken.tolist() == [True, False, False, True]
     torch.testing.assert_close(both.confidence[2:], torch.sigmoid(torch.tensor([-2.0, 1.0])))
+
+
+def test_an_image_without_an_answer_is_not_taken_for_the_first_class() -> None:
+    images = torch.tensor([[2.0, torch.nan], [torch.nan, 1.0]]).view(2, 1, 1, 2)
+    assert not judged(nn.Flatten(), images, 0).taken.any()

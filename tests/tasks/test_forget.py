@@ -50,6 +50,7 @@ def test_a_fresh_student_forgets_unless_its_images_are_tainted(trustml: Cli, tmp
     assert answer.returncode == 0, answer.stderr
     found = metrics(newest(tmp_path)).set_index("cleaner").attack_success_rate
     assert list(found.index) == ["none", "retrain"]
+    assert "poison_rate" not in metrics(newest(tmp_path))  # nobody knows a checkpoint's
     assert found["none"] == row.attack_success_rate["distill", 0.1]
 
 

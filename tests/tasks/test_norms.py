@@ -20,6 +20,8 @@ def test_figures_by_hand() -> None:
     assert (found["share_beyond_another_class"], found["share_beyond_another_class_n"]) == (0.5, 4)
     assert found["agreement"] == 0.75
     assert (found["clean_accuracy"], found["accuracy"]) == (0, 0.25)
+    no_answer = torch.full((4,), -1)
+    assert judged(torch.ones(4), torch.ones(4), no_answer, no_answer, classes)["agreement"] == 0
 
 
 def test_look_alikes_are_farther_than_other_digits(trustml: Cli, tmp_path: Path) -> None:

@@ -1,20 +1,23 @@
 """The rectifier through the command line: by its own task, and as a defence that every other task asks."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from tests.configs import choice
 from tests.helpers import Cli, facts, metrics, newest
 from tests.tasks.parts import MODEL, TRAINER
+from trustml_cli.attacks.attack import Norm
+from trustml_cli.attacks.noise import Noise
 from trustml_cli.config.instantiate import build
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.defences.rectify import Rectifier
 from trustml_cli.tasks.context import Context
+from trustml_cli.tasks.rectify import Rectify
 
 NETWORK = ["model=mlp", "trainer=smoke", "trainer.epochs=4"]
 SMALL = ["defence.perturbations=6", "defence.epochs=6", "defence.blocks=2"]
@@ -52,7 +55,9 @@ def test_rectified_accuracy_detection_and_what_an_attacker_makes_of_it_who_knows
     assert unseen.combined_accuracy > unseen.accuracy + 0.8 * gain
     assert unseen.rectified_fooling_rate < unseen.fooling_rate - gain
     assert float(unseen.auroc) > 0.85
-    assert 0 < float(unseen.nearest_cosine) < 1
+    assert float(unseen.auroc_ci_low) <= float(unseen.auroc) <= float(unseen.auroc_ci_high)
+    assert float(unseen.auroc_n) == 2 * unseen.accuracy_n
+    assert 0 < float(unseen.nearest_cosine_ci_low) < float(unseen.nearest_cosine) < 1
     known = rows.loc["pgd", "rectified"]
     assert known.rectified_accuracy < 0.2, "gradients pass through the rectifier"
     assert (rows.accuracy_n == (200 if "task.images=200" in words else 450)).all()
@@ -133,6 +138,36 @@ def test_the_classifier_is_trained_once_and_each_rectifier_has_a_key_of_its_own(
     stored = load_file(context.store.root / first.key / "model.safetensors")
     assert stored["perturbations"].shape == (2, 1, 8, 8)
     assert not any(name.startswith("classifier") for name in stored)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learned(Noise):
+    """An attack that is fitted to three images, and remembers to which."""
+
+    fitted_to: list[Tensor]
+
+    @property
+    def learns_from(self) -> int:
+        return 3
+
+    def fit(self, model: nn.Module, x: Tensor, y: Tensor) -> Noise:
+        self.fitted_to.append(x)
+        return Noise(norm=self.norm, target=None)
+
+
+def test_an_attack_is_fitted_anew_for_each_part_of_the_images(context: Context, tiny_data: Dataset) -> None:
+    guarded = context.train_or_load(context.spec(tiny_data, MODEL, TRAINER, defence=RECTIFIER)).network
+    assert isinstance(guarded, nn.Sequential)
+    task = Rectify(
+        epsilon=0.1, images=None, folds=3, C=0.01, detector_images=20, quantile=0.95, validation_fraction=0.1,
+        examples=1,
+    )  # fmt: skip
+    machine = task.detector(context, guarded, RECTIFIER, tiny_data.train)
+    attack = Learned(norm=Norm.linf, target=None, fitted_to=[])
+    shown = task.show(context, guarded, machine, tiny_data, tiny_data.test, attack, guarded)
+    assert len(shown.labels) == len(tiny_data.test)
+    assert len(attack.fitted_to) == 3
+    assert not torch.equal(attack.fitted_to[0], attack.fitted_to[1])
 
 
 @pytest.mark.data

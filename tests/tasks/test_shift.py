@@ -26,6 +26,13 @@ def test_figures_at_a_distance_are_those_by_hand() -> None:
     assert at_zero["agreement"] == at_zero["consistency"] == at_zero["share_invariant"] == 1
 
 
+def test_an_image_without_an_answer_agrees_with_none() -> None:
+    predicted = torch.zeros(9, 2, dtype=torch.long)
+    predicted[:, 1] = -1
+    found = row(predicted, torch.tensor([0, 0]), offsets(1), 1)
+    assert found["accuracy"] == found["agreement"] == found["share_invariant"] == found["consistency"] == 0.5
+
+
 def test_digits_are_misread_when_they_move(trustml: Cli, tmp_path: Path) -> None:
     answer = trustml("task=shift", *SMALL, "task.distance=2", "task.fill=circular")
     assert answer.returncode == 0, answer.stderr

@@ -3,9 +3,17 @@
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
+from torch import Tensor, nn
 
+from tests.configs import choice
 from tests.helpers import Cli, facts, metrics, newest
+from trustml_cli.attacks.universal_base import TransferResult, UniversalAttack
+from trustml_cli.config.instantiate import build
+from trustml_cli.data.dataset import Dataset
+from trustml_cli.tasks.context import Context
+from trustml_cli.tasks.universal import scored
 
 
 def test_each_perturbation_is_scored_on_every_model_beside_noise(trustml: Cli, tmp_path: Path) -> None:
@@ -29,6 +37,8 @@ def test_each_perturbation_is_scored_on_every_model_beside_noise(trustml: Cli, t
         assert row.fooling_rate > row.noise_fooling_rate + 0.3
         assert row.robust_accuracy < row.clean_accuracy - 0.3
         assert row.fooling_rate_n == 450
+        assert row.own_fooling_rate_n == 400
+        assert row.own_fooling_rate_ci_low < row.own_fooling_rate < row.own_fooling_rate_ci_high
     assert (learnt["size"] <= 0.3 + 1e-6).all()
     assert (learnt.fooling_rate > learnt.noise_fooling_rate).all()  # they carry to the other model
     kept = load_file(run / "artifacts" / "perturbations.safetensors")
@@ -69,6 +79,23 @@ def test_a_substitute_tells_how_many_labels_it_asked_for(trustml: Cli, tmp_path:
     assert row.robust_accuracy < row.clean_accuracy - 0.3
     assert trustml("task=fgsm", *words[2:], *few[2:]).returncode == 0
     assert row.white_box_success_rate == metrics(newest(tmp_path)).iloc[0].attack_success_rate > 0.5
+
+
+class Blinded(nn.Module):
+    """Answers the first class, and NaN to white images."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = torch.tensor([[1.0, 0.0, 0.0]]).repeat(len(x), 1)
+        return logits.where(x.flatten(1).amin(1, keepdim=True) < 1, torch.nan)
+
+
+def test_an_image_without_an_answer_is_not_fooled(context: Context, tiny_data: Dataset) -> None:
+    attack: UniversalAttack = build(choice("attack", "universal_gradient"), "attack")
+    white = TransferResult("blinded", 1.0, torch.ones(1, *tiny_data.shape), torch.zeros(1), {})
+    found = scored(context, Blinded(), tiny_data, white, attack)
+    assert not found["fooling_rate"].any()
+    assert torch.equal(found["robust_accuracy"], found["clean_accuracy"])
+    assert found["clean_accuracy"].any()
 
 
 @pytest.mark.data

@@ -38,6 +38,12 @@ def test_answers_are_worked_out_from_logits_and_labels() -> None:
     assert answers.loss == pytest.approx((log(2) + log(e + 1) + log(4 / 3)) / 3)
 
 
+def test_an_answer_of_nan_is_not_right() -> None:
+    answers = Answers(torch.tensor([[torch.nan, torch.nan], [1.0, 0.0]]), torch.tensor([0, 0]))
+    assert answers.predicted.tolist() == [-1, 0]
+    assert answers.correct.tolist() == [False, True]
+
+
 def test_all_examples_are_answered_in_the_order_of_the_split() -> None:
     images = torch.randint(0, 256, (2 * BATCH + 3, 1, 2, 2), dtype=torch.uint8)
     labels = torch.arange(len(images)) % 2

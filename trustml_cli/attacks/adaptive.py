@@ -21,13 +21,17 @@ class Backward(Enum):
     exact = "exact"
     """As torch does."""
     identity = "identity"
-    """Rounding (round, floor, ceil, trunc, sign) passes the gradient on as if it were not there."""
+    """Rounding (round, floor, ceil, trunc, sign, also in place) passes the gradient on as if it were not there."""
     stand_in = "stand_in"
     """A layer with a method `stand_in` passes on the gradient of what that returns for the layer's input."""
 
 
 STEPS: frozenset[Callable[..., Any]] = frozenset(
-    getattr(place, name) for place in (torch, Tensor) for name in ("round", "floor", "ceil", "trunc", "fix", "sign")
+    getattr(place, name + ending)
+    for place in (torch, Tensor)
+    for name in ("round", "floor", "ceil", "trunc", "fix", "sign", "sgn")
+    for ending in ("", "_")
+    if hasattr(place, name + ending)
 )
 
 
@@ -90,8 +94,14 @@ class PassThrough(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        return with_gradient_of(result, args[0]) if func in STEPS and isinstance(args[0], Tensor) else result
+        named = dict(kwargs or {})
+        if func not in STEPS:
+            return func(*args, **named)
+        given, *further = args or [named.pop("input")]
+        rounded = func(given.detach().clone(), *further, **named)
+        if func.__name__.endswith("_"):  # in place
+            return given.copy_(with_gradient_of(rounded, given.clone()))
+        return with_gradient_of(rounded, given)
 
 
 class StandIn(nn.Module):

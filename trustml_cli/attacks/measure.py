@@ -33,9 +33,9 @@ class QueryCounter(nn.Module):
         self.queries += len(x)
         logits: Tensor = self.model(x)
         if logits.requires_grad:
-            logits.register_hook(self._count)  # type: ignore[no-untyped-call]
+            logits.register_hook(self._count)
             if x.requires_grad:
-                x.register_hook(self._look)  # type: ignore[no-untyped-call]
+                x.register_hook(self._look)
         return logits
 
     def _count(self, gradient: Tensor) -> None:

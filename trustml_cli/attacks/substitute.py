@@ -85,7 +85,7 @@ class Substitute(Attack):
         )
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
-        raise RuntimeError("the substitute is trained first: call prepared(model, x, y)")
+        raise RuntimeError("the substitute is trained first: call fit(model, x, y)")
 
     def learn(self, model: nn.Module, x: Tensor) -> "MeanLogits":
         """The substitutes after the last round, frozen and in eval mode."""

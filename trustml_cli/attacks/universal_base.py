@@ -43,7 +43,7 @@ class UniversalAttack(Attack):
         return FittedUniversal(norm=self.norm, target=self.target, learner=self, model=model, own=x)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
-        raise RuntimeError("the perturbation is learnt first: call prepared(model, x, y)")
+        raise RuntimeError("the perturbation is learnt first: call fit(model, x, y)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,14 +73,14 @@ class FittedUniversal(Attack):
 class TransferResult:
     """A perturbation [1, C, H, W], the model that it was learnt on, and its fooling rates.
 
-    `own_rate` is the rate on the images that it was learnt from. `rates` holds for each model the rate on the test
-    images and that of random noise.
+    `own` marks which of the images that it was learnt from are fooled, bool [n]. `rates` holds for each model the rate
+    on the test images and that of random noise.
     """
 
     found_on: str
     epsilon: float
     perturbation: Tensor
-    own_rate: float
+    own: Tensor
     rates: dict[str, tuple[float, float]]
 
 
@@ -102,9 +102,10 @@ def answered(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def fooled(model: nn.Module, x: Tensor, v: Tensor, before: Tensor) -> Tensor:
-    """Whether the predicted class of each x + v differs from `before` [n], the prediction for x; bool [n].
+    """Whether the predicted class of each x + v differs from `before` [n], the prediction for x; bool [n]."""
+    return changed(before, answers(model, (x + v).clamp(0, 1)))
 
-    False for an image without a valid prediction.
-    """
-    after = answers(model, (x + v).clamp(0, 1))
+
+def changed(before: Tensor, after: Tensor) -> Tensor:
+    """Whether the predicted classes differ, bool [n]; False for an image without a valid prediction (−1)."""
     return (after != before) & (after >= 0) & (before >= 0)

@@ -4,9 +4,11 @@ Khrulkov and Oseledets 2018, "Art of singular vectors and universal adversarial 
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from trustml_cli.attacks.geometry import unit_step
 from trustml_cli.attacks.universal_base import UniversalAttack, answered, fooled
@@ -25,6 +27,8 @@ class UniversalSingular(UniversalAttack):
         attack = UniversalSingular(norm=Norm.linf, target=None, training_images=64, epochs=20, layers=8, q=10)
         x_adv = attack.fit(model, own_x, own_y)(model, x, y, epsilon=10 / 255)
     """
+
+    uses_hidden_layers: ClassVar = True  # a folded copy has other ones
 
     layers: int
     q: float
@@ -47,7 +51,7 @@ class UniversalSingular(UniversalAttack):
     def singular(self, model: nn.Module, layer: nn.Module, x: Tensor) -> Tensor:
         """The vector [1, C, H, W] of length 1 in `norm`; zero for a layer that does not depend on the images."""
         v = unit_step(torch.randn_like(x[:1]), self.norm)
-        with torch.enable_grad():
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
             shown = x.detach().requires_grad_(True)
             features = output_of(model, layer, shown)
             if not features.requires_grad:
@@ -72,9 +76,15 @@ def leaves(model: nn.Module) -> list[nn.Module]:
 
 
 def output_of(model: nn.Module, layer: nn.Module, x: Tensor) -> Tensor:
-    """The output of `layer` for inputs x of `model`; x itself if it is not called or returns no tensor."""
+    """The output of `layer` for inputs x of `model`: of several tensors the first; 0 where there is none."""
     found = [torch.zeros(())]
-    hook = layer.register_forward_hook(lambda _module, _inputs, output: found.append(output))
+
+    def keep(_layer: nn.Module, _inputs: object, output: object) -> None:
+        first = output[0] if isinstance(output, tuple) else output  # a recurrent layer returns its state, too
+        if isinstance(first, Tensor):
+            found.append(first)
+
+    hook = layer.register_forward_hook(keep)
     try:
         model(x)
     finally:

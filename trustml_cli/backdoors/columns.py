@@ -8,7 +8,9 @@ from torch import Tensor
 from trustml_cli.backdoors.trigger import Trigger
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.data.table import Table
+from trustml_cli.data.table_columns import as_text
 from trustml_cli.data.table_features import encode
+from trustml_cli.system.errors import some_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,9 @@ class Columns(Trigger):
                 raise ValueError(f"values: no column {name!r}; there are {', '.join(map(str, names))}")
             if frame[name].dtype.kind in "iuf" and isinstance(value, str):
                 raise ValueError(f"values: column {name!r} holds numbers, got {value!r}")
+            known = sorted(map(as_text, frame[name].unique()))
+            if frame[name].dtype.kind not in "iuf" and as_text(value) not in known:
+                raise ValueError(f"values: column {name!r} never holds {value!r}; there are {some_of(known)}")
         marked = frame.assign(**self.values)
         before, after = encode(frame, data.train.labels.numpy() == 1, [frame, marked], data.bins)
         if not torch.equal(torch.from_numpy(before), data.train.inputs):

@@ -26,12 +26,17 @@ class Conformal(ABC):
     def threshold(self, probability: Tensor, labels: Tensor, random: Tensor, coverage: float) -> float:
         """The ⌈(n + 1) · coverage⌉-th smallest score of the labels [n]; infinite where there are too few images."""
         scores = self.scores(probability, random).gather(1, labels[:, None])[:, 0].sort().values
-        rank = ceil((len(scores) + 1) * coverage)
+        rank = rank_of(len(scores), coverage)
         return float(scores[rank - 1]) if rank <= len(scores) else inf
 
     def sets(self, probability: Tensor, random: Tensor, threshold: float) -> Tensor:
         """Which classes are in the set of each image, bool [N, K]."""
         return self.scores(probability, random) <= threshold
+
+
+def rank_of(calibration: int, coverage: float) -> int:
+    """⌈(n + 1) · coverage⌉ for n calibration images: of their scores the threshold is the one of this rank, from 1."""
+    return ceil((calibration + 1) * coverage - 1e-9)  # in floating point, 100 · 0.55 is slightly above 55
 
 
 def mass_before(probability: Tensor) -> tuple[Tensor, Tensor]:
@@ -48,7 +53,7 @@ def expected_coverage(coverage: float, calibration: int, test: int) -> tuple[flo
     Given the calibration images, the coverage has a Beta distribution with parameters k and n + 1 − k, for the rank k
     of the threshold among n images; the share among the test images varies around it.
     """
-    rank = min(ceil((calibration + 1) * coverage), calibration + 1)
+    rank = min(rank_of(calibration, coverage), calibration + 1)
     mean = rank / (calibration + 1)
     spread = mean * (1 - mean)
     deviation = sqrt(spread / (calibration + 2) + spread / test)

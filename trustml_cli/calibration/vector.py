@@ -52,9 +52,9 @@ class VectorScaling(FittedCalibrator):
             optimizer.zero_grad()
             distance = (factor - 1).square().sum() + offset.square().sum()
             value = functional.cross_entropy(logits * factor + offset, labels) + self.penalty * distance
-            value.backward()  # type: ignore[no-untyped-call]
+            value.backward()
             return value
 
         with torch.enable_grad():
-            optimizer.step(loss)  # type: ignore[no-untyped-call]
+            optimizer.step(loss)
         return {"factor": factor.detach().float(), "offset": offset.detach().float()}

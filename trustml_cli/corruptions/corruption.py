@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from math import ceil, pi
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -23,13 +24,17 @@ class Corruption(ABC):
     Lengths are in pixels of images of 32×32; they grow with the shorter side of the image.
     """
 
+    divisors: ClassVar[tuple[str, ...]] = ()
+    """The keys by which something is divided: their values must be above 0, others at least 0."""
+
     def __post_init__(self) -> None:
         counts = {field.name: len(getattr(self, field.name)) for field in fields(self)}
         for name, count in counts.items():
             if not count or count != max(counts.values()):
                 raise ValueError(f"{name}: needs a value for each of {max(counts.values())} strengths, got {count}")
-            if any(not 0 <= value < torch.inf for value in getattr(self, name)):
-                raise ValueError(f"{name}: must be numbers of at least 0, got {getattr(self, name)}")
+            values, above = getattr(self, name), name in self.divisors
+            if any(not 0 <= value < torch.inf or (above and value == 0) for value in values):
+                raise ValueError(f"{name}: must be numbers {'above' if above else 'of at least'} 0, got {values}")
 
     @property
     def strengths(self) -> int:
@@ -125,7 +130,7 @@ def grey(x: Tensor) -> Tensor:
 def plasma(x: Tensor, decay: float) -> Tensor:
     """A random fractal for each image of x [N, C, H, W], between 0 and 1: [N, 1, H, W] (diamond-square algorithm).
 
-    The random part falls by `decay` from each scale to the next finer one; a small decay is rough.
+    The random part falls by `decay` from each scale to the next finer one; a small decay is rough. A single pixel is 0.
     """
     size = 2
     while size < max(x.shape[2:]):
@@ -147,4 +152,4 @@ def plasma(x: Tensor, decay: float) -> Tensor:
         step, wobble = half, wobble / decay
     field = field[:, : x.shape[2], : x.shape[3]]
     low, high = field.amin((1, 2), keepdim=True), field.amax((1, 2), keepdim=True)
-    return ((field - low) / (high - low))[:, None]
+    return ((field - low) / (high - low).clamp(min=torch.finfo(field.dtype).tiny))[:, None]

@@ -1,6 +1,7 @@
 """Noise: Gaussian, shot and impulse (Hendrycks and Dietterich 2019, arXiv 1903.12261)."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -21,6 +22,8 @@ class GaussianNoise(Corruption):
 @dataclass(frozen=True, kw_only=True)
 class ShotNoise(Corruption):
     """Draws every value from a Poisson distribution with a mean of `photons` where it is 1: few quanta of light."""
+
+    divisors: ClassVar = ("photons",)
 
     photons: list[float]
 

@@ -1,6 +1,7 @@
 """Weather: snow, frost, fog and brightness (Hendrycks and Dietterich 2019, arXiv 1903.12261)."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -65,6 +66,8 @@ class Frost(Corruption):
 @dataclass(frozen=True, kw_only=True)
 class Fog(Corruption):
     """Adds `density` times a fractal whose finer scales fall by `decay`, and keeps the brightest value as it was."""
+
+    divisors: ClassVar = ("density", "decay")
 
     density: list[float]
     decay: list[float]

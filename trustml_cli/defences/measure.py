@@ -9,6 +9,7 @@ from torch.nn.functional import cosine_similarity
 
 from trustml_cli.defences.detector import FittedDetector
 from trustml_cli.defences.rectify import RectifyingNetwork
+from trustml_cli.models.inference import logits_of, predicted_classes
 
 KEPT = 100  # number of example images of each kind that are kept
 
@@ -18,9 +19,9 @@ class RectifiedResult:
     """Predictions for N perturbed images, on the CPU; each of shape [N].
 
     `before` is the classifier's prediction for the clean image, `bare` that for the perturbed image, and `rectified`
-    that for the rectified image. `score` is the detector's score. `likeness` is the largest |cosine similarity| of the
-    perturbation to one that the rectifier was trained on (0 for no perturbation). `examples` are the first perturbed
-    images, [M, C, H, W].
+    that for the rectified image; −1 for invalid logits. `score` is the detector's score. `likeness` is the largest
+    |cosine similarity| of the perturbation to one that the rectifier was trained on (0 for no perturbation). `examples`
+    are the first perturbed images, [M, C, H, W].
     """
 
     labels: Tensor
@@ -46,7 +47,7 @@ def ask_rectified(
     rectified = rectifier(x_adv)
     perturbation, learnt = (x_adv - x).flatten(1), rectifier.perturbations.flatten(1)
     alike = cosine_similarity(perturbation[:, None], learnt[None], dim=2).abs().amax(1)
-    before, bare, behind = (classifier(images).argmax(1).cpu() for images in (x, x_adv, rectified))
+    before, bare, behind = (predicted_classes(logits_of(classifier, part)).cpu() for part in (x, x_adv, rectified))
     return RectifiedResult(
         y.cpu(), before, bare, behind, machine.score(rectified - x_adv), alike.cpu(), x_adv[:KEPT].cpu()
     )

@@ -57,7 +57,9 @@ class GradCam(Explainer):
         maps = kept[-1]
         if maps.dim() != 4:
             raise ValueError(f"layer: needs feature maps [N, C, H, W], and {self.layer} gives {list(maps.shape)}")
-        (gradient,) = torch.autograd.grad(total, maps)
+        (gradient,) = torch.autograd.grad(total, maps, allow_unused=True)
+        if gradient is None:
+            raise Unsuitable("needs a convolution that makes the logits; name one by explainer.grad_cam.layer")
         heat = (gradient.mean((2, 3), keepdim=True) * maps.detach()).sum(1, keepdim=True).relu()
         heat = functional.interpolate(heat, x.shape[2:], mode="bilinear", align_corners=False)
         return heat.expand_as(x) / x.shape[1]

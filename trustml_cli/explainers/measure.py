@@ -62,8 +62,9 @@ def examine(
 
     The map that the explainer returns is evaluated under its `name`. A rate is also evaluated as NAME_x_input,
     multiplied by the image, which ranks pixels differently. Completeness gaps use each of an image's `baselines` [N, B,
-    C, H, W], in float64 to exclude rounding errors. Deletion and insertion take `steps` steps; the blank image of both
-    is black (Petsiuk et al. blur for insertion, which leaves nothing to insert in images as small as these).
+    C, H, W], in float64 to exclude rounding errors, if the network allows it. Deletion and insertion take `steps`
+    steps; the blank image of both is black (Petsiuk et al. blur for insertion, which leaves nothing to insert in images
+    as small as these).
 
     For rows x [N, D] of a table with `columns`, contributions alone are evaluated, those of a column's features added
     up; they are counted from the mean row, which is also what columns are replaced by.
@@ -125,9 +126,17 @@ def followed(
 
 
 def completeness_gaps(explainer: Explainer, model: nn.Module, x: Tensor, target: Tensor, baselines: Tensor) -> Tensor:
-    """`completeness_gap` from each of an image's `baselines` [N, B, C, H, W], in float64 on the CPU, [N, B]."""
-    exact = deepcopy(model).cpu().double()
-    batched = (torch.split(values.cpu(), BATCH) for values in (x.double(), target, baselines.double()))
+    """`completeness_gap` from each of an image's `baselines` [N, B, C, H, W], in float64 on the CPU, [N, B].
+
+    A network that fixes a precision itself, as in `torch.zeros(…)` or `x.float()`, is asked in float32.
+    """
+    exact, kind = deepcopy(model).cpu().double(), torch.float64
+    try:
+        with torch.no_grad():
+            exact(x[:1].cpu().double())
+    except Exception:  # whatever a layer raises
+        exact, kind = deepcopy(model).cpu(), torch.float32
+    batched = (torch.split(values.cpu(), BATCH) for values in (x.to(kind), target, baselines.to(kind)))
     return torch.cat(
         [
             torch.stack([completeness_gap(explainer, exact, image, number, one) for one in starts.unbind(1)], 1)

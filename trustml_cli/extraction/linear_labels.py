@@ -99,10 +99,10 @@ class LinearLabels(Thief):
         def loss() -> Tensor:
             optimizer.zero_grad()
             value = functional.cross_entropy(scores(model, x), y) + self.decay * model.square().sum()
-            value.backward()  # type: ignore[no-untyped-call]
+            value.backward()
             return value
 
-        optimizer.step(loss)  # type: ignore[no-untyped-call]
+        optimizer.step(loss)
         return model.detach()
 
 

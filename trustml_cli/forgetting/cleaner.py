@@ -43,8 +43,8 @@ class Cleaner(ABC):
     def spec(self, backdoored: Backdoored, clean: Dataset, setting: float) -> TrainingSpec:
         """The training of the cleaned network on the training images of `clean`."""
 
-    def check(self, network: nn.Module) -> None:  # noqa: B027
-        """Raise ValueError, with a remedy, if a network of these layers cannot be cleaned. By default it can."""
+    def check(self, network: nn.Module, shape: tuple[int, ...]) -> None:  # noqa: B027
+        """Raise ValueError, with a remedy, if a network for inputs of `shape` cannot be cleaned. By default it can."""
 
     def trained(self, backdoored: Backdoored, clean: Dataset, lr_factor: float) -> TrainingSpec:
         """A network with random weights, trained on `clean` with `lr_factor` times the trainer's learning rate."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, Split
 from trustml_cli.forgetting.cleaner import Backdoored, Cleaner
+from trustml_cli.models.features import named_outputs
 from trustml_cli.system.ranges import require
 from trustml_cli.training.predict import BATCH
 from trustml_cli.training.spec import TrainingSpec
@@ -41,11 +42,13 @@ class FinePrune(Cleaner):
     def settings(self) -> Sequence[float]:
         return self.shares
 
-    def check(self, network: nn.Module) -> None:
-        last_hidden(network)
+    def check(self, network: nn.Module, shape: tuple[int, ...]) -> None:
+        last_hidden(network, torch.full((2, *shape), 0.5))
 
     def spec(self, backdoored: Backdoored, clean: Dataset, setting: float) -> TrainingSpec:
-        name = last_hidden(backdoored.network)
+        device = next(backdoored.network.parameters()).device
+        x, _ = next(batches(clean.train.subset(torch.arange(min(2, len(clean.train)))), 2, device))
+        name = last_hidden(backdoored.network, x)
         activation = mean_activation(backdoored.network, name, clean.train)
         idle = activation.argsort(stable=True)[: round(setting * len(activation))]
         step = PrunedStep(layer=name, channels=tuple(sorted(idle.tolist())))
@@ -66,10 +69,14 @@ class PrunedStep(TrainingStep):
         return answer
 
 
-def last_hidden(network: nn.Module) -> str:
-    """The name of the last convolution, or of the last linear layer but one; ValueError if there is neither."""
-    convolutions: list[str] = [name for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d)]
-    linear: list[str] = [name for name, layer in network.named_modules() if isinstance(layer, nn.Linear)]
+def last_hidden(network: nn.Module, x: Tensor) -> str:
+    """The name of the last convolution, or of the last linear layer but one, that is called for inputs x [N, …].
+
+    Raises ValueError if there is neither.
+    """
+    called = named_outputs(network, x)
+    convolutions: list[str] = [name for name, layer in called.items() if isinstance(layer, nn.Conv2d)]
+    linear: list[str] = [name for name, layer in called.items() if isinstance(layer, nn.Linear)]
     if not (found := convolutions or linear[:-1]):
         raise ValueError("needs a network with a hidden layer; choose another model, or leave this cleaner out")
     return found[-1]
@@ -87,8 +94,10 @@ def with_norm(network: nn.Module, name: str) -> list[nn.Module]:
 def mean_activation(network: nn.Module, name: str, split: Split) -> Tensor:
     """The mean of ReLU of each channel's output, after BatchNorm, over a split; [channels]."""
     seen: list[Tensor] = []
-    hook = with_norm(network, name)[-1].register_forward_hook(
-        lambda _, given, made: seen.append(made.relu().transpose(0, 1).flatten(1).double().mean(1).cpu())
+    layer = with_norm(network, name)[-1]
+    channel = -1 if isinstance(layer, nn.Linear) else 1  # a linear layer may be called on tokens [N, T, channels]
+    hook = layer.register_forward_hook(
+        lambda _, given, made: seen.append(made.relu().movedim(channel, 0).flatten(1).double().mean(1).cpu())
     )
     try:
         sizes = []

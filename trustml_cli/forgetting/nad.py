@@ -39,7 +39,7 @@ class Nad(Cleaner):
     def settings(self) -> Sequence[float]:
         return self.betas
 
-    def check(self, network: nn.Module) -> None:
+    def check(self, network: nn.Module, shape: tuple[int, ...]) -> None:
         if not any(isinstance(layer, nn.Conv2d) for layer in network.modules()):
             raise ValueError("needs a network with convolutions; choose another model, or leave this cleaner out")
 

@@ -30,6 +30,7 @@ PARTS = ("_ci_low", "_ci_high", "_n")
 ANSWERS = "_answers"  # NAME_answers: the values by image behind NAME, which are not a column
 OVER_SEEDS, POOLED = "_over_seeds", "_pooled"  # kinds of interval in a summary: NAME_over_seeds_ci_low
 RANGES = (
+    (r"relative_corruption_error", -inf, inf),
     (r"(.*_)?p_rule(_.*)?", 0, 100),
     (r"(.*_)?(correlation|cosine)(_.*)?", -1, 1),
     (

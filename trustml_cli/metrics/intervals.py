@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trustml_cli.metrics.columns import ANSWERS, within
+from trustml_cli.metrics.columns import ANSWERS, natural_range, within
 
 Z_95 = 1.959963984540054  # the 97.5 % quantile of the standard normal distribution
 
@@ -28,9 +28,12 @@ def wilson_interval(successes: float, n: float) -> tuple[float, float]:
 
 def proportion(name: str, successes: int, n: int) -> dict[str, Any]:
     """The columns of one proportion: NAME, NAME_ci_low, NAME_ci_high and NAME_n."""
-    low, high = wilson_interval(successes, n)
-    share = successes / n if n else nan
-    return {name: share, f"{name}_ci_low": low, f"{name}_ci_high": high, f"{name}_n": n}
+    return with_interval(name, successes / n if n else nan, wilson_interval(successes, n), n)
+
+
+def with_interval(name: str, value: float, ends: tuple[float, float], n: int) -> dict[str, Any]:
+    """The columns of one value: NAME, NAME_ci_low, NAME_ci_high and NAME_n."""
+    return {name: value, f"{name}_ci_low": ends[0], f"{name}_ci_high": ends[1], f"{name}_n": n}
 
 
 def by_image(name: str, values: Tensor) -> dict[str, Any]:
@@ -45,14 +48,16 @@ def by_image(name: str, values: Tensor) -> dict[str, Any]:
 def average(name: str, values: Tensor) -> dict[str, Any]:
     """The columns of a mean: NAME, NAME_ci_low, NAME_ci_high and NAME_n, with Student's 95 % interval.
 
-    The interval is clipped to the value's range. `values` has shape [N]; the bounds are nan if N is below 2.
+    The interval is clipped to the value's range. Where all values are 0, or all are 1, and other shares are possible,
+    Student's interval has no width, and Wilson's is taken. `values` has shape [N]; the bounds are nan if N is below 2.
     """
     from scipy.special import stdtrit  # also in scipy.stats, whose import takes half a second
 
     n, mean = len(values), values.double().mean().item()
+    if n > 1 and mean in (0, 1) and natural_range(name) == (0, 1):
+        return with_interval(name, mean, wilson_interval(mean * n, n), n)
     half_width = float(stdtrit(n - 1, 0.975)) * values.double().std().item() / sqrt(n) if n > 1 else nan
-    low, high = within(name, mean - half_width, mean + half_width)
-    return {name: mean, f"{name}_ci_low": low, f"{name}_ci_high": high, f"{name}_n": n}
+    return with_interval(name, mean, within(name, mean - half_width, mean + half_width), n)
 
 
 def median(name: str, values: Tensor) -> dict[str, Any]:
@@ -65,6 +70,6 @@ def median(name: str, values: Tensor) -> dict[str, Any]:
 
     ordered, n = values.double().sort().values, len(values)
     outside = int((bdtr(range(n), n, 0.5) <= 0.025).sum())  # so many values on either side are outside
-    low, high = (float(ordered[outside - 1]), float(ordered[n - outside])) if outside else (nan, nan)
+    ends = (float(ordered[outside - 1]), float(ordered[n - outside])) if outside else (nan, nan)
     middle = (float(ordered[(n - 1) // 2]) + float(ordered[n // 2])) / 2
-    return {name: middle, f"{name}_ci_low": low, f"{name}_ci_high": high, f"{name}_n": n}
+    return with_interval(name, middle, ends, n)

@@ -34,18 +34,32 @@ class ModelOutputs:
 
 
 def output_layer(network: nn.Module, x: Tensor) -> nn.Linear:
-    """The linear layer that is called last for inputs x; ValueError unless it makes a value for each logit."""
+    """The linear layer that makes the logits of inputs x; ValueError unless it makes one for each."""
     with torch.no_grad(), linear_calls(network) as calls:
         logits = network(x)
-    if not calls or calls[-1][0].out_features != logits.shape[1]:
+    if not calls or last_before(logits, calls).layer.out_features != logits.shape[1]:
         raise ValueError(NO_OUTPUT_LAYER)
-    return calls[-1][0]
+    return last_before(logits, calls).layer
+
+
+def check_features(network: nn.Module, x: Tensor) -> None:
+    """Raise ValueError unless the `output_layer` is given one row, or the tokens, of each of the inputs x."""
+    output_layer(network, x)
+    with torch.no_grad(), linear_calls(network) as calls:
+        given = last_before(network(x), calls).given
+    if len(given) != len(x):
+        raise ValueError(
+            f"gives its last linear layer {list(given.shape)} for {len(x)} images, so it has no features of each "
+            "image; let it call that layer on [images, features]"
+        )
 
 
 def is_linear_head(network: nn.Module, x: Tensor) -> bool:
     """Whether the logits of x are W·h + b, with the weights of the last linear layer called and its input h."""
     with torch.no_grad():
         outputs = model_outputs(network, x)
+    if outputs.features.shape != (len(x), outputs.head.in_features):  # it is called on tokens
+        return False
     recomputed = logits_from(outputs.head, outputs.features)
     return torch.allclose(recomputed, outputs.logits.cpu().double(), rtol=1e-3, atol=1e-4)
 
@@ -70,10 +84,10 @@ def model_outputs(network: nn.Module, x: Tensor, layers: Sequence[str] = ()) -> 
     finally:
         for hook in hooks:
             hook.remove()
-    head, given = calls[-1]
+    last = last_before(logits, calls)
     found = {name: kept[name].float() for name in layers}
     return ModelOutputs(
-        network=network, head=head, logits=logits.float(), features=given.flatten(1).float(), layers=found
+        network=network, head=last.layer, logits=logits.float(), features=last.given.flatten(1).float(), layers=found
     )
 
 
@@ -91,19 +105,22 @@ def keeping(kept: dict[str, Tensor], name: str) -> Any:
     """A forward hook that keeps a module's output as vectors under `name`."""
 
     def hook(module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> None:
-        kept[name] = as_vectors(output)
+        kept[name] = as_vectors(output, isinstance(module, nn.Conv1d))
 
     return hook
 
 
-def as_vectors(output: Tensor) -> Tensor:
+def as_vectors(output: Tensor, signal: bool = False) -> Tensor:
     """A layer's output [N, …] as [N, D].
 
-    Feature maps [N, C, H, W] are averaged over the cells of a grid of at most GRID × GRID, tokens [N, T, D] over T.
+    Feature maps [N, C, H, W] are averaged over the cells of a grid of at most GRID × GRID, tokens [N, T, D] over T;
+    `signal` says that they are feature maps [N, C, L], averaged over at most GRID cells.
     """
     if output.dim() == 4:
         height, width = output.shape[2:]
         return functional.adaptive_avg_pool2d(output, (min(GRID, height), min(GRID, width))).flatten(1)
+    if output.dim() == 3 and signal:
+        return functional.adaptive_avg_pool1d(output, min(GRID, output.shape[2])).flatten(1)
     if output.dim() == 3:
         return output.mean(1)
     return output.flatten(1).clone()  # a following layer may work in place
@@ -139,9 +156,13 @@ def choose_layers(network: nn.Module, x: Tensor, wanted: Sequence[str]) -> list[
     outputs = named_outputs(network, x)
     known = [name for name, module in outputs.items() if isinstance(module, LAYERS)]
     if len(wanted) == 1 and wanted[0].isdecimal():
-        count = min(int(wanted[0]), len(known))
-        if not count:
+        if not int(wanted[0]):
             raise ValueError(f"layers: must be at least 1, got {wanted[0]}")
+        if not known:
+            raise ValueError(
+                f"layers: no convolution or linear layer gives [images, …]; choose from {', '.join(outputs)}"
+            )
+        count = min(int(wanted[0]), len(known))
         return [known[(place + 1) * len(known) // count - 1] for place in range(count)]
     for name in wanted:
         if name not in outputs:
@@ -151,19 +172,37 @@ def choose_layers(network: nn.Module, x: Tensor, wanted: Sequence[str]) -> list[
     return list(dict.fromkeys(wanted))
 
 
-@contextmanager
-def linear_calls(network: nn.Module) -> Iterator[list[tuple[nn.Linear, Tensor]]]:
-    """The linear layers of a network with their inputs, in the order of their calls while this lasts."""
-    calls: list[tuple[nn.Linear, Tensor]] = []
+@dataclass(frozen=True)
+class LinearCall:
+    """A call of a linear layer: its input [N, …, D] and its output [N, …, K]."""
 
-    def keep(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
+    layer: nn.Linear
+    given: Tensor
+    made: Tensor
+
+
+@contextmanager
+def linear_calls(network: nn.Module) -> Iterator[list[LinearCall]]:
+    """The calls of a network's linear layers, in their order while this lasts."""
+    calls: list[LinearCall] = []
+
+    def keep(layer: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any], made: Tensor) -> None:
         assert isinstance(layer, nn.Linear)
-        calls.append((layer, arguments[0]))
+        calls.append(LinearCall(layer, arguments[0] if arguments else named["input"], made))
 
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
-    hooks = [layer.register_forward_pre_hook(keep) for layer in layers]
+    hooks = [layer.register_forward_hook(keep, with_kwargs=True) for layer in layers]
     try:
         yield calls
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def last_before(logits: Tensor, calls: Sequence[LinearCall]) -> LinearCall:
+    """The last call that made the logits; the very last one, where what follows changes them.
+
+    A network may call an auxiliary output layer after the one whose logits are taken.
+    """
+    same = (each for each in reversed(calls) if torch.equal(each.made.to(logits), logits))
+    return next(same, calls[-1])

@@ -31,5 +31,5 @@ def fit_minibatches(
 def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
     """Take one step of `optimizer` with the gradient of `loss`."""
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     optimizer.step()

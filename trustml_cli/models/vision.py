@@ -63,10 +63,7 @@ class ResNet18(Model):
         from torchvision.models import resnet18
 
         channels, height, width = require_images(inputs)
-        if self.weights is not None:
-            body = pretrained("resnet18", self.weights)
-        else:
-            body = resnet18(norm_layer=self.norm.layer)
+        body = resnet18(norm_layer=self.norm.layer) if self.weights is None else pretrained("resnet18", self.weights)
         if self.weights is None and max(height, width) <= 64:
             body.conv1 = nn.Conv2d(channels, 64, kernel_size=3, padding=1, bias=False)
             nn.init.kaiming_normal_(body.conv1.weight, mode="fan_out", nonlinearity="relu")
@@ -196,11 +193,14 @@ def pretrained(name: str, weights: str) -> Any:
 @contextmanager
 def weights_only() -> Iterator[None]:
     """Keep `torch.load` from running code of a file inside, whatever it is called with."""
-    before = dict(os.environ)
-    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
-    os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
+    wanted = {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "0"}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
     try:
         yield
     finally:
-        os.environ.clear()
-        os.environ.update(before)
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -108,7 +108,9 @@ def nearest_references(layers: Mapping[str, Tensor], learned: FittedState, k: in
 
 def disagreement(neighbours: Tensor, learned: FittedState) -> Tensor:
     """The number of neighbours [L, N, k] that are not of each class, int64 [L, N, K]: the nonconformity α."""
-    votes = functional.one_hot(learned["labels"].cpu()[neighbours], int(learned["classes"])).sum(2)
+    classes = learned["labels"].cpu()[neighbours]
+    none = torch.zeros(*neighbours.shape[:2], int(learned["classes"]), dtype=torch.int64)
+    votes = none.scatter_add(2, classes, torch.ones_like(classes))
     return neighbours.shape[2] - votes
 
 

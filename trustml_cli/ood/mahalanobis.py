@@ -17,18 +17,18 @@ class Mahalanobis(Detector):
     """Squared Mahalanobis distance to the nearest class mean, with a covariance shared by all classes."""
 
     def fit(self, training: Fitting, validation: Fitting) -> FittedState:
-        means, precision = class_gaussians(training.outputs.features, training.labels)
-        return {"means": means, "precision": precision}
+        means, whitening = class_gaussians(training.outputs.features, training.labels)
+        return {"means": means, "whitening": whitening}
 
     def score(self, x: Tensor, outputs: ModelOutputs, learned: FittedState) -> Tensor:
-        return mahalanobis_score(outputs.features, learned["means"], learned["precision"])
+        return mahalanobis_score(outputs.features, learned["means"], learned["whitening"])
 
 
 def class_gaussians(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean of each class that occurs [K, D] and the inverse of the shared covariance [D, D], both float64.
+    """Mean of each class that occurs [K, D], and W [D, R] with WWᵀ the inverse of the shared covariance; float64.
 
-    The pseudo-inverse is used because constant features (dead units) make the covariance singular; deviations along
-    them do not contribute to the distance.
+    It is the pseudo-inverse, because constant features (dead units) make the covariance singular; deviations along them
+    do not contribute to the distance.
     """
     features, labels = exact(features), labels.cpu()
     classes, number = torch.unique(labels, return_inverse=True)
@@ -36,10 +36,12 @@ def class_gaussians(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     means = sums / number.bincount().unsqueeze(1)
     centred = features - means[number]
     covariance = centred.T @ centred / len(features)
-    return means, torch.linalg.pinv(covariance, hermitian=True)
+    variances, directions = torch.linalg.eigh(covariance)
+    vary = variances > len(variances) * torch.finfo(torch.float64).eps * variances.amax()
+    return means, directions[:, vary] / variances[vary].sqrt()
 
 
-def mahalanobis_score(features: Tensor, means: Tensor, precision: Tensor) -> Tensor:
-    """minₖ (h − μₖ)ᵀ Σ⁻¹ (h − μₖ) of features h [N, D]: float64 [N], at least 0."""
-    offsets = exact(features).unsqueeze(1) - means  # [N, K, D]
-    return ((offsets @ precision) * offsets).sum(2).amin(1)
+def mahalanobis_score(features: Tensor, means: Tensor, whitening: Tensor) -> Tensor:
+    """minₖ ‖(h − μₖ)W‖² = minₖ (h − μₖ)ᵀ Σ⁻¹ (h − μₖ) of features h [N, D]: float64 [N], at least 0."""
+    at, centres = exact(features) @ whitening, means @ whitening
+    return torch.cdist(at, centres, compute_mode="donot_use_mm_for_euclid_dist").amin(1).square()

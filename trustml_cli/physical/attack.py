@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from trustml_cli.models.inference import logits_of, predicted_classes
 from trustml_cli.physical.transformations import Pose, Ranges
 from trustml_cli.system.ranges import require
 
@@ -98,10 +99,10 @@ class PhysicalAttack(Ranges):
     @torch.no_grad()
     def success_rate(self, model: nn.Module, x: Tensor, pattern: Tensor, batch: int = 250) -> float:
         """The share of images x [n, C, H, W] that are classified as the target, each in a random pose."""
-        found = [
-            model(self.apply(part, pattern, self.ranges.draw(len(part), x.device))).argmax(1) == self.goal
-            for part in torch.split(x, batch)
-        ]
+        found = []
+        for part in torch.split(x, batch):
+            logits = logits_of(model, self.apply(part, pattern, self.ranges.draw(len(part), x.device)))
+            found.append(predicted_classes(logits) == self.goal)
         return torch.cat(found).double().mean().item()
 
     def success_rates(

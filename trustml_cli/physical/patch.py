@@ -38,6 +38,9 @@ class Patch(PhysicalAttack):
 
     def pattern_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         channels, height, width = shape
+        most = pi / 4 * min(height, width) / max(height, width)  # of a disc that touches both longer edges
+        if self.area > most:
+            raise ValueError(f"area: must be at most {most:.3g} for images of {height}×{width}, got {self.area:g}")
         side = max(round(self.diameter(height, width)), 1)
         return channels, side, side
 

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
 from trustml_cli.data.table import Attribute
@@ -14,7 +13,7 @@ from trustml_cli.fairness.measure import Point, Scored
 from trustml_cli.metrics.calibration import BINS as CALIBRATION_BINS
 from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.plots.calibration import counts_in_bins, reliability_points
-from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, logarithmic, new_figure, tidy
+from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, logarithmic, new_figure, percent, tidy
 
 COLORS = [ORANGE, BLUE, GREEN, GREY, "#B0578D", "#8A6D00"]
 BINS = 40
@@ -68,21 +67,21 @@ def training_path(path: Sequence[Point], names: Sequence[str], measure: str, tar
     accuracy, fairness = axes[:, 0]
     rounds = [point.round for point in path]
     accuracy.plot(rounds, [point.accuracy for point in path], color=BLUE)
-    accuracy.yaxis.set_major_formatter(PercentFormatter(1.0))
+    accuracy.yaxis.set_major_formatter(percent)
     for number, name in enumerate(names):
         color = COLORS[number % len(COLORS)]
         fairness.plot(rounds, [point.fairness[number] for point in path], color=color, label=name)
-    percent = measure == "p_rule"
-    wanted = f"{target:g} %" if percent else f"at most {target:g}"
+    is_rule = measure == "p_rule"
+    wanted = f"{target:g} %" if is_rule else f"at most {target:g}"
     fairness.axhline(target, color=GREY, linestyle="--", linewidth=1, label=f"wanted: {wanted}")
-    fairness.set_ylim(0, 102 if percent else None)
-    if percent:
-        fairness.yaxis.set_major_formatter(PercentFormatter(100, symbol=" %"))
+    fairness.set_ylim(0, 102 if is_rule else None)
+    if is_rule:
+        fairness.yaxis.set_major_formatter("{x:g} %")
     for panel in (accuracy, fairness):
         panel.set_xlim(0, rounds[-1])
-    fairness.legend(frameon=False, fontsize=8, loc="lower right" if percent else "upper right")
+    fairness.legend(frameon=False, fontsize=8, loc="lower right" if is_rule else "upper right")
     tidy(accuracy, f"{subject}: on validation rows", "", "accuracy")
-    tidy(fairness, "", "round of the game", "p-rule" if percent else measure.replace("_", " "))
+    tidy(fairness, "", "round of the game", "p-rule" if is_rule else measure.replace("_", " "))
     return figure
 
 

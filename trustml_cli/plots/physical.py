@@ -7,7 +7,18 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from trustml_cli.metrics.intervals import wilson_interval
-from trustml_cli.plots.style import BLUE, GREEN, GREY, ORANGE, new_figure, outline, percent, show_image, tidy
+from trustml_cli.plots.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    class_name,
+    new_figure,
+    outline,
+    percent,
+    show_image,
+    tidy,
+)
 
 SCENES = {"pattern": ("with the pattern", ORANGE), "noise": ("with noise in its place", BLUE), "bare": ("bare", GREY)}
 
@@ -65,12 +76,14 @@ def worn_images(worn: Sequence[PatchedResult], classes: Sequence[str], target: i
     for column in range(count):
         label, seen = int(first.labels[column]), int(first.predicted["bare"][column])
         color = GREEN if seen == label else ORANGE if seen == target else "black"
-        show_image(axes[0, column], first.bare[column], f"is {classes[label]}\nseen as {classes[seen]}", color)
+        show_image(
+            axes[0, column], first.bare[column], f"is {classes[label]}\nseen as {class_name(classes, seen)}", color
+        )
     for row, one in enumerate(worn, start=1):
         for column in range(count):
             seen = int(one.predicted["pattern"][column])
             color = ORANGE if seen == target else GREEN if seen == int(one.labels[column]) else "black"
-            show_image(axes[row, column], one.examples[column], classes[seen], color)
+            show_image(axes[row, column], one.examples[column], class_name(classes, seen), color)
             outline(axes[row, column], one.examples[column], one.bare[column])
     for row, name in enumerate(("bare", *(one.name for one in worn))):
         axes[row, 0].set_ylabel(name, fontsize=9, color=GREY)

@@ -9,7 +9,19 @@ from torch import Tensor, nn
 from trustml_cli.attacks.measure import predict_images
 from trustml_cli.defences.measure import RectifiedResult
 from trustml_cli.metrics.intervals import wilson_interval
-from trustml_cli.plots.style import BLUE, GAP, GREEN, GREY, ORANGE, name_rows, new_figure, percent, tidy, tile
+from trustml_cli.plots.style import (
+    BLUE,
+    GAP,
+    GREEN,
+    GREY,
+    ORANGE,
+    class_name,
+    name_rows,
+    new_figure,
+    percent,
+    tidy,
+    tile,
+)
 
 
 def accuracies(shown: Mapping[tuple[str, str], RectifiedResult], threshold: float, subject: str) -> Figure:
@@ -69,7 +81,7 @@ def rectified_images(
         said = predict_images(guarded[1], images)
         for column, (label, own) in enumerate(zip(labels, said.predicted.tolist(), strict=True)):
             color = GREEN if own == label else ORANGE
-            tile(panel, row, column, images[column], f"{classes[own]}{marks[column]}", color)
+            tile(panel, row, column, images[column], f"{class_name(classes, own)}{marks[column]}", color)
             if not row:
                 height = images.shape[2] / images.shape[3]
                 place = column * (1 + GAP) + 0.5

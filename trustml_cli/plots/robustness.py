@@ -14,6 +14,7 @@ from trustml_cli.plots.style import (
     GREEN,
     GREY,
     ORANGE,
+    class_name,
     label_answer,
     legend_below,
     name_rows,
@@ -127,7 +128,7 @@ def adversarial_examples(curve: RobustnessCurve, classes: Sequence[str], count: 
         shown = [(curve.examples, curve.clean), *((one.examples, one.answers) for one in attacked)]
         for row, (images, answers) in enumerate(shown):
             answer = int(answers.predicted[index])
-            caption = label_answer(classes[answer], float(answers.confidence[index]))
+            caption = label_answer(class_name(classes, answer), float(answers.confidence[index]))
             is_first = "" if row else f"is {classes[label]}\n"
             tile(panel, row, column, images[index], is_first + caption, GREEN if answer == label else ORANGE)
         tile(panel, rows - 1, column, 0.5 + perturbation[index] / (2 * largest))

@@ -154,6 +154,11 @@ def name_rows(axes: Axes, names: Sequence[str]) -> None:
     axes.set_axis_off()
 
 
+def class_name(classes: Sequence[str], number: int) -> str:
+    """The name of a predicted class; "no answer" for −1, which stands for a prediction without valid logits."""
+    return classes[number] if number >= 0 else "no answer"
+
+
 def label_answer(name: str, confidence: float) -> str:
     """A predicted class with its confidence, such as 'dog (97 %)'."""
     return f"{name} ({100 * confidence:.0f} %)"

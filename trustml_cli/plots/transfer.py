@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from trustml_cli.attacks.robustness_curve import EpsilonResult, RobustnessCurve
 from trustml_cli.plots.robustness import NORM_SYMBOLS
-from trustml_cli.plots.style import GREEN, ORANGE, label_answer, name_rows, new_figure, tile
+from trustml_cli.plots.style import GREEN, ORANGE, class_name, label_answer, name_rows, new_figure, tile
 
 
 def transferred_answers(
@@ -41,7 +41,7 @@ def transferred_answers(
                 row,
                 column,
                 images[index],
-                label_answer(classes[answer], float(answers.confidence[index])),
+                label_answer(class_name(classes, answer), float(answers.confidence[index])),
                 color,
             )
     name_rows(panel, list(rows))

@@ -10,7 +10,7 @@ from trustml_cli.attacks.measure import predict_images
 from trustml_cli.attacks.universal_base import TransferResult
 from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.plots.robustness import NORM_SYMBOLS
-from trustml_cli.plots.style import GREEN, GREY, ORANGE, label_answer, new_figure, percent, show_image
+from trustml_cli.plots.style import GREEN, GREY, ORANGE, class_name, label_answer, new_figure, percent, show_image
 
 
 def transfer_matrix(carried: Sequence[TransferResult], subject: str, norm: str) -> Figure:
@@ -65,7 +65,8 @@ def fooled_images(
         for column, panel in enumerate(panels):
             label = int(answers.predicted[column])
             color = GREEN if label == int(before[column]) else ORANGE
-            show_image(panel, images[column], label_answer(classes[label], float(answers.confidence[column])), color)
+            caption = label_answer(class_name(classes, label), float(answers.confidence[column]))
+            show_image(panel, images[column], caption, color)
         panels[0].set_ylabel(name, fontsize=9, color=GREY)
     figure.suptitle(f"{subject}: the same perturbation on every image, shown to {carried[0].found_on}", fontsize=10)
     figure.supxlabel("orange: another class than before", fontsize=8)

@@ -1,20 +1,23 @@
 """trainer=dp_sgd: training with differential privacy, and what it guarantees."""
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, ClassVar
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from trustml_cli.data.dataset import Dataset
+from trustml_cli.models.classifier import Classifier
 from trustml_cli.models.model import DataDependentInit, Model, Normalization
 from trustml_cli.privacy import accounting, loss_distribution
-from trustml_cli.privacy.dp_sgd import DpSgdStep
+from trustml_cli.privacy.dp_sgd import DpSgdStep, clipped_gradients
 from trustml_cli.privacy.promise import promise
-from trustml_cli.system.errors import prefix_errors
-from trustml_cli.system.hardware import Hardware
+from trustml_cli.system.errors import InputError, one_line, prefix_errors
+from trustml_cli.system.hardware import Hardware, is_out_of_memory, seeded
 from trustml_cli.system.ranges import require
 from trustml_cli.training.gradient import GradientTrainer
 from trustml_cli.training.step import CROSS_ENTROPY, TrainingStep
@@ -39,10 +42,12 @@ class DpSgdTrainer(GradientTrainer):
 
     The trained weights are (ε, `delta`)-differentially private with respect to the training examples: adding one or
     leaving one out changes the probability of any result by at most a factor of e^ε, but for a probability of `delta`.
-    Not covered are the choice of settings by several runs, and the losses and accuracies of training in history.csv.
+    Not covered are the choice of settings by several runs, and what a run says of the training examples: losses and
+    accuracies in history.csv, `train_accuracy` and `clipped_share`.
     """
 
     takes_steps: ClassVar = False
+    private: ClassVar = True
 
     clip: float
     epsilon: float | None
@@ -83,6 +88,21 @@ class DpSgdTrainer(GradientTrainer):
             raise ValueError("keeps statistics of the private examples without noise; use track_running_stats=False")
         if any(isinstance(layer, DataDependentInit) for layer in layers):
             raise ValueError("is initialised from private examples without noise; choose another, such as tanh_cnn")
+
+    def rehearse(self, network: Classifier, data: Dataset) -> None:
+        super().rehearse(network, data)
+        copy = deepcopy(network).train()
+        weights = {name: weight for name, weight in copy.named_parameters() if weight.requires_grad}
+        try:
+            with seeded(0):
+                clipped_gradients(copy, weights, torch.rand(2, *data.shape), torch.zeros(2).long(), self.clip)
+        except Exception as error:  # whatever a layer raises
+            if is_out_of_memory(error):
+                raise
+            raise InputError(
+                f"model: gives no gradients of single examples by torch.func.vmap ({one_line(error)}); tensors that it "
+                "makes must depend on its input, as in x.new_zeros(…) for the first state of a GRU"
+            ) from error
 
     def fit(
         self,

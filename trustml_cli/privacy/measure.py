@@ -123,7 +123,7 @@ def epsilon_bound(victim: Victim) -> float:
     """
     first = torch.randperm(len(victim.scores), generator=torch.Generator().manual_seed(0)) < len(victim.scores) // 2
     chosen, held = (Victim(victim.scores[half], victim.member[half]) for half in (first, ~first))
-    thresholds = chosen.scores.unique()  # type: ignore[no-untyped-call]
+    thresholds = chosen.scores.unique()
     thresholds = thresholds[torch.linspace(0, len(thresholds) - 1, min(len(thresholds), 200)).long()]
     best = max((float(value) for value in thresholds), key=lambda value: bound_at(chosen, value))
     return max(0.0, bound_at(held, best))

@@ -61,9 +61,9 @@ class Shadow(Inference):
             odds = inputs @ weights[:-1] + weights[-1]
             value = functional.binary_cross_entropy_with_logits(odds, inside.double())
             value = value + self.weight_decay * weights[:-1].square().sum()
-            value.backward()  # type: ignore[no-untyped-call]
+            value.backward()
             return value
 
         with torch.enable_grad():
-            optimizer.step(loss)  # type: ignore[no-untyped-call]
+            optimizer.step(loss)
         return weights.detach()

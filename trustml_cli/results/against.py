@@ -12,7 +12,7 @@ from safetensors.numpy import load
 from trustml_cli.metrics.paired import Values, paired_p_value
 from trustml_cli.results.aggregate import Run
 from trustml_cli.results.recorder import BY_IMAGE, DOES_NOT_COUNT, WHERE
-from trustml_cli.results.study import Figure, Item, Measured, figures_of, measure, rows_of
+from trustml_cli.results.study import UNCOMPARED, Figure, Item, Measured, figures_of, measure, rows_of
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.user_file import MB, read_bytes, read_text
 
@@ -68,18 +68,24 @@ def held_against(
     """A figure with its value for the other model, and whether it is better or worse.
 
     By a paired test where both runs kept the answers by image of the same images; otherwise a difference counts where
-    the 95 % intervals do not overlap. A required figure that is worse is broken.
+    the 95 % intervals do not overlap; without intervals nothing is said. A required figure that is worse is broken, and
+    one that has no limit of its own and is not compared.
     """
-    if one.value is None or other.value is None:
+    if one.value is None:
         return one
+    alone = one.required and not one.limit  # nothing else says whether it is good enough
+    if other.value is None:
+        return replace(one, change=UNCOMPARED, broken=True) if alone else one
     answers, theirs = answers_of(figure, runs), answers_of(figure, others)
     p_value = None
-    if answers is not None and theirs is not None and answers.shape == theirs.shape and same_data(runs, others):
+    if answers is None or theirs is None or answers.shape != theirs.shape or not same_images(figure, runs, others):
+        mine, its = ((each.ci_low, each.ci_high) for each in (one, other))
+        if None in (*mine, *its):
+            return replace(one, against_value=other.value, change=UNCOMPARED, broken=one.broken or alone)
+        differs = mine[0] > its[1] or its[0] > mine[1]  # type: ignore[operator]
+    else:
         p_value = paired_p_value(answers, theirs)
         differs = p_value < ALPHA
-    else:
-        mine, its = ((each.ci_low, each.ci_high) for each in (one, other))
-        differs = None not in (*mine, *its) and (mine[0] > its[1] or its[0] > mine[1])  # type: ignore[operator]
     change = SAME
     if differs:
         rises, up = one.value > other.value, direction(figure, runs)
@@ -96,9 +102,22 @@ def direction(figure: Figure, runs: Sequence[Run]) -> bool | None:
     return said == {"higher"} if said in ({"higher"}, {"lower"}) else None
 
 
-def same_data(runs: Sequence[Run], others: Sequence[Run]) -> bool:
-    """Whether all runs read the same data set; what was held out for training does not change its test images."""
-    return len({fingerprint(run) for run in (*runs, *others)}) == 1
+def same_images(figure: Figure, runs: Sequence[Run], others: Sequence[Run]) -> bool:
+    """Whether the figure is of the same images in all runs: of one data set, under the same conditions.
+
+    What was held out for training does not change the test images of a data set.
+    """
+    alike = condition(figure, runs) == condition(figure, others)
+    return alike and len({fingerprint(run) for run in (*runs, *others)}) == 1
+
+
+def condition(figure: Figure, runs: Sequence[Run]) -> dict[str, str]:
+    """The conditions of the row of a figure of a single run, without the name of its model.
+
+    A class that a run chose by itself, for example, decides which images it attacked.
+    """
+    (run,), row = runs, rows_of(figure, runs).iloc[0]
+    return {name: str(row[name]) for name in run.conditions if str(row[name]) != run.facts.model}
 
 
 def fingerprint(run: Run) -> Any:

@@ -2,16 +2,10 @@
 
 import base64
 import logging
-import platform
-import resource
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -24,9 +18,9 @@ from trustml_cli.results.claim import FIRST, clear, earlier_run, refuse_others
 from trustml_cli.results.csv_files import rows_as_csv
 from trustml_cli.results.log_line import log_line
 from trustml_cli.results.masking import masked
+from trustml_cli.results.provenance import peak_memory, provenance
 from trustml_cli.results.run_facts import read_facts
 from trustml_cli.results.trackers.tracker import Tracker, epoch_values, metric_values
-from trustml_cli.system.distribution import own_version
 from trustml_cli.system.errors import FULL, InputError
 from trustml_cli.system.files import (
     digest,
@@ -51,7 +45,6 @@ log = logging.getLogger(__name__)
 DOES_NOT_COUNT = ("resume", "allow", "tracker")  # top-level keys that do not affect what is measured
 WHERE = ("cache_dir", "output_dir")  # folders do not either, also within a data set; but config.yaml keeps them
 BY_IMAGE = "by_image"
-LIBRARIES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn", "matplotlib", "hydra-core")
 
 
 @dataclass(frozen=True)
@@ -145,11 +138,7 @@ class Recorder:
             "choices": self.own_choices,
             "tracker": self.choices.get("tracker"),
             "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "trustml": own_version(),
-            "git_commit": git_commit(),
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            "libraries": {name: version(name) for name in LIBRARIES},
+            **provenance(),
             "config_digest": self.config_digest,
             "files": [],
         }
@@ -216,10 +205,12 @@ class Recorder:
         if answers:
             self.answers |= {f"{len(self.rows)}.{name.removesuffix(ANSWERS)}": each for name, each in answers.items()}
             self.artifact(BY_IMAGE, self.answers)
-        if condition and "conditions" not in self.facts:
-            self.note(conditions=list(condition))
+        known = self.facts.get("conditions", [])
+        if further := [name for name in condition if name not in known]:
+            self.note(conditions=[*known, *further])
         self.rows.append({**self.identity, **condition, **values})
-        self._write_table("metrics.csv", self.rows)
+        begins = dict.fromkeys((*self.identity, *self.facts.get("conditions", [])))
+        self._write_table("metrics.csv", [{**begins, **row} for row in self.rows])
         self._track(lambda tracker: tracker.metrics(metric_values(condition, values)))
 
     def history(self, epoch: "Epoch", stage: str | None = None) -> None:
@@ -321,24 +312,3 @@ class Recorder:
         if name not in (*FIRST, *self.facts.get("files", [])):
             self.note(files=[*self.facts.get("files", []), name])
         return path
-
-
-def git_commit() -> str | None:
-    """The commit of the checkout that trustml runs from; None for an installed package, or without git."""
-    root = Path(__file__).parents[2]
-    if not (root / ".git").exists() or shutil.which("git") is None:
-        return None
-    command = ["git", "-C", str(root), "rev-parse", "--verify", "--quiet", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
-
-
-def peak_memory() -> dict[str, float]:
-    """Peak memory of this process in MB: of the machine, and of each GPU that was used."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = {"cpu": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)}
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        for number in range(torch.cuda.device_count()):
-            if most := torch.cuda.max_memory_allocated(number):
-                peak[f"cuda:{number}"] = round(most / 1e6, 1)
-    return peak

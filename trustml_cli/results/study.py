@@ -12,13 +12,15 @@ import pandas
 from omegaconf import OmegaConf
 
 from trustml_cli.config.instantiate import build_as, nearest
-from trustml_cli.metrics.columns import written
+from trustml_cli.metrics.columns import is_percentage, natural_range, written
 from trustml_cli.results.aggregate import Run, conditions_of, same, summarise, sweep_table, widest
 from trustml_cli.results.report.table import NOTHING
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.printable import printable
+from trustml_cli.system.ranges import require
 
 HOLDS, FAILS, UNMEASURED = "holds", "does not hold", "not measured"
+UNCOMPARED = "not compared"
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,24 @@ class Figure:
     tolerance: float = 0.0
     required: bool = False
     source: str = ""
+
+    def __post_init__(self) -> None:
+        given = {name: getattr(self, name) for name in ("at_least", "at_most", "expected")}
+        limits = {name: value for name, value in given.items() if value is not None}
+        if self.expected is not None and len(limits) > 1:
+            other = next(name for name in limits if name != "expected")
+            raise ValueError(f"{other}: is not taken beside expected; set expected=null and tolerance=0 as well")
+        if self.tolerance and self.expected is None:
+            raise ValueError("tolerance: needs expected")
+        require(self, "tolerance", at_least=0)
+        least, most = natural_range(self.metric)
+        for name, value in limits.items():
+            if not least <= value <= most:
+                raise ValueError(f"{name}: {self.metric} is from {least:g} to {most:g}, got {value:g}")
+            if is_percentage(self.metric) and 0 < value <= 1:
+                raise ValueError(f"{name}: {self.metric} is in percent; write {100 * value:g}, not {value:g}")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"at_least: must be at most at_most, {self.high:g}, got {self.low:g}")
 
     @property
     def low(self) -> float | None:
@@ -151,6 +171,10 @@ class Measured:
         """The value of the other model, and whether this one is better; empty where nothing is compared."""
         if not self.change:
             return ""
+        if self.change == UNCOMPARED:
+            if self.against_value is None:
+                return f"{UNCOMPARED}: the other study has no value"
+            return f"{UNCOMPARED} with {self.written(self.against_value)}: there are no intervals"
         how = "by the intervals" if self.p_value is None else f"p = {self.p_value:.4g}"
         return f"{self.change} than {self.written(self.against_value)} ({how})".replace(
             "difference than", "difference from"
@@ -190,7 +214,7 @@ def of_quick_form(item: Item) -> Item:
     """The item in its quick form: limits that are about another data set than that of this form are left out."""
     if not any(word.startswith("dataset=") for word in item.quick):
         return item
-    none = {"at_least": None, "at_most": None, "expected": None, "source": ""}
+    none = {"at_least": None, "at_most": None, "expected": None, "tolerance": 0.0, "source": ""}
     figures = {name: dict(node) if node.get("required") else {**node, **none} for name, node in item.figures.items()}
     return replace(item, figures=figures)
 
@@ -217,7 +241,7 @@ def asked(name: str, each: str, figure: Figure) -> Measured:
 def measure(name: str, item: Item, runs: Sequence[Run]) -> list[Measured]:
     """The figures of an item from its runs: over several seeds the mean, with the interval that covers most errors."""
     seconds = [run.facts.seconds for run in runs if run.facts.seconds is not None]
-    command = runs[0].command if len(runs) == 1 else shlex.join(["trustml", "-m", *item.run])
+    command = command_of(runs) if runs else shlex.join(["trustml", "-m", *item.run])
     found = []
     for each, figure in figures_of(name, item).items():
         base = replace(asked(name, each, figure), seconds=sum(seconds) if seconds else None, command=command)
@@ -227,6 +251,17 @@ def measure(name: str, item: Item, runs: Sequence[Run]) -> list[Measured]:
             why = str(error.args[0])
             found.append(replace(base, verdict=UNMEASURED, why=why, broken=figure.required))
     return found
+
+
+def command_of(runs: Sequence[Run]) -> str:
+    """The shell command that repeats the runs of an item: a sweep over the values in which they differ."""
+    if len(runs) == 1:
+        return runs[0].command
+    values: dict[str, dict[str, None]] = {}
+    for word in (word for run in runs for word in run.facts.command[1:]):
+        key, equals, value = word.partition("=")
+        values.setdefault(key + equals, {})[value] = None
+    return shlex.join(["trustml", "-m", *(f"{key}{','.join(each)}" for key, each in values.items())])
 
 
 def rows_of(figure: Figure, runs: Sequence[Run]) -> pandas.DataFrame:
@@ -261,6 +296,8 @@ def row_of(figure: Figure, runs: Sequence[Run]) -> Mapping[str, Any]:
     table = table[[name for name in table if table[name].notna().any()]]
     conditions = conditions_of(completed(runs), table)
     summary = summarise(table, conditions)
+    if f"{figure.metric}_std" not in summary:
+        raise LookupError(f"{figure.metric} is a condition or a text; name a column of measured numbers")
     if len(summary) > 1:
         varied = [name for name in conditions if summary[name].nunique(dropna=False) > 1]
         raise LookupError(f"{len(summary)} rows, which differ in {', '.join(varied)}; add one to where")

@@ -46,7 +46,7 @@ def drawing_of(answers: Answers, value: str, subject: str) -> Drawing:
     """
     summary, varied = answers.summary, answers.varied
     numbers = [name for name in varied if pandas.to_numeric(summary[name], errors="coerce").notna().all()]
-    names = [name for name in varied if name not in numbers]
+    names = [name for name in varied if name not in numbers and not follows(summary, name, varied)]
     summary = summary.astype(dict.fromkeys(numbers, float))
     means = f"{subject}{in_words(value)}: {over_seeds(summary)}"
     if len(numbers) == 2 and not names:
@@ -65,9 +65,16 @@ def drawing_of(answers: Answers, value: str, subject: str) -> Drawing:
             draw_lines(part, lines, title, numbers[0], in_words(value), finish, ", ".join(rest))
 
         return Drawing(draw, *size_of(len(lines)))
-    labels = [", ".join(str(row[name]) for name in names) or "all" for _, row in summary.iterrows()]
+    missing = "–" if names else "all"
+    labels = [series_name(tuple(row[name] for name in names)) or missing for _, row in summary.iterrows()]
     size = 5 + LABEL * max(map(len, labels)), 1.4 + 0.42 * len(labels)
     return Drawing(lambda part: bars(part.subplots(), summary, labels, ", ".join(names), value, title), *size)
+
+
+def follows(summary: pandas.DataFrame, name: str, varied: Sequence[str]) -> bool:
+    """Whether a condition that some rows lack follows from the others, as the epsilon of the kinds that have one."""
+    others = [other for other in varied if other != name]
+    return bool(others) and bool(summary[name].isna().any()) and not summary.duplicated(others).any()
 
 
 def of_tasks(answers: Answers) -> str:
@@ -83,8 +90,8 @@ def over_seeds(summary: pandas.DataFrame) -> str:
 
 
 def series_name(key: Hashable) -> str:
-    """The label of one series: its values, such as 'mlp, 0.1'. The legend's title has their names."""
-    return ", ".join(map(str, key if isinstance(key, tuple) else (key,)))
+    """The label of one series: its values where it has them, such as 'mlp, 0.1'. The legend's title has their names."""
+    return ", ".join(str(value) for value in (key if isinstance(key, tuple) else (key,)) if pandas.notna(value))
 
 
 def lines_of(known: pandas.DataFrame, x: str, names: Sequence[str], value: str) -> dict[str, Line]:

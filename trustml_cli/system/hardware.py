@@ -91,7 +91,7 @@ def choose_device(name: str, job: int) -> torch.device:
 def select_device(device: torch.device) -> None:
     """Make a GPU the current device and initialise CUDA, so that this process uses no other GPU by default."""
     if device.type == "cuda":
-        torch.cuda.init()  # type: ignore[no-untyped-call]
+        torch.cuda.init()
         torch.cuda.set_device(device.index or 0)
 
 
@@ -197,7 +197,7 @@ def random_state_kept() -> Iterator[None]:
     would allocate memory on each of them, in every job.
     """
     python, numpy_state = random.getstate(), np.random.get_state()
-    begun = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    begun = torch.cuda.is_initialized()
     gpus = [torch.cuda.current_device()] if begun else []
     with torch.random.fork_rng(devices=gpus):
         try:

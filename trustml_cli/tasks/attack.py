@@ -8,7 +8,7 @@ from trustml_cli.data.dataset import DatasetSource
 from trustml_cli.defences.defence import Defence
 from trustml_cli.models.model import Model
 from trustml_cli.system.errors import InputError
-from trustml_cli.tasks.attacker_images import attacker_condition, split_for_attacker
+from trustml_cli.tasks.attacker_images import attacker_condition, remark_on_checkpoints, split_for_attacker
 from trustml_cli.tasks.context import Context
 from trustml_cli.tasks.robustness import RobustnessTask
 from trustml_cli.tasks.verdict import judge_robustness
@@ -42,6 +42,8 @@ class MeasureRobustness(RobustnessTask):
         attack, test = self.prepare(context, data, model, attack, defence)
         learns_from = attack.learns_from
         data, known = split_for_attacker(data, learns_from, self.attacker_images, context.seed)
+        if learns_from:
+            remark_on_checkpoints(context, [model], self.attacker_images)
         stage = context.record.choices["model"] if others else None
         network = context.train_or_load(context.spec(data, model, trainer, defence=defence), stage=stage).network
         transfer_models = {

@@ -1,10 +1,13 @@
 """Which images an attack is fitted to: the victim's training images, or images held out from them."""
 
+from collections.abc import Iterable
 from enum import Enum
 
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.data.unseen import split_validation
+from trustml_cli.models.model import Model
 from trustml_cli.system.errors import InputError
+from trustml_cli.tasks.context import Context
 
 
 class AttackerImages(Enum):
@@ -35,3 +38,9 @@ def split_for_attacker(data: Dataset, images: int, which: AttackerImages, seed: 
 def attacker_condition(images: int, which: AttackerImages) -> dict[str, str]:
     """The column that names the attacker's images; empty for an attack that is not fitted to images."""
     return {"attacker_images": which.value} if images else {}
+
+
+def remark_on_checkpoints(context: Context, models: Iterable[Model], which: AttackerImages) -> None:
+    """Warn that a victim that is not trained may have learned the images that are held out for the attacker."""
+    if which is AttackerImages.held_out and not all(model.trains for model in models):
+        context.remark("model: is not trained here, and may have learned the attacker's images before")

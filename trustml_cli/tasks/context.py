@@ -66,6 +66,7 @@ class Context:
         compatible with all of them.
         """
         if isinstance(self.calibrator, FittedCalibrator):
+            check_privacy("calibrator", model, trainer)
             return self.calibrated(self.calibrator, data, model, trainer, defence)
         if defence is None or type(defence) is Defence:
             return TrainingSpec(data=data, model=model, trainer=trainer, seed=self.seed)
@@ -73,6 +74,7 @@ class Context:
         step = defence if isinstance(defence, TrainingStep) else CROSS_ENTROPY
         spec = TrainingSpec(data=data, model=model, trainer=trainer, seed=self.seed, step=step)
         if isinstance(defence, Wrapper):
+            check_privacy("defence", model, trainer)
             return WrappedSpec(base=spec, wrapper=defence, data=data, seed=self.seed)
         return spec
 
@@ -92,6 +94,8 @@ class Context:
         base = replace(self, calibrator=None).spec(self.unseen(data, rest, model), model, trainer, defence)
         if not isinstance(calibrator, FittedCalibrator):
             return base
+        if trainer.private and model.trains:
+            self.remark("trainer: its epsilon does not cover the images that calibrators are fitted to")
         return WrappedSpec(base=base, wrapper=calibrator, data=held_out, seed=self.seed)
 
     def unseen(self, data: Dataset, rest: Dataset, model: Model) -> Dataset:
@@ -303,6 +307,12 @@ def check_defence(defence: Defence, data: Dataset, model: Model, trainer: Traine
         )
     if defence.needs_images and len(data.shape) != 3:
         raise InputError("defence: needs images, and the data set holds none; use defence=none")
+
+
+def check_privacy(key: str, model: Model, trainer: Trainer) -> None:
+    """Raise `InputError` where the choice of `key` would learn from examples whose privacy `trainer` promises."""
+    if trainer.private and model.trains:
+        raise InputError(f"{key}: is fitted to private examples without noise, and dp_sgd promises it; use {key}=none")
 
 
 def load_weights(model: Model, network: nn.Sequential) -> str:

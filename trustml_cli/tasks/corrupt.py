@@ -17,9 +17,11 @@ from trustml_cli.defences.defence import Defence
 from trustml_cli.metrics.bootstrap import LEVELS, drawn_again
 from trustml_cli.metrics.calibration import calibration_columns
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
-from trustml_cli.metrics.intervals import average, by_image, proportion
+from trustml_cli.metrics.intervals import average, by_image, proportion, with_interval
+from trustml_cli.models.inference import logits_of, predicted_classes
 from trustml_cli.models.model import Model
 from trustml_cli.plots.corruption import accuracy_over_strength, corrupted_images, corruption_errors
+from trustml_cli.plots.style import class_name
 from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.hardware import BatchSplitter, Hardware, seeded
 from trustml_cli.system.progress import Progress
@@ -146,8 +148,9 @@ class MeasureCorruptions:
                 with seeded(context.seed):
                     images = [image, *(one(image[None], at)[0] for at in strengths)]
                 with torch.no_grad():
-                    said = network(torch.stack(images).to(context.hardware.device)).argmax(1).tolist()
-                shown[name] = [(each, data.classes[own], own == label) for each, own in zip(images, said, strict=True)]
+                    logits = logits_of(network, torch.stack(images).to(context.hardware.device))
+                said = [(class_name(data.classes, own), own == label) for own in predicted_classes(logits).tolist()]
+                shown[name] = [(each, *answer) for each, answer in zip(images, said, strict=True)]
             title = f"{subject}: an image of class {data.classes[label]}"
             context.record.plot(f"images_{number}", corrupted_images(shown, strengths, title))
 
@@ -217,5 +220,5 @@ def ratio_columns(name: str, values: Floats, n: int) -> dict[str, object]:
     """The columns of the first of these values, with the interval of the others."""
     known = values[1:][np.isfinite(values[1:])]
     low, high = np.quantile(known, LEVELS) if len(known) else (np.nan, np.nan)
-    ends = min(float(low), float(values[0])), max(float(high), float(values[0]))
-    return {name: float(values[0]), f"{name}_ci_low": ends[0], f"{name}_ci_high": ends[1], f"{name}_n": n}
+    value = float(values[0])
+    return with_interval(name, value, (min(float(low), value), max(float(high), value)), n)

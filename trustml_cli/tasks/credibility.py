@@ -18,7 +18,7 @@ from trustml_cli.defences.defence import Defence
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
 from trustml_cli.metrics.intervals import average, proportion
 from trustml_cli.metrics.numbers import in_percent
-from trustml_cli.models.features import choose_layers, output_layer
+from trustml_cli.models.features import check_features, choose_layers
 from trustml_cli.models.model import Model, require_images
 from trustml_cli.ood.detector import Detector, FittedState
 from trustml_cli.ood.dknn import DeepNearestNeighbours, Support, neighbour_attack
@@ -146,7 +146,7 @@ class Credibility:
         x = torch.rand(2, *data.shape)
         with prefix_errors("model"), seeded(context.seed):
             fresh = defence.around(model.build(input_spec(data)), data.shape).eval()
-            output_layer(fresh, x)
+            check_features(fresh, x)
         with prefix_errors("attack"):
             attack.check(fresh, data.shape)
             check_gradient_access(attack, fresh, data.shape)

@@ -145,6 +145,8 @@ class Debias:
 
     def __call__(self, context: Context, dataset: DatasetSource, model: Model, trainer: Trainer) -> None:
         """Write two rows, `baseline` and `debiased`, then the checks and the plots."""
+        if trainer.private:
+            raise InputError("trainer: debiasing learns from rows without noise, and dp_sgd promises it; use default")
         table = as_table(context.load(dataset), context.record.choices["dataset"])
         game = self.game(table, trainer)
         held_out, validation = table.split_validation(self.validation_fraction, seed=0)

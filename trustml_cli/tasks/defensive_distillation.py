@@ -29,7 +29,7 @@ from trustml_cli.system.hardware import seeded
 from trustml_cli.system.progress import Progress
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context
-from trustml_cli.tasks.robustness import check_epsilons, check_gradient_access, fit_attack
+from trustml_cli.tasks.robustness import check_epsilons, check_gradient_access, check_pixels, fit_attack
 from trustml_cli.training.inputs import input_spec
 from trustml_cli.training.predict import BATCH
 from trustml_cli.training.trainer import Trainer
@@ -102,6 +102,7 @@ class AttackDistilled:
     ) -> None:
         """Write one row for each temperature and attack, then the plot."""
         data = context.load(dataset)
+        check_pixels(data)
         check_attacks({**{f"attacks.{name}": each for name, each in attacks.items()}, "carried": carried}, data, model)
         specs = {
             temperature: context.spec(data, model, trainer, DefensiveDistillation(temperature=temperature))

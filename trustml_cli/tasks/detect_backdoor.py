@@ -139,11 +139,16 @@ class DetectBackdoor(Poisoning):
             if carry[crowd].all():  # no other image has their labels
                 crowd = torch.ones_like(crowd)
             one = Inspected(kind, strength, found, carry, crowd, given.suspects.latents)
-            inspected.append(self.record(context, one, poison, data, network))
+            inspected.append(self.record(context, one, poison, data, network, len(clean)))
         self.plot(context, poison, data, inspected)
 
-    def record(self, context: Context, one: Inspected, poison: Poison, data: Dataset, network: nn.Module) -> Inspected:
-        """Write the rows of one network, keep its AUROCs, and check that a never-poisoned one is not flagged."""
+    def record(
+        self, context: Context, one: Inspected, poison: Poison, data: Dataset, network: nn.Module, clean: int
+    ) -> Inspected:
+        """Write the rows of one network, keep its AUROCs, and check that a never-poisoned one is not flagged.
+
+        `clean` is the number of clean images that set the thresholds.
+        """
         shown = poison.trigger_all(data.test.subset(poison.of_source(data.test.labels)))
         rates = {
             **accuracy("clean_accuracy", predict(network, data.test, context.hardware)),
@@ -158,7 +163,7 @@ class DetectBackdoor(Poisoning):
             named = {"suspicion": name, "network": one.kind, "lambda": one.strength, **condition(context, poison, data)}
             context.record.metrics(named, **found, **there, **rates, **amount(poison, data))
             if one.kind == "clean":
-                self.check_clean(context, name, finding)
+                self.check_clean(context, name, finding, clean)
             else:
                 one.auroc[name] = interval("auroc", found)
         if there:
@@ -167,10 +172,10 @@ class DetectBackdoor(Poisoning):
         context.record.artifact(f"scores_{one.name}", {**scores, "triggered": one.triggered})
         return one
 
-    def check_clean(self, context: Context, name: str, finding: Finding) -> None:
+    def check_clean(self, context: Context, name: str, finding: Finding, clean: int) -> None:
         """Check that a detector flags no more images of a never-poisoned network than its threshold lets it expect."""
         flagged, n = int(finding.flagged.sum()), len(finding.flagged)
-        most = 1 - self.quantile + 3 * sqrt(self.quantile * (1 - self.quantile) * (1 / n + 1 / (n * self.clean_share)))
+        most = 1 - self.quantile + 3 * sqrt(self.quantile * (1 - self.quantile) * (1 / n + 1 / clean))
         figure = f"{in_percent(flagged / n)} of {n:,} clean images flagged, up to {in_percent(most)} expected"
         if finding.anomaly_index is not None:
             figure += f"; anomaly index {finding.anomaly_index:.2f}"

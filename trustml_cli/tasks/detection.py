@@ -59,7 +59,15 @@ def outliers_of(context: Context, name: str, source: DatasetSource, data: Datase
 def fit_detectors(
     network: nn.Module, train: Split, validation: Split, detectors: Mapping[str, Detector], context: Context
 ) -> dict[str, FittedState]:
-    """Fit each detector to what the network computes for training and validation images."""
+    """Fit each detector to what the network computes for training and validation images.
+
+    Raises `InputError` for one that does not support it: layers after the output layer may change nothing before they
+    are trained.
+    """
+    x, _ = next(batches(train.subset(torch.arange(1)), 1, context.hardware.device))
+    for name, detector in detectors.items():
+        if (obstacle := obstacle_to(detector, network, True, x)) is not None:
+            raise InputError(f"detector: {name} {obstacle}")
     learned: dict[str, FittedState] = {name: {} for name in detectors}
     learning = {name: detector for name, detector in detectors.items() if detector.learns}
     for images in {detector.learns_from for detector in learning.values()}:

@@ -118,16 +118,16 @@ class RobustnessEvaluation:
         if max(curve.examples.shape[2:]) > LARGEST or len(curve.attacked) < 2:
             return
         from trustml_cli.plots.robustness import fooled_first
-        from trustml_cli.plots.style import side_by_side
+        from trustml_cli.plots.style import class_name, label_answer, side_by_side
 
         chosen = fooled_first(curve, count)
         frames = []
         for attacked in curve.attacked:
+            answers = ((i, int(attacked.answers.predicted[i]), float(attacked.answers.confidence[i])) for i in chosen)
             captions = [
-                (f"{classes[int(attacked.answers.predicted[i])]} ({100 * attacked.answers.confidence[i]:.0f} %)",
-                 bool(attacked.answers.predicted[i] == curve.labels[i]))
-                for i in chosen
-            ]  # fmt: skip
+                (label_answer(class_name(classes, answer), sure), answer == int(curve.labels[i]))
+                for i, answer, sure in answers
+            ]
             frames.append((f"{attacked.epsilon:g}", side_by_side(attacked.examples[chosen]), captions))
         self.context.record.slider("epsilon", frames)
 

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from trustml_cli.attacks.attack import Attack, Norm
+from trustml_cli.attacks.attack_view import choose_attack_view
 from trustml_cli.attacks.measure import sizes
 from trustml_cli.data.dataset import Dataset, DatasetSource
 from trustml_cli.metrics.columns import Columns, conditions, headline, lower, neither
 from trustml_cli.metrics.intervals import average, proportion
 from trustml_cli.metrics.numbers import in_percent
+from trustml_cli.models.inference import logits_of, predicted_classes
 from trustml_cli.models.model import Model
 from trustml_cli.plots.fooling import fooling_images, fooling_rates
 from trustml_cli.system.errors import InputError, prefix_errors
@@ -24,6 +26,7 @@ from trustml_cli.system.hardware import seeded
 from trustml_cli.system.progress import Progress
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context
+from trustml_cli.training.inputs import input_spec
 from trustml_cli.training.predict import BATCH
 from trustml_cli.training.trainer import Trainer
 
@@ -75,10 +78,13 @@ class Fool:
             raise InputError("dataset: holds no images; noise is made into images only")
         targets = self.targets(data)
         context.require_gradients(data, model, "task")
+        check_methods(context, methods, data, model)
         network = context.train_or_load(context.spec(data, model, trainer)).network
         random = torch.Generator().manual_seed(context.seed)
         noise = (0.5 + self.std * torch.randn(self.noise_images, *data.shape, generator=random)).clamp(0, 1)
         noise = noise.to(context.hardware.device)
+        goal = torch.full((len(noise),), targets[0], device=noise.device)
+        view = choose_attack_view(network, noise, goal, context.hardware.compiled).network
 
         found: dict[str, dict[str, Fooling]] = {}
         seconds: dict[str, dict[str, float]] = {}
@@ -87,7 +93,7 @@ class Fool:
             for number in Progress(targets, desc=method.replace("_", " "), unit="class"):
                 start, label = perf_counter(), data.classes[number]
                 with seeded(context.seed):
-                    images = noise if attack is None else self.driven(network, noise, replace(attack, target=number))
+                    images = noise if attack is None else self.driven(view, noise, replace(attack, target=number))
                 found[method][label] = judged(network, images, number)
                 seconds[method][label] = perf_counter() - start
         everything = noise.repeat(len(targets), 1, 1, 1)
@@ -157,11 +163,30 @@ class Fool:
                 context.record.check(f"{name} fools more than the noise itself", rate[name] > rate[NOISE], figure)
 
 
+def check_methods(context: Context, methods: Mapping[str, Attack], data: Dataset, model: Model) -> None:
+    """Raise `InputError` for a method that needs training images, has no targeted form or a target of its own."""
+    with prefix_errors("model"), seeded(context.seed):
+        fresh = model.build(input_spec(data))
+    for name, attack in methods.items():
+        if attack.target is not None:
+            raise InputError(f"methods.{name}.target: must be null; task.target names the classes")
+        if attack.learns_from:
+            raise InputError(f"methods.{name}: learns from training images, and noise is changed without; use pgd")
+        try:
+            replace(attack, target=0)
+        except ValueError as error:
+            raise InputError(
+                f"methods.{name}: has no target, and noise is driven to a chosen class; use pgd"
+            ) from error
+        with prefix_errors(f"methods.{name}"):
+            attack.check(fresh, data.shape)
+
+
 @torch.no_grad()
 def judged(network: nn.Module, images: Tensor, target: int) -> Fooling:
     """Evaluate the network on the images."""
-    probability = torch.cat([network(part).softmax(1) for part in torch.split(images, BATCH)]).cpu()
-    return Fooling(images.cpu(), probability[:, target], probability.argmax(1) == target)
+    logits = torch.cat([logits_of(network, part) for part in torch.split(images, BATCH)]).cpu()
+    return Fooling(images.cpu(), logits.softmax(1)[:, target], predicted_classes(logits) == target)
 
 
 def together(each: list[Fooling]) -> Fooling:

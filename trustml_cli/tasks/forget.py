@@ -62,7 +62,9 @@ class Forget(Poisoning):
     """
 
     columns: ClassVar[Columns] = (
-        *conditions("trigger", "source", "target", "poison_rate", "cleaner", "tainted"),
+        *conditions("trigger", "source", "target"),
+        *sometimes(conditions("poison_rate")),  # a checkpoint's is unknown
+        *conditions("cleaner", "tainted"),
         *logged(higher("clean_accuracy")),
         *headline(lower("attack_success_rate")),
         *logged(higher("recovered_accuracy")),
@@ -109,7 +111,7 @@ class Forget(Poisoning):
         spec = TrainingSpec(data=poisoned, model=model, trainer=trainer, seed=context.seed)
         found = context.train_or_load(spec, stage="backdoored")
         context.record.note(backdoored_model_key=found.key)
-        judge = Judge(context, poison, data)
+        judge = Judge(context, poison, data, planted=model.trains)
         before = judge.write(BEFORE, 0.0, found.network, seconds=seconds(found))
         opened = (before.triggered.predicted == poison.aims(before.triggered.labels)).double().mean().item()
         context.record.check(
@@ -180,8 +182,11 @@ class Forget(Poisoning):
 class Judge:
     """Asks networks about the test images of `data`, and about the triggered ones, and writes rows."""
 
-    def __init__(self, context: Context, poison: Poison, data: Dataset) -> None:
+    def __init__(self, context: Context, poison: Poison, data: Dataset, planted: bool) -> None:
         self.context, self.poison, self.data = context, poison, data
+        self.named = condition(context, poison, data)
+        if not planted:
+            del self.named["poison_rate"]
         self.triggered = poison.trigger_all(data.test.subset(poison.of_source(data.test.labels)))
 
     def write(self, name: str, tainted: float, network: nn.Module, **values: object) -> Judged:
@@ -190,7 +195,7 @@ class Judge:
         clean = predict(network, self.data.test, context.hardware)
         triggered = predict(network, self.triggered, context.hardware)
         context.record.metrics(
-            {**condition(context, self.poison, self.data), "cleaner": name, "tainted": tainted},
+            {**self.named, "cleaner": name, "tainted": tainted},
             **accuracy("clean_accuracy", clean),
             **success("attack_success_rate", triggered, self.poison),
             **accuracy("recovered_accuracy", triggered),
@@ -210,4 +215,4 @@ def check_cleaners(cleaners: Mapping[str, Cleaner], data: Dataset, model: Model,
         fresh = model.build(input_spec(data))
     for name, cleaner in cleaners.items():
         with prefix_errors(f"cleaner.{name}"):
-            cleaner.check(fresh)
+            cleaner.check(fresh, data.shape)

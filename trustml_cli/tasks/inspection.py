@@ -10,7 +10,7 @@ from trustml_cli.backdoor_detection.suspicion import Examples, Suspicion, latent
 from trustml_cli.config.instantiate import chosen
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, Split
-from trustml_cli.models.features import output_layer
+from trustml_cli.models.features import check_features
 from trustml_cli.models.model import Model
 from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.hardware import Hardware
@@ -53,7 +53,7 @@ def obstacle_to(detector: Suspicion, data: Dataset) -> str | None:
 def check_latents(model: Model, data: Dataset) -> None:
     """Raise `InputError` for a model without penultimate features."""
     with prefix_errors("model"):
-        output_layer(model.build(input_spec(data)), torch.full((1, *data.shape), 0.5))
+        check_features(model.build(input_spec(data)), torch.full((1, *data.shape), 0.5))
 
 
 def examples(network: nn.Module, split: Split, hardware: Hardware) -> Examples:

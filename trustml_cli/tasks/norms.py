@@ -15,8 +15,10 @@ from trustml_cli.data.dataset import DatasetSource, Split, random_subset
 from trustml_cli.defences.defence import Defence
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, neither
 from trustml_cli.metrics.intervals import average, proportion
+from trustml_cli.models.inference import logits_of, predicted_classes
 from trustml_cli.models.model import Model
 from trustml_cli.plots.norms import Pair, pairs_by_norm
+from trustml_cli.plots.style import class_name
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context
@@ -75,12 +77,13 @@ class CompareNorms:
             raise InputError("task.pool: holds images of one class alone; use more")
         network = context.train_or_load(context.spec(data, model, trainer, defence=defence)).network
         pairs: list[Pair] = []
+        named = {number: class_name(data.classes, number) for number in range(-1, len(data.classes))}
         with torch.no_grad():
-            before = network(test.images).argmax(1)
+            before = predicted_classes(logits_of(network, test.images))
             for norm in dict.fromkeys(self.norm):
                 words, change = self.changes()[norm]
                 changed = change(test.images)
-                after = network(changed).argmax(1)
+                after = predicted_classes(logits_of(network, changed))
                 own = distances(test.images, changed, norm.value).diagonal()
                 nearest, where = distances(test.images, pool.images, norm.value).where(other_class, torch.inf).min(1)
                 row = judged(own, nearest, before, after, test.labels)
@@ -91,7 +94,7 @@ class CompareNorms:
                         change=words,
                         images=(test.images[i], changed[i], pool.images[where[i]]),
                         distances=(own[i].item(), nearest[i].item()),
-                        answers=(data.classes[before[i]], data.classes[after[i]]),
+                        answers=(named[int(before[i])], named[int(after[i])]),
                         other_class=data.classes[pool.labels[where[i]]],
                     )
                     for i in range(min(self.examples, len(own)))
@@ -128,7 +131,7 @@ def judged(own: Tensor, nearest: Tensor, before: Tensor, after: Tensor, labels: 
         **average("distance", own.cpu()),
         **average("nearest_other_class", nearest.cpu()),
         **proportion("share_beyond_another_class", int((own >= nearest).sum()), n),
-        **proportion("agreement", int((after == before).sum()), n),
+        **proportion("agreement", int(((after == before) & (after >= 0)).sum()), n),
         **proportion("clean_accuracy", int((before == labels).sum()), n),
         **proportion("accuracy", int((after == labels).sum()), n),
     }

@@ -15,7 +15,7 @@ from trustml_cli.defences.defence import Defence
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither
 from trustml_cli.metrics.intervals import proportion
 from trustml_cli.metrics.numbers import in_percent
-from trustml_cli.models.features import output_layer
+from trustml_cli.models.features import check_features
 from trustml_cli.models.model import Model, require_images
 from trustml_cli.models.pretrained import AsPublished
 from trustml_cli.ood.detector import Detector
@@ -97,7 +97,7 @@ class DetectUnseen:
         x = torch.rand(2, *data.shape)
         with prefix_errors("model"):
             fresh = model.build(input_spec(data)).eval()
-            output_layer(fresh, x)  # without one there are no features
+            check_features(fresh, x)  # without one there are no features
         detectors = self.able(named, fresh, fresh.image_gradient, x)
         for name in detectors:
             with prefix_errors(f"detector.{name}"):

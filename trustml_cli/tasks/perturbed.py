@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trustml_cli.attacks.attack import Attack
+from trustml_cli.attacks.attack_view import IMAGES, choose_attack_view
 from trustml_cli.config.instantiate import chosen
 from trustml_cli.corruptions.corruption import Corruption, check_severity
 from trustml_cli.corruptions.shift import Fill, shifted
@@ -78,12 +79,15 @@ class UnderPerturbation:
     ) -> dict[tuple[str, float], Perturbation]:
         """The change for each kind and strength; raises `InputError` where images or network do not suit it."""
         found: dict[tuple[str, float], Perturbation] = {}
+        if (self.epsilon or self.shift or self.corruption) and len(data.shape) != 3:
+            raise InputError(
+                "task.epsilon, task.shift, task.corruption: need images; use task.epsilon=[] task.shift=[] "
+                "task.corruption=[]"
+            )
         if self.epsilon:
             self.check_attack(context, data, model, attack, defence)
         for epsilon in sorted({*self.epsilon}):
             found[context.record.choices["attack"], epsilon] = partial(attacked, attack, epsilon)
-        if (self.shift or self.corruption) and len(data.shape) != 3:
-            raise InputError("task.shift, task.corruption: need images; use task.shift=[] task.corruption=[]")
         if self.shift and max(self.shift) >= data.shape[2]:
             raise InputError(f"task.shift: the images are {data.shape[2]} pixels wide, got {max(self.shift)}")
         for pixels in sorted({*self.shift}):
@@ -91,7 +95,8 @@ class UnderPerturbation:
         asked = chosen(self.corruption, corruptions, "task.corruption") if self.corruption else {}
         with prefix_errors("task"):
             check_severity(asked, self.severity)
-        found |= {(name, float(at)): partial(corrupted, one, at) for name, one in asked.items() for at in self.severity}
+        strengths = sorted({*self.severity})
+        found |= {(name, float(at)): partial(corrupted, one, at) for name, one in asked.items() for at in strengths}
         return found
 
     def check_attack(self, context: Context, data: Dataset, model: Model, attack: Attack, defence: Defence) -> None:
@@ -114,10 +119,14 @@ class UnderPerturbation:
         """The answers for all clean test images, then for some of them under each perturbation."""
         yield PerturbedAnswers(CLEAN, 0.0, predict(network, data.test, context.hardware))
         some = data.test if self.images is None else random_subset(data.test, self.images, context.seed)
+        view = network  # what the attacks query
+        if self.epsilon:
+            first = next(batches(some, IMAGES, context.hardware.device))
+            view = choose_attack_view(network, *first, context.hardware.compiled).network
         for (name, strength), change in Progress(perturbations.items(), desc="perturbing", unit="condition"):
 
             def ask(x: Tensor, y: Tensor, change: Perturbation = change) -> tuple[Tensor, Tensor]:
-                perturbed = change(network, x, y)
+                perturbed = change(view, x, y)
                 with torch.no_grad():
                     return logits_of(network, perturbed), y
 

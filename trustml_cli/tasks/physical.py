@@ -6,11 +6,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from trustml_cli.attacks.attack_view import choose_attack_view
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split, random_subset
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither
 from trustml_cli.metrics.intervals import average, by_image, proportion
 from trustml_cli.metrics.numbers import in_percent
+from trustml_cli.models.inference import logits_of, predicted_classes
 from trustml_cli.models.model import Model
 from trustml_cli.physical.attack import PhysicalAttack
 from trustml_cli.physical.transformations import Ranges
@@ -70,10 +72,11 @@ class MeasurePhysicalAttack:
         target = physical.goal
         train, test = (of_others(split, target) for split in (data.train, data.test))
         own = random_subset(train, physical.training_images, context.seed)
-        x, _ = next(batches(own, len(own), device))
+        x, y = next(batches(own, len(own), device))
+        view = choose_attack_view(network, x, y, context.hardware.compiled).network
         steps = physical.restarts * physical.steps
         with seeded(context.seed), Progress[None](total=steps, desc="learning the pattern") as bar:
-            pattern = physical.learn(network, x, bar.update)
+            pattern = physical.learn(view, x, bar.update)
         tried = random_subset(test, self.images, context.seed)
         worn = []
         for name, ranges in transformations(physical).items():
@@ -94,9 +97,10 @@ class MeasurePhysicalAttack:
         """The class that most training images are classified as, by a pattern that is trained for it in fewer steps."""
         own = random_subset(data.train, physical.training_images, context.seed)
         x, y = next(batches(own, len(own), context.hardware.device))
+        view = choose_attack_view(network, x, y, context.hardware.compiled).network
         count = len(data.classes)
         with seeded(context.seed), Progress[None](total=count, desc="choosing the target", unit="class") as bar:
-            rates = physical.success_rates(network, x, y, count, bar.update)
+            rates = physical.success_rates(view, x, y, count, bar.update)
         context.record.note(target_rates=dict(zip(data.classes, rates, strict=True)))
         return max(range(len(rates)), key=rates.__getitem__)
 
@@ -153,12 +157,12 @@ def tried_on(
         noise = physical.finished(torch.rand(len(x), *pattern.shape, device=device))
         for scene, put in ((PATTERN, pattern), (NOISE, noise), (BARE, None)):
             shown = physical.apply(x, put, pose)
-            probability = network(shown).softmax(1)
-            seen[scene].append(probability.argmax(1).cpu())
+            logits = logits_of(network, shown)
+            seen[scene].append(predicted_classes(logits).cpu())
             if scene == BARE:
                 bare.append(shown[:keep].cpu())
             if scene == PATTERN:
-                confidence.append(probability[:, physical.goal].cpu())
+                confidence.append(logits.softmax(1)[:, physical.goal].cpu())
                 examples.append(shown[:keep].cpu())
         labels.append(y.cpu())
     predicted = {scene: torch.cat(parts) for scene, parts in seen.items()}

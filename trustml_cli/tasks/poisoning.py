@@ -10,10 +10,12 @@ from trustml_cli.backdoors.poison import Poison
 from trustml_cli.backdoors.trigger import Trigger
 from trustml_cli.data.dataset import Dataset
 from trustml_cli.metrics.intervals import proportion
+from trustml_cli.models.features import check_features
 from trustml_cli.models.model import Model
 from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.ranges import require
 from trustml_cli.tasks.context import Context
+from trustml_cli.training.inputs import input_spec
 from trustml_cli.training.predict import Answers
 from trustml_cli.training.spec import Spec, TrainingSpec
 from trustml_cli.training.step import CROSS_ENTROPY
@@ -96,7 +98,7 @@ def check_trained(model: Model) -> None:
 def concealed(spec: Spec, concealment: Concealment, poison: Poison, strength: float) -> Spec:
     """`spec` of a poisoned network with the training step that conceals the poison; unchanged if nothing does.
 
-    Raises `InputError` where another step, or a trainer without steps, is in its place.
+    Raises `InputError` where another step, or a trainer without steps, is in its place, or a model without features.
     """
     step = concealment.step(poison, strength)
     if step == CROSS_ENTROPY:
@@ -105,6 +107,8 @@ def concealed(spec: Spec, concealment: Concealment, poison: Poison, strength: fl
         raise InputError("concealment: is a way to train, and so is the defence; use defence=none")
     changed = replace(spec, step=step)
     changed.check()
+    with prefix_errors("model"):
+        check_features(spec.model.build(input_spec(spec.data)), torch.full((1, *spec.data.shape), 0.5))
     return changed
 
 

@@ -19,7 +19,7 @@ from trustml_cli.defences.defence import Defence
 from trustml_cli.explainers.explainer import Explainer, Unsuitable
 from trustml_cli.metrics.columns import Columns, headline, higher, logged, lower, neither
 from trustml_cli.metrics.intervals import average, proportion
-from trustml_cli.models.features import model_outputs, output_layer
+from trustml_cli.models.features import check_features, model_outputs
 from trustml_cli.models.inference import gives_gradients
 from trustml_cli.models.model import Model, require_images
 from trustml_cli.ood.detector import Detector, FittedState
@@ -240,7 +240,7 @@ def check(context: Context, data: Dataset, model: Model, name: str, detector: De
     x = torch.rand(2, *data.shape)
     with prefix_errors("model"):
         fresh = model.build(input_spec(data)).eval()
-        output_layer(fresh, x)
+        check_features(fresh, x)
     with prefix_errors(f"detector.{name}"):
         detector.check(len(data.train))
         detector.layers_of(fresh, x)

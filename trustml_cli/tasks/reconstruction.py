@@ -34,7 +34,7 @@ class Scene:
         size = min(pool, len(data.train), len(data.test))
         train, test = (images_of(random_subset(split, size, seed), device) for split in (data.train, data.test))
         average = torch.zeros(len(data.classes), *data.shape, device=device)
-        for number in train[1].unique().tolist():  # type: ignore[no-untyped-call]
+        for number in train[1].unique().tolist():
             average[number] = train[0][train[1] == number].mean(0)
         return cls(network, judge, train, test, average)
 

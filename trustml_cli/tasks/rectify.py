@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from trustml_cli.attacks.attack import Access, Attack
+from trustml_cli.attacks.attack_view import IMAGES, choose_attack_view
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split, random_subset
 from trustml_cli.data.unseen import split_validation
@@ -19,10 +20,11 @@ from trustml_cli.defences.detector import FittedDetector, PerturbationDetector
 from trustml_cli.defences.measure import RectifiedResult, ask_rectified, concatenate
 from trustml_cli.defences.rectify import Rectifier, RectifyingNetwork, perturbed
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
-from trustml_cli.metrics.intervals import proportion
+from trustml_cli.metrics.intervals import average, proportion, with_interval
 from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.models.model import Model
 from trustml_cli.ood.measure import DetectionResult, evaluate
+from trustml_cli.ood.separation import separation_intervals
 from trustml_cli.plots.ood import roc_curves
 from trustml_cli.plots.rectify import accuracies, rectified_images
 from trustml_cli.system.errors import InputError, prefix_errors
@@ -113,7 +115,7 @@ class Rectify:
             condition = {"perturbation": name, "made_on": made_on, "norm": "none", "epsilon": 0.0}
             if name != CLEAN[0]:
                 condition |= {"norm": attacks[name].norm.value, "epsilon": self.epsilon}
-            values = row(one, judged[name, made_on], clean=name == CLEAN[0])
+            values = row(one, judged[name, made_on], name == CLEAN[0], context.seed)
             context.record.metrics(condition, **values)
         passed, count = judged[CLEAN].inliers_passed, len(judged[CLEAN].inliers)
         check_threshold(context, "the detector", passed, count, len(validation), self.quantile)
@@ -153,14 +155,15 @@ class Rectify:
         network: nn.Module | None = None,
     ) -> RectifiedResult:
         """Predictions for `images` in a random order: unchanged, or each part with `attack` fitted to `network`."""
+        some = next(batches(images, IMAGES, context.hardware.device))
+        view = choose_attack_view(network, *some, context.hardware.compiled).network if network is not None else None
         order, parts = torch.randperm(len(images), generator=torch.Generator().manual_seed(context.seed)), []
         for number, rows in enumerate(torch.tensor_split(order, self.folds), start=1):
             own = replace(context, seed=context.seed_for("part", number))
-            if attack is not None and network is not None:
-                attack, _ = fit_attack(own, attack, network, data)
+            fitted = None if attack is None or network is None else fit_attack(own, attack, network, data)[0]
             with seeded(own.seed):
                 for x, y in batches(images, BATCH, context.hardware.device, rows):
-                    x_adv = x if attack is None or network is None else attack(network, x, y, self.epsilon)
+                    x_adv = x if fitted is None or view is None else fitted(view, x, y, self.epsilon)
                     parts.append(ask_rectified(guarded, machine, x, x_adv, y))
         return concatenate(parts)
 
@@ -182,7 +185,7 @@ def resolve_targets(
     return ready
 
 
-def row(shown: RectifiedResult, judged: DetectionResult, clean: bool) -> dict[str, Any]:
+def row(shown: RectifiedResult, judged: DetectionResult, clean: bool, seed: int) -> dict[str, Any]:
     """The values of one row. Fooled: the prediction differs from the classifier's for the clean image."""
     n, said = len(shown.labels), {"": shown.bare, "rectified_": shown.rectified}
     said["combined_"] = shown.combined(judged.threshold)
@@ -191,13 +194,12 @@ def row(shown: RectifiedResult, judged: DetectionResult, clean: bool) -> dict[st
         values |= proportion(f"{name}accuracy", int((answers == shown.labels).sum()), n)
     for name, answers in said.items():
         values |= proportion(f"{name}fooling_rate", int((answers != shown.before).sum()), n)
-    return {
-        **values,
-        **proportion("flagged_rate", n - judged.outliers_passed, n),
-        "threshold": judged.threshold,
-        "auroc": None if clean else judged.separation.auroc,
-        "nearest_cosine": None if clean else shown.likeness.mean().item(),
-    }
+    values |= {**proportion("flagged_rate", n - judged.outliers_passed, n), "threshold": judged.threshold}
+    if clean:
+        return values
+    ends = separation_intervals(judged.inliers, judged.outliers, seed)["auroc"]
+    values |= with_interval("auroc", judged.separation.auroc, ends, len(judged.inliers) + len(judged.outliers))
+    return values | average("nearest_cosine", shown.likeness)
 
 
 def check_known(context: Context, shown: Mapping[tuple[str, str], RectifiedResult]) -> None:

@@ -151,6 +151,12 @@ def check_epsilons(values: list[float]) -> None:
             raise ValueError(f"epsilon: must be a number of at least 0, got {value:g}")
 
 
+def check_pixels(data: Dataset) -> None:
+    """Raise `InputError` for a table: its columns have no common unit for epsilon, and are not in [0, 1]."""
+    if len(data.shape) != 3:
+        raise InputError("dataset: needs images, because epsilon is in pixel units; for tables see task=debias")
+
+
 def check_gradient_access(attack: Attack, network: nn.Module, shape: tuple[int, ...]) -> None:
     """Raise `NoGradient` if the attack needs gradients and the network, left in eval mode, has none by the image."""
     if attack.access in (Access.white_box, Access.transfer) and not gives_gradients(
@@ -162,10 +168,9 @@ def check_gradient_access(attack: Attack, network: nn.Module, shape: tuple[int, 
 def resolve_target(attack: A, data: Dataset) -> tuple[A, Split]:
     """The attack with its target as a class number, and the test images not of that class.
 
-    Raises `InputError` for a table: its columns have no common unit for epsilon, and are not in [0, 1].
+    Raises `InputError` for a table (`check_pixels`), and where all test images are of that class.
     """
-    if len(data.shape) != 3:
-        raise InputError("dataset: needs images, because epsilon is in pixel units; for tables see task=debias")
+    check_pixels(data)
     if attack.target is None:
         return attack, data.test
     with prefix_errors("attack.target"):
@@ -178,10 +183,17 @@ def resolve_target(attack: A, data: Dataset) -> tuple[A, Split]:
 
 def fit_attack(context: Context, attack: Attack, network: nn.Module, data: Dataset) -> tuple[Attack, QueryCounter]:
     """The attack, fitted to random training images if it needs that, and the counter of the queries for it."""
-    counted = QueryCounter(network)
     if not attack.learns_from:
-        return attack, counted
+        return attack, QueryCounter(network)
     own = random_subset(data.train, attack.learns_from, context.seed)
     x, y = next(batches(own, len(own), context.hardware.device))
+    counted = counted_view(context, attack, network, x, y)
     with seeded(context.seed):
         return attack.fit(counted, x, y), counted
+
+
+def counted_view(context: Context, attack: Attack, network: nn.Module, x: Tensor, y: Tensor) -> QueryCounter:
+    """What an attack that learns from images x of classes y queries: `network`, or a faster copy."""
+    if attack.uses_hidden_layers:
+        return QueryCounter(network)
+    return QueryCounter(choose_attack_view(network, x, y, context.hardware.compiled).network)

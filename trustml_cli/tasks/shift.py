@@ -12,8 +12,10 @@ from trustml_cli.data.dataset import DatasetSource, Split, random_subset
 from trustml_cli.defences.defence import Defence
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged
 from trustml_cli.metrics.intervals import average, by_image, proportion
+from trustml_cli.models.inference import logits_of, predicted_classes
 from trustml_cli.models.model import Model
 from trustml_cli.plots.shift import changed_answers, shift_curves, shift_map
+from trustml_cli.plots.style import class_name
 from trustml_cli.system.errors import InputError
 from trustml_cli.system.hardware import BatchSplitter, Hardware
 from trustml_cli.system.progress import Progress
@@ -67,12 +69,14 @@ class MeasureShifts:
         self.plot_examples(context, some, predicted, places, data.classes)
 
     def predicted(self, network: nn.Module, split: Split, places: list[tuple[int, int]], hardware: Hardware) -> Tensor:
-        """The predicted classes under each offset, int64 [offsets, N], on the CPU."""
+        """The predicted classes under each offset, int64 [offsets, N], on the CPU; −1 for invalid logits."""
 
         @torch.no_grad()
         def ask(x: Tensor, _: Tensor) -> Tensor:
             with hardware.autocast():
-                answers = [network(shifted(x, down, right, self.fill)).argmax(1) for down, right in places]
+                answers = [
+                    predicted_classes(logits_of(network, shifted(x, down, right, self.fill))) for down, right in places
+                ]
             return torch.stack(answers).cpu()
 
         stream = batches(split, BATCH, hardware.device)
@@ -96,7 +100,7 @@ class MeasureShifts:
         moves = [places[int(at[number])] for number in shown]
         after = torch.cat([shifted(x[i : i + 1], *move, self.fill) for i, move in enumerate(moves)])
         before = [classes[int(label)] for label in labels]
-        wrong = [classes[int(predicted[int(at[number]), number])] for number in shown]
+        wrong = [class_name(classes, int(predicted[int(at[number]), number])) for number in shown]
         context.record.plot("changed", changed_answers(x, after, before, wrong, moves, context.record.subject))
 
 
@@ -110,11 +114,13 @@ def row(predicted: Tensor, labels: Tensor, places: list[tuple[int, int]], distan
     reach = torch.tensor([max(abs(down), abs(right)) for down, right in places])
     at, within = predicted[reach == distance], predicted[reach <= distance]
     original = predicted[places.index((0, 0))]
-    votes = torch.nn.functional.one_hot(within).double().mean(0)
-    right, invariant = (at == labels).double().mean(0), (within == original).all(0)
+    votes = torch.nn.functional.one_hot(within + 1).double().mean(0)[:, 1:]  # without those of no class
+    answered = original >= 0
+    right, same = (at == labels).double().mean(0), ((at == original) & answered).double().mean(0)
+    invariant = (within == original).all(0) & answered
     return {
         **(average("accuracy", right) if distance else proportion("accuracy", int(right.sum()), len(labels))),
-        **average("agreement", (at == original).double().mean(0)),
+        **average("agreement", same),
         **by_image("share_invariant", invariant),
         **average("consistency", votes.square().sum(1)),
     }

@@ -25,7 +25,7 @@ from trustml_cli.system.errors import InputError, prefix_errors
 from trustml_cli.system.hardware import seeded
 from trustml_cli.system.progress import Progress
 from trustml_cli.system.ranges import require
-from trustml_cli.tasks.attacker_images import AttackerImages
+from trustml_cli.tasks.attacker_images import AttackerImages, remark_on_checkpoints
 from trustml_cli.tasks.context import Context
 from trustml_cli.training.inputs import input_spec
 from trustml_cli.training.predict import BATCH, Answers, predict
@@ -87,6 +87,7 @@ class Steal:
         whole = context.load(dataset)
         less, own = split_validation(whole, self.held_out, context.seed)  # the victim's data set; the thief's images
         data = less if self.attacker_images is AttackerImages.held_out else whole
+        remark_on_checkpoints(context, [model], self.attacker_images)
         if not (len(data.train) and len(own)):
             raise InputError("task.held_out: leaves nothing for the victim or for the thief; choose another share")
         if student is None:

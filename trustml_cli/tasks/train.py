@@ -57,7 +57,7 @@ class Train:
             epochs=trained.history[-1].epoch if trained.history else 0,
             seconds=seconds,
             images_per_second=images / seconds if seconds else None,
-            **trainer.columns(len(data.train), trained.history),
+            **(trainer.columns(len(data.train), trained.history) if model.trains else {}),
             **(check_gradients(context, trained.network, data) if isinstance(model, Logistic) else {}),
         )
         context.plot_curves()

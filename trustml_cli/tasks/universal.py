@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from trustml_cli.attacks.attack import Attack
 from trustml_cli.attacks.geometry import unit_step
 from trustml_cli.attacks.measure import QueryCounter, sizes
-from trustml_cli.attacks.universal_base import TransferResult, UniversalAttack, answers, fooled
+from trustml_cli.attacks.universal_base import TransferResult, UniversalAttack, answers, changed, fooled
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, random_subset
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither
-from trustml_cli.metrics.intervals import by_image
+from trustml_cli.metrics.intervals import by_image, proportion
 from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.models.model import Model
 from trustml_cli.plots.universal import fooled_images, perturbations, transfer_matrix
@@ -23,9 +23,14 @@ from trustml_cli.system.errors import InputError
 from trustml_cli.system.hardware import seeded
 from trustml_cli.system.progress import Progress
 from trustml_cli.system.ranges import require
-from trustml_cli.tasks.attacker_images import AttackerImages, attacker_condition, split_for_attacker
+from trustml_cli.tasks.attacker_images import (
+    AttackerImages,
+    attacker_condition,
+    remark_on_checkpoints,
+    split_for_attacker,
+)
 from trustml_cli.tasks.context import Context
-from trustml_cli.tasks.robustness import check_epsilons, resolve_target
+from trustml_cli.tasks.robustness import check_epsilons, counted_view, resolve_target
 from trustml_cli.training.predict import BATCH
 from trustml_cli.training.trainer import Trainer
 
@@ -74,6 +79,7 @@ class TransferUniversal:
         data = context.load(dataset)
         learner, _ = resolve_target(attack, data)
         data, known = split_for_attacker(data, attack.learns_from, self.attacker_images, context.seed)
+        remark_on_checkpoints(context, models.values(), self.attacker_images)
         for each in models.values():
             context.require_gradients(data, each, "attack")
         networks = {
@@ -106,17 +112,17 @@ class TransferUniversal:
         """A perturbation for each epsilon and model, from the same training images; and each model's query counter."""
         own = random_subset(data.train, attack.learns_from, context.seed)
         x, y = next(batches(own, len(own), context.hardware.device))
-        asked = {name: QueryCounter(network) for name, network in networks.items()}
+        asked = {name: counted_view(context, attack, network, x, y) for name, network in networks.items()}
         ready = {name: attack.fit(counted, x, y) for name, counted in asked.items()}
         pairs = [(name, epsilon) for name in ready for epsilon in sorted(set(self.epsilon))]
         carried = []
         for name, epsilon in Progress(pairs, desc="learning", unit="perturbation"):
             with seeded(context.seed):
                 v = ready[name].perturbation(epsilon)
-            rate = fooled(networks[name], x, v, answers(networks[name], x)).double().mean().item()
-            share = f"{in_percent(rate)} of its own {len(x):,} images"
+            fell = fooled(networks[name], x, v, answers(networks[name], x)).cpu()
+            share = f"{in_percent(fell.double().mean().item())} of its own {len(x):,} images"
             log.info("found on %s at epsilon %g: fools %s", name, epsilon, share)
-            carried.append(TransferResult(name, epsilon, v, rate, {}))
+            carried.append(TransferResult(name, epsilon, v, fell, {}))
         return carried, asked
 
     def rows(
@@ -138,7 +144,7 @@ class TransferUniversal:
                 row: dict[str, Any] = {}
                 for measure, values in by_measure.items():
                     row |= by_image(measure, values)
-                row |= {"own_fooling_rate": one.own_rate, "size": size}
+                row |= proportion("own_fooling_rate", int(one.own.sum()), len(one.own)) | {"size": size}
                 where = {"found_on": one.found_on, "scored_on": name, "epsilon": one.epsilon}
                 attacked_by = {"attack": context.record.choices["attack"], "norm": attack.norm.value}
                 context.record.metrics(
@@ -163,6 +169,7 @@ def scored(
         before = answers(network, x)
         after = answers(network, (x + one.perturbation).clamp(0, 1))
         noise: Tensor = one.epsilon * unit_step(torch.randn_like(x), attack.norm)
-        parts.append((after != before, before == y, after == y, fooled(network, x, noise, before)))
+        left = after.where(after >= 0, before)  # no valid answer is neither a success nor a failure
+        parts.append((changed(before, after), before == y, left == y, fooled(network, x, noise, before)))
     names = ("fooling_rate", "clean_accuracy", "robust_accuracy", "noise_fooling_rate")
     return {name: torch.cat(part).cpu() for name, part in zip(names, zip(*parts, strict=True), strict=True)}

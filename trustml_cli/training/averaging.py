@@ -22,7 +22,7 @@ class ExponentialAverage:
 
     def __init__(self, network: nn.Module, decay: float, steps: int) -> None:
         self.network, self.steps, self.taken = network, steps, 0
-        average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        average = get_ema_multi_avg_fn(decay)
         self.average = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
 
     def step(self) -> None:

@@ -181,7 +181,7 @@ def report_once(
         Epoch(
             epoch=epoch,
             step=step,
-            train_loss=train.loss,
+            train_loss=finite(train.loss),
             train_accuracy=train.accuracy,
             test_loss=finite(test.loss),
             test_accuracy=test.accuracy,

@@ -126,7 +126,7 @@ def fit_many(trainer: GradientTrainer, members: Sequence[Member], hardware: Hard
                     logits = vmap(answer)(training, fixed, x)
                     losses = vmap(loss_of)(logits, y)
                     optimizer.zero_grad(set_to_none=True)
-                    losses.sum().backward()  # type: ignore[no-untyped-call]
+                    losses.sum().backward()
                     optimizer.step()
                     lr = float(schedule.get_last_lr()[0])
                     schedule.step()

@@ -112,7 +112,7 @@ class Optimization:
         with self.autocast():
             loss, logits = closure()
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.advance()

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Split
+from trustml_cli.models.inference import predicted_classes
 from trustml_cli.system.errors import RunFailed
 from trustml_cli.system.hardware import BatchSplitter, Hardware, seeded
 from trustml_cli.training.step import Monitor
@@ -26,8 +27,8 @@ class Answers:
 
     @property
     def predicted(self) -> Tensor:
-        """Class numbers, [N]."""
-        return self.logits.argmax(1)
+        """Class numbers, int64 [N]; −1 where a logit is NaN."""
+        return predicted_classes(self.logits)
 
     @property
     def confidence(self) -> Tensor:
@@ -36,7 +37,7 @@ class Answers:
 
     @property
     def correct(self) -> Tensor:
-        """Whether the predicted class is the label, bool [N]."""
+        """Whether the predicted class is the label, bool [N]; False where a logit is NaN."""
         return self.predicted == self.labels
 
     @property

@@ -89,6 +89,8 @@ class Trainer(ABC):
     """Whether `fit` supports steps other than `CROSS_ENTROPY`."""
     continues: ClassVar[bool] = False
     """Whether `fit` can go on from given weights."""
+    private: ClassVar[bool] = False
+    """Whether it bounds what the network gives away of one training example."""
 
     def check(self, model: Model) -> None:  # noqa: B027
         """Raise ValueError, with a remedy, if this trainer cannot train `model`. By default it can."""

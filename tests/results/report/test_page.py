@@ -63,6 +63,8 @@ def test_the_page_of_a_run_says_what_was_measured_and_how_to_do_it_again(sweep: 
     assert f"of {len(judged)} checks passed" in page
     assert "In every row: attack fgsm, norm linf." in page
     assert page.count("<ins>") == 2  # of what was changed, nothing else
+    assert "<code>trainer=smoke</code>" in page
+    assert "<code>launcher=" not in page
 
 
 def test_a_failed_check_is_listed_and_not_told_again_in_the_verdict(tmp_path: Path) -> None:
@@ -223,6 +225,13 @@ def test_a_page_says_what_was_remarked_and_whether_the_seed_repeats_the_numbers(
     assert all("Show the class &amp; no person." in page for page in pages)
     assert ["The same seed on the same machine gives the same numbers" in page for page in pages] == [True, False]
     assert "Another run draws other noise" in pages[1]
+
+
+def test_choices_that_are_not_the_usual_ones_are_not_called_defaults(tmp_path: Path) -> None:
+    leave_run(tmp_path / "run", choices={"task": "fgsm", "defence": "pgd", "attack@references.exact": "linear"})
+    page = write_run(tmp_path / "run").read_text()
+    assert "Choices: <code>task=fgsm</code>, <code>defence=pgd</code>." in page
+    assert "Every value is that of the choices." in page
 
 
 def test_a_run_that_was_killed_at_its_first_word_has_a_page(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ def write_run(folder: Path) -> Path:
             if len(frame)
         ],
         history=readable(history, []) if len(history) else None,
+        choices=[each for each in run.facts.choices.items() if each[0] != "launcher" and "@" not in each[0]],
         changed=[(key, *map(as_written, both.values())) for key, both in masked(run.facts.changed).items()],
         config=config_of(run),
     )

@@ -48,7 +48,7 @@ class TensorBoard(Tracker):
         """Write the parameters, together with the metrics that belong to them in the HPARAMS tab."""
         from torch.utils.tensorboard.summary import hparams
 
-        for summary in hparams(self._parameters, self._measured):  # type: ignore[no-untyped-call]
+        for summary in hparams(self._parameters, self._measured):
             self._writer.file_writer.add_summary(summary)
         self._writer.close()
 
