@@ -300,6 +300,20 @@ def test_what_answers_depend_on_beside_the_image_is_said(factory: Callable[[], n
 
 
 @pytest.mark.parametrize(
+    ("training", "gradients", "by_torch"), [(False, True, True), (False, False, False), (True, True, False)]
+)
+def test_an_rnn_passes_gradients_in_eval_mode_also_on_a_gpu(training: bool, gradients: bool, by_torch: bool) -> None:
+    network = classifier(lambda: Rows(batch_first=True)).train(training)
+    found: list[bool] = []
+    gru = next(layer for layer in network.modules() if isinstance(layer, nn.GRU))
+    gru.register_forward_pre_hook(lambda *_: found.append(torch.backends.cudnn.enabled))
+    with torch.set_grad_enabled(gradients):
+        network(torch.rand(2, 1, 8, 8))
+    assert found == [not by_torch]
+    assert torch.backends.cudnn.enabled
+
+
+@pytest.mark.parametrize(
     ("last", "remarks"),
     [(nn.Softmax(1), 1), (nn.Sigmoid(), 1), (nn.LogSoftmax(1), 0), (nn.ReLU(), 0), (nn.Identity(), 0)],
 )

@@ -6,11 +6,13 @@ or need contiguous images. `adapt` calls a network in the ways in which it will 
 
 import copy
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
+from torch.backends import cudnn
 
 from trustml_cli.models.inference import gives_gradients
 from trustml_cli.system.errors import one_line
@@ -60,6 +62,8 @@ class Classifier(nn.Sequential):
     image_gradient: bool = True
     """Whether its logits have a gradient by the images in eval mode."""
     rehearsal: Rehearsal = Rehearsal()
+    recurrent: bool = False
+    """Whether it has an RNN. In eval mode cuDNN's pass no gradients, so that torch's own are used for these."""
     remarks: tuple[str, ...] = ()
     """What the user should know of how the network is used, each the rest of a sentence on it."""
 
@@ -68,7 +72,9 @@ class Classifier(nn.Sequential):
             x = x.clone(memory_format=torch.contiguous_format)
         elif self.copies:
             x = x.clone()
-        output = super().forward(x)  # type: ignore[no-untyped-call]
+        by_torch = self.recurrent and not self.training and torch.is_grad_enabled()
+        with cudnn.flags(enabled=False) if by_torch else nullcontext():
+            output = super().forward(x)  # type: ignore[no-untyped-call]
         return as_logits(output, len(x), self.classes).to(x.dtype) if self.converts else output
 
 
@@ -87,6 +93,7 @@ def adapt(network: Classifier, shape: tuple[int, ...], trains: bool) -> None:
     images = 3 if network.classes == 2 else 2  # [images, classes] must not be mistaken for [classes, images]
     x = torch.rand(images, *shape, generator=torch.Generator().manual_seed(0))
     network.eval()
+    network.recurrent = any(isinstance(layer, nn.RNNBase) for layer in network.modules())
     with torch.no_grad():
         logits = first_logits(network, x)
     if (logits >= 0).all() and ((logits.sum(1) - 1).abs() <= SUM).all():
