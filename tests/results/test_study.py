@@ -102,6 +102,19 @@ def test_an_item_without_a_run_is_not_measured() -> None:
 
 
 @pytest.mark.parametrize(
+    ("metric", "at_least", "limit"),
+    [
+        ("test_accuracy", 0.9904, "at least 99.04 %"),
+        ("test_accuracy", 0.9, "at least 90 %"),
+        ("lowest_p_rule", 80, "at least 80 %"),
+        ("anomaly_index", 2.5, "at least 2.5"),
+    ],
+)
+def test_a_limit_is_shown_as_it_was_given(metric: str, at_least: float, limit: str) -> None:
+    assert Figure(metric=metric, at_least=at_least).limit == limit
+
+
+@pytest.mark.parametrize(
     ("quick", "required", "limit"),
     [
         (["dataset=digits"], False, ""),

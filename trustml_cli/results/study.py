@@ -12,7 +12,7 @@ import pandas
 from omegaconf import OmegaConf
 
 from trustml_cli.config.instantiate import build_as, nearest
-from trustml_cli.metrics.columns import is_percentage, natural_range, written
+from trustml_cli.metrics.columns import is_percentage, is_share, natural_range, written
 from trustml_cli.results.aggregate import Run, conditions_of, same, summarise, sweep_table, widest
 from trustml_cli.results.report.table import NOTHING
 from trustml_cli.system.errors import InputError
@@ -78,7 +78,9 @@ class Figure:
         return " and ".join(f"{word} {self.written(value)}" for word, value in words if value is not None)
 
     def written(self, limit: float) -> str:
-        """A limit as people read it, without decimals that say nothing."""
+        """A limit as people read it; a share with all of its decimals."""
+        if is_share(self.metric):
+            return f"{100 * limit:.10g} %"
         return written(self.metric, limit).replace(".0 %", " %")
 
     def admits(self, low: float, high: float) -> bool:
