@@ -278,12 +278,14 @@ def bad_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 RANGES = ("at least", "at most", "above", "below", "between")
+SLOW = {"task=credibility", "task=debias", "task=ood", "task=universal"}  # which read data or build networks first
 
 
 def row(words: list[str], expected: list[str]) -> ParameterSet:
-    """A row of the table; ranges, which `require` checks for all, are left to the long tests."""
+    """A row of the table; slow tasks, and ranges, which `require` checks for all, are left to the long tests."""
     of_range = any(word.startswith(RANGES) for word in expected) and not words[-1].startswith("task.epsilon=")
-    return pytest.param(words, expected, id=" ".join(words), marks=[pytest.mark.faults] if of_range else [])
+    long = of_range or not SLOW.isdisjoint(words)
+    return pytest.param(words, expected, id=" ".join(words), marks=[pytest.mark.faults] if long else [])
 
 
 @pytest.mark.parametrize(("words", "expected"), [row(*one) for one in BAD_INPUT])

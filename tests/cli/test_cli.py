@@ -22,13 +22,13 @@ from trustml_cli.system.errors import InputError
 SMALL = ["trainer=smoke", "dataset.test_fraction=0.12"]
 FIRST = ["task", "dataset", "model", "seed"]
 LONG = (
-    "attack", "bnn", "calibrate", "corrupt", "credibility", "debias", "defensive_distillation", "detect_backdoor",
-    "explain", "fooling", "forget", "inspect_backdoor", "physical", "rectify", "robust_train", "steal", "universal"
+    "attack", "backdoor", "bnn", "calibrate", "corrupt", "credibility", "debias", "defensive_distillation",
+    "detect_backdoor", "explain", "fooling", "forget", "inspect_backdoor", "membership", "pate", "physical", "rectify",
+    "robust_train", "steal", "universal"
 )  # fmt: skip
-"""Tasks of more than two seconds, which tests/tasks and the sweep over all tasks run too."""
+"""Tasks of more than a second, which tests/tasks and the sweep over all tasks run too."""
 CHEAPER = {
     "invert": ["task.starts=2", "task.steps=40"],
-    "membership": ["task.inference=[loss,lira]", "task.references=2"],
     "overfit": ["task.degree=[1,3]", "task.width=[2,8]"],
 }
 """What makes others shorter, in `make test` only."""

@@ -25,7 +25,7 @@ from hydra.core import utils as hydra_utils
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import OmegaConf
-from omegaconf._utils import get_yaml_loader
+from omegaconf.basecontainer import get_yaml_loader  # type: ignore[attr-defined]  # its own module has moved
 
 __all__ = ["CachingConfigRepository", "ConfigLoaderImpl", "get_args_parser"]
 
@@ -89,7 +89,7 @@ def map_choices_where_needed() -> None:
 def fast_loader() -> Any:
     """OmegaConf's YAML loader, on libyaml's parser where PyYAML has it."""
     own: Any = get_yaml_loader()
-    if not hasattr(yaml, "CSafeLoader"):
+    if not hasattr(yaml, "CSafeLoader") or issubclass(own, yaml.CSafeLoader):  # OmegaConf's own is, from 2.4 on
         return own
 
     class FastLoader(yaml.CSafeLoader, own):  # type: ignore[misc]

@@ -92,6 +92,7 @@ def adapt(network: Classifier, shape: tuple[int, ...], trains: bool) -> None:
     """
     images = 3 if network.classes == 2 else 2  # [images, classes] must not be mistaken for [classes, images]
     x = torch.rand(images, *shape, generator=torch.Generator().manual_seed(0))
+    x = x * torch.linspace(0.2, 1, images).view(-1, *(1,) * len(shape))  # inputs that differ in contrast, too
     network.eval()
     network.recurrent = any(isinstance(layer, nn.RNNBase) for layer in network.modules())
     with torch.no_grad():
@@ -102,15 +103,14 @@ def adapt(network: Classifier, shape: tuple[int, ...], trains: bool) -> None:
         last = channels_last(network, x, logits, trains) if len(shape) == 3 else None
         network.contiguous = len(shape) == 3 and last is None
         with torch.no_grad():
-            network.remarks += tuple(inconstancies(network, x))
+            network.remarks += tuple(inconstancies(network, x, logits))
         network.image_gradient = gives_gradients(network, x[:1])
         network.rehearsal = last or (rehearse(network, x) if trains else Rehearsal())
 
 
-def inconstancies(network: Classifier, x: Tensor) -> Iterator[str]:
-    """What the logits of an input depend on beside it: the call, or the other inputs of a batch x of any contrast."""
-    x = x * torch.linspace(0.2, 1, len(x)).view(-1, *(1,) * (x.dim() - 1))
-    logits, again = ask(network, x), ask(network, x)
+def inconstancies(network: Classifier, x: Tensor, logits: Tensor) -> Iterator[str]:
+    """What the logits of an input depend on beside it: the call, or the other inputs of a batch x; `logits` are x's."""
+    again = ask(network, x)
     alone = torch.cat([ask(network, one) for one in torch.split(x, 1)])
     tolerance = SAME_ALONE * float(logits.abs().max())
     if not torch.allclose(again, logits, rtol=0, atol=tolerance, equal_nan=True):
