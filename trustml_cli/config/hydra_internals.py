@@ -34,7 +34,7 @@ VERSION_BASE: dict[str, Any] = {"version_base": "1.3"} if hydra.__version__.star
 
 APPLY_OVERRIDES: Callable[..., None] = ConfigLoaderImpl._apply_overrides_to_config
 CONFIGURE_LOG: Callable[..., None] = hydra_utils.configure_log
-INTERPOLATION_MAP: Callable[..., Any] = defaults_list._create_interpolation_map
+INTERPOLATION_MAP: Callable[..., Any] | None = getattr(defaults_list, "_create_interpolation_map", None)  # not in 1.4
 SPLIT_SWEEP: Callable[..., list[list[list[str]]]] = BasicSweeper.split_arguments
 GET_MODE: Callable[..., Any] = hydra_itself.Hydra.get_mode
 
@@ -77,10 +77,12 @@ def map_choices_where_needed() -> None:
 
     That is a sixth of what it takes to compose a config.
     """
+    if (made := INTERPOLATION_MAP) is None:
+        return
 
     def mapped(overrides: Any, defaults: list[Any], self_added: bool) -> Any:
         wanted = any(default.is_interpolation() for default in defaults if not default.is_self())
-        return INTERPOLATION_MAP(overrides, defaults, self_added) if wanted else None
+        return made(overrides, defaults, self_added) if wanted else None
 
     vars(defaults_list)["_create_interpolation_map"] = mapped
 

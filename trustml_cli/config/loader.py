@@ -114,7 +114,9 @@ class CarefulLoader(ConfigLoaderImpl):
             search_working_directory()
         return config
 
-    def _parse_overrides_and_create_caching_repo(self, config_name: str | None, overrides: list[str]) -> Any:
+    def _parse_overrides_and_create_caching_repo(
+        self, config_name: str | None, overrides: list[str], *_parsed: Any
+    ) -> Any:
         parsed = OverridesParser.create().parse_overrides(overrides=overrides)
         repository = CarefulRepository(self.repository, self.words)
         self._process_config_searchpath(config_name, parsed, repository)
@@ -206,13 +208,13 @@ def typed_words() -> tuple[str, ...]:
     return getattr(hydra.config_loader(), "words", ()) if hydra.is_initialized() else ()
 
 
-def configure_log(log_config: Any, verbose_config: Any = False) -> None:
+def configure_log(log_config: Any, verbose_config: Any = False, **more: Any) -> None:
     """Hydra's `configure_log`, except that it instantiates no logging class that the user has not allowed."""
     if log_config is not None:
         refuse_code(plain(log_config), f"hydra.{log_config._key()}", packages(typed_words()))
         if log_config._key() == "job_logging":  # the first that is written to in a run's directory
             refuse_links(Path(HydraConfig.get().runtime.output_dir))
-    CONFIGURE_LOG(log_config, verbose_config)
+    CONFIGURE_LOG(log_config, verbose_config, **more)
 
 
 def apply_overrides(overrides: list[Override], config: DictConfig) -> None:
