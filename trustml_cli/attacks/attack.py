@@ -55,7 +55,6 @@ class Attack(ABC):
     norms: ClassVar[tuple[Norm, ...]]
     access: ClassVar[Access] = Access.white_box
     optimal: ClassVar[bool] = False
-    uses_hidden_layers: ClassVar[bool] = False
     """Whether it is proven that no attack within the same budget succeeds on more images."""
 
     norm: Norm

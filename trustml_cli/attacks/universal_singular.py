@@ -4,7 +4,6 @@ Khrulkov and Oseledets 2018, "Art of singular vectors and universal adversarial 
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +26,6 @@ class UniversalSingular(UniversalAttack):
         attack = UniversalSingular(norm=Norm.linf, target=None, training_images=64, epochs=20, layers=8, q=10)
         x_adv = attack.fit(model, own_x, own_y)(model, x, y, epsilon=10 / 255)
     """
-
-    uses_hidden_layers: ClassVar = True  # a folded copy has other ones
 
     layers: int
     q: float

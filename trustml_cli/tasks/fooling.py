@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from trustml_cli.attacks.attack import Attack, Norm
-from trustml_cli.attacks.attack_view import choose_attack_view
 from trustml_cli.attacks.measure import sizes
 from trustml_cli.data.dataset import Dataset, DatasetSource
 from trustml_cli.metrics.columns import Columns, conditions, headline, lower, neither
@@ -83,8 +82,6 @@ class Fool:
         random = torch.Generator().manual_seed(context.seed)
         noise = (0.5 + self.std * torch.randn(self.noise_images, *data.shape, generator=random)).clamp(0, 1)
         noise = noise.to(context.hardware.device)
-        goal = torch.full((len(noise),), targets[0], device=noise.device)
-        view = choose_attack_view(network, noise, goal, context.hardware.compiled).network
 
         found: dict[str, dict[str, Fooling]] = {}
         seconds: dict[str, dict[str, float]] = {}
@@ -93,7 +90,7 @@ class Fool:
             for number in Progress(targets, desc=method.replace("_", " "), unit="class"):
                 start, label = perf_counter(), data.classes[number]
                 with seeded(context.seed):
-                    images = noise if attack is None else self.driven(view, noise, replace(attack, target=number))
+                    images = noise if attack is None else self.driven(network, noise, replace(attack, target=number))
                 found[method][label] = judged(network, images, number)
                 seconds[method][label] = perf_counter() - start
         everything = noise.repeat(len(targets), 1, 1, 1)

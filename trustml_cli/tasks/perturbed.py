@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from trustml_cli.attacks.attack import Attack
-from trustml_cli.attacks.attack_view import IMAGES, choose_attack_view
 from trustml_cli.config.instantiate import chosen
 from trustml_cli.corruptions.corruption import Corruption, check_severity
 from trustml_cli.corruptions.shift import Fill, shifted
@@ -119,14 +118,10 @@ class UnderPerturbation:
         """The answers for all clean test images, then for some of them under each perturbation."""
         yield PerturbedAnswers(CLEAN, 0.0, predict(network, data.test, context.hardware))
         some = data.test if self.images is None else random_subset(data.test, self.images, context.seed)
-        view = network  # what the attacks query
-        if self.epsilon:
-            first = next(batches(some, IMAGES, context.hardware.device))
-            view = choose_attack_view(network, *first, context.hardware.compiled).network
         for (name, strength), change in Progress(perturbations.items(), desc="perturbing", unit="condition"):
 
             def ask(x: Tensor, y: Tensor, change: Perturbation = change) -> tuple[Tensor, Tensor]:
-                perturbed = change(view, x, y)
+                perturbed = change(network, x, y)
                 with torch.no_grad():
                     return logits_of(network, perturbed), y
 

@@ -6,7 +6,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from trustml_cli.attacks.attack_view import choose_attack_view
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split, random_subset
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither
@@ -72,11 +71,10 @@ class MeasurePhysicalAttack:
         target = physical.goal
         train, test = (of_others(split, target) for split in (data.train, data.test))
         own = random_subset(train, physical.training_images, context.seed)
-        x, y = next(batches(own, len(own), device))
-        view = choose_attack_view(network, x, y, context.hardware.compiled).network
+        x, _ = next(batches(own, len(own), device))
         steps = physical.restarts * physical.steps
         with seeded(context.seed), Progress[None](total=steps, desc="learning the pattern") as bar:
-            pattern = physical.learn(view, x, bar.update)
+            pattern = physical.learn(network, x, bar.update)
         tried = random_subset(test, self.images, context.seed)
         worn = []
         for name, ranges in transformations(physical).items():
@@ -97,10 +95,9 @@ class MeasurePhysicalAttack:
         """The class that most training images are classified as, by a pattern that is trained for it in fewer steps."""
         own = random_subset(data.train, physical.training_images, context.seed)
         x, y = next(batches(own, len(own), context.hardware.device))
-        view = choose_attack_view(network, x, y, context.hardware.compiled).network
         count = len(data.classes)
         with seeded(context.seed), Progress[None](total=count, desc="choosing the target", unit="class") as bar:
-            rates = physical.success_rates(view, x, y, count, bar.update)
+            rates = physical.success_rates(network, x, y, count, bar.update)
         context.record.note(target_rates=dict(zip(data.classes, rates, strict=True)))
         return max(range(len(rates)), key=rates.__getitem__)
 

@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from trustml_cli.attacks.attack import Access, Attack
-from trustml_cli.attacks.attack_view import IMAGES, choose_attack_view
 from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split, random_subset
 from trustml_cli.data.unseen import split_validation
@@ -155,15 +154,13 @@ class Rectify:
         network: nn.Module | None = None,
     ) -> RectifiedResult:
         """Predictions for `images` in a random order: unchanged, or each part with `attack` fitted to `network`."""
-        some = next(batches(images, IMAGES, context.hardware.device))
-        view = choose_attack_view(network, *some, context.hardware.compiled).network if network is not None else None
         order, parts = torch.randperm(len(images), generator=torch.Generator().manual_seed(context.seed)), []
         for number, rows in enumerate(torch.tensor_split(order, self.folds), start=1):
             own = replace(context, seed=context.seed_for("part", number))
             fitted = None if attack is None or network is None else fit_attack(own, attack, network, data)[0]
             with seeded(own.seed):
                 for x, y in batches(images, BATCH, context.hardware.device, rows):
-                    x_adv = x if fitted is None or view is None else fitted(view, x, y, self.epsilon)
+                    x_adv = x if fitted is None or network is None else fitted(network, x, y, self.epsilon)
                     parts.append(ask_rectified(guarded, machine, x, x_adv, y))
         return concatenate(parts)
 

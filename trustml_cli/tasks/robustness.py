@@ -183,17 +183,10 @@ def resolve_target(attack: A, data: Dataset) -> tuple[A, Split]:
 
 def fit_attack(context: Context, attack: Attack, network: nn.Module, data: Dataset) -> tuple[Attack, QueryCounter]:
     """The attack, fitted to random training images if it needs that, and the counter of the queries for it."""
+    counted = QueryCounter(network)
     if not attack.learns_from:
-        return attack, QueryCounter(network)
+        return attack, counted
     own = random_subset(data.train, attack.learns_from, context.seed)
     x, y = next(batches(own, len(own), context.hardware.device))
-    counted = counted_view(context, attack, network, x, y)
     with seeded(context.seed):
         return attack.fit(counted, x, y), counted
-
-
-def counted_view(context: Context, attack: Attack, network: nn.Module, x: Tensor, y: Tensor) -> QueryCounter:
-    """What an attack that learns from images x of classes y queries: `network`, or a faster copy."""
-    if attack.uses_hidden_layers:
-        return QueryCounter(network)
-    return QueryCounter(choose_attack_view(network, x, y, context.hardware.compiled).network)

@@ -30,7 +30,7 @@ from trustml_cli.tasks.attacker_images import (
     split_for_attacker,
 )
 from trustml_cli.tasks.context import Context
-from trustml_cli.tasks.robustness import check_epsilons, counted_view, resolve_target
+from trustml_cli.tasks.robustness import check_epsilons, resolve_target
 from trustml_cli.training.predict import BATCH
 from trustml_cli.training.trainer import Trainer
 
@@ -112,7 +112,7 @@ class TransferUniversal:
         """A perturbation for each epsilon and model, from the same training images; and each model's query counter."""
         own = random_subset(data.train, attack.learns_from, context.seed)
         x, y = next(batches(own, len(own), context.hardware.device))
-        asked = {name: counted_view(context, attack, network, x, y) for name, network in networks.items()}
+        asked = {name: QueryCounter(network) for name, network in networks.items()}
         ready = {name: attack.fit(counted, x, y) for name, counted in asked.items()}
         pairs = [(name, epsilon) for name in ready for epsilon in sorted(set(self.epsilon))]
         carried = []
