@@ -15,6 +15,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from trustml_cli.metrics.bootstrap import LEVELS, RESAMPLES, drawn_again
+from trustml_cli.metrics.intervals import with_interval
 
 BINS = 15
 
@@ -151,7 +152,7 @@ def resampled_columns(scores: Mapping[str, Tensor], gaps: Mapping[str, Gaps], se
     columns: dict[str, object] = {}
     for name, value in values.items():
         low, high = np.quantile(2 * value - np.concatenate(drawn[name]), LEVELS)
-        columns |= with_interval(name, float(value), (max(0.0, float(low)), float(high)), n)
+        columns |= around(name, float(value), (max(0.0, float(low)), float(high)), n)
     return columns
 
 
@@ -159,9 +160,9 @@ def null_columns(confidence: Tensor, seed: int, bins: int) -> dict[str, object]:
     """The columns of ece_null for these confidences [N]."""
     null = perfect_errors(confidence, seed, bins)
     low, high = np.quantile(null, LEVELS)
-    return with_interval("ece_null", float(null.mean()), (float(low), float(high)), len(confidence))
+    return around("ece_null", float(null.mean()), (float(low), float(high)), len(confidence))
 
 
-def with_interval(name: str, value: float, ends: tuple[float, float], n: int) -> dict[str, object]:
-    """The columns NAME, NAME_ci_low, NAME_ci_high and NAME_n; the interval is widened to contain the value."""
-    return {name: value, f"{name}_ci_low": min(ends[0], value), f"{name}_ci_high": max(ends[1], value), f"{name}_n": n}
+def around(name: str, value: float, ends: tuple[float, float], n: int) -> dict[str, object]:
+    """The columns of one value; the interval is widened to contain it."""
+    return with_interval(name, value, (min(ends[0], value), max(ends[1], value)), n)

@@ -16,7 +16,7 @@ from trustml_cli.data.dataset import Dataset, DatasetSource, InMemory, Split, ra
 from trustml_cli.data.unseen import split_validation
 from trustml_cli.defences.defence import Defence
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
-from trustml_cli.metrics.intervals import average, proportion
+from trustml_cli.metrics.intervals import average, proportion, with_interval
 from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.models.features import check_features, choose_layers
 from trustml_cli.models.model import Model, require_images
@@ -199,7 +199,7 @@ class Credibility:
                 for score, (value, low, high) in areas[name].items():
                     key = "auroc" if score == DKNN else f"auroc_{score}"
                     n = len(judged[CLEAN].predicted) + len(result.predicted)
-                    row |= {key: value, f"{key}_ci_low": low, f"{key}_ci_high": high, f"{key}_n": n}
+                    row |= with_interval(key, value, (low, high), n)
             budget = {"epsilon": self.epsilon} if name in (attack, ADAPTIVE) else {}
             context.record.metrics({"images": name, **budget}, **row)
         plain, adaptive = (self.deceived(judged[one].support, labels[one]) for one in (attack, ADAPTIVE))

@@ -17,7 +17,7 @@ from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, random_indices
 from trustml_cli.data.unseen import split_validation
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
-from trustml_cli.metrics.intervals import proportion
+from trustml_cli.metrics.intervals import proportion, with_interval
 from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.models.model import Model
 from trustml_cli.ood.separation import separation, separation_intervals
@@ -223,9 +223,8 @@ def probed(one: Inspected, seed: int) -> dict[str, Any]:
 def separated(name: str, scores: Tensor, triggered: Tensor, seed: int) -> dict[str, Any]:
     """The columns of the AUROC of scores [N] of triggered images against those of the others."""
     others, theirs = scores[~triggered], scores[triggered]
-    low, high = separation_intervals(others, theirs, seed)["auroc"]
-    value = separation(others, theirs).auroc
-    return {name: value, f"{name}_ci_low": low, f"{name}_ci_high": high, f"{name}_n": len(scores)}
+    ends = separation_intervals(others, theirs, seed)["auroc"]
+    return with_interval(name, separation(others, theirs).auroc, ends, len(scores))
 
 
 def interval(name: str, values: Mapping[str, Any]) -> Interval:

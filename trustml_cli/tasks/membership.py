@@ -12,7 +12,7 @@ from trustml_cli.data.batches import batches
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split
 from trustml_cli.defences.defence import Defence
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
-from trustml_cli.metrics.intervals import wilson_interval
+from trustml_cli.metrics.intervals import wilson_interval, with_interval
 from trustml_cli.models.model import Model
 from trustml_cli.plots.membership import auc_over_references, exposed_members, membership_curves
 from trustml_cli.privacy.inference import Inference, Observations
@@ -216,8 +216,7 @@ def row(result: MembershipResult) -> dict[str, object]:
     """The measured values of one row, with their intervals."""
     values: dict[str, object] = {}
     for name in MEASURES:
-        low, high = result.intervals[name]
-        values |= {name: result.values[name], f"{name}_ci_low": low, f"{name}_ci_high": high, f"{name}_n": result.n}
+        values |= with_interval(name, result.values[name], result.intervals[name], result.n)
     counts = {f"false_positives_{name.removeprefix('tpr_')}": count for name, count in result.false_positives.items()}
     return {**values, "epsilon_lower_bound": result.epsilon_lower_bound, **counts}
 
@@ -239,8 +238,7 @@ def accuracies(
 def mean_share(name: str, shares: Sequence[float], n: int) -> dict[str, object]:
     """The columns of the mean of several shares of the same n examples, with the interval of one of them."""
     mean = sum(shares) / len(shares)
-    low, high = wilson_interval(mean * n, n)
-    return {name: mean, f"{name}_ci_low": low, f"{name}_ci_high": high, f"{name}_n": n}
+    return with_interval(name, mean, wilson_interval(mean * n, n), n)
 
 
 def check_claim(context: Context, claimed: float | None, results: Mapping[tuple[str, int], MembershipResult]) -> None:

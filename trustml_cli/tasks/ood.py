@@ -13,7 +13,7 @@ from trustml_cli.data.dataset import Dataset, DatasetSource, Split
 from trustml_cli.data.unseen import split_validation, without_class
 from trustml_cli.defences.defence import Defence
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither
-from trustml_cli.metrics.intervals import proportion
+from trustml_cli.metrics.intervals import proportion, with_interval
 from trustml_cli.metrics.numbers import in_percent
 from trustml_cli.models.features import check_features
 from trustml_cli.models.model import Model, require_images
@@ -206,7 +206,7 @@ def row(result: DetectionResult, seed: int) -> dict[str, object]:
         "fpr_at_95_tpr_inliers_positive": found.outliers,
     }
     values = {
-        name: between(name, getattr(found, name), ends[name], n.get(name, found.inliers + found.outliers))
+        name: with_interval(name, getattr(found, name), ends[name], n.get(name, found.inliers + found.outliers))
         for name in MEASURES
     }
     short = {
@@ -222,8 +222,3 @@ def row(result: DetectionResult, seed: int) -> dict[str, object]:
         **short,
         **{key: value for named in values.values() for key, value in named.items()},
     }
-
-
-def between(name: str, value: float, ends: tuple[float, float], n: int) -> dict[str, object]:
-    """The columns of one value: NAME, NAME_ci_low, NAME_ci_high and NAME_n."""
-    return {name: value, f"{name}_ci_low": ends[0], f"{name}_ci_high": ends[1], f"{name}_n": n}

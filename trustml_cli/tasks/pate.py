@@ -12,7 +12,7 @@ from torch import Tensor
 from trustml_cli.data.dataset import Dataset, DatasetSource, Split
 from trustml_cli.data.relabelled import Relabelled
 from trustml_cli.metrics.columns import Columns, conditions, headline, higher, logged, lower, neither, sometimes
-from trustml_cli.metrics.intervals import average, proportion
+from trustml_cli.metrics.intervals import average, proportion, with_interval
 from trustml_cli.models.model import Model
 from trustml_cli.plots.pate import cost_over_answers, vote_histogram
 from trustml_cli.privacy.accounting import ORDERS
@@ -289,7 +289,5 @@ def membership(private: Answers, others: Answers, seed: int) -> MembershipResult
 
 def exposure(shown: MembershipResult, prefix: str = "") -> dict[str, Any]:
     """The columns of a membership attack."""
-    low, high = shown.intervals["auc"]
-    name = f"{prefix}membership_auc"
-    values = {name: shown.values["auc"], f"{name}_ci_low": low, f"{name}_ci_high": high, f"{name}_n": shown.n}
+    values = with_interval(f"{prefix}membership_auc", shown.values["auc"], shown.intervals["auc"], shown.n)
     return {**values, f"{prefix}epsilon_lower_bound": shown.epsilon_lower_bound}
